@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// Checks a precondition of a kernel. Off unless `NDEBUG` is absent; define it before the first include to replace it.
+#ifndef MAGR_ASSERT
+#include <cassert>
+#define MAGR_ASSERT(condition) assert(condition)
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define MAGR_ALWAYS_INLINE __forceinline
+#else
+#define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
+#endif
+
+/// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere.
+#ifndef MAGR_NO_XSIMD
+#include <xsimd/xsimd.hpp>
+#endif
+#if defined(MAGR_NO_XSIMD) || defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#define MAGR_HAS_XSIMD 0
+#else
+#define MAGR_HAS_XSIMD 1
+#endif
+
+/// Name of the inline namespace that holds every function which computes something, so that translation units compiled for
+/// different instruction sets never share a symbol: the linker would keep one of them, possibly one that the processor lacks.
+/// Vocabulary types (views, options, results, errors) stay outside of it and may cross such units.
+#if MAGR_HAS_XSIMD == 0
+#define MAGR_ISA_NAMESPACE isa_scalar
+#elif defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define MAGR_ISA_NAMESPACE isa_avx512
+#elif defined(__AVX512F__)
+#define MAGR_ISA_NAMESPACE isa_avx512f
+#elif defined(__AVX2__) && defined(__FMA__)
+#define MAGR_ISA_NAMESPACE isa_avx2_fma
+#elif defined(__AVX2__)
+#define MAGR_ISA_NAMESPACE isa_avx2
+#elif defined(__AVX__) && defined(__FMA__)
+#define MAGR_ISA_NAMESPACE isa_avx_fma
+#elif defined(__AVX__)
+#define MAGR_ISA_NAMESPACE isa_avx
+#elif defined(__SSE4_2__)
+#define MAGR_ISA_NAMESPACE isa_sse4_2
+#elif defined(__SSE4_1__)
+#define MAGR_ISA_NAMESPACE isa_sse4_1
+#elif defined(__SSSE3__)
+#define MAGR_ISA_NAMESPACE isa_ssse3
+#elif defined(__SSE3__)
+#define MAGR_ISA_NAMESPACE isa_sse3
+#else
+#define MAGR_ISA_NAMESPACE isa_baseline
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <string>
+
+#include <magr/error.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
+
+/// Checks at the public boundary. Each throws before anything is written, with function, argument, expected and actual.
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+template <class... Parts>
+[[nodiscard]] std::string concat(const Parts&... parts) {
+    std::ostringstream text;
+    text.precision(9);
+    (text << ... << parts);
+    return text.str();
+}
+
+template <class T>
+[[nodiscard]] std::string shape_text(matrix_view<T> m) {
+    return concat(m.rows(), " x ", m.cols());
+}
+
+template <class T>
+void require_not_empty(const char* function, const char* argument, matrix_view<T> m) {
+    if (m.rows() <= 0 || m.cols() <= 0)
+        raise<shape_error>(concat(function, ": ", argument, " must not be empty, it is ", shape_text(m)));
+}
+
+template <class T>
+void require_shape(const char* function, const char* argument, matrix_view<T> m, index_t rows, index_t cols) {
+    if (m.rows() != rows || m.cols() != cols)
+        raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, ", it is ", shape_text(m)));
+}
+
+/// Refuses NaN and infinite entries.
+template <class T>
+void require_finite(const char* function, const char* argument, matrix_view<T> m) {
+    using compute = compute_t<std::remove_const_t<T>>;
+    const auto check = [&](index_t i, index_t j) {
+        const auto value = static_cast<compute>(m(i, j));
+        if (!std::isfinite(value))
+            raise<value_error>(concat(function, ": ", argument, " must be finite, entry (row ", i, ", column ", j, ") is ", value));
+    };
+    if (m.row_stride() >= m.col_stride()) {
+        for (index_t i = 0; i < m.rows(); ++i)
+            for (index_t j = 0; j < m.cols(); ++j) check(i, j);
+    } else {
+        for (index_t j = 0; j < m.cols(); ++j)
+            for (index_t i = 0; i < m.rows(); ++i) check(i, j);
+    }
+}
+
+/// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, asymmetry beyond rounding
+/// (1e-4 of the largest diagonal entry), or all zeros.
+template <class T>
+void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns) {
+    if (H.rows() != H.cols())
+        raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
+    require_shape(function, argument, H, columns, columns);
+    require_finite(function, argument, H);
+    double largest = 0;
+    for (index_t i = 0; i < columns; ++i) {
+        const auto value = static_cast<double>(H(i, i));
+        if (value < 0)
+            raise<value_error>(concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i,
+                                      ") is ", value));
+        largest = std::max(largest, value);
+    }
+    for (index_t i = 0; i < columns; ++i)
+        for (index_t j = 0; j < i; ++j) {
+            const auto lower = static_cast<double>(H(i, j));
+            const auto upper = static_cast<double>(H(j, i));
+            if (std::abs(lower - upper) > 1e-4 * largest)
+                raise<value_error>(concat(function, ": ", argument, " must be symmetric, entry (row ", i, ", column ", j, ") is ", lower,
+                                          " and entry (row ", j, ", column ", i, ") is ", upper));
+        }
+    if (largest == 0) raise<value_error>(concat(function, ": ", argument, " must not be zero"));
+}
+
+/// Refuses an option outside of its range; `allowed` is the range in words.
+template <class Value>
+void require_option(bool holds, const char* function, const char* option, const char* allowed, const Value& actual) {
+    if (!holds) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

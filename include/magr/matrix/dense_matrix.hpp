@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
+
+namespace magr {
+
+/// Customisation point: how a type is seen as a dense matrix.
+///
+/// Anything for which `matrix_traits<M>::view(m)` returns a `matrix_view<T>` (or `matrix_view<const T>` for a const `m`) with a
+/// `storage_scalar` T is a `dense_matrix`. Specialise it for a type of your own:
+///
+/// @code
+/// template <>
+/// struct magr::matrix_traits<my_tensor> {
+///     static magr::matrix_view<float> view(my_tensor& m) { return {m.ptr, m.rows, m.cols, m.ld}; }
+///     static magr::matrix_view<const float> view(const my_tensor& m) { return {m.ptr, m.rows, m.cols, m.ld}; }
+/// };
+/// @endcode
+template <class M>
+struct matrix_traits;
+
+template <class T>
+struct matrix_traits<matrix_view<T>> {
+    static constexpr matrix_view<T> view(const matrix_view<T>& m) noexcept { return m; }
+};
+
+namespace detail {
+
+template <class V>
+struct is_matrix_view : std::false_type {};
+template <class T>
+struct is_matrix_view<matrix_view<T>> : std::bool_constant<storage_scalar<std::remove_const_t<T>>> {};
+
+template <class M>
+using view_of_t = decltype(matrix_traits<std::remove_cvref_t<M>>::view(std::declval<std::remove_reference_t<M>&>()));
+
+}  // namespace detail
+
+/// A matrix with storage that can be read: Eigen `Matrix`, `Array`, `Map`, `Ref`, blocks; `matrix`, `matrix_view`; types with
+/// `matrix_traits`.
+template <class M>
+concept dense_matrix = requires { typename detail::view_of_t<M>; } && detail::is_matrix_view<detail::view_of_t<M>>::value;
+
+/// A `dense_matrix` whose elements can be written.
+template <class M>
+concept mutable_dense_matrix = dense_matrix<M> && !std::is_const_v<typename detail::view_of_t<M>::element_type>;
+
+/// The view of a matrix. What cannot be viewed is refused with one readable message.
+template <class M>
+[[nodiscard]] constexpr auto as_view(M&& m) {
+    static_assert(dense_matrix<M>,
+                  "magr: the argument is not a dense matrix. It needs storage that can be viewed (evaluate an expression into a matrix "
+                  "first) and elements of type float, double, Eigen::half or Eigen::bfloat16; for a type of your own specialise "
+                  "magr::matrix_traits.");
+    if constexpr (dense_matrix<M>) {
+        return matrix_traits<std::remove_cvref_t<M>>::view(m);
+    } else {
+        return matrix_view<float>{};  // keeps the message above the only error
+    }
+}
+
+/// The writable view of a matrix; as `as_view`, and refuses what is const.
+template <class M>
+[[nodiscard]] constexpr auto as_mutable_view(M&& m) {
+    static_assert(!dense_matrix<M> || mutable_dense_matrix<M>, "magr: the argument is written to, so it must not be const.");
+    if constexpr (dense_matrix<M> && !mutable_dense_matrix<M>) {
+        return matrix_view<typename detail::view_of_t<M>::value_type>{};
+    } else {
+        return as_view(m);
+    }
+}
+
+/// A matrix as a read-only view, whatever it is.
+template <class M>
+[[nodiscard]] constexpr auto as_const_view(M&& m) {
+    auto view = as_view(m);
+    return matrix_view<const typename decltype(view)::value_type>(view);
+}
+
+}  // namespace magr

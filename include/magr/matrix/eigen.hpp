@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <concepts>
+#include <type_traits>
+
+#include <magr/matrix/dense_matrix.hpp>
+
+namespace magr {
+namespace detail {
+
+template <class D>
+concept eigen_dense = requires { typename Eigen::internal::traits<D>::Scalar; } && std::derived_from<D, Eigen::DenseBase<D>>;
+
+/// Eigen types that have storage: not sums, products or other expressions.
+template <class D>
+concept eigen_direct_access = eigen_dense<D> && bool(Eigen::internal::traits<D>::Flags & Eigen::DirectAccessBit) &&
+                              storage_scalar<typename Eigen::internal::traits<D>::Scalar>;
+
+template <class D>
+inline constexpr bool eigen_writable = bool(Eigen::internal::traits<D>::Flags & Eigen::LvalueBit);
+
+}  // namespace detail
+
+/// Eigen's matrices, arrays, maps, refs and blocks, of either storage order and any inner stride.
+template <detail::eigen_direct_access D>
+struct matrix_traits<D> {
+    using scalar = typename Eigen::internal::traits<D>::Scalar;
+
+    static auto view(D& m) noexcept
+        requires detail::eigen_writable<D>
+    {
+        return strided<scalar>(m.data(), m);
+    }
+    static auto view(const D& m) noexcept { return strided<const scalar>(m.data(), m); }
+
+private:
+    template <class T>
+    static matrix_view<T> strided(T* data, const D& m) noexcept {
+        const bool row_major = D::IsRowMajor;
+        return matrix_view<T>::with_strides(data, m.rows(), m.cols(), row_major ? m.outerStride() : m.innerStride(),
+                                            row_major ? m.innerStride() : m.outerStride());
+    }
+};
+
+}  // namespace magr

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <magr/matrix/dense_matrix.hpp>
+
+namespace magr {
+
+/// Owning row-major matrix without gaps: what results are returned in, so that no Eigen type crosses a boundary between
+/// translation units compiled with different flags.
+template <class T>
+class matrix {
+public:
+    using value_type = T;
+
+    matrix() = default;
+    /// rows x cols matrix of zeros.
+    matrix(index_t rows, index_t cols)
+        : rows_(rows), cols_(cols), data_(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols)) {}
+
+    [[nodiscard]] index_t rows() const noexcept { return rows_; }
+    [[nodiscard]] index_t cols() const noexcept { return cols_; }
+    [[nodiscard]] bool empty() const noexcept { return data_.empty(); }
+    [[nodiscard]] T* data() noexcept { return data_.data(); }
+    [[nodiscard]] const T* data() const noexcept { return data_.data(); }
+    [[nodiscard]] T& operator()(index_t i, index_t j) noexcept { return view()(i, j); }
+    [[nodiscard]] const T& operator()(index_t i, index_t j) const noexcept { return view()(i, j); }
+    [[nodiscard]] matrix_view<T> view() noexcept { return {data_.data(), rows_, cols_}; }
+    [[nodiscard]] matrix_view<const T> view() const noexcept { return {data_.data(), rows_, cols_}; }
+
+    friend bool operator==(const matrix&, const matrix&) = default;
+
+private:
+    index_t rows_ = 0;
+    index_t cols_ = 0;
+    std::vector<T> data_;
+};
+
+template <class T>
+struct matrix_traits<matrix<T>> {
+    static matrix_view<T> view(matrix<T>& m) noexcept { return m.view(); }
+    static matrix_view<const T> view(const matrix<T>& m) noexcept { return m.view(); }
+};
+
+}  // namespace magr
