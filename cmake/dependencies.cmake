@@ -1,11 +1,16 @@
-# Finds Eigen and xsimd. Also part of the installed package, so that a consumer resolves them in the same way.
+# Finds Eigen and xsimd. Also part of the installed package, so that a consumer resolves them in the same way. Leaves the variable
+# `magr_missing` empty, or with a sentence that says what is missing: the including file decides how to fail.
 #
 # Neither is asked for by version: Eigen's and xsimd's config files accept only their own major version, so one request cannot name
 # both Eigen 3.4 and 5, or xsimd 8 and 14. The lower bound is checked here instead.
+set(magr_missing "")
+
 if(NOT TARGET Eigen3::Eigen)
-    find_package(Eigen3 CONFIG REQUIRED)
-    if(Eigen3_VERSION VERSION_LESS 3.4)
-        message(FATAL_ERROR "magr needs Eigen 3.4 or newer, found ${Eigen3_VERSION}")
+    find_package(Eigen3 CONFIG QUIET)
+    if(NOT Eigen3_FOUND)
+        set(magr_missing "magr needs Eigen 3.4 or newer, which was not found (Debian and Ubuntu: apt-get install libeigen3-dev)")
+    elseif(Eigen3_VERSION VERSION_LESS 3.4)
+        set(magr_missing "magr needs Eigen 3.4 or newer, found ${Eigen3_VERSION} in ${Eigen3_DIR}")
     endif()
 endif()
 
@@ -13,13 +18,16 @@ endif()
 # there. Targets of a parent project (`xsimd`, or `xsimd::xsimd` of newer versions) are taken as they are found.
 if(NOT TARGET magr::xsimd)
     if(NOT TARGET xsimd AND NOT TARGET xsimd::xsimd)
-        find_package(xsimd CONFIG REQUIRED)
-        if(xsimd_VERSION VERSION_LESS 8.1)
-            message(FATAL_ERROR "magr needs xsimd 8.1 or newer, found ${xsimd_VERSION}")
+        find_package(xsimd CONFIG QUIET)
+        if(NOT xsimd_FOUND)
+            set(magr_missing "magr needs xsimd 8.1 or newer, which was not found (Debian and Ubuntu: apt-get install libxsimd-dev)")
+        elseif(xsimd_VERSION VERSION_LESS 8.1)
+            set(magr_missing "magr needs xsimd 8.1 or newer, found ${xsimd_VERSION} in ${xsimd_DIR}")
         endif()
     endif()
-    set(magr_xsimd_target xsimd)
-    if(NOT TARGET xsimd)
+    if(TARGET xsimd)
+        set(magr_xsimd_target xsimd)
+    else()
         set(magr_xsimd_target xsimd::xsimd)
     endif()
     add_library(magr::xsimd INTERFACE IMPORTED)

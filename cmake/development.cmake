@@ -1,0 +1,21 @@
+# What tests, benchmarks and examples share. No part of this reaches those who use the library.
+
+# Warnings and sanitizers of the project's own programs.
+add_library(magr_dev_flags INTERFACE)
+target_compile_options(magr_dev_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+if(MAGR_WERROR)
+    target_compile_options(magr_dev_flags INTERFACE -Werror)
+endif()
+if(MAGR_SANITIZE)
+    target_compile_options(magr_dev_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(magr_dev_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# Looks for a package that only tests, benchmarks or examples need. Without it the configuration goes on and says what is left out;
+# the caller then checks ${name}_FOUND.
+macro(magr_find_development_package name debian_package left_out)
+    find_package(${name} CONFIG QUIET)
+    if(NOT ${name}_FOUND)
+        message(NOTICE "magr: ${name} was not found, so ${left_out} will not be built (Debian and Ubuntu: apt-get install ${debian_package})")
+    endif()
+endmacro()
