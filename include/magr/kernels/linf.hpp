@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <magr/kernels/apply_threshold.hpp>
+
+namespace magr::kernels {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Prox of t ||.||_inf of a vector given as a source (see `contiguous_source`), in place; `magr::prox_linf` says what it is.
+/// @return the threshold; with t = 0 the vector is left bit-identical
+template <class T, class Source, class Metric, class Arch = simd::default_arch>
+inline T prox_linf(const Source& v, Metric metric, index_t n, double t, T hint = T(0), Arch arch = {}) noexcept {
+    if (n == 0) return T(0);
+    const T tau = find_threshold(v, metric, n, t, hint, arch);
+    if (t > 0) apply_threshold_to<clip>(v, metric, n, tau, arch);
+    return tau;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::kernels

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+#include <span>
+#include <type_traits>
+
+#include <magr/kernels/l1_ball.hpp>
+#include <magr/kernels/linf.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+
+/// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, of one vector or of every row, column or
+/// group of a matrix, in place.
+namespace magr {
+
+/// The vectors of a matrix: its rows or its columns.
+enum class axis { rows, columns };
+
+/// Which parts of a matrix are vectors of their own.
+struct vectors_of {
+    axis along = axis::rows;                       ///< each row, or each column
+    std::optional<index_t> group_size = {};        ///< at least 1: each run of so many elements of it; the last one may be shorter
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Euclidean projection of v onto the l1 ball, in place.
+///
+/// Solves  min_x 1/2 ||x - v||_2^2  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau)_+
+///
+/// @par Units     radius: unit of the entries of v
+/// @pre           radius >= 0; all entries finite
+/// @return        the threshold tau; 0 if v was inside already (v is then bit-identical)
+/// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
+/// @par Numerics  sums in double across blocks of 1024; the signs of zeros are kept
+/// @par Source    the equation of Duchi et al., ICML 2008, solved by Newton's method instead of their sort
+template <class T>
+    requires compute_scalar<T>
+inline T project_l1_ball(std::span<T> v, double radius) noexcept {
+    MAGR_ASSERT(radius >= 0);
+    return kernels::project_l1_ball<T>(kernels::contiguous_source<T>{v.data()}, kernels::unit_metric{}, static_cast<index_t>(v.size()), radius);
+}
+
+/// Projection of v onto the l1 ball in the metric D = diag(d), in place.
+///
+/// Solves  min_x 1/2 (x - v)^T D (x - v)  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau / d_i)_+
+///
+/// @par Shapes    d: as many elements as v
+/// @pre           as the Euclidean projection; d_i > 0 and finite
+/// @return        the threshold tau
+template <class T>
+    requires compute_scalar<T>
+inline T project_l1_ball(std::span<T> v, std::span<const std::type_identity_t<T>> d, double radius) noexcept {
+    MAGR_ASSERT(radius >= 0 && d.size() == v.size());
+    return kernels::project_l1_ball<T>(kernels::contiguous_source<T>{v.data()}, kernels::dual_diagonal_metric<T>{d.data()},
+                                       static_cast<index_t>(v.size()), radius);
+}
+
+/// Proximal operator of t ||.||_inf at v, in place.
+///
+/// Solves  min_x 1/2 ||x - v||_2^2 + t ||x||_inf.  x_i = min(max(v_i, -tau), tau)  with  sum_i (|v_i| - tau)_+ = t,  or 0 if ||v||_1 <= t.
+/// By Moreau's identity x is v minus its projection onto the l1 ball of radius t.
+///
+/// @par Units     t: unit of the entries of v
+/// @pre           t >= 0; all entries finite
+/// @return        the threshold tau: ||x||_inf; with t = 0 that is ||v||_inf and v is bit-identical
+/// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
+/// @par Numerics  sums in double across blocks of 1024; v is never divided by t
+/// @par Source    arXiv 2406.00800, Algorithm 2, without its division by alpha and its sort
+template <class T>
+    requires compute_scalar<T>
+inline T prox_linf(std::span<T> v, double t) noexcept {
+    MAGR_ASSERT(t >= 0);
+    return kernels::prox_linf<T>(kernels::contiguous_source<T>{v.data()}, kernels::unit_metric{}, static_cast<index_t>(v.size()), t);
+}
+
+/// Proximal operator of t ||.||_inf at v in the metric D = diag(d), in place.
+///
+/// Solves  min_x 1/2 (x - v)^T D (x - v) + t ||x||_inf.  x_i = min(max(v_i, -tau), tau)  with  sum_i d_i (|v_i| - tau)_+ = t
+///
+/// @par Shapes    d: as many elements as v
+/// @pre           as the Euclidean prox; d_i > 0 and finite
+/// @return        the threshold tau
+template <class T>
+    requires compute_scalar<T>
+inline T prox_linf(std::span<T> v, std::span<const std::type_identity_t<T>> d, double t) noexcept {
+    MAGR_ASSERT(t >= 0 && d.size() == v.size());
+    return kernels::prox_linf<T>(kernels::contiguous_source<T>{v.data()}, kernels::diagonal_metric<T>{d.data()},
+                                 static_cast<index_t>(v.size()), t);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Calls `kernel(source, first element within its row or column, length)` for every vector of a matrix.
+template <class T, class Kernel>
+void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) noexcept {
+    if (part.along == axis::columns) m = m.transposed();
+    const index_t length = part.group_size.value_or(m.cols());
+    MAGR_ASSERT(!part.group_size || length >= 1);
+    for (index_t i = 0; i < m.rows(); ++i)
+        for (index_t j = 0; j < m.cols(); j += length) {
+            const index_t n = m.cols() - j < length ? m.cols() - j : length;
+            T* first = m.data() + i * m.row_stride() + j * m.col_stride();
+            if constexpr (compute_scalar<T>) {
+                if (m.col_stride() == 1) {
+                    kernel(kernels::contiguous_source<T>{first}, j, n);
+                    continue;
+                }
+            }
+            kernel(kernels::strided_source<compute_t<T>, T>{first, m.col_stride()}, j, n);
+        }
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// `project_l1_ball` of every row, column or group of a matrix, in place.
+/// @par Shapes    M: any dense matrix; 16-bit entries are projected in float and rounded back
+template <class Matrix>
+    requires mutable_dense_matrix<Matrix>
+void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) noexcept {
+    MAGR_ASSERT(radius >= 0);
+    const auto view = as_mutable_view(M);
+    using compute = compute_t<typename decltype(view)::value_type>;
+    detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
+        kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius);
+    });
+}
+
+/// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
+/// @par Shapes    d: one element per entry of a row (or of a column with `axis::columns`); groups take their part of it
+template <class Matrix, class T>
+    requires mutable_dense_matrix<Matrix>
+void project_l1_ball(Matrix&& M, std::span<T> d, double radius, const vectors_of& part = {}) noexcept {
+    const auto view = as_mutable_view(M);
+    using compute = compute_t<typename decltype(view)::value_type>;
+    static_assert(std::is_same_v<std::remove_const_t<T>, compute>, "magr: d must have the matrix's arithmetic type (float for 16-bit storage).");
+    MAGR_ASSERT(radius >= 0 && static_cast<index_t>(d.size()) == (part.along == axis::rows ? view.cols() : view.rows()));
+    detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
+        kernels::project_l1_ball<compute>(v, kernels::dual_diagonal_metric<compute>{d.data() + first}, n, radius);
+    });
+}
+
+/// `prox_linf` of every row, column or group of a matrix, in place.
+/// @par Shapes    M: any dense matrix; for 16-bit entries the prox is taken in float and rounded back
+template <class Matrix>
+    requires mutable_dense_matrix<Matrix>
+void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) noexcept {
+    MAGR_ASSERT(t >= 0);
+    const auto view = as_mutable_view(M);
+    using compute = compute_t<typename decltype(view)::value_type>;
+    detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
+        kernels::prox_linf<compute>(v, kernels::unit_metric{}, n, t);
+    });
+}
+
+/// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
+/// @par Shapes    d: one element per entry of a row (or of a column with `axis::columns`); groups take their part of it
+template <class Matrix, class T>
+    requires mutable_dense_matrix<Matrix>
+void prox_linf(Matrix&& M, std::span<T> d, double t, const vectors_of& part = {}) noexcept {
+    const auto view = as_mutable_view(M);
+    using compute = compute_t<typename decltype(view)::value_type>;
+    static_assert(std::is_same_v<std::remove_const_t<T>, compute>, "magr: d must have the matrix's arithmetic type (float for 16-bit storage).");
+    MAGR_ASSERT(t >= 0 && static_cast<index_t>(d.size()) == (part.along == axis::rows ? view.cols() : view.rows()));
+    detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
+        kernels::prox_linf<compute>(v, kernels::diagonal_metric<compute>{d.data() + first}, n, t);
+    });
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr
