@@ -1,0 +1,50 @@
+# Every header under `include_dir` includes the standard library, Eigen, xsimd and headers of magr from layers below its own.
+cmake_policy(SET CMP0057 NEW)  # IN_LIST
+
+# What the headers of each folder may include from magr: folders, and the headers directly in magr/.
+set(base config.hpp version.hpp error.hpp)
+set(may_include_matrix ${base} matrix)
+set(may_include_simd ${base} simd)
+set(may_include_kernels ${base} simd kernels matrix)
+set(may_include_detail ${base} detail matrix)
+set(may_include_calibration ${base} matrix detail simd kernels calibration)
+set(may_include_preprocess ${base} matrix detail simd kernels calibration preprocess)
+set(may_include_quantize ${base} matrix detail simd kernels calibration quantize)
+
+file(GLOB_RECURSE headers RELATIVE ${include_dir}/magr ${include_dir}/magr/*.hpp)
+foreach(header IN LISTS headers)
+    file(STRINGS ${include_dir}/magr/${header} includes REGEX "^ *# *include")
+    cmake_path(GET header PARENT_PATH folder)
+    if(folder AND NOT DEFINED may_include_${folder})
+        message(SEND_ERROR "${header}: the folder ${folder} has no place among the layers yet")
+        continue()
+    endif()
+    foreach(include IN LISTS includes)
+        string(REGEX REPLACE "^ *# *include *([<\"][^>\"]*[>\"]).*" "\\1" include "${include}")
+        if(include MATCHES "^<magr/([^/>]*)")
+            set(part ${CMAKE_MATCH_1})
+            if(NOT folder)
+                continue()  # config, version and error are leaves, and umbrella headers include folders
+            endif()
+            if(NOT part IN_LIST may_include_${folder})
+                message(SEND_ERROR "${header}: must not know ${include}")
+            endif()
+            # Kernels see a matrix as a view and nothing else of it.
+            if(folder STREQUAL "kernels" AND part STREQUAL "matrix" AND NOT include STREQUAL "<magr/matrix/matrix_view.hpp>")
+                message(SEND_ERROR "${header}: must not know ${include}")
+            endif()
+        elseif(folder MATCHES "^(simd|kernels)$")
+            # Templates of the standard library or Eigen would be compiled for the instruction set of the kernel under a name without it.
+            if(NOT include MATCHES "^<(cstddef|cstdint|type_traits|concepts|limits|xsimd/xsimd.hpp)>$")
+                message(SEND_ERROR "${header}: a kernel must not include ${include}")
+            endif()
+        elseif(NOT include MATCHES "^<(Eigen/(Core|Cholesky|QR|LU|Eigenvalues)|xsimd/xsimd.hpp|[a-z_]+)>$")
+            message(SEND_ERROR "${header}: must not depend on ${include}")
+        endif()
+    endforeach()
+endforeach()
+
+list(LENGTH headers count)
+if(count EQUAL 0)
+    message(FATAL_ERROR "no header below ${include_dir}: this test looks at nothing")
+endif()

@@ -1,0 +1,30 @@
+# Lists the functions of magr that the object files `one` and `other`, compiled for different instruction sets, both define under the
+# same name. The linker keeps one of them, possibly the one that the processor lacks, so none of them may compute anything.
+cmake_policy(SET CMP0057 NEW)  # IN_LIST
+
+# What may be shared: members of the vocabulary types and the functions around them, which only hand out what they are given.
+set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view
+               shape_error option_error value_error detail5raise)
+
+function(magr_symbols object result)
+    execute_process(COMMAND ${nm} --defined-only --format=posix ${object} OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
+    string(REGEX MATCHALL "_ZNK?4magr[^ \n]* [WVu]" symbols "${listing}")
+    list(TRANSFORM symbols REPLACE " .$" "")
+    set(${result} ${symbols} PARENT_SCOPE)
+endfunction()
+
+magr_symbols(${one} in_one)
+magr_symbols(${other} in_other)
+list(LENGTH in_one count)
+if(count EQUAL 0)
+    message(FATAL_ERROR "${one} defines no function of magr: this test looks at nothing")
+endif()
+
+foreach(name IN LISTS vocabulary)
+    list(FILTER in_one EXCLUDE REGEX "^_ZNK?4magr[0-9]+${name}[ICD]")
+endforeach()
+foreach(symbol IN LISTS in_one)
+    if(symbol IN_LIST in_other)
+        message(SEND_ERROR "defined by both: ${symbol}")
+    endif()
+endforeach()
