@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Largest eigenvalue of a symmetric positive semi-definite matrix by the Lanczos method with full reorthogonalisation.
+///
+/// @pre           H symmetric, finite, not zero
+/// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
+/// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates steps * n doubles
+/// @par Numerics  in double whatever H is stored in; always the same start vector
+/// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
+template <compute_scalar S>
+[[nodiscard]] double largest_eigenvalue(const row_major_matrix<S>& H) {
+    const index_t n = H.rows();
+    const index_t limit = std::min<index_t>(n, 200);
+    Eigen::MatrixXd basis(n, limit);
+    Eigen::VectorXd diagonal(limit);
+    Eigen::VectorXd off(limit);
+    // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for.
+    std::uint64_t state = 0x9e3779b97f4a7c15u;
+    for (index_t i = 0; i < n; ++i) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        basis(i, 0) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
+    }
+    basis.col(0).normalize();
+    Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
+    Eigen::VectorXd next(n);
+    double theta = 0;
+    for (index_t k = 0; k < limit; ++k) {
+        for (index_t i = 0; i < n; ++i) next(i) = H.row(i).template cast<double>().dot(basis.col(k));
+        diagonal(k) = next.dot(basis.col(k));
+        for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
+        off(k) = next.norm();
+        if ((k + 1) % 4 == 0 || k + 1 == limit || off(k) <= 1e-14 * theta) {
+            ritz.computeFromTridiagonal(diagonal.head(k + 1), off.head(k), Eigen::ComputeEigenvectors);
+            theta = ritz.eigenvalues()(k);
+            if (off(k) * std::abs(ritz.eigenvectors()(k, k)) <= 1e-10 * theta) break;
+        }
+        if (k + 1 < limit) basis.col(k + 1) = next / off(k);
+    }
+    return theta;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// Everything of magr. Notation, in documentation and code alike:
+///
+/// | symbol       | meaning                                                                                             |
+/// |--------------|-----------------------------------------------------------------------------------------------------|
+/// | `W`          | weights, out x in, one row per output channel (as in PyTorch's `Linear.weight` and in ggml)          |
+/// | `W0`         | the original weights                                                                                |
+/// | `X`          | calibration inputs, tokens x in                                                                     |
+/// | `H`          | Gram matrix `X^T X`, in x in; any positive multiple serves                                          |
+/// | `lambda_max` | largest eigenvalue of `H`                                                                           |
+/// | `alpha`      | l_inf penalty per row or group, in the units of `H / lambda_max`                                     |
+/// | `tau`        | clipping threshold that a prox has found                                                            |
+/// | `Q`          | dequantized weights, out x in                                                                       |
+/// | `s`, `z`     | scale and zero point of a grid; code `c` has the value `s (c - z)`, `c` in 0..`maxq = 2^bits - 1`    |
+
+#include <magr/calibration/gram.hpp>
+#include <magr/error.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/matrix/matrix.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/prox.hpp>
+#include <magr/quantize.hpp>
+#include <magr/version.hpp>

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+
+#include <magr/matrix/matrix_view.hpp>
+
+namespace magr {
+
+/// How the MagR problem is solved.
+enum class solver {
+    admm,               ///< ADMM in the diagonal metric of H with a duality-gap certificate: the fast one
+    proximal_gradient,  ///< the iteration of the paper's authors, for comparison
+};
+
+/// Options of `preprocess`. Those without a value are derived; the defaults are named at each.
+struct preprocess_options {
+    std::optional<double> alpha = {};            ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
+    std::optional<index_t> group_size = {};      ///< inputs per group, at least 1, the last group may be shorter; the whole row
+    magr::solver solver = solver::admm;          ///< which algorithm
+    std::optional<double> damping = {};          ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
+    std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
+    std::optional<double> tolerance = {};        ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
+    index_t check_interval = 4;                  ///< iterations from one gap check to the next, at least 1; a check costs about two iterations
+    double rho = 0.03;                           ///< admm: step in the metric of diag H, above 0; too small oscillates, too large creeps
+    double relaxation = 1.6;                     ///< admm: over-relaxation, between 0 and 2 exclusively
+};
+
+}  // namespace magr

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// Quantizers of weight matrices: round to nearest, and OPTQ.
+
+#include <magr/matrix/eigen.hpp>
+#include <magr/quantize/column_order.hpp>
+#include <magr/quantize/feedback_factor.hpp>
+#include <magr/quantize/fit_grid.hpp>
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/grid_quantizer.hpp>
+#include <magr/quantize/optq.hpp>
+#include <magr/quantize/output_error.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/rounding.hpp>
+#include <magr/quantize/rtn.hpp>
+#include <magr/quantize/sequential.hpp>
