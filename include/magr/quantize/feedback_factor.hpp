@@ -39,8 +39,8 @@ struct feedback_factor {
     std::vector<double> pivots;    ///< D, n; 0 for dead columns; unit of H
 };
 
-inline namespace MAGR_ISA_NAMESPACE {
 namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// One attempt: fills feedback and pivots, or tells that the matrix is not numerically positive definite.
 ///
@@ -81,7 +81,10 @@ template <compute_scalar Scalar, class T>
     return accepted;
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Factors H + damping * mean(diag H) I = T D T^T, with more damping where that is not positive definite.
 ///

@@ -6,12 +6,15 @@
 #include <cmath>
 #include <limits>
 #include <span>
+#include <vector>
 
+#include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/grid.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
-inline namespace MAGR_ISA_NAMESPACE {
 namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Factor on the range low..high for which the sum of |error|^2.4 is least: 1, 0.99, .. 0.21, the largest of equals.
 ///
@@ -41,7 +44,10 @@ template <compute_scalar Scalar>
     return best_shrink;
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Chooses the grid of one row, or of one group of a row.
 ///
@@ -93,4 +99,35 @@ template <compute_scalar Scalar>
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// A quantized matrix without grids and codes, with its groups in the order of the columns.
+template <compute_scalar Scalar>
+[[nodiscard]] quantized_matrix<Scalar> make_quantized_matrix(index_t rows, index_t cols, const grid_options& options) {
+    const index_t groups = groups_per_row(options, cols);
+    quantized_matrix<Scalar> q{options.bits, columns_per_group(options, cols), {rows, cols}, {rows, groups}, {rows, groups}, {}};
+    for (index_t j = 0; j < cols; ++j) q.group_of_column.push_back(j / q.group_size);
+    return q;
+}
+
+/// Fits all grids, each to its group of neighbouring columns of W.
+template <compute_scalar Scalar, class T>
+void fit_grids(matrix_view<T> w, const grid_options& options, quantized_matrix<Scalar>& q) {
+    std::vector<Scalar> group(static_cast<std::size_t>(q.group_size));
+    for (index_t i = 0; i < w.rows(); ++i)
+        for (index_t g = 0; g < q.scales.cols(); ++g) {
+            const index_t first = g * q.group_size;
+            const index_t last = std::min(first + q.group_size, w.cols());
+            group.clear();
+            for (index_t j = first; j < last; ++j) group.push_back(static_cast<Scalar>(w(i, j)));
+            const affine_grid<Scalar> grid = fit_grid<Scalar>(group, options);
+            q.scales(i, g) = grid.scale;
+            q.zeros(i, g) = grid.zero;
+        }
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
 }  // namespace magr

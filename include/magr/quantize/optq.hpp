@@ -13,10 +13,10 @@
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
+#include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/rtn.hpp>
 #include <magr/quantize/sequential.hpp>
 
 namespace magr {
@@ -58,7 +58,10 @@ inline void validate(const optq_options& options) {
     detail::require_option(options.block_size >= 1, function, "block_size", "at least 1", options.block_size);
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
+
 namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Working copy of W with its columns in another order.
 template <compute_scalar Scalar, class T>
@@ -98,7 +101,10 @@ template <compute_scalar Scalar>
     return energy;
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.
 ///
@@ -148,7 +154,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
     result.quantized = detail::make_quantized_matrix<scalar>(w.rows(), w.cols(), grid);
     // one group per row has no earlier columns that could have changed its weights
     const group_update update = result.quantized.scales.cols() == 1 ? group_update::fixed : options.groups;
-    if (update == group_update::fixed) detail::fit_rows(w, grid, result.quantized);
+    if (update == group_update::fixed) detail::fit_grids(w, grid, result.quantized);
     detail::col_major_matrix<scalar> residual = detail::load_columns<scalar>(w, order);
     const double energy = detail::damped_energy(residual, factor) - factor.shift * detail::live_energy(residual, factor);
     if (options.dead == dead_columns::zero)

@@ -10,8 +10,8 @@
 #include <magr/matrix/dense_matrix.hpp>
 
 namespace magr {
-inline namespace MAGR_ISA_NAMESPACE {
 namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
 [[nodiscard]] inline double output_energy(const row_major_matrix<double>& M, const row_major_matrix<double>& H) {
@@ -33,7 +33,10 @@ namespace detail {
     return energy > 0 ? error / energy : std::numeric_limits<double>::infinity();
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Relative error of a layer's output when its weights W are replaced by Q:
 ///
