@@ -2,7 +2,6 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <concepts>
 #include <type_traits>
 
 #include <magr/matrix/dense_matrix.hpp>
@@ -11,22 +10,22 @@ namespace magr {
 namespace detail {
 
 template <class D>
-concept eigen_dense = requires { typename Eigen::internal::traits<D>::Scalar; } && std::derived_from<D, Eigen::DenseBase<D>>;
+void accept_dense(const Eigen::DenseBase<D>&);  // declared to ask whether a type derives from DenseBase
 
 /// Eigen types that have storage: not sums, products or other expressions.
 template <class D>
-concept eigen_direct_access = eigen_dense<D> && bool(Eigen::internal::traits<D>::Flags & Eigen::DirectAccessBit) &&
-                              storage_scalar<typename Eigen::internal::traits<D>::Scalar>;
+concept eigen_direct_access =
+    requires(const D& m) { accept_dense(m); } && bool(int(D::Flags) & Eigen::DirectAccessBit) && storage_scalar<typename D::Scalar>;
 
 template <class D>
-inline constexpr bool eigen_writable = bool(Eigen::internal::traits<D>::Flags & Eigen::LvalueBit);
+inline constexpr bool eigen_writable = bool(int(D::Flags) & Eigen::LvalueBit);
 
 }  // namespace detail
 
 /// Eigen's matrices, arrays, maps, refs and blocks, of either storage order and any inner stride.
 template <detail::eigen_direct_access D>
 struct matrix_traits<D> {
-    using scalar = typename Eigen::internal::traits<D>::Scalar;
+    using scalar = typename D::Scalar;
 
     static auto view(D& m) noexcept
         requires detail::eigen_writable<D>

@@ -1,0 +1,154 @@
+#include <magr/detail/contract.hpp>
+
+#include <Eigen/Core>
+#include <limits>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include <magr/matrix/eigen.hpp>
+
+#include "support/catch.hpp"
+
+using magr::as_const_view;
+using magr::index_t;
+
+namespace {
+
+/// What `check` throws as Error, or a text that no message equals.
+template <class Error, class Check>
+std::string message_of(Check&& check) {
+    try {
+        check();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "(nothing was thrown)";
+}
+
+/// X^T X of random X, so a Gram matrix but for rounding.
+Eigen::MatrixXd gram(index_t inputs, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<double> normal;
+    Eigen::MatrixXd X(3 * inputs, inputs);
+    for (double& value : X.reshaped()) value = normal(random);
+    return X.transpose() * X;
+}
+
+const double not_a_number = std::numeric_limits<double>::quiet_NaN();
+const double infinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+// Callers who know only the standard library can catch them.
+static_assert(std::is_base_of_v<std::invalid_argument, magr::shape_error>);
+static_assert(std::is_base_of_v<std::invalid_argument, magr::option_error>);
+static_assert(std::is_base_of_v<std::domain_error, magr::value_error>);
+
+TEST_CASE("require_shape: names function, argument, expected and actual shape", "[detail][contract]") {
+    const Eigen::MatrixXf m(2, 3);
+    CHECK_NOTHROW(magr::detail::require_shape("f", "H", as_const_view(m), 2, 3));
+    CHECK(message_of<magr::shape_error>([&] { magr::detail::require_shape("preprocess", "H", as_const_view(m), 3, 3); }) ==
+          "preprocess: H must be 3 x 3, it is 2 x 3");
+    CHECK_THROWS_AS(magr::detail::require_shape("f", "H", as_const_view(m), 2, 2), magr::shape_error);
+}
+
+TEST_CASE("require_not_empty: refuses a matrix without rows or without columns", "[detail][contract][edge]") {
+    const Eigen::MatrixXf no_rows(0, 3), no_columns(3, 0), one(1, 1);
+    CHECK_NOTHROW(magr::detail::require_not_empty("f", "W", as_const_view(one)));
+    CHECK(message_of<magr::shape_error>([&] { magr::detail::require_not_empty("f", "W", as_const_view(no_rows)); }) ==
+          "f: W must not be empty, it is 0 x 3");
+    CHECK_THROWS_AS(magr::detail::require_not_empty("f", "W", as_const_view(no_columns)), magr::shape_error);
+}
+
+TEMPLATE_TEST_CASE("require_finite: names row and column of what is not, in any storage order and type", "[detail][contract]", float,
+                   double, Eigen::half, Eigen::bfloat16) {
+    Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic> columns(3, 4);
+    columns.setConstant(TestType(1.0f));
+    Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows = columns;
+    CHECK_NOTHROW(magr::detail::require_finite("f", "W", as_const_view(columns)));
+    CHECK_NOTHROW(magr::detail::require_finite("f", "W", as_const_view(rows)));
+
+    columns(2, 1) = rows(2, 1) = TestType(static_cast<float>(infinity));
+    CHECK(message_of<magr::value_error>([&] { magr::detail::require_finite("f", "W", as_const_view(columns)); }) ==
+          "f: W must be finite, entry (row 2, column 1) is inf");
+    CHECK(message_of<magr::value_error>([&] { magr::detail::require_finite("f", "W", as_const_view(rows)); }) ==
+          "f: W must be finite, entry (row 2, column 1) is inf");
+
+    columns(2, 1) = TestType(static_cast<float>(not_a_number));
+    CHECK_THROWS_AS(magr::detail::require_finite("f", "W", as_const_view(columns)), magr::value_error);
+    columns(2, 1) = TestType(static_cast<float>(-infinity));
+    CHECK_THROWS_AS(magr::detail::require_finite("f", "W", as_const_view(columns)), magr::value_error);
+}
+
+TEST_CASE("require_finite: accepts the largest and the smallest numbers", "[detail][contract][edge]") {
+    Eigen::MatrixXf m(1, 3);
+    m << std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min(), -0.0f;
+    CHECK_NOTHROW(magr::detail::require_finite("f", "W", as_const_view(m)));
+}
+
+TEST_CASE("require_gram: accepts a Gram matrix, in double and rounded to float", "[detail][contract]") {
+    const Eigen::MatrixXd H = gram(20, 1);
+    const Eigen::MatrixXf rounded = H.cast<float>();
+    CHECK_NOTHROW(magr::detail::require_gram("f", "H", as_const_view(H), 20));
+    CHECK_NOTHROW(magr::detail::require_gram("f", "H", as_const_view(rounded), 20));
+}
+
+TEST_CASE("require_gram: accepts dead inputs, whose row and column are zero", "[detail][contract][edge]") {
+    Eigen::MatrixXd H = gram(5, 2);
+    H.row(3).setZero();
+    H.col(3).setZero();
+    CHECK_NOTHROW(magr::detail::require_gram("f", "H", as_const_view(H), 5));
+}
+
+TEST_CASE("require_gram: says what is wrong with a matrix", "[detail][contract]") {
+    Eigen::MatrixXd H = gram(4, 3);
+    const auto message = [&] {
+        return message_of<std::exception>([&] { magr::detail::require_gram("preprocess", "H", as_const_view(H), 4); });
+    };
+    SECTION("not square") {
+        H.resize(4, 5);
+        CHECK(message() == "preprocess: H must be square, it is 4 x 5");
+    }
+    SECTION("of another size") {
+        H = gram(3, 3);
+        CHECK(message() == "preprocess: H must be 4 x 4, it is 3 x 3");
+    }
+    SECTION("not finite") {
+        H(1, 2) = H(2, 1) = not_a_number;
+        CHECK(message().find("preprocess: H must be finite, entry (row ") == 0);
+    }
+    SECTION("negative on the diagonal") {
+        H(2, 2) = -1.5;
+        CHECK(message() == "preprocess: H must have no negative diagonal entry, entry (row 2, column 2) is -1.5");
+    }
+    SECTION("not symmetric") {
+        H(3, 1) = 1;
+        H(1, 3) = 2;
+        CHECK(message() == "preprocess: H must be symmetric, entry (row 3, column 1) is 1 and entry (row 1, column 3) is 2");
+    }
+    SECTION("zero") {
+        H.setZero();
+        CHECK(message() == "preprocess: H must not be zero");
+    }
+}
+
+TEST_CASE("require_gram: allows the asymmetry of rounding, at any scale", "[detail][contract][edge]") {
+    for (const double scale : {1e-30, 1.0, 1e30}) {
+        Eigen::MatrixXd H = scale * gram(6, 4);
+        const double largest = H.diagonal().maxCoeff();
+        H(4, 2) = H(2, 4) + 0.9e-4 * largest;
+        CHECK_NOTHROW(magr::detail::require_gram("f", "H", as_const_view(H), 6));
+        H(4, 2) = H(2, 4) + 1.1e-4 * largest;
+        CHECK_THROWS_AS(magr::detail::require_gram("f", "H", as_const_view(H), 6), magr::value_error);
+    }
+}
+
+TEST_CASE("require_option: names the option, what is allowed and what was given", "[detail][contract]") {
+    CHECK_NOTHROW(magr::detail::require_option(true, "quantize_rtn", "bits", "2 to 8", 4));
+    CHECK(message_of<magr::option_error>([] { magr::detail::require_option(false, "quantize_rtn", "bits", "2 to 8", 9); }) ==
+          "quantize_rtn: bits must be 2 to 8, it is 9");
+    CHECK(message_of<magr::option_error>([] { magr::detail::require_option(false, "preprocess", "alpha", "positive", -0.5); }) ==
+          "preprocess: alpha must be positive, it is -0.5");
+}
