@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/options.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+namespace examples {
+namespace {
+
+/// Where the source tree keeps the embedded model; after the tree has moved, the same place below the current folder.
+std::string embedded_model() {
+    std::error_code error;
+    return std::filesystem::is_directory(MAGR_EMBEDDED_MODEL, error) ? MAGR_EMBEDDED_MODEL : "examples/quantize_llama/model";
+}
+
+}  // namespace
+
+void add_options(CLI::App& app, options& o) {
+    o.model = embedded_model();
+    o.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+
+    app.description(
+        "Quantizes a Llama model with and without MagR and compares the results.\n\n"
+        "Without options: the embedded model, calibrated and evaluated on texts that it writes itself, at 2, 3 and 4 bits.\n"
+        "Progress goes to stderr, the table and texts by the models to stdout. Exit code: 0; 2 if the command line, the model\n"
+        "folder or another file cannot be used; 1 if anything else fails.\n");
+
+    const std::string data = "Data";
+    app.add_option("--model", o.model, "Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json and its files")
+        ->group(data)->type_name("FOLDER")->capture_default_str();
+    app.add_option("--calib", o.calibration, "Token ids to calibrate on (*.u16, *.u32), or self: sampled from the model")
+        ->group(data)->type_name("FILE|self")->capture_default_str();
+    app.add_option("--eval", o.evaluation, "Token ids to evaluate on, or self: sampled with another seed")
+        ->group(data)->type_name("FILE|self")->capture_default_str();
+    app.add_option("--calib-tokens", o.calibration_tokens, "Calibrate on this many ids (default: all of a file, 16384 for self)")
+        ->group(data)->type_name("N")->check(CLI::PositiveNumber);
+    app.add_option("--eval-tokens", o.evaluation_tokens, "Evaluate on this many ids (default: all of a file, 16384 for self)")
+        ->group(data)->type_name("N")->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
+    app.add_option("--seed", o.seed, "Seed of all sampling")->group(data)->type_name("N")->capture_default_str();
+
+    const std::string quantizing = "Quantization";
+    std::map<std::string, method> methods;
+    for (const method m : all_methods) methods.emplace(name_of(m), m);
+    app.add_option("--bits", o.bits, "Bits per weight, from 2 to 8; several separated by commas (default: 2,3,4)")
+        ->group(quantizing)->type_name("N,...")->delimiter(',')->check(CLI::Range(2, 8));
+    app.add_option("--methods", o.methods, "Out of rtn, optq, magr+rtn, magr+optq (default: all)")
+        ->group(quantizing)->type_name("NAME,...")->delimiter(',')->transform(CLI::CheckedTransformer(methods).description(""));
+    app.add_option("--group-size", o.how.group_size, "Inputs that share a scale and a penalty (default: whole rows)")
+        ->group(quantizing)->type_name("N")->check(CLI::PositiveNumber);
+    app.add_option("--alpha", o.how.alpha, "MagR's penalty (default: 1e-2, 3e-3, 1e-3 at 2, 3, 4 bits per channel, a tenth with groups)")
+        ->group(quantizing)->type_name("X")->check(CLI::NonNegativeNumber);
+    app.add_option("--beta", o.how.beta, "Factor of the grid's range (default: 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
+        ->group(quantizing)->type_name("X")->check(CLI::Range(1e-3, 1.0));
+    app.add_option("--damping", o.how.damping, "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01)")
+        ->group(quantizing)->type_name("X")->check(CLI::PositiveNumber);
+    app.add_option("--solver", o.how.solver, "MagR's solver, admm or proximal_gradient (default: admm)")
+        ->group(quantizing)->type_name("NAME")
+        ->transform(CLI::CheckedTransformer(std::map<std::string, magr::solver>{{"admm", magr::solver::admm},
+                                                                              {"proximal_gradient", magr::solver::proximal_gradient}})
+                        .description(""));
+    app.add_flag_callback("--act-order", [&o] { o.how.order = magr::column_order::act_order; }, "OPTQ takes inputs with large activations first")
+        ->group(quantizing);
+
+    const std::string output = "Output";
+    app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE");
+    app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
+        ->group(output)->type_name("FILE");
+    app.add_option("--sample-tokens", o.sample_tokens, "Length of the texts that the models write")
+        ->group(output)->type_name("N")->check(CLI::Range(1, 4096))->capture_default_str();
+    app.add_option("--threads", o.threads, "Threads; the results are the same for any number")
+        ->group(output)->type_name("N")->check(CLI::Range(1, 1024));
+}
+
+}  // namespace examples

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <magr/preprocess/options.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quantize_llama/quantize_model.hpp"
+
+namespace examples {
+
+/// The command line.
+struct options {
+    std::string model;
+    std::string calibration = "self";
+    std::string evaluation = "self";
+    std::optional<std::int64_t> calibration_tokens;
+    std::optional<std::int64_t> evaluation_tokens;
+    std::vector<int> bits{2, 3, 4};
+    std::vector<method> methods{all_methods.begin(), all_methods.end()};
+    quantization how;  ///< what all runs share
+    std::uint32_t seed = 1;
+    int threads = 1;
+    std::int64_t sample_tokens = 240;
+    std::string json;
+    std::string report;
+};
+
+/// Declares the options; their values arrive in `o` when `app` parses.
+void add_options(CLI::App& app, options& o);
+
+}  // namespace examples

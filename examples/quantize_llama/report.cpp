@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/report.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <sstream>
+
+#include "common/json.hpp"
+
+namespace examples {
+
+std::string number_text(double value) {
+    if (!std::isfinite(value)) return "-";
+    std::ostringstream text;
+    const double size = std::abs(value);
+    if (size != 0 && (size < 1e-4 || size >= 1e6))
+        text << std::scientific << std::setprecision(2) << value;
+    else
+        text << std::fixed << std::setprecision(size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : size >= 1 ? 3 : 4) << value;
+    return text.str();
+}
+
+const run_record* coarsest(const report& r, method m) {
+    const run_record* found = nullptr;
+    for (const run_record& run : r.runs)
+        if (run.how.method == m && (!found || run.how.bits < found->how.bits)) found = &run;
+    return found;
+}
+
+std::string table_text(const report& r) {
+    std::ostringstream text;
+    const auto line = [&](const std::string& method, const std::string& bits, const std::string& perplexity, const std::string& kl,
+                          const std::string& error, const std::string& seconds) {
+        text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << perplexity << std::setw(15) << kl
+             << std::setw(14) << error << std::setw(9) << seconds << '\n';
+    };
+    line("method", "bits", "perplexity", "KL divergence", "output error", "seconds");
+    line("full precision", "", number_text(r.baseline_perplexity), "", "", "");
+    int bits = 0;
+    for (const run_record& run : r.runs) {
+        if (run.how.bits != bits) text << '\n';
+        bits = run.how.bits;
+        line(name_of(run.how.method), std::to_string(bits), number_text(run.perplexity), number_text(run.kl_divergence),
+             number_text(run.output_error), number_text(run.seconds));
+    }
+    return text.str();
+}
+
+std::string samples_text(const report& r) {
+    std::ostringstream text;
+    const auto show = [&](const std::string& name, const std::string& sample) {
+        text << "\n--- " << name << "\n" << r.prompt << "|" << sample << "\n";
+    };
+    show("full precision", r.baseline_sample);
+    for (const auto& [best, otherwise] : {std::pair{method::optq, method::rtn}, std::pair{method::magr_optq, method::magr_rtn}}) {
+        const run_record* run = coarsest(r, best);
+        if (!run) run = coarsest(r, otherwise);
+        if (run) show(std::string(name_of(run->how.method)) + ", " + std::to_string(run->how.bits) + " bits", run->sample);
+    }
+    return text.str();
+}
+
+std::string json_text(const report& r) {
+    nlohmann::ordered_json results = nlohmann::ordered_json::array();
+    for (const run_record& run : r.runs) {
+        nlohmann::ordered_json group_size;
+        if (run.how.group_size) group_size = *run.how.group_size;
+        results.push_back({{"method", name_of(run.how.method)},
+                           {"bits", run.how.bits},
+                           {"group_size", group_size},
+                           {"perplexity", run.perplexity},
+                           {"kl", run.kl_divergence},
+                           {"output_error", run.output_error},
+                           {"seconds", run.seconds}});
+    }
+    const nlohmann::ordered_json object{{"model", r.model}, {"baseline", {{"perplexity", r.baseline_perplexity}}}, {"results", results}};
+    return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace examples

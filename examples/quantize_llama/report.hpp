@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quantize_llama/quantize_model.hpp"
+
+/// What one run of the program found, and its three forms.
+namespace examples {
+
+struct run_record {
+    quantization how;
+    double perplexity = 0;
+    double kl_divergence = 0;
+    double output_error = 0;
+    double seconds = 0;
+    std::vector<layer_record> layers;
+    std::string sample;  ///< what the quantized model writes after the prompt
+};
+
+struct report {
+    std::string model;
+    std::int64_t calibration_tokens = 0;
+    std::int64_t predictions = 0;
+    std::optional<magr::index_t> group_size;
+    double baseline_perplexity = 0;
+    std::string prompt;
+    std::string baseline_sample;
+    std::vector<run_record> runs;
+};
+
+/// For the terminal: one line per run, grouped by bits.
+[[nodiscard]] std::string table_text(const report& r);
+
+/// For the terminal: what full precision and the coarsest quantization, without and with MagR, write after the same prompt.
+[[nodiscard]] std::string samples_text(const report& r);
+
+/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error", "seconds"}]};
+/// group_size is null if there are no groups, a number that is not finite is null.
+[[nodiscard]] std::string json_text(const report& r);
+
+/// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.
+[[nodiscard]] std::string html_text(const report& r);
+
+/// A number with four significant digits, without an exponent where that is readable.
+[[nodiscard]] std::string number_text(double value);
+
+/// The run of `m` at the smallest number of bits, if there is one.
+[[nodiscard]] const run_record* coarsest(const report& r, method m);
+
+}  // namespace examples

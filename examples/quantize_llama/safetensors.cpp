@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/safetensors.hpp"
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <string_view>
+
+#include "common/error.hpp"
+#include "common/json.hpp"
+
+namespace examples {
+namespace {
+
+constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the reference implementation
+
+struct dtype_row {
+    std::string_view name;
+    safetensors_dtype dtype;
+    std::uint64_t bits;
+};
+
+constexpr std::array<dtype_row, 22> dtypes{{
+    {"BOOL", safetensors_dtype::BOOL, 8},
+    {"U8", safetensors_dtype::U8, 8},
+    {"I8", safetensors_dtype::I8, 8},
+    {"F8_E5M2", safetensors_dtype::F8_E5M2, 8},
+    {"F8_E4M3", safetensors_dtype::F8_E4M3, 8},
+    {"F8_E8M0", safetensors_dtype::F8_E8M0, 8},
+    {"F8_E5M2FNUZ", safetensors_dtype::F8_E5M2FNUZ, 8},
+    {"F8_E4M3FNUZ", safetensors_dtype::F8_E4M3FNUZ, 8},
+    {"I16", safetensors_dtype::I16, 16},
+    {"U16", safetensors_dtype::U16, 16},
+    {"F16", safetensors_dtype::F16, 16},
+    {"BF16", safetensors_dtype::BF16, 16},
+    {"I32", safetensors_dtype::I32, 32},
+    {"U32", safetensors_dtype::U32, 32},
+    {"F32", safetensors_dtype::F32, 32},
+    {"C64", safetensors_dtype::C64, 64},
+    {"F64", safetensors_dtype::F64, 64},
+    {"I64", safetensors_dtype::I64, 64},
+    {"U64", safetensors_dtype::U64, 64},
+    {"F4", safetensors_dtype::F4, 4},
+    {"F6_E2M3", safetensors_dtype::F6_E2M3, 6},
+    {"F6_E3M2", safetensors_dtype::F6_E3M2, 6},
+}};
+
+std::string shape_text(const std::vector<std::uint64_t>& shape) {
+    std::ostringstream text;
+    text << '[';
+    for (std::size_t i = 0; i < shape.size(); ++i) text << (i ? ", " : "") << shape[i];
+    text << ']';
+    return text.str();
+}
+
+/// a * b, or refuses with `what`.
+std::uint64_t checked_product(std::uint64_t a, std::uint64_t b, const std::string& what) {
+    if (b != 0 && a > std::numeric_limits<std::uint64_t>::max() / b) refuse(what, ": the number of elements overflows");
+    return a * b;
+}
+
+std::uint64_t size_value(const json& value, const std::string& what) {
+    if (!value.is_number_unsigned()) refuse(what, " must be a non-negative integer");
+    return value.get<std::uint64_t>();
+}
+
+void check_metadata(const json& metadata, const std::string& file) {
+    if (!metadata.is_object()) refuse(file, ": __metadata__ is not an object");
+    for (const auto& entry : metadata.items())
+        if (!entry.value().is_string()) refuse(file, ": __metadata__: a value is not a string");
+}
+
+/// One entry of the header; offsets become absolute.
+tensor_info parse_entry(const json& entry, std::uint64_t data_begin, const std::string& what) {
+    if (!entry.is_object()) refuse(what, ": not an object");
+    for (const char* key : {"dtype", "shape", "data_offsets"})
+        if (!entry.contains(key)) refuse(what, ": ", key, " is missing");
+
+    tensor_info info{};
+    const json& dtype = entry.at("dtype");
+    if (!dtype.is_string()) refuse(what, ": dtype is not a string");
+    const auto row = std::find_if(dtypes.begin(), dtypes.end(), [&](const dtype_row& d) { return d.name == dtype.get<std::string>(); });
+    if (row == dtypes.end()) refuse(what, ": unknown dtype ", dtype.dump(-1, ' ', true));
+    info.dtype = row->dtype;
+
+    if (!entry.at("shape").is_array()) refuse(what, ": shape is not an array");
+    std::uint64_t bits = 1;
+    for (const json& dimension : entry.at("shape")) {
+        info.shape.push_back(size_value(dimension, what + ": shape"));
+        bits = checked_product(bits, info.shape.back(), what);
+    }
+    bits = checked_product(bits, row->bits, what);
+    if (bits % 8 != 0) refuse(what, ": ", bits, " bits do not fill whole bytes");
+
+    const json& offsets = entry.at("data_offsets");
+    if (!offsets.is_array() || offsets.size() != 2) refuse(what, ": data_offsets must be two integers");
+    const std::uint64_t begin = size_value(offsets[0], what + ": data_offsets");
+    const std::uint64_t end = size_value(offsets[1], what + ": data_offsets");
+    if (end < begin) refuse(what, ": data_offsets end before they begin (", begin, ", ", end, ")");
+    if (end > std::numeric_limits<std::uint64_t>::max() - data_begin) refuse(what, ": data_offsets overflow");
+    if (end - begin != bits / 8)
+        refuse(what, ": data_offsets span ", end - begin, " bytes, shape ", shape_text(info.shape), " of ", row->name, " needs ", bits / 8);
+    info.begin = data_begin + begin;
+    info.end = data_begin + end;
+    return info;
+}
+
+/// Refuses gaps, overlaps and bytes that belong to no tensor.
+void check_coverage(const std::map<std::string, tensor_info>& tensors, std::uint64_t data_begin, std::uint64_t file_size, const std::string& file) {
+    std::vector<const std::pair<const std::string, tensor_info>*> by_offset;
+    for (const auto& entry : tensors) by_offset.push_back(&entry);
+    std::sort(by_offset.begin(), by_offset.end(), [](const auto* a, const auto* b) {
+        return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
+    });
+    std::uint64_t covered = data_begin;
+    for (const auto* entry : by_offset) {
+        const auto& [name, info] = *entry;
+        if (info.begin != covered)
+            refuse(file, ": tensor ", name, ": begins at offset ", info.begin - data_begin, ", where ", covered - data_begin,
+                   " was expected (", info.begin < covered ? "an overlap" : "a hole", ")");
+        covered = info.end;
+    }
+    if (covered != file_size) refuse(file, ": has ", file_size, " bytes, the tensors end at ", covered);
+}
+
+std::uint64_t little_endian(const unsigned char* bytes, std::size_t count) {
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < count; ++i) value |= std::uint64_t{bytes[i]} << (8 * i);
+    return value;
+}
+
+float decode(const unsigned char* bytes, safetensors_dtype dtype) {
+    switch (dtype) {
+        case safetensors_dtype::F32: return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 4)));
+        case safetensors_dtype::F16: return static_cast<float>(std::bit_cast<Eigen::half>(static_cast<std::uint16_t>(little_endian(bytes, 2))));
+        default: return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 2) << 16));
+    }
+}
+
+}  // namespace
+
+safetensors_file::safetensors_file(const std::filesystem::path& path) : file_(path) {
+    const std::string name = path.string();
+    constexpr std::uint64_t length_size = 8;
+    if (file_.size() < length_size) refuse(name, ": too short for a safetensors file (", file_.size(), " bytes)");
+    std::array<unsigned char, length_size> length_bytes{};
+    file_.read(0, length_bytes.data(), length_size);
+    const std::uint64_t length = little_endian(length_bytes.data(), length_size);
+    if (length > longest_header) refuse(name, ": a header of ", length, " bytes is longer than the ", longest_header, " that are allowed");
+    if (length > file_.size() - length_size) refuse(name, ": a header of ", length, " bytes does not fit into the file's ", file_.size());
+    std::string header(static_cast<std::size_t>(length), '\0');
+    if (length > 0) file_.read(length_size, header.data(), length);
+    if (!header.starts_with('{')) refuse(name, ": the header does not begin with '{'");
+
+    const std::uint64_t data_begin = length_size + length;
+    const json entries = parse_json_object(header, name);
+    for (const auto& [key, entry] : entries.items()) {
+        if (key == "__metadata__")
+            check_metadata(entry, name);
+        else
+            tensors_.emplace(key, parse_entry(entry, data_begin, name + ": tensor " + key));
+    }
+    check_coverage(tensors_, data_begin, file_.size(), name);
+}
+
+std::vector<float> safetensors_file::read(const std::string& name) {
+    const std::string what = file_.path().string() + ": tensor " + name;
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) refuse(what, ": missing");
+    const tensor_info& info = found->second;
+    if (info.dtype != safetensors_dtype::F32 && info.dtype != safetensors_dtype::F16 && info.dtype != safetensors_dtype::BF16)
+        refuse(what, ": the type must be F32, F16 or BF16");
+    const std::size_t width = info.dtype == safetensors_dtype::F32 ? 4 : 2;
+    std::vector<float> values(static_cast<std::size_t>((info.end - info.begin) / width));
+
+    constexpr std::size_t part = 1 << 16;  // elements, so that the file's bytes and the values are never both in memory as a whole
+    std::vector<unsigned char> bytes(std::min(part, values.size()) * width);
+    for (std::size_t first = 0; first < values.size(); first += part) {
+        const std::size_t count = std::min(part, values.size() - first);
+        file_.read(info.begin + first * width, bytes.data(), count * width);
+        for (std::size_t i = 0; i < count; ++i) {
+            const float value = decode(bytes.data() + i * width, info.dtype);
+            if (!std::isfinite(value)) refuse(what, ": element ", first + i, " of shape ", shape_text(info.shape), " is not finite");
+            values[first + i] = value;
+        }
+    }
+    return values;
+}
+
+model_tensors::model_tensors(const std::filesystem::path& folder) {
+    const std::filesystem::path single = folder / "model.safetensors";
+    const std::filesystem::path index = folder / "model.safetensors.index.json";
+    if (std::filesystem::exists(single)) {
+        add(single);
+        for (const auto& entry : files_.front()->tensors()) places_.emplace(entry.first, 0);
+        return;
+    }
+    if (!std::filesystem::exists(index)) refuse(folder.string(), ": has neither model.safetensors nor model.safetensors.index.json");
+
+    const std::string name = index.string();
+    const json object = parse_json_object(read_file(index, longest_header), name);
+    const auto map = object.find("weight_map");
+    if (map == object.end() || !map->is_object()) refuse(name, ": weight_map is not an object");
+    std::map<std::string, std::size_t> opened;
+    for (const auto& [tensor, place] : map->items()) {
+        if (!place.is_string()) refuse(name, ": weight_map: the file of ", tensor, " is not a string");
+        const std::filesystem::path file = place.get<std::string>();
+        if (file.empty() || file != file.filename() || file == "." || file == "..")
+            refuse(name, ": weight_map: ", place.dump(-1, ' ', true), " is not the name of a file in the same folder");
+        const auto [known, is_new] = opened.emplace(file.string(), files_.size());
+        if (is_new) add(folder / file);
+        if (!files_[known->second]->tensors().contains(tensor)) refuse((folder / file).string(), ": tensor ", tensor, " of the index is missing");
+        places_.emplace(tensor, known->second);
+    }
+    for (std::size_t f = 0; f < files_.size(); ++f)
+        for (const auto& entry : files_[f]->tensors()) {
+            const auto place = places_.find(entry.first);
+            if (place == places_.end() || place->second != f)
+                refuse(paths_[f].string(), ": tensor ", entry.first, " is not assigned to this file by the index");
+        }
+}
+
+std::vector<std::string> model_tensors::names() const {
+    std::vector<std::string> all;
+    for (const auto& entry : places_) all.push_back(entry.first);
+    return all;
+}
+
+std::vector<float> model_tensors::read(const std::string& name, const std::vector<std::uint64_t>& shape) {
+    const auto place = places_.find(name);
+    if (place == places_.end()) refuse(paths_.empty() ? "model" : paths_.front().string(), ": tensor ", name, " is missing");
+    safetensors_file& file = *files_[place->second];
+    const tensor_info& info = file.tensors().at(name);
+    if (info.shape != shape)
+        refuse(paths_[place->second].string(), ": tensor ", name, " has shape ", shape_text(info.shape), ", config.json asks for ",
+               shape_text(shape));
+    return file.read(name);
+}
+
+void model_tensors::add(const std::filesystem::path& path) {
+    files_.push_back(std::make_unique<safetensors_file>(path));
+    paths_.push_back(path);
+}
+
+}  // namespace examples
