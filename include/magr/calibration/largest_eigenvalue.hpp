@@ -15,7 +15,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Largest eigenvalue of a symmetric positive semi-definite matrix by the Lanczos method with full reorthogonalisation.
 ///
-/// @pre           H symmetric, finite, not zero
+/// @pre           H symmetric, finite, its largest diagonal entry about 1: Eigen's tridiagonal solver does not scale
 /// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates steps * n doubles
 /// @par Numerics  in double whatever H is stored in; always the same start vector
@@ -42,7 +42,7 @@ template <compute_scalar S>
         diagonal(k) = next.dot(basis.col(k));
         for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
         off(k) = next.norm();
-        if ((k + 1) % 4 == 0 || k + 1 == limit || off(k) <= 1e-14 * theta) {
+        if ((k + 1) % 4 == 0 || k + 1 == limit || off(k) <= 1e-14 * diagonal.head(k + 1).maxCoeff()) {
             ritz.computeFromTridiagonal(diagonal.head(k + 1), off.head(k), Eigen::ComputeEigenvectors);
             theta = ritz.eigenvalues()(k);
             if (off(k) * std::abs(ritz.eigenvectors()(k, k)) <= 1e-10 * theta) break;

@@ -1,0 +1,57 @@
+#include <magr/calibration/largest_eigenvalue.hpp>
+
+#include <Eigen/QR>
+#include <random>
+
+#include "support/catch.hpp"
+
+namespace {
+
+using matrix = magr::detail::row_major_matrix<double>;
+
+/// A symmetric matrix with the given eigenvalues and random eigenvectors.
+matrix with_spectrum(const Eigen::VectorXd& eigenvalues, unsigned seed) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    const Eigen::Index n = eigenvalues.size();
+    Eigen::MatrixXd A(n, n);
+    for (Eigen::Index i = 0; i < n; ++i)
+        for (Eigen::Index j = 0; j < n; ++j) A(i, j) = normal(generator);
+    const Eigen::MatrixXd Q = Eigen::HouseholderQR<Eigen::MatrixXd>(A).householderQ();
+    const matrix H = Q * eigenvalues.asDiagonal() * Q.transpose();
+    return (H + H.transpose()) / 2;
+}
+
+}  // namespace
+
+TEST_CASE("largest_eigenvalue: finds the top of any spectrum", "[calibration][property]") {
+    struct spectrum {
+        const char* name;
+        Eigen::VectorXd values;
+    };
+    Eigen::VectorXd flat = Eigen::VectorXd::Ones(50), outlier = Eigen::VectorXd::LinSpaced(80, 1e-10, 1e-6), close(300), rank_one = Eigen::VectorXd::Zero(60);
+    outlier(79) = 1;
+    for (Eigen::Index i = 0; i < 300; ++i) close(i) = 1 - 1e-4 * static_cast<double>(i);
+    rank_one(7) = 3;
+    for (const auto& [name, values] : {spectrum{"flat", flat}, spectrum{"one outlier", outlier}, spectrum{"clustered at the top", close},
+                                       spectrum{"rank one", rank_one}, spectrum{"one by one", Eigen::VectorXd::Constant(1, 5.0)}}) {
+        INFO(name);
+        for (unsigned seed = 1; seed <= 3; ++seed) {
+            const matrix H = with_spectrum(values, seed);
+            CHECK(magr::detail::largest_eigenvalue(H) == Approx(values.maxCoeff()).epsilon(1e-8));
+            const magr::detail::row_major_matrix<float> single = H.cast<float>();
+            CHECK(magr::detail::largest_eigenvalue(single) == Approx(values.maxCoeff()).epsilon(2e-6));
+        }
+    }
+}
+
+TEST_CASE("largest_eigenvalue: patterned eigenvectors are not missed", "[calibration][edge]") {
+    matrix H(2, 2);
+    H << 1, -0.9, -0.9, 1;  // its top eigenvector is orthogonal to (1, 1)
+    CHECK(magr::detail::largest_eigenvalue(H) == Approx(1.9).epsilon(1e-12));
+    for (const Eigen::Index place : {0, 31, 63}) {
+        matrix unit = matrix::Zero(64, 64);
+        unit(place, place) = 1;
+        CHECK(magr::detail::largest_eigenvalue(unit) == Approx(1).epsilon(1e-12));
+    }
+}

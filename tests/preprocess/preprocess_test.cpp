@@ -1,0 +1,401 @@
+#include <array>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "layers.hpp"
+#include "support/catch.hpp"
+
+using layers::exact;
+using layers::exact_problem;
+using layers::index_t;
+using layers::random_layer;
+using layers::row_major;
+
+namespace {
+
+/// Largest difference relative to the largest entry.
+template <class A, class B>
+double difference(const A& a, const B& b) {
+    const exact x = a.template cast<long double>(), y = b.template cast<long double>();
+    return static_cast<double>((x - y).cwiseAbs().maxCoeff() / std::max(y.cwiseAbs().maxCoeff(), 1e-300L));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("preprocess: the result is within its certified gap of the optimum", "[preprocess][certificate]", float, double) {
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+        for (const index_t group : {24, 7, 1})
+            for (const double alpha : {1e-4, 1e-2, 1.0})
+                for (const double damping : {1e-2, 1e-1}) {
+                    const auto [W0, H] = random_layer(5, 24, 11);
+                    const row_major<TestType> start = W0.cast<TestType>();
+                    const exact_problem oracle(start.template cast<double>(), H, alpha, group, damping);
+                    const long double optimum = oracle.objective(oracle.optimum());
+                    row_major<TestType> W = start;
+                    const auto result = magr::preprocess(W, H, {.alpha = alpha, .group_size = group, .solver = solver, .damping = damping,
+                                                                .max_iterations = 3000, .tolerance = 1e-4});
+                    CAPTURE(static_cast<int>(solver), group, alpha, damping, result.iterations, result.gap);
+                    CHECK(result.stopped == magr::stop_reason::converged);
+                    CHECK(result.gap <= 1e-4);
+                    CHECK(result.mean_gap <= result.largest_gap);
+                    const auto reached = static_cast<double>(oracle.objective(W.template cast<long double>()));
+                    const double rounding = std::is_same_v<TestType, float> ? 1e-5 : 1e-9;
+                    CHECK(result.objective == Approx(reached).epsilon(rounding));
+                    CHECK(reached >= static_cast<double>(optimum) * (1 - 1e-9));
+                    CHECK(reached - static_cast<double>(optimum) <= (result.gap + rounding) * reached);
+                    for (index_t i = 0; i < W.rows(); ++i) {
+                        const long double best = oracle.row_objective(oracle.optimum(), i);
+                        const long double row = oracle.row_objective(W.template cast<long double>(), i);
+                        CHECK(static_cast<double>(row - best) <= (result.largest_gap + rounding) * static_cast<double>(row));
+                    }
+                }
+}
+
+TEST_CASE("preprocess: the gap bounds the distance to the optimum after any number of iterations", "[preprocess][certificate]") {
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+        for (const index_t iterations : {1, 2, 5, 20})
+            for (const double damping : {0.0, 1e-3, 1e-2})
+                for (const index_t group : {30, 8}) {
+                    const auto [W0, H] = random_layer(4, 30, 21);
+                    const exact_problem oracle(W0, H, 1e-2, group, damping);
+                    const exact best = oracle.optimum();
+                    row_major<double> W = W0;
+                    const auto result = magr::preprocess(W, H, {.alpha = 1e-2, .group_size = group, .solver = solver, .damping = damping,
+                                                                .max_iterations = iterations, .tolerance = 0.0});
+                    CAPTURE(static_cast<int>(solver), iterations, damping, group);
+                    CHECK(result.stopped == magr::stop_reason::iteration_limit);
+                    CHECK(result.iterations == iterations);
+                    const auto distance = static_cast<double>(oracle.objective(W.cast<long double>()) - oracle.objective(best));
+                    CHECK(distance <= result.gap * result.objective * (1 + 1e-9));
+                }
+}
+
+TEMPLATE_TEST_CASE("preprocess: proximal_gradient is the authors' iteration", "[preprocess][oracle]", float, double) {
+    struct recipe {
+        index_t group;
+        double alpha;
+        int iterations;
+    };
+    for (const auto& [group, alpha, iterations] : {recipe{48, 1e-3, 150}, recipe{48, 1e-3, 200}, recipe{16, 1e-4, 200}, recipe{10, 1e-2, 150}})
+        for (unsigned seed = 1; seed <= 3; ++seed) {
+            const auto [W0, H] = random_layer(8, 48, seed);
+            row_major<TestType> W = W0.cast<TestType>();
+            const exact_problem oracle(W.template cast<double>(), H, alpha, group, 0);
+            const exact expected = oracle.proximal_gradient(iterations);
+            const auto result = magr::preprocess(
+                W, H, {.alpha = alpha, .group_size = group, .solver = magr::solver::proximal_gradient, .max_iterations = iterations});
+            CAPTURE(group, alpha, iterations, seed);
+            CHECK(result.iterations == iterations);
+            CHECK(result.damping == 0);
+            CHECK(difference(W, expected) < 1e-5);
+            CHECK(difference(W, oracle.W0) > 1e-3);  // it did something
+            CHECK(result.objective == Approx(static_cast<double>(oracle.objective(expected))).epsilon(1e-5));
+        }
+}
+
+TEST_CASE("preprocess: defaults are the documented ones", "[preprocess]") {
+    const auto [W0, H] = random_layer(3, 20, 5);
+    const auto run = [&, &start = W0, &gram = H](magr::preprocess_options options) {
+        row_major<double> W = start;
+        return magr::preprocess(W, gram, options);
+    };
+    CHECK(run({}).alpha == 1e-3);
+    CHECK(run({}).damping == 1e-2);
+    CHECK(run({}).gap <= 1e-3);
+    CHECK(run({.group_size = 10}).alpha == 1e-4);
+    const auto authors = run({.solver = magr::solver::proximal_gradient});
+    CHECK(authors.damping == 0);
+    CHECK(authors.iterations == 200);
+    CHECK(authors.stopped == magr::stop_reason::iteration_limit);
+}
+
+TEST_CASE("preprocess: the report agrees with the definitions", "[preprocess][oracle]") {
+    const auto [W0, H] = random_layer(6, 25, 9);
+    for (const index_t group : {25, 9}) {
+        row_major<double> W = W0;
+        const auto result = magr::preprocess(W, H, {.alpha = 1e-2, .group_size = group});
+        const exact_problem oracle(W0, H, 1e-2, group, 1e-2);
+        CHECK(result.objective_before == Approx(static_cast<double>(oracle.objective(oracle.W0))));
+        CHECK(result.linf_before == W0.cwiseAbs().maxCoeff());
+        CHECK(result.linf_after == W.cwiseAbs().maxCoeff());
+        const row_major<double> d = W - W0;
+        CHECK(result.output_error == Approx((d * H).cwiseProduct(d).sum() / (W0 * H).cwiseProduct(W0).sum()).epsilon(1e-9));
+        CHECK(result.lambda_max == Approx(Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().maxCoeff()).epsilon(1e-8));
+        double before = 0, after = 0, groups = 0;
+        for (index_t i = 0; i < 6; ++i)
+            for (index_t j = 0; j < 25; j += group, groups += 1) {
+                before += W0.row(i).segment(j, std::min(group, 25 - j)).cwiseAbs().maxCoeff();
+                after += W.row(i).segment(j, std::min(group, 25 - j)).cwiseAbs().maxCoeff();
+            }
+        CHECK(result.mean_linf_before == Approx(before / groups));
+        CHECK(result.mean_linf_after == Approx(after / groups));
+    }
+}
+
+TEST_CASE("preprocess: never leaves a row worse than it was, however early it ends", "[preprocess][property]") {
+    for (unsigned seed = 1; seed <= 10; ++seed)
+        for (const double rho : {1e-4, 3e-2, 10.0})
+            for (const index_t iterations : {1, 2, 3}) {
+                const auto [W0, H] = random_layer(6, 32, seed, 6);
+                row_major<float> W = W0.cast<float>();
+                const exact_problem oracle(W.cast<double>(), H, 1e-3, 32, 1e-2);
+                const auto result = magr::preprocess(W, H, {.max_iterations = iterations, .rho = rho});
+                CHECK(result.objective <= result.objective_before);
+                for (index_t i = 0; i < W.rows(); ++i) {
+                    const auto before = static_cast<double>(oracle.row_objective(oracle.W0, i));
+                    CHECK(static_cast<double>(oracle.row_objective(W.cast<long double>(), i)) <= before * (1 + 1e-5));
+                    CHECK(W.row(i).cwiseAbs().maxCoeff() <= static_cast<float>(W0.row(i).cwiseAbs().maxCoeff()));
+                }
+            }
+}
+
+TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
+    const auto [W0, H] = random_layer(4, 16, 3);
+    row_major<double> W = W0;
+    const auto nothing = magr::preprocess(W, H, {.alpha = 0.0});
+    CHECK(W == W0);
+    CHECK(nothing.stopped == magr::stop_reason::converged);
+    CHECK(nothing.iterations == 0);
+    CHECK(nothing.output_error == 0);
+    CHECK(nothing.linf_after == nothing.linf_before);
+    // w = 0 is optimal exactly when ||H_d w0||_1 <= alpha.
+    const exact_problem oracle(W0, H, 1, 16, 1e-2);
+    const auto bound = static_cast<double>((oracle.W0 * oracle.H).cwiseAbs().rowwise().sum().maxCoeff());
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        W = W0;
+        const auto all = magr::preprocess(W, H, {.alpha = 1.001 * bound, .solver = solver, .damping = 1e-2, .max_iterations = 20000, .tolerance = 1e-6});
+        CHECK(W.cwiseAbs().maxCoeff() < 1e-5 * W0.cwiseAbs().maxCoeff());
+        CHECK(all.output_error == Approx(1).epsilon(1e-5));
+    }
+}
+
+TEST_CASE("preprocess: the scale of H does not matter", "[preprocess][property]") {
+    const auto [W0, H] = random_layer(5, 20, 4);
+    row_major<double> reference = W0;
+    const auto expected = magr::preprocess(reference, H);
+    for (const double scale : {1e-30, 0x1p-20, 1e30}) {
+        row_major<double> W = W0;
+        const row_major<double> scaled = H * scale;
+        const auto result = magr::preprocess(W, scaled);
+        CAPTURE(scale);
+        CHECK(difference(W, reference) < 1e-9);
+        CHECK(result.iterations == expected.iterations);
+        CHECK(result.lambda_max == Approx(expected.lambda_max * scale).epsilon(1e-9));
+        row_major<float> single = W0.cast<float>();
+        const row_major<float> scaled_single = scaled.cast<float>();
+        static_cast<void>(magr::preprocess(single, scaled_single));
+        CHECK(difference(single, reference) < 1e-3);
+    }
+}
+
+TEST_CASE("preprocess: W and alpha of any scale", "[preprocess][edge]") {
+    const auto [W0, H] = random_layer(5, 20, 4);
+    row_major<double> reference = W0;
+    static_cast<void>(magr::preprocess(reference, H));
+    for (const double scale : {1e-30, 1e30}) {  // (W, alpha) -> (c W, c alpha) scales the solution by c
+        row_major<float> W = (W0 * scale).cast<float>();
+        const auto result = magr::preprocess(W, H, {.alpha = 1e-3 * scale});
+        CAPTURE(scale);
+        CHECK(result.stopped == magr::stop_reason::converged);
+        CHECK(difference(W, row_major<double>(reference * scale)) < 1e-3);
+    }
+}
+
+TEST_CASE("preprocess: rows are independent", "[preprocess][property]") {
+    const auto [W0, H] = random_layer(300, 24, 8);  // more rows than one tile
+    row_major<double> together = W0;
+    const magr::preprocess_options options{.max_iterations = 12, .tolerance = 0.0};
+    static_cast<void>(magr::preprocess(together, H, options));
+    for (const index_t i : {0, 127, 128, 255, 256, 299}) {
+        row_major<double> alone = W0.row(i);
+        static_cast<void>(magr::preprocess(alone, H, options));
+        CHECK(difference(alone, together.row(i)) < 1e-12);
+    }
+}
+
+TEMPLATE_TEST_CASE("preprocess: every layout gives the same bits", "[preprocess][layout]", float, double) {
+    const auto [W0, H64] = random_layer(9, 26, 12);
+    const row_major<TestType> start = W0.cast<TestType>(), H = H64.cast<TestType>();
+    row_major<TestType> expected = start;
+    const auto report = magr::preprocess(expected, H, {.group_size = 8});
+    const auto same = [&](const auto& W) { return row_major<TestType>(W) == expected; };
+
+    Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic> columns = start;
+    const Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic> H_columns = H;
+    CHECK(magr::preprocess(columns, H_columns, {.group_size = 8}).objective == report.objective);
+    CHECK(same(columns));
+
+    row_major<TestType> large = row_major<TestType>::Constant(20, 40, TestType(7));
+    large.block(5, 3, 9, 26) = start;
+    static_cast<void>(magr::preprocess(large.block(5, 3, 9, 26), H, {.group_size = 8}));
+    CHECK(same(large.block(5, 3, 9, 26)));
+    large.block(5, 3, 9, 26).setConstant(TestType(7));
+    CHECK((large.array() == TestType(7)).all());  // nothing around it was touched
+
+    std::vector<TestType> raw(9 * 32, TestType(-1));
+    for (index_t i = 0; i < 9; ++i)
+        for (index_t j = 0; j < 26; ++j) raw[static_cast<std::size_t>(i * 32 + j)] = start(i, j);
+    const magr::matrix_view<TestType> view(raw.data(), 9, 26, 32);
+    static_cast<void>(magr::preprocess(view, H, {.group_size = 8}));
+    for (index_t i = 0; i < 9; ++i)
+        for (index_t j = 0; j < 32; ++j) CHECK(raw[static_cast<std::size_t>(i * 32 + j)] == (j < 26 ? expected(i, j) : TestType(-1)));
+
+    std::vector<TestType> strided(9 * 26 * 3);
+    Eigen::Map<row_major<TestType>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> spaced(strided.data(), 9, 26, {26 * 3, 3});
+    spaced = start;
+    static_cast<void>(magr::preprocess(spaced, H, {.group_size = 8}));
+    CHECK(same(spaced));
+}
+
+TEMPLATE_TEST_CASE("preprocess: 16-bit weights are worked on in float and rounded once", "[preprocess][layout]", Eigen::half, Eigen::bfloat16) {
+    const auto [W0, H] = random_layer(7, 18, 13);
+    row_major<TestType> W = W0.cast<TestType>();
+    row_major<float> expected = W.template cast<float>();
+    const auto report = magr::preprocess(expected, H);
+    CHECK(magr::preprocess(W, H).objective == report.objective);
+    for (index_t i = 0; i < W.rows(); ++i)
+        for (index_t j = 0; j < W.cols(); ++j) CHECK(static_cast<float>(W(i, j)) == static_cast<float>(static_cast<TestType>(expected(i, j))));
+    row_major<float> again = W0.cast<TestType>().template cast<float>();
+    const row_major<TestType> narrow = H.cast<TestType>();  // H may be stored in 16 bits too
+    CHECK(magr::preprocess(again, narrow).stopped == magr::stop_reason::converged);
+}
+
+TEST_CASE("preprocess: is deterministic", "[preprocess][property]") {
+    const auto [W0, H] = random_layer(40, 64, 14);
+    row_major<float> first = W0.cast<float>(), second = first;
+    const auto a = magr::preprocess(first, H, {.group_size = 16});
+    const auto b = magr::preprocess(second, H, {.group_size = 16});
+    CHECK(first == second);
+    CHECK(a.gap == b.gap);
+}
+
+TEST_CASE("preprocess: singular Gram matrices", "[preprocess][edge]") {
+    auto [W0, H] = random_layer(5, 20, 15);
+    SECTION("dead inputs") {
+        for (const index_t dead : {0, 7, 19}) H.row(dead).setZero(), H.col(dead).setZero();
+    }
+    SECTION("rank one") {
+        Eigen::VectorXd x(20);
+        for (index_t j = 0; j < 20; ++j) x(j) = W0(0, j) + 0.01;
+        H = x * x.transpose();
+    }
+    SECTION("one tiny negative eigenvalue") {
+        H.diagonal().array() -= Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().minCoeff() + 1e-9 * H.diagonal().mean();
+    }
+    for (const double damping : {0.0, 1e-2})
+        for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+            row_major<float> W = W0.cast<float>();
+            const auto result = magr::preprocess(W, H, {.solver = solver, .damping = damping});
+            CAPTURE(damping, static_cast<int>(solver), result.gap);
+            CHECK(W.allFinite());
+            CHECK(std::isfinite(result.gap));
+            CHECK(result.objective <= result.objective_before);
+            const exact_problem oracle(W0.cast<float>().cast<double>(), H, 1e-3, 20, damping);
+            const auto distance = static_cast<double>(oracle.objective(W.cast<long double>()) - oracle.objective(oracle.optimum()));
+            CHECK(distance <= (result.gap + 1e-4) * result.objective);
+        }
+}
+
+TEST_CASE("preprocess: tiny shapes and rows of zeros", "[preprocess][edge]") {
+    row_major<float> one(1, 1), H(1, 1);
+    one << 2;
+    H << 5;
+    static_cast<void>(magr::preprocess(one, H, {.alpha = 0.5, .damping = 0.0, .tolerance = 1e-6}));
+    // 1/2 (w - 2)^2 + |w| / 2 has its minimum 0.875 at 1.5, and a gap of 1e-6 of that leaves w within sqrt(2 * 0.875e-6).
+    CHECK(one(0, 0) == Approx(1.5).margin(1.4e-3));
+    auto [W0, gram] = random_layer(3, 12, 16);
+    W0.row(1).setZero();
+    row_major<double> W = W0;
+    const auto result = magr::preprocess(W, gram);
+    CHECK(W.row(1).isZero(0));
+    CHECK(result.stopped == magr::stop_reason::converged);
+    W.setZero();
+    const auto zero = magr::preprocess(W, gram);
+    CHECK(W.isZero(0));
+    CHECK(zero.output_error == 0);
+    CHECK(zero.gap == 0);
+}
+
+TEST_CASE("preprocess: the observer sees every iteration and can cancel", "[preprocess][observer]") {
+    const auto [W0, H] = random_layer(5, 20, 17);
+    row_major<double> W = W0;
+    std::vector<index_t> seen;
+    int checked = 0;
+    const auto result = magr::preprocess(W, H, {.max_iterations = 11, .tolerance = 1e-14, .check_interval = 3}, [&](const magr::iteration_info& info) {
+        seen.push_back(info.iteration);
+        CHECK(info.max_iterations == 11);
+        CHECK(info.gap.has_value() == (info.iteration % 3 == 0 || info.iteration == 11));
+        checked += info.gap.has_value();
+    });
+    CHECK(result.stopped == magr::stop_reason::iteration_limit);
+    CHECK(seen == std::vector<index_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+    CHECK(checked == 4);
+
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        row_major<double> five = W0, cancelled = W0;
+        static_cast<void>(magr::preprocess(five, H, {.solver = solver, .max_iterations = 5, .tolerance = 0.0}));
+        const auto stopped = magr::preprocess(cancelled, H, {.solver = solver, .tolerance = 0.0}, [](const magr::iteration_info& info) {
+            return info.iteration == 5 ? magr::flow::stop : magr::flow::proceed;
+        });
+        CHECK(stopped.stopped == magr::stop_reason::cancelled);
+        CHECK(stopped.iterations == 5);
+        CHECK(stopped.gap > 0);
+        CHECK(cancelled == five);
+    }
+
+    W = W0;
+    CHECK_THROWS_AS(magr::preprocess(W, H, {}, [](const magr::iteration_info&) { throw std::runtime_error("enough"); }), std::runtime_error);
+    CHECK(W == W0);
+}
+
+TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preprocess][errors]") {
+    const auto [W0, H0] = random_layer(6, 10, 18);
+    const row_major<float> start = W0.cast<float>(), H = H0.cast<float>();
+    const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+
+    const auto refused = [](row_major<float> W, const row_major<float>& gram, const magr::preprocess_options& options, const char* expected) {
+        const row_major<float> before = W;
+        std::string kind, message;
+        try {
+            static_cast<void>(magr::preprocess(W, gram, options));
+        } catch (const magr::shape_error& error) {
+            kind = "shape", message = error.what();
+        } catch (const magr::option_error& error) {
+            kind = "option", message = error.what();
+        } catch (const magr::value_error& error) {
+            kind = "value", message = error.what();
+        }
+        CHECK(kind + ": " + message == expected);
+        CHECK((W.size() == 0 || std::memcmp(W.data(), before.data(), sizeof(float) * static_cast<std::size_t>(W.size())) == 0));
+    };
+    const auto with = [](row_major<float> M, index_t i, index_t j, float value) {
+        M(i, j) = value;
+        return M;
+    };
+
+    refused(start, row_major<float>(H.topRows(9)), {}, "shape: preprocess: H must be square, it is 9 x 10");
+    refused(start, row_major<float>(H.topLeftCorner(9, 9)), {}, "shape: preprocess: H must be 10 x 10, it is 9 x 9");
+    refused(row_major<float>(0, 10), H, {}, "shape: preprocess: W must not be empty, it is 0 x 10");
+    refused(row_major<float>(6, 0), H, {}, "shape: preprocess: W must not be empty, it is 6 x 0");
+    refused(start, row_major<float>(), {}, "shape: preprocess: H must not be empty, it is 0 x 0");
+    refused(with(start, 4, 3, nan), H, {}, "value: preprocess: W must be finite, entry (row 4, column 3) is nan");
+    refused(with(start, 0, 9, -inf), H, {}, "value: preprocess: W must be finite, entry (row 0, column 9) is -inf");
+    refused(start, with(H, 2, 7, nan), {}, "value: preprocess: H must be finite, entry (row 2, column 7) is nan");
+    refused(start, with(H, 9, 9, inf), {}, "value: preprocess: H must be finite, entry (row 9, column 9) is inf");
+    refused(start, with(H, 3, 3, -2), {}, "value: preprocess: H must have no negative diagonal entry, entry (row 3, column 3) is -2");
+    refused(start, row_major<float>::Zero(10, 10), {}, "value: preprocess: H must not be zero");
+    CHECK_THROWS_AS(magr::preprocess(row_major<float>(start), with(H, 2, 1, H(2, 1) + H.diagonal().maxCoeff())), magr::value_error);
+    refused(start, H, {.alpha = -1.0}, "option: preprocess: alpha must be finite and at least 0, it is -1");
+    refused(start, H, {.alpha = static_cast<double>(nan)}, "option: preprocess: alpha must be finite and at least 0, it is nan");
+    refused(start, H, {.group_size = 0}, "option: preprocess: group_size must be at least 1, it is 0");
+    refused(start, H, {.group_size = -4}, "option: preprocess: group_size must be at least 1, it is -4");
+    refused(start, H, {.damping = static_cast<double>(inf)}, "option: preprocess: damping must be finite and at least 0, it is inf");
+    refused(start, H, {.max_iterations = 0}, "option: preprocess: max_iterations must be at least 1, it is 0");
+    refused(start, H, {.tolerance = -1e-3}, "option: preprocess: tolerance must be finite and at least 0, it is -0.001");
+    refused(start, H, {.check_interval = 0}, "option: preprocess: check_interval must be at least 1, it is 0");
+    refused(start, H, {.rho = 0}, "option: preprocess: rho must be finite and above 0, it is 0");
+    refused(start, H, {.relaxation = 2}, "option: preprocess: relaxation must be between 0 and 2 exclusively, it is 2");
+}
