@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <optional>
 #include <span>
 #include <type_traits>
 
+#include <magr/detail/contract.hpp>
 #include <magr/kernels/l1_ball.hpp>
 #include <magr/kernels/linf.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 
-/// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, of one vector or of every row, column or
-/// group of a matrix, in place.
+/// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, in place: of one vector, unchecked, or of
+/// every row, column or group of a matrix, with its arguments checked.
 namespace magr {
 
 /// The vectors of a matrix: its rows or its columns.
@@ -100,7 +102,6 @@ template <class T, class Kernel>
 void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) noexcept {
     if (part.along == axis::columns) m = m.transposed();
     const index_t length = part.group_size.value_or(m.cols());
-    MAGR_ASSERT(!part.group_size || length >= 1);
     for (index_t i = 0; i < m.rows(); ++i)
         for (index_t j = 0; j < m.cols(); j += length) {
             const index_t n = m.cols() - j < length ? m.cols() - j : length;
@@ -115,60 +116,97 @@ void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) 
         }
 }
 
+template <class T>
+void require_vectors(const char* function, matrix_view<T> m, const vectors_of& part) {
+    require_finite(function, "M", m);
+    if (part.group_size) require_option(*part.group_size >= 1, function, "group_size", "at least 1", *part.group_size);
+}
+
+template <class T, class S>
+void require_metric(const char* function, std::span<const S> d, matrix_view<T> m, const vectors_of& part) {
+    const index_t length = part.along == axis::rows ? m.cols() : m.rows();
+    if (static_cast<index_t>(d.size()) != length)
+        raise<shape_error>(concat(function, ": d must have ", length, " elements, it has ", d.size()));
+    for (std::size_t i = 0; i < d.size(); ++i)
+        if (!(d[i] > 0 && std::isfinite(d[i]) && std::isfinite(1 / d[i])))
+            raise<value_error>(concat(function, ": d must be positive and finite with a finite reciprocal, element ", i, " is ", d[i]));
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
+
+/// The arithmetic type of a matrix's elements.
+template <class Matrix>
+using arithmetic_of = compute_t<typename view_of_t<Matrix>::value_type>;
+
 }  // namespace detail
 
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// `project_l1_ball` of every row, column or group of a matrix, in place.
+///
 /// @par Shapes    M: any dense matrix; 16-bit entries are projected in float and rounded back
+/// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (radius < 0, group_size < 1)
+/// @par Cost      as for its vectors; those that are strided or in 16 bits are gathered again for every pass
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) noexcept {
-    MAGR_ASSERT(radius >= 0);
+void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
     const auto view = as_mutable_view(M);
-    using compute = compute_t<typename decltype(view)::value_type>;
+    using compute = detail::arithmetic_of<Matrix>;
+    detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
+    detail::require_vectors("project_l1_ball", view, part);
     detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
         kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius);
     });
 }
 
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
-/// @par Shapes    d: one element per entry of a row (or of a column with `axis::columns`); groups take their part of it
-template <class Matrix, class T>
+///
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
+/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i or 1 / d_i not positive and finite)
+/// @par Cost      as without d
+template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void project_l1_ball(Matrix&& M, std::span<T> d, double radius, const vectors_of& part = {}) noexcept {
+void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double radius, const vectors_of& part = {}) {
     const auto view = as_mutable_view(M);
-    using compute = compute_t<typename decltype(view)::value_type>;
-    static_assert(std::is_same_v<std::remove_const_t<T>, compute>, "magr: d must have the matrix's arithmetic type (float for 16-bit storage).");
-    MAGR_ASSERT(radius >= 0 && static_cast<index_t>(d.size()) == (part.along == axis::rows ? view.cols() : view.rows()));
+    using compute = detail::arithmetic_of<Matrix>;
+    detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
+    detail::require_vectors("project_l1_ball", view, part);
+    detail::require_metric("project_l1_ball", d, view, part);
     detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
         kernels::project_l1_ball<compute>(v, kernels::dual_diagonal_metric<compute>{d.data() + first}, n, radius);
     });
 }
 
 /// `prox_linf` of every row, column or group of a matrix, in place.
+///
 /// @par Shapes    M: any dense matrix; for 16-bit entries the prox is taken in float and rounded back
+/// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (t < 0, group_size < 1)
+/// @par Cost      as for its vectors; those that are strided or in 16 bits are gathered again for every pass
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) noexcept {
-    MAGR_ASSERT(t >= 0);
+void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
     const auto view = as_mutable_view(M);
-    using compute = compute_t<typename decltype(view)::value_type>;
+    using compute = detail::arithmetic_of<Matrix>;
+    detail::require_option(t >= 0, "prox_linf", "t", "at least 0", t);
+    detail::require_vectors("prox_linf", view, part);
     detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
         kernels::prox_linf<compute>(v, kernels::unit_metric{}, n, t);
     });
 }
 
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
-/// @par Shapes    d: one element per entry of a row (or of a column with `axis::columns`); groups take their part of it
-template <class Matrix, class T>
+///
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
+/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i or 1 / d_i not positive and finite)
+/// @par Cost      as without d
+template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void prox_linf(Matrix&& M, std::span<T> d, double t, const vectors_of& part = {}) noexcept {
+void prox_linf(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double t, const vectors_of& part = {}) {
     const auto view = as_mutable_view(M);
-    using compute = compute_t<typename decltype(view)::value_type>;
-    static_assert(std::is_same_v<std::remove_const_t<T>, compute>, "magr: d must have the matrix's arithmetic type (float for 16-bit storage).");
-    MAGR_ASSERT(t >= 0 && static_cast<index_t>(d.size()) == (part.along == axis::rows ? view.cols() : view.rows()));
+    using compute = detail::arithmetic_of<Matrix>;
+    detail::require_option(t >= 0, "prox_linf", "t", "at least 0", t);
+    detail::require_vectors("prox_linf", view, part);
+    detail::require_metric("prox_linf", d, view, part);
     detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
         kernels::prox_linf<compute>(v, kernels::diagonal_metric<compute>{d.data() + first}, n, t);
     });

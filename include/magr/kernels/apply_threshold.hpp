@@ -3,45 +3,38 @@
 
 #include <magr/kernels/threshold.hpp>
 
-/// What is done to a vector once its threshold is known: clipping or soft thresholding.
+/// What is done to a vector once its threshold is known: clipping or soft thresholding. Both keep the sign of every element, also of zeros.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// v_i <- min(max(v_i, -tau_i), tau_i)
+/// |v_i| <- min(m_i, tau), with m_i = |v_i|
 struct clip {
     template <class Pack>
-    static MAGR_ALWAYS_INLINE Pack apply(const Pack& v, const Pack& tau) noexcept {
-        return simd::min(simd::max(v, -tau), tau);
+    static MAGR_ALWAYS_INLINE Pack apply(const weighted_magnitude<Pack>& v, const Pack& tau) noexcept {
+        return simd::min(v.magnitude, tau);
     }
 };
 
-/// v_i <- sign(v_i) (|v_i| - tau_i)_+, which keeps the sign of zeros
+/// |v_i| <- e_i (m_i - tau)_+: what element i adds to the left side of the threshold equation
 struct shrink {
     template <class Pack>
-    static MAGR_ALWAYS_INLINE Pack apply(const Pack& v, const Pack& tau) noexcept {
-        return simd::copysign(simd::max(simd::abs(v) - tau, tau - tau), v);
+    static MAGR_ALWAYS_INLINE Pack apply(const weighted_magnitude<Pack>& v, const Pack& tau) noexcept {
+        return v.weight * simd::max(v.magnitude - tau, tau - tau);
     }
 };
-
-/// The threshold in the unit of v_i: magnitudes of the dual metric are d_i |v_i|.
-template <class T, class Metric, class Arch>
-MAGR_ALWAYS_INLINE auto threshold_at(Metric, index_t, T tau, Arch) noexcept {
-    return simd::pack_traits<T, Arch>::broadcast(tau);
-}
-template <class T, class Arch>
-MAGR_ALWAYS_INLINE auto threshold_at(dual_diagonal_metric<T> metric, index_t i, T tau, Arch) noexcept {
-    using traits = simd::pack_traits<T, Arch>;
-    return traits::broadcast(tau) / traits::load(metric.d + i);
-}
 
 /// Applies `Operation` to n contiguous elements in place.
 template <class Operation, class T, class Metric, class Arch>
 inline void apply_threshold(T* v, Metric metric, index_t n, T tau, Arch arch) noexcept {
-    using traits = simd::pack_traits<T, Arch>;
-    index_t i = 0;
-    for (; i + traits::lanes <= n; i += traits::lanes)
-        simd::store(v + i, Operation::apply(traits::load(v + i), threshold_at(metric, i, tau, arch)));
-    for (; i < n; ++i) v[i] = Operation::apply(v[i], threshold_at(metric, i, tau, simd::scalar_arch{}));
+    const auto apply_at = [&](index_t i, auto pack_arch) {
+        using traits = simd::pack_traits<T, decltype(pack_arch)>;
+        const auto result = Operation::apply(load_weighted(v, metric, i, pack_arch), traits::broadcast(tau));
+        simd::store(v + i, simd::copysign(result, traits::load(v + i)));
+    };
+    constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
+    const index_t packed = n - n % lanes;
+    for (index_t i = 0; i < packed; i += lanes) apply_at(i, arch);
+    for (index_t i = packed; i < n; ++i) apply_at(i, simd::scalar_arch{});
 }
 
 /// Applies `Operation` to a whole vector in place.

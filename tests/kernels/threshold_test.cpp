@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#include <magr/kernels/threshold.hpp>
+
+#include "kernels/samples.hpp"
+#include "support/catch.hpp"
+
+using magr::index_t;
+using magr::kernels::contiguous_source;
+using magr::kernels::diagonal_metric;
+using magr::kernels::dual_diagonal_metric;
+using magr::kernels::find_threshold;
+using magr::kernels::unit_metric;
+using magr::simd::default_arch;
+using magr::simd::scalar_arch;
+
+namespace {
+
+enum class equation { of_prox, of_projection };
+
+std::vector<oracle::element> elements_of(equation which, const auto& s) {
+    return which == equation::of_prox ? oracle::prox_elements(s.v, s.d) : oracle::projection_elements(s.v, s.d);
+}
+
+/// find_threshold of a sample in its metric, through a source made by `make_source`.
+template <class T, class Arch, class MakeSource>
+T search(equation which, const samples::sample<T>& s, double total, T hint, Arch arch, MakeSource&& make_source) {
+    const auto source = make_source(s.v.data());
+    const auto n = static_cast<index_t>(s.v.size());
+    if (s.d.empty()) return find_threshold(source, unit_metric{}, n, total, hint, arch);
+    if (which == equation::of_prox) return find_threshold(source, diagonal_metric<T>{s.d.data()}, n, total, hint, arch);
+    return find_threshold(source, dual_diagonal_metric<T>{s.d.data()}, n, total, hint, arch);
+}
+
+template <class T, class Arch>
+T search(equation which, const samples::sample<T>& s, double total, T hint, Arch arch) {
+    return search(which, s, total, hint, arch, [](const T* v) { return contiguous_source<const T>{v}; });
+}
+
+/// Counts the passes over a vector.
+template <class T>
+struct counting_source {
+    const T* data;
+    int* passes;
+    const T* block(index_t i, index_t, const T*) const noexcept {
+        if (i == 0) ++*passes;
+        return data + i;
+    }
+};
+
+/// find_threshold and the number of its passes.
+template <class T>
+int passes_of(equation which, const samples::sample<T>& s, double total, T hint, T* tau = nullptr) {
+    int passes = 0;
+    const T found = search(which, s, total, hint, default_arch{}, [&](const T* v) { return counting_source<T>{v, &passes}; });
+    if (tau) *tau = found;
+    return passes;
+}
+
+static_assert(noexcept(find_threshold(contiguous_source<float>{}, unit_metric{}, 1, 1.0, 0.0F, default_arch{})));
+static_assert(noexcept(find_threshold(contiguous_source<double>{}, diagonal_metric<double>{}, 1, 1.0, 0.0, scalar_arch{})));
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("find_threshold: is the root that sorting finds", "[kernels][threshold][oracle]", float, double) {
+    for (const auto& s : samples::all<TestType>(samples::sizes()))
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, s);
+            for (const double share : samples::shares()) {
+                const auto total = static_cast<double>(samples::total_of(elements, share));
+                const auto expected = oracle::threshold(elements, total);
+                INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", root " << expected);
+                const auto simd = search(which, s, total, TestType(0), default_arch{});
+                CHECK(std::abs(static_cast<long double>(simd) - expected) <= samples::threshold_error<TestType>(elements));
+                const auto scalar = search(which, s, total, TestType(0), scalar_arch{});
+                CHECK(std::abs(static_cast<long double>(scalar) - expected) <= samples::threshold_error<TestType, scalar_arch>(elements));
+            }
+        }
+}
+
+TEMPLATE_TEST_CASE("find_threshold: a total of zero gives the largest magnitude", "[kernels][threshold][edge]", float, double) {
+    for (const auto& s : samples::all<TestType>(samples::sizes())) {
+        INFO(s.name);
+        const auto largest = static_cast<TestType>(samples::largest_of(oracle::prox_elements(s.v, s.d)));
+        CHECK(search(equation::of_prox, s, 0, TestType(0), default_arch{}) == largest);
+        CHECK(search(equation::of_prox, s, 0, TestType(1), scalar_arch{}) == largest);
+    }
+}
+
+// The last step starts from sums taken near the root, wherever the search began, but not at the same tau: they are rounded differently.
+// That moves the root by at most sum_error * total / weight, and the result is rounded to T.
+TEMPLATE_TEST_CASE("find_threshold: the hint changes nothing but rounding", "[kernels][threshold][property]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    for (const auto& s : samples::all<TestType>({1, 2, 17, 129, 1025, 4096}))
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, s);
+            for (const double share : samples::shares()) {
+                const auto total = static_cast<double>(samples::total_of(elements, share));
+                const auto root = oracle::threshold(elements, total);
+                const auto largest = static_cast<TestType>(samples::largest_of(elements));
+                const auto tau = static_cast<TestType>(root);
+                for (const TestType hint : {TestType(0), limits::denorm_min(), tau / 2, tau * TestType(0.999), tau, tau * TestType(1.001), 2 * tau,
+                                            largest, 2 * largest, limits::max()}) {
+                    const auto found = search(which, s, total, hint, default_arch{});
+                    INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", root " << root << ", hint " << hint
+                                << ", found " << found);
+                    CHECK(std::abs(static_cast<long double>(found) - root) <= samples::threshold_error<TestType>(elements));
+                }
+            }
+        }
+}
+
+TEST_CASE("find_threshold: the sums of long float vectors are accurate", "[kernels][threshold][property]") {
+    for (const auto& s : samples::all<float>({11008}))
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, s);
+            for (const double share : {0.03, 0.1, 0.3, 0.6}) {
+                const auto total = samples::total_of(elements, share);
+                const float tau = search(which, s, static_cast<double>(total), 0.0F, default_arch{});
+                const auto relative_error = (oracle::excess(elements, tau) - total) / total;
+                INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", tau " << tau);
+                CHECK(std::abs(relative_error) < 1e-5L);
+            }
+        }
+}
+
+TEMPLATE_TEST_CASE("find_threshold: needs few passes", "[kernels][threshold][property]", float, double) {
+    for (const auto& s : samples::all<TestType>({4096, 11008}))
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, s);
+            for (const double share : {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9, 0.999}) {
+                const auto total = static_cast<double>(samples::total_of(elements, share));
+                TestType tau;
+                const int cold = passes_of(which, s, total, TestType(0), &tau);
+                const int warm = passes_of(which, s, total, tau);
+                INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share);
+                CHECK(cold <= 12);
+                CHECK(warm <= 3);
+            }
+        }
+}
+
+TEMPLATE_TEST_CASE("find_threshold: a strided source in any storage type gives the bits of its contiguous copy", "[kernels][threshold][property]",
+                   float, double, Eigen::half, Eigen::bfloat16) {
+    using compute = magr::compute_t<TestType>;
+    for (auto s : samples::all<compute>({5, 1025, 3000})) {
+        if (s.name.starts_with("scale") || s.name.starts_with("one huge")) continue;  // not representable in 16 bits
+        for (const index_t stride : {1, 3}) {
+            std::vector<TestType> stored(s.v.size() * static_cast<std::size_t>(stride));
+            for (std::size_t i = 0; i < s.v.size(); ++i) {
+                stored[i * static_cast<std::size_t>(stride)] = static_cast<TestType>(s.v[i]);
+                s.v[i] = static_cast<compute>(static_cast<TestType>(s.v[i]));
+            }
+            const auto total = static_cast<double>(samples::total_of(oracle::prox_elements(s.v, s.d), 0.1));
+            INFO(s.name << ", stride " << stride);
+            const auto contiguous = search(equation::of_prox, s, total, compute(0), default_arch{});
+            const auto strided = search(equation::of_prox, s, total, compute(0), default_arch{}, [&](const compute*) {
+                return magr::kernels::strided_source<compute, TestType>{stored.data(), stride};
+            });
+            CHECK(strided == contiguous);
+        }
+    }
+}
