@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <magr/matrix/matrix_view.hpp>
@@ -88,7 +89,8 @@ concept column_quantizer = requires(Q& quantizer, index_t column, index_t first_
 ///                additions inside the matrix product
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304), which makes the same decisions as OPTQ (arXiv 2210.17323) without changing W
 template <compute_scalar Scalar, column_quantizer<Scalar> Quantizer>
-std::vector<double> quantize_sequentially(matrix_view<Scalar> W, matrix_view<const Scalar> feedback, index_t block_size, Quantizer&& quantizer) {
+std::vector<double> quantize_sequentially(matrix_view<Scalar> W, std::type_identity_t<matrix_view<const Scalar>> feedback, index_t block_size,
+                                          Quantizer&& quantizer) {
     MAGR_ASSERT(W.row_stride() == 1 && feedback.col_stride() == 1 && feedback.rows() == W.cols() && feedback.cols() == W.cols());
     using window = sequential_window<Scalar>;
     using columns = typename window::columns;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// OPTQ of a square layer beside its yardsticks in the same run: a bare Eigen product of as many multiply-adds (in^2 * out / 2, float),
+// the textbook algorithm, and round to nearest. `x_gemm` is the time in units of that product, measured in turn with it.
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <benchmark/benchmark.h>
+#include <chrono>
+#include <cmath>
+#include <magr/quantize.hpp>
+#include <random>
+
+namespace {
+
+using magr::index_t;
+using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using columns = Eigen::MatrixXf;
+
+/// Weights and the Gram matrix of correlated inputs: random walks along the channels, so neighbours see similar values.
+struct layer {
+    matrix W;
+    matrix H;
+
+    explicit layer(index_t n) : W(n, n) {
+        std::mt19937 random(17);
+        std::normal_distribution<float> normal;
+        for (index_t i = 0; i < W.size(); ++i) W.data()[i] = 0.02F * normal(random);
+        matrix X(n + n / 2, n);
+        for (index_t t = 0; t < X.rows(); ++t) {
+            float value = normal(random);
+            for (index_t j = 0; j < n; ++j) X(t, j) = value = 0.9F * value + normal(random);
+        }
+        H.noalias() = X.transpose() * X;
+    }
+};
+
+template <class Function>
+double seconds(Function&& function) {
+    const auto start = std::chrono::steady_clock::now();
+    function();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Times `function` and the bare product in turn.
+template <class Function>
+void measure(benchmark::State& state, const layer& data, Function&& function) {
+    const index_t n = data.W.cols();
+    const columns left = data.W;
+    const columns right = data.H.leftCols(n / 2);
+    columns product(n, n / 2);
+    double gemm = 0;
+    double own = 0;
+    for (auto _ : state) {
+        gemm += seconds([&] {
+            product.noalias() = left * right;
+            benchmark::DoNotOptimize(product.data());
+        });
+        const double time = seconds(function);
+        own += time;
+        state.SetIterationTime(time);
+    }
+    state.counters["x_gemm"] = own / gemm;
+    state.counters["gemm_ms"] = benchmark::Counter(1e3 * gemm / static_cast<double>(state.iterations()));
+    state.SetItemsProcessed(state.iterations() * n * n);
+}
+
+void quantize_optq(benchmark::State& state) {
+    const layer data(state.range(0));
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4})); });
+}
+
+void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
+    const layer data(state.range(0));
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
+}
+
+/// The share of quantize_optq that does not depend on the number of rows.
+void factor_feedback(benchmark::State& state) {
+    const layer data(state.range(0));
+    const auto H = magr::as_view(data.H);
+    const auto order = magr::order_columns(H, magr::column_order::natural);
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::factor_feedback<float>(H, order, 0.01)); });
+}
+
+/// OPTQ as published: the Cholesky factor of the inverse, and all later weights updated after each block of 128 columns.
+columns textbook(const matrix& W, const matrix& H, int bits) {
+    const index_t n = W.cols();
+    const float largest = static_cast<float>((1 << bits) - 1);
+    Eigen::ArrayXf low = W.rowwise().minCoeff().array().min(0.0F);
+    Eigen::ArrayXf high = W.rowwise().maxCoeff().array().max(0.0F);
+    const Eigen::ArrayXf scale = (high - low) / largest;
+    const Eigen::ArrayXf zero = (-low / scale).rint();
+
+    Eigen::MatrixXd damped = H.cast<double>();
+    damped.diagonal().array() += 0.01 * damped.diagonal().mean();
+    const Eigen::MatrixXd inverse = damped.llt().solve(Eigen::MatrixXd::Identity(n, n));
+    const columns U = Eigen::MatrixXd(inverse.llt().matrixU()).cast<float>();
+
+    columns work = W;
+    columns Q(W.rows(), n);
+    for (index_t begin = 0; begin < n; begin += 128) {
+        const index_t width = std::min<index_t>(128, n - begin);
+        columns errors(W.rows(), width);
+        for (index_t k = begin; k < begin + width; ++k) {
+            Q.col(k) = (scale * ((work.col(k).array() / scale).rint() + zero).max(0.0F).min(largest) - scale * zero).matrix();
+            errors.col(k - begin) = (work.col(k) - Q.col(k)) / U(k, k);
+            work.middleCols(k, begin + width - k).noalias() -= errors.col(k - begin) * U.row(k).segment(k, begin + width - k);
+        }
+        work.rightCols(n - begin - width).noalias() -= errors * U.block(begin, begin + width, width, n - begin - width);
+    }
+    return Q;
+}
+
+void textbook_optq(benchmark::State& state) {
+    const layer data(state.range(0));
+    measure(state, data, [&] { benchmark::DoNotOptimize(textbook(data.W, data.H, 4)); });
+}
+
+void quantize_rtn(benchmark::State& state) {
+    const layer data(state.range(0));
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_rtn(data.W, {.bits = 4})); });
+}
+
+void layer_sizes(benchmark::internal::Benchmark* benchmark) {
+    benchmark->ArgName("n")->Arg(512)->Arg(1024)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
+}
+
+BENCHMARK(quantize_optq)->Apply(layer_sizes);
+BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);
+BENCHMARK(factor_feedback)->Apply(layer_sizes);
+BENCHMARK(textbook_optq)->Apply(layer_sizes);
+BENCHMARK(quantize_rtn)->Apply(layer_sizes);
+
+}  // namespace

@@ -1,0 +1,19 @@
+#include <magr/quantize/column_order.hpp>
+
+#include <Eigen/Core>
+#include <vector>
+
+#include <magr/matrix/eigen.hpp>
+
+#include "support/catch.hpp"
+
+using magr::column_order;
+using magr::index_t;
+
+TEST_CASE("order_columns: by decreasing diagonal, equal entries in their order", "[quantize][column_order]") {
+    Eigen::MatrixXf H = Eigen::MatrixXf::Constant(6, 6, 9);  // only the diagonal counts
+    H.diagonal() << 2, 0, 5, 2, 5, 1;
+    const auto view = magr::as_const_view(H);
+    CHECK(magr::order_columns(view, column_order::natural) == std::vector<index_t>{0, 1, 2, 3, 4, 5});
+    CHECK(magr::order_columns(view, column_order::act_order) == std::vector<index_t>{2, 4, 0, 3, 5, 1});
+}

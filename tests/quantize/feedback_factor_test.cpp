@@ -1,0 +1,222 @@
+#include <magr/quantize/feedback_factor.hpp>
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <Eigen/LU>
+#include <numeric>
+
+#include <magr/matrix/eigen.hpp>
+#include <magr/quantize/column_order.hpp>
+
+#include "quantize/layers.hpp"
+#include "support/catch.hpp"
+
+using Eigen::MatrixXd;
+using magr::column_order;
+using magr::factor_feedback;
+using magr::factorization;
+using magr::feedback_factor;
+using magr::index_t;
+
+namespace {
+
+template <class Scalar = double>
+feedback_factor<Scalar> factor(const MatrixXd& H, double damping, column_order order = column_order::natural) {
+    const auto view = magr::as_const_view(H);
+    return factor_feedback<Scalar>(view, magr::order_columns(view, order), damping);
+}
+
+template <class Scalar>
+MatrixXd feedback_matrix(const feedback_factor<Scalar>& f) {  // T
+    MatrixXd T(f.feedback.rows(), f.feedback.cols());
+    for (index_t i = 0; i < T.rows(); ++i)
+        for (index_t j = 0; j < T.cols(); ++j) T(j, i) = f.feedback(i, j);
+    return T;
+}
+
+Eigen::VectorXd pivots(const auto& f) { return Eigen::Map<const Eigen::VectorXd>(f.pivots.data(), static_cast<index_t>(f.pivots.size())); }
+
+}  // namespace
+
+TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of processing", "[quantize][feedback_factor][property]") {
+    for (const auto kind : layers::all_inputs)
+        for (const index_t n : {1, 2, 31, 65, 200})
+            for (const auto order : {column_order::natural, column_order::act_order}) {
+                const MatrixXd H = layers::make_layer(1, n, kind, 7).H;
+                const auto f = factor(H, 0.01, order);
+                const MatrixXd T = feedback_matrix(f);
+                const auto columns = magr::order_columns(magr::as_const_view(H), order);
+                MatrixXd expected(n, n);
+                for (index_t i = 0; i < n; ++i)
+                    for (index_t j = 0; j < n; ++j) expected(i, j) = H(columns[static_cast<std::size_t>(i)], columns[static_cast<std::size_t>(j)]);
+                expected.diagonal().array() += 0.01 * H.diagonal().mean();
+                CAPTURE(kind, n, order == column_order::act_order);
+                CHECK(f.status == factorization::as_requested);
+                CHECK(f.attempts == 1);
+                CHECK(f.damping == 0.01);
+                CHECK(f.dead_columns == 0);
+                CHECK((T.diagonal().array() == 1).all());
+                CHECK(T.triangularView<Eigen::StrictlyLower>().toDenseMatrix().isZero(0));
+                CHECK((pivots(f).array() > 0).all());
+                CHECK((T * pivots(f).asDiagonal() * T.transpose()).isApprox(expected, 1e-12));
+            }
+}
+
+// H damped by 1 % as in the golden table of optq_test.cpp; U was computed once in double as the upper Cholesky factor of its inverse.
+TEST_CASE("factor_feedback: is the Cholesky factor of the inverse in other words", "[quantize][feedback_factor][oracle]") {
+    MatrixXd H(4, 4);
+    H << 6.5, .6, -1.5, -1.1, .6, 5, 4.6, 2.9, -1.5, 4.6, 6.8, 2.5, -1.1, 2.9, 2.5, 4.4;
+    MatrixXd golden(4, 4);
+    golden << .4964518676, -.5759738756, .3943366465, .2761159314, 0, .8034874360, -.4379913111, -.2771381134, 0, 0, .4281808033, -.2401866850, 0,
+        0, 0, .4736863428;
+    MatrixXd damped = H;
+    damped.diagonal().array() += 0.01 * H.diagonal().mean();
+    const MatrixXd U = MatrixXd(damped.inverse()).llt().matrixU();
+    const auto f = factor(H, 0.01);
+    const MatrixXd T = feedback_matrix(f);
+    const MatrixXd from_factor = pivots(f).cwiseSqrt().cwiseInverse().asDiagonal() * T.inverse();
+    CHECK(U.isApprox(golden, 1e-9));
+    CHECK(from_factor.isApprox(U, 1e-12));
+}
+
+TEST_CASE("factor_feedback: known factors of small matrices", "[quantize][feedback_factor][oracle]") {
+    MatrixXd two(2, 2);
+    two << 1, .9, .9, 1;
+    const auto a = factor(two, 0);
+    CHECK(a.pivots[0] == Approx(0.19));
+    CHECK(a.pivots[1] == Approx(1));
+    CHECK(a.feedback(1, 0) == Approx(0.9));
+    MatrixXd three(3, 3);
+    three << 4, 2, 1, 2, 3, 1, 1, 1, 2;
+    const auto b = factor(three, 0);
+    CHECK(b.pivots[0] == Approx(2.6));
+    CHECK(b.pivots[1] == Approx(2.5));
+    CHECK(b.pivots[2] == Approx(2));
+    CHECK(b.feedback(1, 0) == Approx(0.6));
+    CHECK(b.feedback(2, 0) == Approx(0.5));
+    CHECK(b.feedback(2, 1) == Approx(0.5));
+}
+
+TEST_CASE("factor_feedback: the trace of D is at most that of H, and their determinants agree", "[quantize][feedback_factor][property]") {
+    for (const auto kind : layers::all_inputs) {
+        const MatrixXd H = layers::make_layer(1, 24, kind, 3).H;
+        for (const auto order : {column_order::natural, column_order::act_order}) {
+            const auto f = factor(H, 0.05, order);
+            CHECK(pivots(f).sum() <= H.trace() * 1.05 * (1 + 1e-12));
+            MatrixXd damped = H;
+            damped.diagonal().array() += f.shift;
+            const double log_determinant = 2 * MatrixXd(damped.llt().matrixL()).diagonal().array().log().sum();
+            CHECK(pivots(f).array().log().sum() == Approx(log_determinant).epsilon(1e-9));
+        }
+    }
+}
+
+TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and says so", "[quantize][feedback_factor][edge]", float, double) {
+    std::mt19937 random(5);
+    const Eigen::VectorXd x = layers::normal_matrix(40, 1, random).col(0);
+    const MatrixXd rank_one = x * x.transpose();
+    MatrixXd tiny_negative = rank_one;  // as rounding leaves it: the smallest eigenvalue is below zero
+    tiny_negative.diagonal().array() -= 1e-9 * rank_one.diagonal().mean();
+    tiny_negative.diagonal() = tiny_negative.diagonal().cwiseMax(0);
+    for (const MatrixXd& H : {rank_one, tiny_negative, MatrixXd(MatrixXd::Ones(40, 40))}) {
+        const auto f = factor<TestType>(H, 0);
+        CHECK(f.status == factorization::damped_more);
+        CHECK(f.attempts > 1);
+        CHECK(f.damping >= 1e-6);
+        CHECK(f.damping <= 1e-5);
+        CHECK(f.shift == Approx(f.damping * H.diagonal().mean()));
+        CHECK(feedback_matrix(f).allFinite());
+        CHECK(factor<TestType>(H, 0.01).status == factorization::as_requested);
+    }
+}
+
+TEST_CASE("factor_feedback: the damping grows tenfold until it suffices", "[quantize][feedback_factor][edge]") {
+    MatrixXd H = MatrixXd::Identity(2, 2);
+    H(0, 1) = H(1, 0) = 1.05;  // needs a shift of more than 0.05
+    const auto f = factor(H, 0.01);
+    CHECK(f.status == factorization::damped_more);
+    CHECK(f.attempts == 2);
+    CHECK(f.damping == Approx(0.1));
+    const auto from_zero = factor(H, 0);  // 0, 1e-6, 1e-5, .. 1e-1
+    CHECK(from_zero.attempts == 7);
+    CHECK(from_zero.damping == Approx(0.1));
+}
+
+TEST_CASE("factor_feedback: what is far from a Gram matrix fails after the last attempt", "[quantize][feedback_factor][edge]") {
+    MatrixXd H = MatrixXd::Identity(2, 2);
+    H(0, 1) = H(1, 0) = 1e6;
+    for (const double damping : {0.0, 0.01, 1.0, 100.0}) {
+        const auto f = factor(H, damping);
+        CHECK(f.status == factorization::failed);
+        CHECK(f.damping >= 1);
+        CHECK(f.feedback.empty());
+        CHECK(f.pivots.empty());
+    }
+    CHECK(factor(H, 100.0).attempts == 1);
+    CHECK(factor(H, 0.01).attempts == 3);
+}
+
+TEST_CASE("factor_feedback: a pivot that rounding left over is not trusted", "[quantize][feedback_factor][edge]") {
+    // singular, but the rounding of 0.1 and 0.3 leaves the Cholesky factorization a positive pivot of 1e-17 in one of the scalings
+    for (int i = 1; i <= 200; ++i) {
+        const double a = 0.1 * i;
+        MatrixXd H(3, 3);
+        H << a * a, 3 * a * a, a, 3 * a * a, 9 * a * a, 3 * a, a, 3 * a, 1;
+        const auto f = factor(H, 0);
+        CHECK(f.status == factorization::damped_more);
+    }
+}
+
+TEST_CASE("factor_feedback: dead columns stand apart and leave the others alone", "[quantize][feedback_factor][edge]") {
+    MatrixXd H = layers::make_layer(1, 10, layers::inputs::neighbours, 9).H;
+    const std::vector<index_t> live{0, 1, 3, 4, 5, 6, 8};
+    for (const index_t dead : {2, 7, 9}) {
+        H.row(dead).setZero();
+        H.col(dead).setZero();
+    }
+    MatrixXd small(7, 7);
+    for (index_t i = 0; i < 7; ++i)
+        for (index_t j = 0; j < 7; ++j) small(i, j) = H(live[static_cast<std::size_t>(i)], live[static_cast<std::size_t>(j)]);
+    for (const double damping : {0.0, 0.01}) {
+        const auto f = factor(H, damping);
+        const auto g = factor(small, damping);
+        CHECK(f.status == factorization::as_requested);
+        CHECK(f.dead_columns == 3);
+        CHECK(f.shift == Approx(g.shift));
+        const MatrixXd T = feedback_matrix(f);
+        const MatrixXd expected = feedback_matrix(g);
+        for (index_t i = 0; i < 7; ++i) {
+            const index_t a = live[static_cast<std::size_t>(i)];
+            CHECK(f.pivots[static_cast<std::size_t>(a)] == Approx(g.pivots[static_cast<std::size_t>(i)]));
+            for (index_t j = 0; j < 7; ++j) CHECK(T(a, live[static_cast<std::size_t>(j)]) == Approx(expected(i, j)).margin(1e-14));
+        }
+        for (const index_t dead : {2, 7, 9}) {
+            CHECK(f.pivots[static_cast<std::size_t>(dead)] == 0);
+            CHECK(T.row(dead).sum() == 1);
+            CHECK(T.col(dead).sum() == 1);
+        }
+    }
+}
+
+TEST_CASE("factor_feedback: the scale of the matrix does not matter, dead columns or not", "[quantize][feedback_factor][property]") {
+    MatrixXd H = layers::make_layer(1, 20, layers::inputs::outliers, 2).H;
+    H.row(4).setZero();
+    H.col(4).setZero();
+    const auto f = factor(H, 0.01);
+    for (const double scale : {1e-30, 1e30}) {
+        const auto g = factor(H * scale, 0.01);
+        CHECK(g.status == factorization::as_requested);
+        CHECK(feedback_matrix(g).isApprox(feedback_matrix(f), 1e-12));
+        CHECK(pivots(g).isApprox(scale * pivots(f), 1e-12));
+    }
+}
+
+TEST_CASE("factor_feedback: feedback too large for float is an attempt that failed", "[quantize][feedback_factor][edge]") {
+    MatrixXd H(2, 2);  // T_01 = 5e104, which only double can hold
+    H << 1e200, 0, 0, 1e-10;
+    H(0, 1) = H(1, 0) = 0.5 * std::sqrt(1e200 * 1e-10);
+    CHECK(factor<double>(H, 0).status == factorization::as_requested);
+    const auto f = factor<float>(H, 0);
+    CHECK(f.status == factorization::damped_more);
+    CHECK(feedback_matrix(f).allFinite());
+}

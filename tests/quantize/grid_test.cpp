@@ -1,0 +1,55 @@
+#include <magr/quantize/grid.hpp>
+
+#include <cmath>
+#include <limits>
+
+#include "support/catch.hpp"
+
+using magr::grid_options;
+using magr::steps_on_grid;
+
+TEST_CASE("steps_on_grid: half-way cases go to the even step", "[quantize][grid][edge]") {
+    for (int k = -4; k < 4; ++k) {
+        const int even = k % 2 == 0 ? k : k + 1;
+        CAPTURE(k);
+        CHECK(steps_on_grid(0.25 * (k + 0.5), 0.25, 8.0, 15.0, 0, 0) == even);
+        CHECK(steps_on_grid(0.25F * (static_cast<float>(k) + 0.5F), 0.25F, 8.0F, 15.0F, 0, 0) == static_cast<float>(even));
+    }
+}
+
+TEST_CASE("steps_on_grid: limiting before rounding equals rounding before limiting", "[quantize][grid][property]") {
+    for (int i = -3000; i <= 3000; ++i) {
+        const double weight = i / 256.0;
+        const double scale = 0.75;
+        const double expected = std::fmin(std::fmax(std::nearbyint(weight / scale) + 3, 0), 7) - 3;
+        CHECK(steps_on_grid(weight, scale, 3.0, 7.0, 0, 0) == expected);
+    }
+}
+
+TEMPLATE_TEST_CASE("steps_on_grid: weights far outside go to the ends of the grid", "[quantize][grid][edge]", float, double) {
+    using scalar = TestType;
+    using limits = std::numeric_limits<scalar>;
+    CHECK(steps_on_grid(limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == 4);
+    CHECK(steps_on_grid(-limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == -3);
+    CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7), 0, 0) == 0);
+}
+
+TEST_CASE("grid_options: every value outside of its range is refused by name", "[quantize][grid][edge]") {
+    for (const int bits : {-1, 0, 1, 9, 32}) CHECK_THROWS_AS(validate(grid_options{.bits = bits}), magr::option_error);
+    for (int bits = 2; bits <= 8; ++bits) CHECK_NOTHROW(validate(grid_options{.bits = bits}));
+    for (const magr::index_t size : {0, -1, -128}) CHECK_THROWS_AS(validate(grid_options{.group_size = size}), magr::option_error);
+    CHECK_NOTHROW(validate(grid_options{.group_size = 1}));
+    for (const double beta : {0.0, -0.5, 1.5, std::nan(""), HUGE_VAL}) CHECK_THROWS_AS(validate(grid_options{.beta = beta}), magr::option_error);
+    CHECK_NOTHROW(validate(grid_options{.beta = 0.8}));
+    CHECK_THROWS_AS(validate(grid_options{.range = magr::range_search::mse, .beta = 0.8}), magr::option_error);
+    CHECK_THROWS_WITH(validate(grid_options{.bits = 9}), "grid_options: bits must be in 2..8, it is 9");
+}
+
+TEST_CASE("grid_options: groups of a row, the last one shorter", "[quantize][grid]") {
+    CHECK(magr::groups_per_row({}, 10) == 1);
+    CHECK(magr::columns_per_group({}, 10) == 10);
+    CHECK(magr::groups_per_row({.group_size = 4}, 10) == 3);
+    CHECK(magr::groups_per_row({.group_size = 5}, 10) == 2);
+    CHECK(magr::groups_per_row({.group_size = 64}, 10) == 1);
+    CHECK(magr::columns_per_group({.group_size = 64}, 10) == 10);
+}
