@@ -37,7 +37,7 @@ for name in "$@"; do
             ;;
         debug | native)
             configure --preset "$name"
-            stage "$name" "build/$name" -LE packaging
+            stage "$name" "build/$name" -LE 'packaging|compile'
             ;;
         clang)
             if ! command -v clang++ > /dev/null; then
@@ -45,7 +45,7 @@ for name in "$@"; do
                 continue
             fi
             CXX=clang++ configure --preset release -B build/clang
-            stage clang build/clang -LE packaging
+            stage clang build/clang -LE 'packaging|compile'
             ;;
         *)
             echo "tests/run.sh: unknown stage '$name' (debug, clang, native, release)" >&2

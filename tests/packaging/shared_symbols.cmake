@@ -3,7 +3,7 @@
 cmake_policy(SET CMP0057 NEW)  # IN_LIST
 
 # What may be shared: members of the vocabulary types and the functions around them, which only hand out what they are given.
-set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view
+set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view quantized_matrix ignore_progress
                shape_error option_error value_error detail5raise)
 
 function(magr_symbols object result)
@@ -21,8 +21,9 @@ if(count EQUAL 0)
 endif()
 
 foreach(name IN LISTS vocabulary)
-    list(FILTER in_one EXCLUDE REGEX "^_ZNK?4magr[0-9]+${name}[ICD]")
+    list(FILTER in_one EXCLUDE REGEX "^_ZNK?4magr[0-9]+${name}[ICDc]")
 endforeach()
+list(FILTER in_one EXCLUDE REGEX "D[0-2]Ev$")  # destructors
 foreach(symbol IN LISTS in_one)
     if(symbol IN_LIST in_other)
         message(SEND_ERROR "defined by both: ${symbol}")

@@ -34,6 +34,7 @@ struct ignore_progress {
 };
 
 namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 template <progress_observer Observer>
 [[nodiscard]] flow notify(Observer& observer, const iteration_info& info) {
@@ -45,5 +46,6 @@ template <progress_observer Observer>
     }
 }
 
+}  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 }  // namespace magr

@@ -20,6 +20,7 @@ using default_arch = scalar_arch;
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// The register type of T on Arch and how many elements it holds.
+#if MAGR_HAS_XSIMD
 template <class T, class Arch>
 struct pack_traits {
     using type = xsimd::batch<T, Arch>;
@@ -27,6 +28,10 @@ struct pack_traits {
     static MAGR_ALWAYS_INLINE type broadcast(T value) noexcept { return type(value); }
     static MAGR_ALWAYS_INLINE type load(const T* p) noexcept { return type::load_unaligned(p); }
 };
+#else
+template <class T, class Arch>
+struct pack_traits;
+#endif
 
 template <class T>
 struct pack_traits<T, scalar_arch> {

@@ -1,12 +1,15 @@
-// Reads a column-major Eigen matrix through the installed headers.
+// What a user of the installed library writes.
 #include <Eigen/Core>
 
-#include <magr/matrix/eigen.hpp>
-#include <magr/version.hpp>
+#include <magr/magr.hpp>
+
+static_assert(MAGR_VERSION_GE(0, 1, 0));
 
 int main() {
-    Eigen::MatrixXf W(2, 3);
-    W << 1, 2, 3, 4, 5, 6;
-    const auto w = magr::as_view(W);
-    return w(1, 2) == 6 && w.rows() == 2 && MAGR_VERSION_GE(0, 1, 0) ? 0 : 1;
+    Eigen::MatrixXf W(2, 4);
+    W << 1, 2, 3, 9, -1, 4, -8, 2;
+    magr::gram_accumulator<double> calibration(4);
+    calibration.add(Eigen::MatrixXf(Eigen::MatrixXf::Identity(4, 4)));
+    const auto quantized = magr::quantize_rtn(W, {.bits = 4});
+    return magr::output_error(W, quantized.dequantize(), calibration.gram()) < 0.01 ? 0 : 1;
 }
