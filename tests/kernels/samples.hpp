@@ -8,6 +8,7 @@
 #include <random>
 #include <span>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,12 @@ inline const std::vector<distribution>& distributions() {
         {"scale 1e-30", [](std::mt19937& g, index_t, index_t) { return 1e-30 * gaussian(g); }},
     };
     return all;
+}
+
+inline const distribution& named(const std::string& name) {
+    for (const auto& one : distributions())
+        if (one.name == name) return one;
+    throw std::invalid_argument("no distribution " + name);
 }
 
 /// A vector to work on; `d` is empty for the Euclidean metric.

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#include <cstdlib>
+#include <new>
+
+#include "kernels/samples.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+long allocations = 0;
+
+void* allocate(std::size_t size) {
+    ++allocations;
+    if (void* p = std::malloc(size != 0 ? size : 1)) return p;
+    throw std::bad_alloc();
+}
+
+void* allocate(std::size_t size, std::align_val_t alignment) {
+    ++allocations;
+    const auto a = static_cast<std::size_t>(alignment);
+    if (void* p = std::aligned_alloc(a, (size + a - 1) / a * a)) return p;
+    throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size); }
+void* operator new[](std::size_t size) { return allocate(size); }
+void* operator new(std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
+void* operator new[](std::size_t size, std::align_val_t alignment) { return allocate(size, alignment); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+TEMPLATE_TEST_CASE("kernels: nothing is allocated", "[kernels][property]", float, double) {
+    const long before_any = allocations;
+    for (auto& s : samples::all<TestType>({1, 129, 4096})) {
+        const auto t = static_cast<double>(samples::total_of(oracle::prox_elements(s.v, s.d), 0.1));
+        const std::span v(s.v);
+        const long before = allocations;
+        if (s.d.empty()) {
+            magr::prox_linf(v, t);
+            magr::project_l1_ball(v, t / 2);
+        } else {
+            magr::prox_linf(v, s.d, t);
+            magr::project_l1_ball(v, s.d, t / 2);
+        }
+        CHECK(allocations == before);
+    }
+    CHECK(allocations > before_any);  // the samples themselves are counted
+}
+
+TEST_CASE("kernels: nothing is allocated for a matrix of any storage", "[kernels][property]") {
+    Eigen::Matrix<Eigen::half, Eigen::Dynamic, Eigen::Dynamic> M(6, 3000);
+    M.setConstant(Eigen::half(0.5F));
+    const std::vector<float> d(3000, 2.0F);
+    const long before = allocations;
+    magr::prox_linf(M, 1.0);
+    magr::prox_linf(M, d, 1.0, {magr::axis::rows, 128});
+    magr::project_l1_ball(M, 1.0, {magr::axis::columns});
+    CHECK(allocations == before);
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <magr/simd/pack.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "support/catch.hpp"
+
+namespace simd = magr::simd;
+
+namespace {
+
+/// Pairs of numbers whose order, sign or zero is worth a look.
+template <class T>
+constexpr std::array<T, 6> left = {T(1), T(-2), T(0), T(-0.0), T(1e-30), T(-1e30)};
+template <class T>
+constexpr std::array<T, 6> right = {T(-3), T(2), T(-0.0), T(0), T(1e30), T(-1e-30)};
+
+template <class T>
+bool same_bits(T a, T b) {
+    return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+template <class T>
+bool equal(T a, T b) {
+    return a == b;
+}
+
+/// Every lane of `operation(a, b)` gives what the same operation gives for plain numbers.
+template <class T, class Arch, class Operation>
+void check_lanes(const char* name, Operation&& operation, bool (*same)(T, T)) {
+    using traits = simd::pack_traits<T, Arch>;
+    std::array<T, static_cast<std::size_t>(traits::lanes) + 1> a, b, result;
+    for (std::size_t shift = 0; shift < left<T>.size(); ++shift) {
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            a[i] = left<T>[(i + shift) % left<T>.size()];
+            b[i] = right<T>[(i + shift) % right<T>.size()];
+        }
+        simd::store(result.data() + 1, operation(traits::load(a.data() + 1), traits::load(b.data() + 1)));  // unaligned
+        for (std::size_t i = 1; i < a.size(); ++i) {
+            INFO(name << " of " << a[i] << " and " << b[i] << " in lane " << i - 1 << " gives " << result[i]);
+            CHECK(same(result[i], operation(a[i], b[i])));
+        }
+    }
+}
+
+template <class T, class Arch>
+void check_operations() {
+    check_lanes<T, Arch>("abs", [](auto a, auto) { return simd::abs(a); }, same_bits<T>);
+    check_lanes<T, Arch>("max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // of two zeros either may be the larger
+    check_lanes<T, Arch>("min", [](auto a, auto b) { return simd::min(a, b); }, equal<T>);
+    check_lanes<T, Arch>("copysign", [](auto a, auto b) { return simd::copysign(a, b); }, same_bits<T>);
+    check_lanes<T, Arch>("select", [](auto a, auto b) { return simd::select(a > b, a, b); }, same_bits<T>);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("pack: every lane computes what a number does", "[simd][pack][isa]", float, double) {
+    check_operations<TestType, simd::default_arch>();
+}
+
+TEMPLATE_TEST_CASE("pack: numbers behave as in the standard library", "[simd][pack]", float, double) {
+    for (std::size_t i = 0; i < left<TestType>.size(); ++i) {
+        const TestType a = left<TestType>[i], b = right<TestType>[i];
+        CHECK(same_bits(simd::abs(a), std::abs(a)));
+        CHECK(same_bits(simd::copysign(a, b), std::copysign(a, b)));
+        CHECK(simd::max(a, b) == std::max(a, b));
+        CHECK(simd::min(a, b) == std::min(a, b));
+        CHECK(simd::select(a > b, a, b) == std::max(a, b));
+    }
+}
+
+TEMPLATE_TEST_CASE("pack: reduce_add adds every lane once", "[simd][pack][isa]", float, double) {
+    using traits = simd::pack_traits<TestType, simd::default_arch>;
+    std::array<TestType, static_cast<std::size_t>(traits::lanes)> powers;
+    for (std::size_t i = 0; i < powers.size(); ++i) powers[i] = std::ldexp(TestType(1), static_cast<int>(i));
+    CHECK(simd::reduce_add(traits::load(powers.data())) == std::ldexp(TestType(1), static_cast<int>(powers.size())) - 1);
+    CHECK(simd::reduce_add(traits::broadcast(TestType(0.5))) == TestType(traits::lanes) / 2);
+}
