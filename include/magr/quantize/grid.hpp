@@ -60,7 +60,7 @@ inline void validate(const grid_options& options) {
 
 /// Columns per grid in a row of `columns` weights.
 [[nodiscard]] inline index_t columns_per_group(const grid_options& options, index_t columns) {
-    return std::min(options.group_size.value_or(columns), columns);
+    return options.group_size ? std::min(*options.group_size, columns) : columns;
 }
 
 /// Number of grids in a row of `columns` weights.
