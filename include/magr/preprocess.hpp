@@ -137,8 +137,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric, zero H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: two factorizations of in^3/3 multiply-adds, then out in^2 per iteration, commonly 8-16; working memory three
-///                matrices of W's size and four of H's, in the arithmetic type of W but one of H's size in double
+/// @par Cost      admm: two factorizations of in^3/3 multiply-adds, then out in^2 per iteration, commonly 8-32; working memory four
+///                matrices of W's size and, at its peak, four of H's, in the arithmetic type of W, and one of H's size in double
 /// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Objective, gap and Cholesky factor of
 ///                the certificate are in double. Deterministic
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,

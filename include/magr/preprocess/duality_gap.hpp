@@ -49,7 +49,7 @@ public:
     explicit duality_gap(const layer_problem<S>& problem) : problem_(problem) {
         Eigen::LLT<Eigen::MatrixXd> factor(problem.H.template cast<double>());
         // A factor whose smallest pivot is at the level of rounding says nothing about H^-1.
-        if (factor.info() == Eigen::Success && Eigen::MatrixXd(factor.matrixL()).diagonal().minCoeff() > 1e-7) factor_ = std::move(factor);
+        if (factor.info() == Eigen::Success && factor.matrixLLT().diagonal().minCoeff() > 1e-7) factor_ = std::move(factor);
     }
 
     /// @param W      the point, out x in
