@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // OPTQ of a square layer beside its yardsticks in the same run: a bare Eigen product of as many multiply-adds (in^2 * out / 2, float),
 // the textbook algorithm, and round to nearest. `x_gemm` is the time in units of that product, measured in turn with it.
+#include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
-#include <benchmark/benchmark.h>
 #include <chrono>
 #include <cmath>
 #include <magr/quantize.hpp>
@@ -70,7 +70,8 @@ void quantize_optq(benchmark::State& state) {
 
 void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
     const layer data(state.range(0));
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
+    measure(state, data,
+            [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
 }
 
 /// The share of quantize_optq that does not depend on the number of rows.

@@ -48,7 +48,8 @@ TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of process
                 const auto columns = magr::order_columns(magr::as_const_view(H), order);
                 MatrixXd expected(n, n);
                 for (index_t i = 0; i < n; ++i)
-                    for (index_t j = 0; j < n; ++j) expected(i, j) = H(columns[static_cast<std::size_t>(i)], columns[static_cast<std::size_t>(j)]);
+                    for (index_t j = 0; j < n; ++j)
+                        expected(i, j) = H(columns[static_cast<std::size_t>(i)], columns[static_cast<std::size_t>(j)]);
                 expected.diagonal().array() += 0.01 * H.diagonal().mean();
                 CAPTURE(kind, n, order == column_order::act_order);
                 CHECK(f.status == factorization::as_requested);
@@ -67,8 +68,8 @@ TEST_CASE("factor_feedback: is the Cholesky factor of the inverse in other words
     MatrixXd H(4, 4);
     H << 6.5, .6, -1.5, -1.1, .6, 5, 4.6, 2.9, -1.5, 4.6, 6.8, 2.5, -1.1, 2.9, 2.5, 4.4;
     MatrixXd golden(4, 4);
-    golden << .4964518676, -.5759738756, .3943366465, .2761159314, 0, .8034874360, -.4379913111, -.2771381134, 0, 0, .4281808033, -.2401866850, 0,
-        0, 0, .4736863428;
+    golden << .4964518676, -.5759738756, .3943366465, .2761159314, 0, .8034874360, -.4379913111, -.2771381134, 0, 0, .4281808033,
+        -.2401866850, 0, 0, 0, .4736863428;
     MatrixXd damped = H;
     damped.diagonal().array() += 0.01 * H.diagonal().mean();
     const MatrixXd U = MatrixXd(damped.inverse()).llt().matrixU();
@@ -111,7 +112,8 @@ TEST_CASE("factor_feedback: the trace of D is at most that of H, and their deter
     }
 }
 
-TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and says so", "[quantize][feedback_factor][edge]", float, double) {
+TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and says so", "[quantize][feedback_factor][edge]", float,
+                   double) {
     std::mt19937 random(5);
     const Eigen::VectorXd x = layers::normal_matrix(40, 1, random).col(0);
     const MatrixXd rank_one = x * x.transpose();

@@ -25,7 +25,9 @@ affine_grid<Scalar> fit(const std::vector<Scalar>& weights, const grid_options& 
 oracle::row to_row(const std::vector<double>& weights) { return {weights.begin(), weights.end()}; }
 
 oracle::grid_rules rules_of(const grid_options& options) {
-    return {.bits = options.bits, .symmetric = options.symmetry == symmetry::symmetric, .mse = options.range == range_search::mse,
+    return {.bits = options.bits,
+            .symmetric = options.symmetry == symmetry::symmetric,
+            .mse = options.range == range_search::mse,
             .beta = options.beta};
 }
 
@@ -57,7 +59,8 @@ TEST_CASE("fit_grid: worked rows", "[quantize][fit_grid][oracle]") {
         CHECK(grid.scale == Approx(static_cast<double>(expected.scale)).epsilon(1e-14));
         CHECK(grid.zero == expected.zero);
         if (r.power_error > 0)
-            CHECK(static_cast<double>(oracle::power_error(to_row(r.weights), expected, r.options.bits)) == Approx(r.power_error).epsilon(1e-6));
+            CHECK(static_cast<double>(oracle::power_error(to_row(r.weights), expected, r.options.bits)) ==
+                  Approx(r.power_error).epsilon(1e-6));
     }
 }
 
@@ -93,7 +96,9 @@ TEST_CASE("fit_grid: the mse search is never worse than min-max and clips outlie
         const auto narrow = fit(weights, {.bits = 3, .range = range_search::mse});
         CHECK(narrow.scale < wide.scale);
         CHECK(narrow.zero == wide.zero);
-        const auto error = [&](affine_grid<double> g) { return oracle::power_error(to_row(weights), {g.scale, static_cast<int>(g.zero)}, 3); };
+        const auto error = [&](affine_grid<double> g) {
+            return oracle::power_error(to_row(weights), {g.scale, static_cast<int>(g.zero)}, 3);
+        };
         CHECK(error(narrow) < error(wide));
     }
 }
@@ -102,7 +107,7 @@ TEMPLATE_TEST_CASE("fit_grid: zero is on every grid and no weight inside the ran
                    "[quantize][fit_grid][property]", float, double) {
     using scalar = TestType;
     const std::vector<std::vector<scalar>> rows{
-        {0, 0, 0}, {scalar(0.7), scalar(0.7)}, {scalar(-0.7), scalar(-0.7)}, {1, 2, 3}, {-1, -2, -3}, {scalar(-0.0), 0}, {5}, {-5},
+        {0, 0, 0},          {scalar(0.7), scalar(0.7)}, {scalar(-0.7), scalar(-0.7)}, {1, 2, 3}, {-1, -2, -3}, {scalar(-0.0), 0}, {5}, {-5},
         {scalar(-1e-3), 1}, {scalar(1e-3), -1}};
     for (const int bits : {2, 4, 8})
         for (const auto where : {symmetry::asymmetric, symmetry::symmetric})

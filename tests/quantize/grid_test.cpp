@@ -39,7 +39,8 @@ TEST_CASE("grid_options: every value outside of its range is refused by name", "
     for (int bits = 2; bits <= 8; ++bits) CHECK_NOTHROW(validate(grid_options{.bits = bits}));
     for (const magr::index_t size : {0, -1, -128}) CHECK_THROWS_AS(validate(grid_options{.group_size = size}), magr::option_error);
     CHECK_NOTHROW(validate(grid_options{.group_size = 1}));
-    for (const double beta : {0.0, -0.5, 1.5, std::nan(""), HUGE_VAL}) CHECK_THROWS_AS(validate(grid_options{.beta = beta}), magr::option_error);
+    for (const double beta : {0.0, -0.5, 1.5, std::nan(""), HUGE_VAL})
+        CHECK_THROWS_AS(validate(grid_options{.beta = beta}), magr::option_error);
     CHECK_NOTHROW(validate(grid_options{.beta = 0.8}));
     CHECK_THROWS_AS(validate(grid_options{.range = magr::range_search::mse, .beta = 0.8}), magr::option_error);
     CHECK_THROWS_WITH(validate(grid_options{.bits = 9}), "grid_options: bits must be in 2..8, it is 9");

@@ -48,7 +48,9 @@ MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
 double proxy(const MatrixXd& W, const MatrixXd& Q, const MatrixXd& H) { return ((Q - W) * H * (Q - W).transpose()).trace(); }
 
 oracle::groups oracle_groups(group_update update) {
-    return update == group_update::fixed ? oracle::groups::fixed : update == group_update::live ? oracle::groups::live : oracle::groups::stale;
+    return update == group_update::fixed  ? oracle::groups::fixed
+           : update == group_update::live ? oracle::groups::live
+                                          : oracle::groups::stale;
 }
 
 grid_options grid_with_groups(int bits, index_t group_size) {
@@ -91,9 +93,9 @@ TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
     };
     for (const golden_row& row : rows) {
         const auto result = quantize_optq(W, H, grid_with_groups(3, row.group_size), {.order = row.order, .groups = row.groups});
-        const oracle::quantized expected = oracle::optq(
-            oracle::to_table(W), oracle::to_table(H), {.bits = 3, .group_size = static_cast<std::size_t>(row.group_size)},
-            {.act_order = row.order == act_order, .update = oracle_groups(row.groups)});
+        const oracle::quantized expected =
+            oracle::optq(oracle::to_table(W), oracle::to_table(H), {.bits = 3, .group_size = static_cast<std::size_t>(row.group_size)},
+                         {.act_order = row.order == act_order, .update = oracle_groups(row.groups)});
         CAPTURE(row.group_size, row.order == act_order, static_cast<int>(row.groups));
         CHECK(codes_of(result.quantized) == row.codes);
         CHECK(expected.codes == row.codes);
@@ -121,8 +123,8 @@ TEST_CASE("quantize_optq: makes the decisions of the textbook algorithm, which a
                         for (const auto update : {group_update::fixed, group_update::live, group_update::stale})
                             for (const index_t block : {7, 128}) {
                                 const auto [W, H] = layers::make_layer(3, n, kind, 11);
-                                const auto result =
-                                    quantize_optq(W, H, grid_with_groups(bits, group), {.block_size = block, .order = order, .groups = update});
+                                const auto result = quantize_optq(W, H, grid_with_groups(bits, group),
+                                                                  {.block_size = block, .order = order, .groups = update});
                                 const oracle::grid_rules rules{.bits = bits, .group_size = static_cast<std::size_t>(group)};
                                 const auto expected = oracle::optq(oracle::to_table(W), oracle::to_table(H), rules,
                                                                    {.block_size = static_cast<std::size_t>(block),
@@ -142,7 +144,8 @@ TEST_CASE("quantize_optq: the dequantized codes are the values the errors were c
         for (const auto order : {column_order::natural, column_order::act_order})
             for (const auto update : {group_update::fixed, group_update::live, group_update::stale}) {
                 const auto [W, H] = layers::make_layer(20, 50, kind, 5);
-                const auto result = quantize_optq(W, H, {.bits = 3, .group_size = 16}, {.block_size = 24, .order = order, .groups = update});
+                const auto result =
+                    quantize_optq(W, H, {.bits = 3, .group_size = 16}, {.block_size = 24, .order = order, .groups = update});
                 const MatrixXd Q = values_of(result.quantized);
                 MatrixXd damped = H;
                 damped.diagonal().array() += 0.01 * H.diagonal().mean();
@@ -151,7 +154,8 @@ TEST_CASE("quantize_optq: the dequantized codes are the values the errors were c
                 CHECK(result.output_error == Approx(output_error(W, Q, H)).epsilon(1e-9));
 
                 const Eigen::MatrixXf single = W.cast<float>();
-                const auto in_float = quantize_optq(single, H, {.bits = 3, .group_size = 16}, {.block_size = 24, .order = order, .groups = update});
+                const auto in_float =
+                    quantize_optq(single, H, {.bits = 3, .group_size = 16}, {.block_size = 24, .order = order, .groups = update});
                 CHECK(in_float.output_error == Approx(output_error(single, in_float.quantized.dequantize(), H)).epsilon(1e-3));
             }
 }
@@ -163,7 +167,8 @@ TEST_CASE("quantize_optq: the block size changes no code, except with stale grou
             for (const index_t group : {0, 16, 40}) {
                 const auto expected = quantize_optq(W, H, grid_with_groups(3, group), {.block_size = 90, .order = order, .groups = update});
                 for (const index_t block : {1, 2, 7, 33, 89, 500}) {
-                    const auto result = quantize_optq(W, H, grid_with_groups(3, group), {.block_size = block, .order = order, .groups = update});
+                    const auto result =
+                        quantize_optq(W, H, grid_with_groups(3, group), {.block_size = block, .order = order, .groups = update});
                     CAPTURE(group, block, order == column_order::act_order, update == group_update::live);
                     CHECK(result.quantized.codes == expected.quantized.codes);
                     CHECK(result.loss == Approx(expected.loss).epsilon(1e-12));
@@ -189,8 +194,8 @@ TEST_CASE("quantize_optq: the scales of H and of W do not matter", "[quantize][o
         const auto single = quantize_optq(w, h, {.bits = 3});
         for (const int exponent : {-90, 90})
             for (const int gram_exponent : {-90, 90}) {
-                const auto result = quantize_optq(Eigen::MatrixXf(w * std::ldexp(1.0F, exponent)), Eigen::MatrixXf(h * std::ldexp(1.0F, gram_exponent)),
-                                                  {.bits = 3});
+                const auto result = quantize_optq(Eigen::MatrixXf(w * std::ldexp(1.0F, exponent)),
+                                                  Eigen::MatrixXf(h * std::ldexp(1.0F, gram_exponent)), {.bits = 3});
                 CHECK(result.quantized.codes == single.quantized.codes);
                 CHECK(result.quantized.scales(3, 0) == std::ldexp(single.quantized.scales(3, 0), exponent));
                 CHECK(result.loss == Approx(std::ldexp(single.loss, 2 * exponent + gram_exponent)));

@@ -38,7 +38,8 @@ struct grid_rules {
 };
 
 inline int code(real x, grid g, int bits) {
-    return static_cast<int>(std::clamp<real>(std::nearbyint(x / g.scale) + static_cast<real>(g.zero), 0, static_cast<real>((1 << bits) - 1)));
+    return static_cast<int>(
+        std::clamp<real>(std::nearbyint(x / g.scale) + static_cast<real>(g.zero), 0, static_cast<real>((1 << bits) - 1)));
 }
 
 inline real value(int code, grid g) { return g.scale * static_cast<real>(code - g.zero); }
@@ -161,7 +162,8 @@ inline quantized rtn(const table& W, const grid_rules& rules) {
     for (std::size_t r = 0; r < W.size(); ++r)
         for (std::size_t first = 0; first < n; first += width) {
             const std::size_t last = std::min(first + width, n);
-            const grid g = fit(row(W[r].begin() + static_cast<std::ptrdiff_t>(first), W[r].begin() + static_cast<std::ptrdiff_t>(last)), rules);
+            const grid g =
+                fit(row(W[r].begin() + static_cast<std::ptrdiff_t>(first), W[r].begin() + static_cast<std::ptrdiff_t>(last)), rules);
             for (std::size_t j = first; j < last; ++j) {
                 out.codes[r][j] = code(W[r][j], g, rules.bits);
                 out.values[r][j] = value(out.codes[r][j], g);
@@ -196,7 +198,8 @@ inline quantized optq(const table& W0, const table& H0, const grid_rules& rules,
         if (fixed)
             for (std::size_t g = 0; g < grids.size(); ++g)
                 grids[g] = fit(row(W0[r].begin() + static_cast<std::ptrdiff_t>(g * width),
-                                   W0[r].begin() + static_cast<std::ptrdiff_t>(std::min((g + 1) * width, n))), rules);
+                                   W0[r].begin() + static_cast<std::ptrdiff_t>(std::min((g + 1) * width, n))),
+                               rules);
         for (std::size_t begin = 0; begin < n; begin += block) {
             const std::size_t end = std::min(begin + block, n);
             const row stale = W[r];
@@ -204,7 +207,8 @@ inline quantized optq(const table& W0, const table& H0, const grid_rules& rules,
             for (std::size_t i = begin; i < end; ++i) {
                 if (!fixed && i % width == 0)
                     grids[i / width] = fit(row(stale.begin() + static_cast<std::ptrdiff_t>(i),
-                                               stale.begin() + static_cast<std::ptrdiff_t>(std::min(i + width, n))), rules);
+                                               stale.begin() + static_cast<std::ptrdiff_t>(std::min(i + width, n))),
+                                           rules);
                 const grid g = grids[(fixed ? order[i] : i) / width];
                 const int c = code(W[r][i], g, rules.bits);
                 out.codes[r][order[i]] = c;

@@ -79,8 +79,9 @@ TEST_CASE("quantize_rtn: the same weights in every layout give the same codes", 
     const auto strided = magr::matrix_view<float>::with_strides(spread.data(), 7, 33, 2, 14);
 
     const auto expected = quantize_rtn(columns, {.bits = 3, .group_size = 8});
-    for (const auto& q : {quantize_rtn(rows, {.bits = 3, .group_size = 8}), quantize_rtn(larger.block(3, 5, 7, 33), {.bits = 3, .group_size = 8}),
-                          quantize_rtn(strided, {.bits = 3, .group_size = 8})}) {
+    for (const auto& q :
+         {quantize_rtn(rows, {.bits = 3, .group_size = 8}), quantize_rtn(larger.block(3, 5, 7, 33), {.bits = 3, .group_size = 8}),
+          quantize_rtn(strided, {.bits = 3, .group_size = 8})}) {
         CHECK(q.codes == expected.codes);
         CHECK(q.scales == expected.scales);
         CHECK(q.zeros == expected.zeros);

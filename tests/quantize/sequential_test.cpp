@@ -116,7 +116,8 @@ TEST_CASE("quantize_sequentially: the block size changes nothing", "[quantize][s
     for (const index_t n : {1, 2, 33, 100}) {
         const auto [weights, H] = layers::make_layer(150, n, layers::inputs::neighbours, 6);
         const auto expected = quantize(3 * weights, H, 0.01, n, integer_quantizer{});
-        for (const index_t block : {1, 2, 7, 32, 99, 1000}) CHECK(quantize(3 * weights, H, 0.01, block, integer_quantizer{}).Q == expected.Q);
+        for (const index_t block : {1, 2, 7, 32, 99, 1000})
+            CHECK(quantize(3 * weights, H, 0.01, block, integer_quantizer{}).Q == expected.Q);
     }
 }
 
@@ -127,7 +128,8 @@ TEST_CASE("quantize_sequentially: rows do not see each other", "[quantize][seque
     for (const index_t i : {0, 63, 64, 130}) CHECK(quantize(W.row(i), H, 0.01, 8, integer_quantizer{}).Q == together.Q.row(i));
 }
 
-TEST_CASE("quantize_sequentially: a column that is not rounded costs nothing and makes up for the others", "[quantize][sequential][property]") {
+TEST_CASE("quantize_sequentially: a column that is not rounded costs nothing and makes up for the others",
+          "[quantize][sequential][property]") {
     struct keep_last_columns : integer_quantizer {
         void operator()(index_t column, index_t first_row, std::span<const double> weights, std::span<double> rounded) const {
             if (column < 12)

@@ -31,12 +31,12 @@ enum class factorization {
 template <compute_scalar Scalar>
 struct feedback_factor {
     factorization status = factorization::failed;
-    double damping = 0;            ///< used, as a fraction of the mean diagonal entry
-    double shift = 0;              ///< used, added to the diagonal; unit of H
-    int attempts = 0;              ///< factorizations tried
-    index_t dead_columns = 0;      ///< columns whose diagonal entry is zero
-    matrix<Scalar> feedback;       ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
-    std::vector<double> pivots;    ///< D, n; 0 for dead columns; unit of H
+    double damping = 0;          ///< of the last attempt, as a fraction of the mean diagonal entry
+    double shift = 0;            ///< of the last attempt, added to the diagonal; unit of H
+    int attempts = 0;            ///< factorizations tried
+    index_t dead_columns = 0;    ///< columns whose diagonal entry is zero
+    matrix<Scalar> feedback;     ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
+    std::vector<double> pivots;  ///< D, n; 0 for dead columns; unit of H; empty if failed
 };
 
 namespace detail {
@@ -47,10 +47,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// H = T D T^T runs from the last column to the first; turning the matrix round makes it an ordinary Cholesky factorization, without
 /// the inverse of H that the feedback is usually derived from.
 template <compute_scalar Scalar, class T>
-[[nodiscard]] bool factor_shifted(matrix_view<T> H, std::span<const index_t> order, double shift, double dead_diagonal, feedback_factor<Scalar>& out) {
+[[nodiscard]] bool factor_shifted(matrix_view<T> H, std::span<const index_t> order, double shift, double dead_diagonal,
+                                  feedback_factor<Scalar>& out) {
     const index_t n = H.cols();
     const auto column = [&](index_t k) { return order[static_cast<std::size_t>(n - 1 - k)]; };
-    const auto dead = [&](index_t j) { return !(H(j, j) > 0); };
+    const auto dead = [&](index_t j) { return static_cast<double>(H(j, j)) == 0; };
 
     Eigen::MatrixXd turned(n, n);
     for (index_t k = 0; k < n; ++k) {
@@ -110,8 +111,9 @@ template <compute_scalar Scalar, class T>
     feedback_factor<Scalar> factor;
     double trace = 0;
     for (index_t j = 0; j < n; ++j) {
-        trace += static_cast<double>(H(j, j));
-        factor.dead_columns += H(j, j) > 0 ? 0 : 1;
+        const auto energy = static_cast<double>(H(j, j));
+        trace += energy;
+        factor.dead_columns += energy == 0 ? 1 : 0;
     }
     const double mean = trace / static_cast<double>(n - factor.dead_columns);
     factor.feedback = matrix<Scalar>(n, n);

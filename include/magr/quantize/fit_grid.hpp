@@ -88,7 +88,8 @@ template <compute_scalar Scalar>
     // divided before subtracting: the range may be wider than the largest finite number
     const double step = options.beta * (high / largest - low / largest);
     affine_grid<Scalar> grid{std::max(static_cast<Scalar>(step), std::numeric_limits<Scalar>::min()), 0};
-    const double zero = options.symmetry == symmetry::symmetric ? (largest + 1) / 2 : std::nearbyint(-low / static_cast<double>(grid.scale));
+    const double zero =
+        options.symmetry == symmetry::symmetric ? (largest + 1) / 2 : std::nearbyint(-low / static_cast<double>(grid.scale));
     grid.zero = static_cast<Scalar>(std::clamp(zero, 0.0, largest));
 
     if (options.range == range_search::mse) {

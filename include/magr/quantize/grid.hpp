@@ -28,9 +28,9 @@ enum class range_search {
 struct grid_options {
     int bits = 4;                                          ///< bits per code, 2..8
     magr::symmetry symmetry = magr::symmetry::asymmetric;  ///< where the zero point lies
-    std::optional<index_t> group_size = std::nullopt;      ///< columns per grid, >= 1, the last group may be shorter; default: the whole row
+    std::optional<index_t> group_size = std::nullopt;      ///< columns per grid, >= 1; the last group may be shorter; default: whole row
     range_search range = range_search::min_max;            ///< how the range is chosen
-    double beta = 1;                                       ///< factor on the scale, in (0, 1]; mse searches such a factor, so it must stay 1
+    double beta = 1;                                       ///< factor on the scale, in (0, 1]; must be 1 with mse, which searches one
 };
 
 /// An affine grid: code c in 0..largest_code stands for the weight `scale * (c - zero)`.

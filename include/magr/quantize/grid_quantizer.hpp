@@ -25,6 +25,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The column quantizer of affine grids: codes go to a `quantized_matrix`, which also holds the grids.
 ///
+/// It refers to its arguments, which must outlive it.
+///
 /// @tparam Rounding a `rounding_policy`
 template <compute_scalar Scalar, rounding_policy<Scalar> Rounding = round_half_even>
 class grid_quantizer {
@@ -34,8 +36,13 @@ public:
     /// @param order    original columns in the order of processing
     grid_quantizer(quantized_matrix<Scalar>& out, const grid_options& options, std::span<const index_t> order, group_update update,
                    Rounding rounding = {})
-        : out_(out), options_(options), order_(order), update_(update), rounding_(std::move(rounding)),
-          scales_(out.scales.cols(), out.rows()), zeros_(out.scales.cols(), out.rows()) {
+        : out_(out),
+          options_(options),
+          order_(order),
+          update_(update),
+          rounding_(std::move(rounding)),
+          scales_(out.scales.cols(), out.rows()),
+          zeros_(out.scales.cols(), out.rows()) {
         if (update_ == group_update::fixed) {
             for (index_t i = 0; i < out.rows(); ++i)
                 for (index_t g = 0; g < out.scales.cols(); ++g) set_grid(i, g, {out.scales(i, g), out.zeros(i, g)});

@@ -29,23 +29,23 @@ enum class dead_columns {
 
 /// How OPTQ goes about it; the grids are `grid_options`.
 struct optq_options {
-    double damping = 1e-2;                              ///< added to diag(H), as a fraction of its mean, >= 0
-    index_t block_size = 128;                           ///< columns per matrix product, >= 1; with stale groups it changes the result
-    column_order order = column_order::natural;         ///< in which order columns are quantized
-    group_update groups = group_update::fixed;          ///< from which weights the grids of groups are fitted
+    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean, >= 0
+    index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
+    column_order order = column_order::natural;           ///< in which order columns are quantized
+    group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
     magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
 };
 
 /// Outcome of `quantize_optq`.
 template <compute_scalar Scalar>
 struct [[nodiscard]] optq_result {
-    quantized_matrix<Scalar> quantized;                    ///< empty (0 x 0) if `status` is `failed`
-    factorization status = factorization::failed;          ///< how factoring the damped H ended
-    double damping = 0;                                    ///< used, as a fraction of the mean diagonal entry
-    int attempts = 0;                                      ///< factorizations tried
-    index_t dead_columns = 0;                              ///< columns with H_jj = 0
-    double output_error = 0;                               ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
-    double loss = 0;                                       ///< tr((Q - W) (H + shift I) (Q - W)^T) / 2; unit of H times that of W squared
+    quantized_matrix<Scalar> quantized;            ///< empty (0 x 0) if `status` is `failed`
+    factorization status = factorization::failed;  ///< how factoring the damped H ended
+    double damping = 0;                            ///< of the last attempt, as a fraction of the mean diagonal entry
+    int attempts = 0;                              ///< factorizations tried
+    index_t dead_columns = 0;                      ///< columns with H_jj = 0
+    double output_error = 0;                       ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
+    double loss = 0;                               ///< tr((Q - W) (H + shift I) (Q - W)^T) / 2; unit of H times that of W squared
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -54,7 +54,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    option_error
 inline void validate(const optq_options& options) {
     const char* const function = "optq_options";
-    detail::require_option(options.damping >= 0 && std::isfinite(options.damping), function, "damping", "at least 0 and finite", options.damping);
+    detail::require_option(options.damping >= 0 && std::isfinite(options.damping), function, "damping", "at least 0 and finite",
+                           options.damping);
     detail::require_option(options.block_size >= 1, function, "block_size", "at least 1", options.block_size);
 }
 
@@ -121,9 +122,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                neither is written
 /// @return        codes and grids, and how it went; look at `status`: a matrix H that cannot be factored even with more damping gives
 ///                no quantized matrix, and nothing else is put in its place
-/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups that
-///                reach beyond their block add rows * cols^2 / 2. Allocates rows * (cols + block_size) and cols^2 in Scalar, cols^2 in
-///                double, and the result
+/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
+///                that reach beyond their block add rows * cols^2 / 2. Allocates rows * (cols + block_size) and cols^2 in Scalar,
+///                cols^2 in double, and the result
 /// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the
 ///                same codes as long as no rounding error decides a tie. `loss` is what the rounding errors sum up to, and
 ///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar

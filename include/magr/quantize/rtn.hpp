@@ -36,7 +36,8 @@ template <class Weights>
         for (index_t j = 0; j < w.cols(); ++j) {
             const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
             const scalar zero = q.zeros(i, group);
-            q.codes(i, j) = static_cast<std::uint8_t>(steps_on_grid(static_cast<scalar>(w(i, j)), q.scales(i, group), zero, largest, i, j) + zero);
+            q.codes(i, j) =
+                static_cast<std::uint8_t>(steps_on_grid(static_cast<scalar>(w(i, j)), q.scales(i, group), zero, largest, i, j) + zero);
         }
     return q;
 }

@@ -53,7 +53,8 @@ public:
         else  // reaches beyond the block
             change.noalias() = residual_.leftCols(block_begin_) * feedback_.block(0, given, block_begin_, width);
         change.noalias() += residual_.middleCols(block_begin_, in_block) * feedback_.block(block_begin_, given, in_block, width);
-        feedback_.block(given, given, width, width).template triangularView<Eigen::UnitUpper>().template solveInPlace<Eigen::OnTheRight>(change);
+        const auto T22 = feedback_.block(given, given, width, width).template triangularView<Eigen::UnitUpper>();
+        T22.template solveInPlace<Eigen::OnTheRight>(change);
         return residual_.middleCols(first, last - first) + change.rightCols(last - first);
     }
 
@@ -70,9 +71,8 @@ private:
 /// It reads `weights` and writes what it rounds them to into `rounded`; element i of both is row `first_row + i`. If it has a member
 /// `prepare(column, window)`, that is called before each column, with a `sequential_window` of the same rows.
 template <class Q, class Scalar>
-concept column_quantizer = requires(Q& quantizer, index_t column, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
-    quantizer(column, first_row, weights, rounded);
-};
+concept column_quantizer = requires(Q& quantizer, index_t column, index_t first_row, std::span<const Scalar> weights,
+                                    std::span<Scalar> rounded) { quantizer(column, first_row, weights, rounded); };
 
 /// Quantizes the columns of W one after the other, each making up for the errors of those before it:
 ///
@@ -89,8 +89,8 @@ concept column_quantizer = requires(Q& quantizer, index_t column, index_t first_
 ///                additions inside the matrix product
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304), which makes the same decisions as OPTQ (arXiv 2210.17323) without changing W
 template <compute_scalar Scalar, column_quantizer<Scalar> Quantizer>
-std::vector<double> quantize_sequentially(matrix_view<Scalar> W, std::type_identity_t<matrix_view<const Scalar>> feedback, index_t block_size,
-                                          Quantizer&& quantizer) {
+std::vector<double> quantize_sequentially(matrix_view<Scalar> W, std::type_identity_t<matrix_view<const Scalar>> feedback,
+                                          index_t block_size, Quantizer&& quantizer) {
     MAGR_ASSERT(W.row_stride() == 1 && feedback.col_stride() == 1 && feedback.rows() == W.cols() && feedback.cols() == W.cols());
     using window = sequential_window<Scalar>;
     using columns = typename window::columns;
