@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <vector>
 
@@ -66,8 +65,8 @@ template <compute_scalar Scalar, class T>
     const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>> cholesky(turned);
     if (cholesky.info() != Eigen::Success) return false;
 
-    // below this a pivot is what rounding left over, and the feedback computed from it noise
-    const double smallest = static_cast<double>(n) * std::numeric_limits<double>::epsilon();
+    // a pivot this far below its diagonal entry has lost most of its digits to rounding, and with it the feedback computed from it
+    constexpr double smallest = 1e-10;
     bool accepted = true;
     for (index_t k = 0; k < n; ++k) {
         const index_t position = n - 1 - k;
@@ -90,7 +89,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Factors H + damping * mean(diag H) I = T D T^T, with more damping where that is not positive definite.
 ///
 /// The damping starts as requested and is multiplied by ten after every failure, from 1e-6 at least up to 1 (the requested one, if that
-/// is larger). An attempt fails if the Cholesky factorization does, if a pivot is lost in rounding, D_k < n eps H_kk, or if an entry of
+/// is larger). An attempt fails if the Cholesky factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk, or if an entry of
 /// T is not finite in Scalar. Columns with H_jj = 0 are dead: they take no part in the mean, are independent of all others, and cost
 /// nothing.
 ///
