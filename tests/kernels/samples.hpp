@@ -130,22 +130,25 @@ long double threshold_error(const std::vector<oracle::element>& elements) {
     return 4 * sum_error<T, Arch>(static_cast<index_t>(elements.size())) * largest_of(elements);
 }
 
-/// Error of x_i of a projection whose threshold has the error above: e_i times that, and the rounding of v_i d_i, 1 / d_i and two more.
-template <class T, class Arch = magr::simd::default_arch>
-long double shrink_error(const std::vector<oracle::element>& elements, std::size_t i) {
-    return elements[i].weight * (threshold_error<T, Arch>(elements) + 4 * unit_roundoff<T> * elements[i].magnitude);
+/// Errors of the x_i of a projection whose threshold has the error above: e_i times that, and the rounding of v_i d_i, 1 / d_i and two more.
+template <class T>
+std::vector<long double> shrink_errors(const std::vector<oracle::element>& elements) {
+    const auto of_threshold = threshold_error<T>(elements);
+    std::vector<long double> errors;
+    for (const auto& [m, e] : elements) errors.push_back(e * (of_threshold + 4 * unit_roundoff<T> * m));
+    return errors;
 }
 
-/// Where two vectors first differ by more than `allowed(i)`, in words; empty if nowhere.
-template <class Actual, class Expected, class Allowed>
-std::string first_difference(const Actual& actual, const Expected& expected, Allowed&& allowed) {
-    if (actual.size() != expected.size()) return "sizes differ";
+/// Where two vectors first differ by more than `allowed`, in words; empty if nowhere.
+template <class Actual, class Expected>
+std::string first_difference(const Actual& actual, const Expected& expected, const std::vector<long double>& allowed) {
+    if (actual.size() != expected.size() || actual.size() != allowed.size()) return "sizes differ";
     for (std::size_t i = 0; i < actual.size(); ++i) {
         const auto a = static_cast<long double>(actual[i]), e = static_cast<long double>(expected[i]);
-        if (!(std::abs(a - e) <= allowed(i))) {
+        if (!(std::abs(a - e) <= allowed[i])) {
             std::ostringstream text;
             text.precision(12);
-            text << "element " << i << " is " << a << ", expected " << e << " within " << allowed(i);
+            text << "element " << i << " is " << a << ", expected " << e << " within " << allowed[i];
             return text.str();
         }
     }

@@ -19,7 +19,8 @@ struct clip {
 struct shrink {
     template <class Pack>
     static MAGR_ALWAYS_INLINE Pack apply(const weighted_magnitude<Pack>& v, const Pack& tau) noexcept {
-        return v.weight * simd::max(v.magnitude - tau, tau - tau);
+        // Not max(m - tau, 0): fused with the product in m, the difference is not zero for tau = m, which was rounded.
+        return simd::select(v.magnitude > tau, v.weight * (v.magnitude - tau), tau - tau);
     }
 };
 
