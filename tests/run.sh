@@ -4,7 +4,7 @@
 # Stages, all of them unless some are named:
 #   debug    address and undefined-behaviour sanitizers, assertions on
 #   clang    a second compiler, if clang++ is there
-#   native   this machine's instruction set; compiles the benchmarks, too
+#   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand
 #   release  what users run; also the tests of the package (installing it, using it from another project)
 # Warnings are errors in every stage.
 set -euo pipefail
@@ -15,40 +15,45 @@ ensure_packages c++ cmake ninja pkg-config Eigen3 xsimd Catch2 benchmark nlohman
 launcher=()
 ! command -v ccache > /dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 
-# stage NAME BUILD_FOLDER [ctest options]: builds a configured folder and runs its tests
-stage() {
-    local name=$1 folder=$2 start=$SECONDS
+# build FOLDER "CONFIGURE OPTIONS" [TARGET...]
+build() {
+    local folder=$1 options=$2 start=$SECONDS
     shift 2
-    cmake --build "$folder"
-    echo "== $name: built in $((SECONDS - start)) s, $SECONDS s since the start"
-    ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
+    # shellcheck disable=SC2086  # the options are several words
+    cmake $options -B "$folder" -DMAGR_WERROR=ON "${launcher[@]}"
+    cmake --build "$folder" ${1:+--target "$@"}
+    echo "== $folder: built in $((SECONDS - start)) s, $SECONDS s since the start"
 }
 
-configure() {
-    cmake "$@" -DMAGR_WERROR=ON "${launcher[@]}"
+run_tests() {
+    ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$(nproc)" "${@:2}"
 }
 
 [ $# -gt 0 ] || set -- debug clang native release
-for name in "$@"; do
-    case "$name" in
-        release)
-            configure --preset release
-            stage release build/release
-            ;;
-        debug | native)
-            configure --preset "$name"
-            stage "$name" "build/$name" -LE 'packaging|compile'
+for stage in "$@"; do
+    case "$stage" in
+        debug)
+            build build/debug "--preset debug"
+            run_tests build/debug -LE 'packaging|compile'
             ;;
         clang)
             if ! command -v clang++ > /dev/null; then
                 echo "== clang: left out, there is no clang++"
                 continue
             fi
-            CXX=clang++ configure --preset release -B build/clang
-            stage clang build/clang -LE 'packaging|compile'
+            CXX=clang++ build build/clang "--preset release -DCMAKE_CXX_FLAGS_RELEASE=-O1"
+            run_tests build/clang -LE 'packaging|compile'
+            ;;
+        native)
+            build build/native "--preset native" magr_benchmarks magr_test_simd magr_test_kernels
+            run_tests build/native -R '^(simd|kernels):'
+            ;;
+        release)
+            build build/release "--preset release"
+            run_tests build/release
             ;;
         *)
-            echo "tests/run.sh: unknown stage '$name' (debug, clang, native, release)" >&2
+            echo "tests/run.sh: unknown stage '$stage' (debug, clang, native, release)" >&2
             exit 2
             ;;
     esac
