@@ -45,7 +45,7 @@ public:
 
 private:
     std::int64_t heads_, kv_heads_, head_dim_;
-    std::vector<matrix_f> keys_;    ///< per sequence: longest x (kv heads * head_dim), rotated
+    std::vector<matrix_f> keys_;  ///< per sequence: longest x (kv heads * head_dim), rotated
     std::vector<matrix_f> values_;
 };
 

@@ -24,7 +24,8 @@ public:
         const json* value = find(key);
         if (!value && otherwise) return *otherwise;
         if (!value) refuse(name_, ": ", key, " is missing");
-        if (!value->is_number_unsigned() || value->get<std::uint64_t>() < 1 || value->get<std::uint64_t>() > static_cast<std::uint64_t>(largest))
+        if (!value->is_number_unsigned() || value->get<std::uint64_t>() < 1 ||
+            value->get<std::uint64_t>() > static_cast<std::uint64_t>(largest))
             refuse(name_, ": ", key, " must be an integer from 1 to ", largest, ", it is ", text(*value));
         return value->get<std::int64_t>();
     }
@@ -32,7 +33,8 @@ public:
     [[nodiscard]] double positive(const char* key, double otherwise) const {
         const json* value = find(key);
         if (!value) return otherwise;
-        if (!value->is_number() || !(value->get<double>() > 0)) refuse(name_, ": ", key, " must be a positive number, it is ", text(*value));
+        if (!value->is_number() || !(value->get<double>() > 0))
+            refuse(name_, ": ", key, " must be a positive number, it is ", text(*value));
         return value->get<double>();
     }
 
@@ -47,7 +49,8 @@ public:
     void only(const char* key, const json& supported, const json& otherwise) const {
         const json* value = find(key);
         const json& actual = value ? *value : otherwise;
-        if (actual != supported) refuse(name_, ": ", key, " must be ", text(supported), ", ", value ? "it is " + text(*value) : "it is missing");
+        if (actual != supported)
+            refuse(name_, ": ", key, " must be ", text(supported), ", ", value ? "it is " + text(*value) : "it is missing");
     }
 
     [[nodiscard]] token id(const char* key, const json& value, std::int64_t vocab_size) const {

@@ -17,8 +17,8 @@ struct llama_config {
     std::int64_t intermediate_size = 0;
     std::int64_t num_hidden_layers = 0;
     std::int64_t num_attention_heads = 0;
-    std::int64_t num_key_value_heads = 0;    ///< default: num_attention_heads
-    std::int64_t head_dim = 0;               ///< default: hidden_size / num_attention_heads
+    std::int64_t num_key_value_heads = 0;  ///< default: num_attention_heads
+    std::int64_t head_dim = 0;             ///< default: hidden_size / num_attention_heads
     std::int64_t max_position_embeddings = 0;
     double rms_norm_eps = 1e-6;
     double rope_theta = 10000.0;

@@ -73,7 +73,12 @@ evaluation mean_of(const std::vector<sums>& parts) {
 }  // namespace
 
 evaluator::evaluator(const llama_model& full_precision, std::span<const sequence> text, int threads, progress& progress)
-    : full_precision_(full_precision), text_(text), threads_(threads), progress_(progress), chunks_(split_into_chunks(text)), hidden_(chunks_.size()) {
+    : full_precision_(full_precision),
+      text_(text),
+      threads_(threads),
+      progress_(progress),
+      chunks_(split_into_chunks(text)),
+      hidden_(chunks_.size()) {
     if (count_tokens(text) == static_cast<std::int64_t>(text.size())) refuse("evaluation needs a sequence of at least two ids");
     progress_.stage("full precision, evaluation");
     const rope_table rope = make_rope_table(full_precision.config, text);

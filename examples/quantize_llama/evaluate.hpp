@@ -13,8 +13,8 @@ namespace examples {
 
 /// How well a model predicts a text. The first id of a sequence is given, every later one is predicted from all before it.
 struct evaluation {
-    double perplexity = 0;          ///< exp of the mean negative log-likelihood of the predicted ids, in nats
-    double kl_divergence = 0;       ///< mean over the predicted positions of KL(full precision || model), in nats
+    double perplexity = 0;     ///< exp of the mean negative log-likelihood of the predicted ids, in nats
+    double kl_divergence = 0;  ///< mean over the predicted positions of KL(full precision || model), in nats
     std::int64_t predictions = 0;
 };
 

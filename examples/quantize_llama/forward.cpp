@@ -22,7 +22,8 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
     return out;
 }
 
-void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend, const input_observer& observe) {
+void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend,
+                   const input_observer& observe) {
     const auto apply = [&block](linear kind, const matrix_f& x) -> matrix_f { return x * block[kind].transpose(); };
 
     const matrix_f attention_input = rms_norm(hidden, block.input_norm, eps);

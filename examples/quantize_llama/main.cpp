@@ -49,17 +49,18 @@ void run(const options& o) {
     progress.stage("sampling from the model");
     const std::vector<sequence> calibration =
         load_text(o.calibration, model, o.calibration_tokens, o.seed + for_calibration, o.threads, progress);
-    const std::vector<sequence> evaluation = load_text(o.evaluation, model, o.evaluation_tokens, o.seed + for_evaluation, o.threads, progress);
+    const std::vector<sequence> evaluation =
+        load_text(o.evaluation, model, o.evaluation_tokens, o.seed + for_evaluation, o.threads, progress);
 
     report report;
     const double calibration_passes = 2;  // to collect Gram matrices, and to feed the next block
     const auto runs = static_cast<double>(o.bits.size() * o.methods.size());
     progress.expect((runs + 1) * static_cast<double>(count_tokens(evaluation)) +
-                     runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
+                    runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
     const evaluator evaluate(model, evaluation, o.threads, progress);
 
     // Every model continues the beginning of the first evaluation text.
-    constexpr std::size_t prompt_tokens = 16;
+    constexpr std::size_t prompt_tokens = 24;
     constexpr double temperature = 0.7;  // lower than 1: a small model's text reads better
     const std::span<const token> prompt = std::span(evaluation.front()).first(std::min(prompt_tokens, evaluation.front().size()));
     const auto sample = [&](const llama_model& m) {
@@ -87,11 +88,19 @@ void run(const options& o) {
     progress.clear();
 
     std::cout << "model " << o.model << "\ncalibrated on " << report.calibration_tokens << " tokens, evaluated on " << report.predictions
-              << " predictions, " << (o.how.group_size ? "one scale per " + std::to_string(*o.how.group_size) + " inputs" : "one scale per channel")
-              << "\n\n"
+              << " predictions, "
+              << (o.how.group_size ? "one scale per " + std::to_string(*o.how.group_size) + " inputs" : "one scale per channel") << "\n\n"
               << table_text(report) << samples_text(report) << std::flush;
     if (json_file) json_file->commit(json_text(report));
     if (html_file) html_file->commit(html_text(report));
+}
+
+/// Prints a message as one line, whatever the names are that it quotes from a file.
+int fail(const std::exception& error, int code) {
+    std::string line = printable(error.what());
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    std::cerr << "error: " << line << '\n';
+    return code;
 }
 
 }  // namespace
@@ -107,13 +116,10 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : 2;
     } catch (const input_error& error) {
-        std::cerr << "error: " << error.what() << '\n';
-        return 2;
+        return fail(error, 2);
     } catch (const magr::option_error& error) {
-        std::cerr << "error: " << error.what() << '\n';
-        return 2;
+        return fail(error, 2);
     } catch (const std::exception& error) {
-        std::cerr << "error: " << error.what() << '\n';
-        return 1;
+        return fail(error, 1);
     }
 }

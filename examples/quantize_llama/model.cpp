@@ -49,29 +49,27 @@ private:
 }  // namespace
 
 const char* name_of(linear kind) {
-    switch (kind) {
-        case linear::q_proj: return "self_attn.q_proj";
-        case linear::k_proj: return "self_attn.k_proj";
-        case linear::v_proj: return "self_attn.v_proj";
-        case linear::o_proj: return "self_attn.o_proj";
-        case linear::gate_proj: return "mlp.gate_proj";
-        case linear::up_proj: return "mlp.up_proj";
-        case linear::down_proj: break;
-    }
-    return "mlp.down_proj";
+    constexpr std::array names{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                               "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+    return names[static_cast<std::size_t>(kind)];
 }
 
 linear_shape shape_of(const llama_config& c, linear kind) {
     const std::int64_t queries = c.num_attention_heads * c.head_dim;
     const std::int64_t keys = c.num_key_value_heads * c.head_dim;
     switch (kind) {
-        case linear::q_proj: return {queries, c.hidden_size};
+        case linear::q_proj:
+            return {queries, c.hidden_size};
         case linear::k_proj:
-        case linear::v_proj: return {keys, c.hidden_size};
-        case linear::o_proj: return {c.hidden_size, queries};
+        case linear::v_proj:
+            return {keys, c.hidden_size};
+        case linear::o_proj:
+            return {c.hidden_size, queries};
         case linear::gate_proj:
-        case linear::up_proj: return {c.intermediate_size, c.hidden_size};
-        case linear::down_proj: break;
+        case linear::up_proj:
+            return {c.intermediate_size, c.hidden_size};
+        case linear::down_proj:
+            break;
     }
     return {c.hidden_size, c.intermediate_size};
 }

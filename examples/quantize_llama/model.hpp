@@ -27,11 +27,15 @@ inline constexpr std::size_t site_count = 4;
     switch (kind) {
         case linear::q_proj:
         case linear::k_proj:
-        case linear::v_proj: return site::attention_input;
-        case linear::o_proj: return site::attention_output;
+        case linear::v_proj:
+            return site::attention_input;
+        case linear::o_proj:
+            return site::attention_output;
         case linear::gate_proj:
-        case linear::up_proj: return site::mlp_input;
-        case linear::down_proj: break;
+        case linear::up_proj:
+            return site::mlp_input;
+        case linear::down_proj:
+            break;
     }
     return site::mlp_hidden;
 }

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
+#include <string>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 namespace examples {
 namespace {
@@ -28,49 +30,89 @@ void add_options(CLI::App& app, options& o) {
         "folder or another file cannot be used; 1 if anything else fails.\n");
 
     const std::string data = "Data";
-    app.add_option("--model", o.model, "Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json and its files")
-        ->group(data)->type_name("FOLDER")->capture_default_str();
+    app.add_option("--model", o.model,
+                   "Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json and its files")
+        ->group(data)
+        ->type_name("FOLDER")
+        ->capture_default_str();
     app.add_option("--calib", o.calibration, "Token ids to calibrate on (*.u16, *.u32), or self: sampled from the model")
-        ->group(data)->type_name("FILE|self")->capture_default_str();
+        ->group(data)
+        ->type_name("FILE|self")
+        ->capture_default_str();
     app.add_option("--eval", o.evaluation, "Token ids to evaluate on, or self: sampled with another seed")
-        ->group(data)->type_name("FILE|self")->capture_default_str();
+        ->group(data)
+        ->type_name("FILE|self")
+        ->capture_default_str();
     app.add_option("--calib-tokens", o.calibration_tokens, "Calibrate on this many ids (default: all of a file, 16384 for self)")
-        ->group(data)->type_name("N")->check(CLI::PositiveNumber);
+        ->group(data)
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
     app.add_option("--eval-tokens", o.evaluation_tokens, "Evaluate on this many ids (default: all of a file, 16384 for self)")
-        ->group(data)->type_name("N")->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
+        ->group(data)
+        ->type_name("N")
+        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
     app.add_option("--seed", o.seed, "Seed of all sampling")->group(data)->type_name("N")->capture_default_str();
 
     const std::string quantizing = "Quantization";
-    std::map<std::string, method> methods;
-    for (const method m : all_methods) methods.emplace(name_of(m), m);
     app.add_option("--bits", o.bits, "Bits per weight, from 2 to 8; several separated by commas (default: 2,3,4)")
-        ->group(quantizing)->type_name("N,...")->delimiter(',')->check(CLI::Range(2, 8));
-    app.add_option("--methods", o.methods, "Out of rtn, optq, magr+rtn, magr+optq (default: all)")
-        ->group(quantizing)->type_name("NAME,...")->delimiter(',')->transform(CLI::CheckedTransformer(methods).description(""));
+        ->group(quantizing)
+        ->type_name("N,...")
+        ->delimiter(',')
+        ->check(CLI::Range(2, 8));
+    const auto set_methods = [&o](const std::vector<std::string>& names) {
+        o.methods.clear();
+        for (const std::string& name : names)
+            o.methods.push_back(*std::find_if(all_methods.begin(), all_methods.end(), [&](method m) { return name == name_of(m); }));
+    };
+    std::vector<std::string> method_names;
+    for (const method m : all_methods) method_names.emplace_back(name_of(m));
+    app.add_option_function<std::vector<std::string>>("--methods", set_methods, "Which methods (default: all)")
+        ->group(quantizing)
+        ->type_name("NAME,...")
+        ->delimiter(',')
+        ->check(CLI::IsMember(method_names));
     app.add_option("--group-size", o.how.group_size, "Inputs that share a scale and a penalty (default: whole rows)")
-        ->group(quantizing)->type_name("N")->check(CLI::PositiveNumber);
+        ->group(quantizing)
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
     app.add_option("--alpha", o.how.alpha, "MagR's penalty (default: 1e-2, 3e-3, 1e-3 at 2, 3, 4 bits per channel, a tenth with groups)")
-        ->group(quantizing)->type_name("X")->check(CLI::NonNegativeNumber);
-    app.add_option("--beta", o.how.beta, "Factor of the grid's range (default: 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
-        ->group(quantizing)->type_name("X")->check(CLI::Range(1e-3, 1.0));
+        ->group(quantizing)
+        ->type_name("X")
+        ->check(CLI::NonNegativeNumber);
+    app.add_option("--beta", o.how.beta,
+                   "Factor of the grid's range (default: 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
+        ->group(quantizing)
+        ->type_name("X")
+        ->check(CLI::Range(1e-3, 1.0));
     app.add_option("--damping", o.how.damping, "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01)")
-        ->group(quantizing)->type_name("X")->check(CLI::PositiveNumber);
-    app.add_option("--solver", o.how.solver, "MagR's solver, admm or proximal_gradient (default: admm)")
-        ->group(quantizing)->type_name("NAME")
-        ->transform(CLI::CheckedTransformer(std::map<std::string, magr::solver>{{"admm", magr::solver::admm},
-                                                                              {"proximal_gradient", magr::solver::proximal_gradient}})
-                        .description(""));
-    app.add_flag_callback("--act-order", [&o] { o.how.order = magr::column_order::act_order; }, "OPTQ takes inputs with large activations first")
+        ->group(quantizing)
+        ->type_name("X")
+        ->check(CLI::PositiveNumber);
+    const auto set_solver = [&o](const std::string& name) {
+        o.how.solver = name == "admm" ? magr::solver::admm : magr::solver::proximal_gradient;
+    };
+    app.add_option_function<std::string>("--solver", set_solver, "MagR's solver (default: admm)")
+        ->group(quantizing)
+        ->type_name("NAME")
+        ->check(CLI::IsMember({"admm", "proximal_gradient"}));
+    app.add_flag_callback(
+           "--act-order", [&o] { o.how.order = magr::column_order::act_order; }, "OPTQ takes inputs with large activations first")
         ->group(quantizing);
 
     const std::string output = "Output";
     app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE");
     app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
-        ->group(output)->type_name("FILE");
+        ->group(output)
+        ->type_name("FILE");
     app.add_option("--sample-tokens", o.sample_tokens, "Length of the texts that the models write")
-        ->group(output)->type_name("N")->check(CLI::Range(1, 4096))->capture_default_str();
+        ->group(output)
+        ->type_name("N")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
     app.add_option("--threads", o.threads, "Threads; the results are the same for any number")
-        ->group(output)->type_name("N")->check(CLI::Range(1, 1024));
+        ->group(output)
+        ->type_name("N")
+        ->check(CLI::Range(1, 1024));
 }
 
 }  // namespace examples

@@ -31,7 +31,8 @@ std::array<gram, site_count> empty_grams(const llama_config& config) {
 
 /// Gram matrices of the inputs at the four sites of a block.
 std::array<gram, site_count> collect_grams(const llama_config& config, const llama_block& block, const rope_table& rope,
-                                           const calibration_state& state, int threads, const std::function<void(std::size_t)>& chunk_done) {
+                                           const calibration_state& state, int threads,
+                                           const std::function<void(std::size_t)>& chunk_done) {
     // Each part sums every eighth chunk; more threads than that find nothing to do, but the sum is the same for any number of threads.
     constexpr std::size_t most_parts = 8;
     std::vector<std::array<gram, site_count>> parts(std::min(most_parts, state.chunks.size()), empty_grams(config));
@@ -75,7 +76,8 @@ layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::ma
     if (uses_optq(how.method)) {
         auto result = magr::quantize_optq(W, H, grid, feedback);
         if (result.status == magr::factorization::failed)
-            throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " + std::to_string(result.damping));
+            throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " +
+                                     std::to_string(result.damping));
         quantized = std::move(result.quantized);
     } else {
         quantized = magr::quantize_rtn(W, grid);
@@ -89,13 +91,8 @@ layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::ma
 }  // namespace
 
 const char* name_of(method m) {
-    switch (m) {
-        case method::rtn: return "rtn";
-        case method::optq: return "optq";
-        case method::magr_rtn: return "magr+rtn";
-        case method::magr_optq: break;
-    }
-    return "magr+optq";
+    constexpr std::array names{"rtn", "optq", "magr+rtn", "magr+optq"};
+    return names[static_cast<std::size_t>(m)];
 }
 
 double default_alpha(int bits, bool grouped) {
@@ -127,8 +124,8 @@ quantized_llama quantize_model(const llama_model& model, std::span<const sequenc
     };
 
     for (std::size_t layer = 0; layer < result.model.blocks.size(); ++layer) {
-        progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) + "/" +
-                       std::to_string(result.model.blocks.size()));
+        progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
+                       "/" + std::to_string(result.model.blocks.size()));
         llama_block& block = result.model.blocks[layer];
         std::array<gram, site_count> grams = collect_grams(config, block, rope, state, threads, chunk_done);
         std::array<const magr::matrix<double>*, site_count> H;

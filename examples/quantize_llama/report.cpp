@@ -32,8 +32,8 @@ std::string table_text(const report& r) {
     std::ostringstream text;
     const auto line = [&](const std::string& method, const std::string& bits, const std::string& perplexity, const std::string& kl,
                           const std::string& error, const std::string& seconds) {
-        text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << perplexity << std::setw(15) << kl
-             << std::setw(14) << error << std::setw(9) << seconds << '\n';
+        text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << perplexity << std::setw(15)
+             << kl << std::setw(14) << error << std::setw(9) << seconds << '\n';
     };
     line("method", "bits", "perplexity", "KL divergence", "output error", "seconds");
     line("full precision", "", number_text(r.baseline_perplexity), "", "", "");

@@ -46,12 +46,23 @@ std::string escape(std::string_view text) {
     std::string out;
     for (const char c : text) {
         switch (c) {
-            case '&': out += "&amp;"; break;
-            case '<': out += "&lt;"; break;
-            case '>': out += "&gt;"; break;
-            case '"': out += "&quot;"; break;
-            case '\'': out += "&#39;"; break;
-            default: out += c;
+            case '&':
+                out += "&amp;";
+                break;
+            case '<':
+                out += "&lt;";
+                break;
+            case '>':
+                out += "&gt;";
+                break;
+            case '"':
+                out += "&quot;";
+                break;
+            case '\'':
+                out += "&#39;";
+                break;
+            default:
+                out += c;
         }
     }
     return out;
@@ -90,7 +101,8 @@ void write_scatter(std::ostream& out, const layer_record& layer) {
     out << "<figure><svg viewBox=\"0 0 " << size << ' ' << size << "\" role=\"img\" aria-label=\"" << escape(layer.name)
         << ": largest magnitude of each output channel before and after MagR\">\n";
     const auto line = [&](std::string_view kind, double x1, double y1, double x2, double y2) {
-        out << "<line class=\"" << kind << "\" x1=\"" << x(x1) << "\" y1=\"" << y(y1) << "\" x2=\"" << x(x2) << "\" y2=\"" << y(y2) << "\"/>\n";
+        out << "<line class=\"" << kind << "\" x1=\"" << x(x1) << "\" y1=\"" << y(y1) << "\" x2=\"" << x(x2) << "\" y2=\"" << y(y2)
+            << "\"/>\n";
     };
     line("axis", 0, 0, range, 0);
     line("axis", 0, 0, 0, range);
@@ -122,7 +134,8 @@ void write_figures(std::ostream& out, const report& r) {
     const auto layer = [&](std::size_t block, linear kind) -> const layer_record& {
         return run->layers[block * all_linears.size() + static_cast<std::size_t>(kind)];
     };
-    out << "<h2>Weight magnitudes</h2>\n<p class=\"soft\">Each point is an output channel of a layer: the largest magnitude among its weights "
+    out << "<h2>Weight magnitudes</h2>\n<p class=\"soft\">Each point is an output channel of a layer: the largest magnitude among its "
+           "weights "
            "before and after MagR, as preprocessed for "
         << run->how.bits << " bits. On the dashed line nothing has changed, on the dotted one it is halved.</p>\n<div class=\"figures\">\n";
     write_scatter(out, layer(0, linear::q_proj));
@@ -132,7 +145,8 @@ void write_figures(std::ostream& out, const report& r) {
 }
 
 void write_sample(std::ostream& out, const report& r, const std::string& name, const std::string& sample) {
-    out << "<article><h3>" << name << "</h3><p><span class=\"prompt\">" << escape(r.prompt) << "</span>" << escape(sample) << "</p></article>\n";
+    out << "<article><h3>" << name << "</h3><p><span class=\"prompt\">" << escape(r.prompt) << "</span>" << escape(sample)
+        << "</p></article>\n";
 }
 
 }  // namespace
@@ -140,16 +154,18 @@ void write_sample(std::ostream& out, const report& r, const std::string& name, c
 std::string html_text(const report& r) {
     std::ostringstream out;
     out << "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Quantization with and without MagR</title>\n<style>"
-        << style << "</style>\n</head>\n<body>\n<main>\n<h1>Quantization with and without MagR</h1>\n<p class=\"soft\">Model " << escape(r.model)
-        << ", calibrated on " << r.calibration_tokens << " tokens, evaluated on " << r.predictions << " predictions; ";
+           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Quantization with and without "
+           "MagR</title>\n<style>"
+        << style << "</style>\n</head>\n<body>\n<main>\n<h1>Quantization with and without MagR</h1>\n<p class=\"soft\">Model "
+        << escape(r.model) << ", calibrated on " << r.calibration_tokens << " tokens, evaluated on " << r.predictions << " predictions; ";
     if (r.group_size)
         out << "one scale per " << *r.group_size << " inputs.</p>\n";
     else
         out << "one scale per output channel.</p>\n";
     out << "<h2>Results</h2>\n";
     write_table(out, r);
-    out << "<p class=\"soft\">KL divergence: to the full-precision model, mean over the predictions, in nats. Output error: squared error of a "
+    out << "<p class=\"soft\">KL divergence: to the full-precision model, mean over the predictions, in nats. Output error: squared error "
+           "of a "
            "layer's outputs relative to their energy, mean over the layers. Seconds: of calibration and quantization.</p>\n";
     write_figures(out, r);
     out << "<h2>Texts</h2>\n<p class=\"soft\">What each model writes after the same beginning, with the same random numbers.</p>\n";

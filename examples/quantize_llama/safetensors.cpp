@@ -18,36 +18,15 @@ namespace {
 
 constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the reference implementation
 
-struct dtype_row {
+/// The format's element types. Of these, only F32, F16 and BF16 can be read.
+struct dtype_size {
     std::string_view name;
-    safetensors_dtype dtype;
     std::uint64_t bits;
 };
-
-constexpr std::array<dtype_row, 22> dtypes{{
-    {"BOOL", safetensors_dtype::BOOL, 8},
-    {"U8", safetensors_dtype::U8, 8},
-    {"I8", safetensors_dtype::I8, 8},
-    {"F8_E5M2", safetensors_dtype::F8_E5M2, 8},
-    {"F8_E4M3", safetensors_dtype::F8_E4M3, 8},
-    {"F8_E8M0", safetensors_dtype::F8_E8M0, 8},
-    {"F8_E5M2FNUZ", safetensors_dtype::F8_E5M2FNUZ, 8},
-    {"F8_E4M3FNUZ", safetensors_dtype::F8_E4M3FNUZ, 8},
-    {"I16", safetensors_dtype::I16, 16},
-    {"U16", safetensors_dtype::U16, 16},
-    {"F16", safetensors_dtype::F16, 16},
-    {"BF16", safetensors_dtype::BF16, 16},
-    {"I32", safetensors_dtype::I32, 32},
-    {"U32", safetensors_dtype::U32, 32},
-    {"F32", safetensors_dtype::F32, 32},
-    {"C64", safetensors_dtype::C64, 64},
-    {"F64", safetensors_dtype::F64, 64},
-    {"I64", safetensors_dtype::I64, 64},
-    {"U64", safetensors_dtype::U64, 64},
-    {"F4", safetensors_dtype::F4, 4},
-    {"F6_E2M3", safetensors_dtype::F6_E2M3, 6},
-    {"F6_E3M2", safetensors_dtype::F6_E3M2, 6},
-}};
+constexpr std::array<dtype_size, 22> dtypes{
+    {{"BOOL", 8}, {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8},
+     {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},   {"I32", 32},    {"U32", 32},    {"F32", 32},        {"C64", 64},
+     {"F64", 64}, {"I64", 64}, {"U64", 64}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}}};
 
 std::string shape_text(const std::vector<std::uint64_t>& shape) {
     std::ostringstream text;
@@ -83,9 +62,9 @@ tensor_info parse_entry(const json& entry, std::uint64_t data_begin, const std::
     tensor_info info{};
     const json& dtype = entry.at("dtype");
     if (!dtype.is_string()) refuse(what, ": dtype is not a string");
-    const auto row = std::find_if(dtypes.begin(), dtypes.end(), [&](const dtype_row& d) { return d.name == dtype.get<std::string>(); });
-    if (row == dtypes.end()) refuse(what, ": unknown dtype ", dtype.dump(-1, ' ', true));
-    info.dtype = row->dtype;
+    info.dtype = dtype.get<std::string>();
+    const auto size = std::find_if(dtypes.begin(), dtypes.end(), [&](const dtype_size& d) { return d.name == info.dtype; });
+    if (size == dtypes.end()) refuse(what, ": unknown dtype ", dtype.dump(-1, ' ', true));
 
     if (!entry.at("shape").is_array()) refuse(what, ": shape is not an array");
     std::uint64_t bits = 1;
@@ -93,7 +72,7 @@ tensor_info parse_entry(const json& entry, std::uint64_t data_begin, const std::
         info.shape.push_back(size_value(dimension, what + ": shape"));
         bits = checked_product(bits, info.shape.back(), what);
     }
-    bits = checked_product(bits, row->bits, what);
+    bits = checked_product(bits, size->bits, what);
     if (bits % 8 != 0) refuse(what, ": ", bits, " bits do not fill whole bytes");
 
     const json& offsets = entry.at("data_offsets");
@@ -103,14 +82,16 @@ tensor_info parse_entry(const json& entry, std::uint64_t data_begin, const std::
     if (end < begin) refuse(what, ": data_offsets end before they begin (", begin, ", ", end, ")");
     if (end > std::numeric_limits<std::uint64_t>::max() - data_begin) refuse(what, ": data_offsets overflow");
     if (end - begin != bits / 8)
-        refuse(what, ": data_offsets span ", end - begin, " bytes, shape ", shape_text(info.shape), " of ", row->name, " needs ", bits / 8);
+        refuse(what, ": data_offsets span ", end - begin, " bytes, shape ", shape_text(info.shape), " of ", info.dtype, " needs ",
+               bits / 8);
     info.begin = data_begin + begin;
     info.end = data_begin + end;
     return info;
 }
 
 /// Refuses gaps, overlaps and bytes that belong to no tensor.
-void check_coverage(const std::map<std::string, tensor_info>& tensors, std::uint64_t data_begin, std::uint64_t file_size, const std::string& file) {
+void check_coverage(const std::map<std::string, tensor_info>& tensors, std::uint64_t data_begin, std::uint64_t file_size,
+                    const std::string& file) {
     std::vector<const std::pair<const std::string, tensor_info>*> by_offset;
     for (const auto& entry : tensors) by_offset.push_back(&entry);
     std::sort(by_offset.begin(), by_offset.end(), [](const auto* a, const auto* b) {
@@ -133,12 +114,12 @@ std::uint64_t little_endian(const unsigned char* bytes, std::size_t count) {
     return value;
 }
 
-float decode(const unsigned char* bytes, safetensors_dtype dtype) {
-    switch (dtype) {
-        case safetensors_dtype::F32: return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 4)));
-        case safetensors_dtype::F16: return static_cast<float>(std::bit_cast<Eigen::half>(static_cast<std::uint16_t>(little_endian(bytes, 2))));
-        default: return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 2) << 16));
-    }
+using decoder = float (*)(const unsigned char*);
+
+float decode_f32(const unsigned char* bytes) { return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 4))); }
+float decode_bf16(const unsigned char* bytes) { return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 2) << 16)); }
+float decode_f16(const unsigned char* bytes) {
+    return static_cast<float>(std::bit_cast<Eigen::half>(static_cast<std::uint16_t>(little_endian(bytes, 2))));
 }
 
 }  // namespace
@@ -172,9 +153,12 @@ std::vector<float> safetensors_file::read(const std::string& name) {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) refuse(what, ": missing");
     const tensor_info& info = found->second;
-    if (info.dtype != safetensors_dtype::F32 && info.dtype != safetensors_dtype::F16 && info.dtype != safetensors_dtype::BF16)
-        refuse(what, ": the type must be F32, F16 or BF16");
-    const std::size_t width = info.dtype == safetensors_dtype::F32 ? 4 : 2;
+    const decoder decode = info.dtype == "F32"    ? decode_f32
+                           : info.dtype == "F16"  ? decode_f16
+                           : info.dtype == "BF16" ? decode_bf16
+                                                  : nullptr;
+    if (decode == nullptr) refuse(what, ": the type must be F32, F16 or BF16, it is ", info.dtype);
+    const std::size_t width = info.dtype == "F32" ? 4 : 2;
     std::vector<float> values(static_cast<std::size_t>((info.end - info.begin) / width));
 
     constexpr std::size_t part = 1 << 16;  // elements, so that the file's bytes and the values are never both in memory as a whole
@@ -183,7 +167,7 @@ std::vector<float> safetensors_file::read(const std::string& name) {
         const std::size_t count = std::min(part, values.size() - first);
         file_.read(info.begin + first * width, bytes.data(), count * width);
         for (std::size_t i = 0; i < count; ++i) {
-            const float value = decode(bytes.data() + i * width, info.dtype);
+            const float value = decode(bytes.data() + i * width);
             if (!std::isfinite(value)) refuse(what, ": element ", first + i, " of shape ", shape_text(info.shape), " is not finite");
             values[first + i] = value;
         }
@@ -213,7 +197,8 @@ model_tensors::model_tensors(const std::filesystem::path& folder) {
             refuse(name, ": weight_map: ", place.dump(-1, ' ', true), " is not the name of a file in the same folder");
         const auto [known, is_new] = opened.emplace(file.string(), files_.size());
         if (is_new) add(folder / file);
-        if (!files_[known->second]->tensors().contains(tensor)) refuse((folder / file).string(), ": tensor ", tensor, " of the index is missing");
+        if (!files_[known->second]->tensors().contains(tensor))
+            refuse((folder / file).string(), ": tensor ", tensor, " of the index is missing");
         places_.emplace(tensor, known->second);
     }
     for (std::size_t f = 0; f < files_.size(); ++f)

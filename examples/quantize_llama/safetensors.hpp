@@ -13,14 +13,9 @@
 
 namespace examples {
 
-/// Element types of the format. Only the three floating-point types that models are published in can be read.
-enum class safetensors_dtype {
-    BOOL, U8, I8, F8_E5M2, F8_E4M3, F8_E8M0, F8_E5M2FNUZ, F8_E4M3FNUZ, I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64, F4, F6_E2M3, F6_E3M2,
-};
-
 /// One tensor as the header of a file describes it.
 struct tensor_info {
-    safetensors_dtype dtype;
+    std::string dtype;  ///< "F32", "BF16", ...: as the format names it
     std::vector<std::uint64_t> shape;
     std::uint64_t begin = 0;  ///< of its bytes, from the beginning of the file
     std::uint64_t end = 0;

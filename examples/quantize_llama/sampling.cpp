@@ -86,14 +86,16 @@ std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t to
     const auto streams = static_cast<std::size_t>((tokens + length - 1) / length);
     std::vector<std::vector<sequence>> parts((streams + batch - 1) / batch);
     parallel_for(parts.size(), threads, [&](std::size_t p) {
-        parts[p] = sample_streams(model, static_cast<std::uint32_t>(p * batch), std::min(batch, streams - p * batch), length, longest, seed, progress);
+        parts[p] = sample_streams(model, static_cast<std::uint32_t>(p * batch), std::min(batch, streams - p * batch), length, longest, seed,
+                                  progress);
     });
     std::vector<sequence> all;
     for (std::vector<sequence>& part : parts) std::move(part.begin(), part.end(), std::back_inserter(all));
     return all;
 }
 
-sequence continue_sequence(const llama_model& model, std::span<const token> prompt, std::int64_t count, double temperature, std::uint32_t seed) {
+sequence continue_sequence(const llama_model& model, std::span<const token> prompt, std::int64_t count, double temperature,
+                           std::uint32_t seed) {
     decoder next(model, 1, std::ssize(prompt) + count);
     std::mt19937 random = seeded(seed, 0);
     matrix_f logits;

@@ -42,8 +42,8 @@ private:
 /// Stream s of the text, which one slot of a batch writes, draws from its own generator, seeded with (seed, s); the result therefore
 /// does not depend on the number of threads.
 /// @throws input_error  if the configuration has no bos_token_id
-[[nodiscard]] std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t tokens, std::int64_t longest, std::uint32_t seed,
-                                                     int threads, progress& progress);
+[[nodiscard]] std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t tokens, std::int64_t longest,
+                                                     std::uint32_t seed, int threads, progress& progress);
 
 /// `count` ids that follow `prompt`, or fewer if eos is drawn.
 [[nodiscard]] sequence continue_sequence(const llama_model& model, std::span<const token> prompt, std::int64_t count, double temperature,

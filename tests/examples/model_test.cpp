@@ -1,0 +1,115 @@
+#include "quantize_llama/model.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "refusal.hpp"
+#include "scratch_folder.hpp"
+#include "support/catch.hpp"
+#include "tiny_llama.hpp"
+
+using namespace examples;
+
+namespace {
+
+void write_model(const scratch_folder& folder, const llama_config& config, const std::vector<tiny::stored_tensor>& tensors) {
+    folder.write("config.json", tiny::config_text(config));
+    folder.write("model.safetensors", tiny::safetensors(tensors));
+}
+
+bool same_weights(const llama_model& a, const llama_model& b) {
+    bool same = a.embedding == b.embedding && a.final_norm == b.final_norm && a.head() == b.head() && a.blocks.size() == b.blocks.size();
+    for (std::size_t layer = 0; same && layer < a.blocks.size(); ++layer)
+        same = a.blocks[layer].input_norm == b.blocks[layer].input_norm &&
+               a.blocks[layer].post_attention_norm == b.blocks[layer].post_attention_norm &&
+               a.blocks[layer].weights == b.blocks[layer].weights;
+    return same;
+}
+
+}  // namespace
+
+TEST_CASE("load_model: every tensor arrives in its place", "[examples][model]") {
+    const scratch_folder folder;
+    for (const bool tied : {true, false}) {
+        llama_config config = tiny::config();
+        config.tie_word_embeddings = tied;
+        const llama_model model = tiny::model(config);
+        write_model(folder, config, tiny::stored(model));
+        const llama_model loaded = load_model(folder.path());
+        CHECK(same_weights(loaded, model));
+        CHECK(loaded.config.head_dim == config.head_dim);
+        CHECK(loaded.own_head.size() == (tied ? 0 : model.embedding.size()));
+    }
+}
+
+TEST_CASE("load_model: the matrix of a tied model may be stored under either name, or both", "[examples][model]") {
+    const scratch_folder folder;
+    const llama_model model = tiny::model();
+    std::vector<tiny::stored_tensor> tensors = tiny::stored(model);
+    REQUIRE(tensors.front().name == "model.embed_tokens.weight");
+
+    tiny::stored_tensor head = tensors.front();
+    head.name = "lm_head.weight";
+    tensors.push_back(head);
+    write_model(folder, model.config, tensors);
+    CHECK(same_weights(load_model(folder.path()), model));
+
+    tensors.erase(tensors.begin());
+    write_model(folder, model.config, tensors);
+    CHECK(same_weights(load_model(folder.path()), model));
+
+    tensors.pop_back();
+    write_model(folder, model.config, tensors);
+    CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("tensor model.embed_tokens.weight is missing"));
+
+    tensors = tiny::stored(model);
+    head.bytes[0] = static_cast<char>(head.bytes[0] ^ 1);
+    tensors.push_back(head);
+    write_model(folder, model.config, tensors);
+    CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("tie_word_embeddings is true, but"));
+}
+
+TEST_CASE("load_model: a model that is not tied needs both matrices", "[examples][model]") {
+    const scratch_folder folder;
+    llama_config config = tiny::config();
+    config.tie_word_embeddings = false;
+    std::vector<tiny::stored_tensor> tensors = tiny::stored(tiny::model(config));
+    std::erase_if(tensors, [](const tiny::stored_tensor& t) { return t.name == "lm_head.weight"; });
+    write_model(folder, config, tensors);
+    CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("tensor lm_head.weight is missing"));
+}
+
+TEST_CASE("load_model: what does not match the configuration is refused", "[examples][model]") {
+    const scratch_folder folder;
+    const llama_model model = tiny::model();
+    const auto refused = [&](const auto& change) {
+        std::vector<tiny::stored_tensor> tensors = tiny::stored(model);
+        change(tensors);
+        write_model(folder, model.config, tensors);
+        const std::string message = refusal([&] { return load_model(folder.path()); });
+        CHECK(message.find('\n') == std::string::npos);
+        return message;
+    };
+    const auto named = [](std::vector<tiny::stored_tensor>& tensors, const std::string& name) {
+        return std::find_if(tensors.begin(), tensors.end(), [&](const tiny::stored_tensor& t) { return t.name == name; });
+    };
+    REQUIRE(refused([](auto&) {}).empty());
+    const std::string gate = "model.layers.1.mlp.gate_proj.weight";
+    CHECK_THAT(refused([&](auto& t) { t.erase(named(t, gate)); }), mentions("tensor " + gate + " is missing"));
+    CHECK_THAT(refused([&](auto& t) { std::swap(named(t, gate)->shape[0], named(t, gate)->shape[1]); }),
+               mentions("tensor " + gate + " has shape [24, 28], config.json asks for [28, 24]"));
+    CHECK_THAT(refused([&](auto& t) { named(t, gate)->bytes.replace(0, 4, tiny::bytes_of(std::numeric_limits<float>::infinity())); }),
+               mentions("tensor " + gate + ": element 0 of shape [28, 24] is not finite"));
+    const float zeros[40] = {};
+    CHECK_THAT(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.0.self_attn.q_proj.bias", {40}, zeros)); }),
+               mentions("q_proj.bias has no place in a Llama model of this configuration"));
+    CHECK_THAT(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.2.input_layernorm.weight", {24}, zeros)); }),
+               mentions("has no place"));
+    CHECK(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", {5}, zeros)); }).empty());
+}
+
+TEST_CASE("load_model: a folder that is none is refused", "[examples][model]") {
+    const scratch_folder folder;
+    CHECK_THAT(refusal([&] { return load_model(folder.path() / "none"); }), mentions("no such folder"));
+    CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("config.json: no such file"));
+}

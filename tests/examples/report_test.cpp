@@ -1,0 +1,126 @@
+#include "quantize_llama/report.hpp"
+
+#include <limits>
+#include <regex>
+
+#include "common/json.hpp"
+#include "refusal.hpp"
+#include "support/catch.hpp"
+
+using namespace examples;
+
+namespace {
+
+report sample_report() {
+    report r;
+    r.model = "folder/<model>";
+    r.calibration_tokens = 1000;
+    r.predictions = 900;
+    r.baseline_perplexity = 3.25;
+    r.prompt = "Once & ";
+    r.baseline_sample = "full <b>text</b>";
+    for (const int bits : {2, 3})
+        for (const method m : all_methods) {
+            run_record run;
+            run.how.method = m;
+            run.how.bits = bits;
+            run.perplexity = 10.0 * bits + static_cast<double>(m);
+            run.kl_divergence = 0.5;
+            run.output_error = 0.125;
+            run.seconds = 1.5;
+            run.sample = std::string(name_of(m)) + " writes \"this\"";
+            if (uses_magr(m))
+                for (const linear kind : all_linears) run.layers.push_back({name_of(kind), 0.1, {1.0f, 2.0f, 0.0f}, {0.5f, 0.75f, 0.0f}});
+            r.runs.push_back(run);
+        }
+    return r;
+}
+
+}  // namespace
+
+TEST_CASE("report: the JSON has the documented keys and values", "[examples][report]") {
+    report r = sample_report();
+    r.runs[0].how.group_size = 64;
+    r.runs[1].perplexity = std::numeric_limits<double>::infinity();
+    const json object = json::parse(json_text(r));
+    CHECK(object.size() == 3);
+    CHECK(object.at("model") == "folder/<model>");
+    CHECK(object.at("baseline") == json{{"perplexity", 3.25}});
+    REQUIRE(object.at("results").size() == 8);
+    CHECK(object.at("results")[0] == json{{"method", "rtn"},
+                                          {"bits", 2},
+                                          {"group_size", 64},
+                                          {"perplexity", 20.0},
+                                          {"kl", 0.5},
+                                          {"output_error", 0.125},
+                                          {"seconds", 1.5}});
+    CHECK(object.at("results")[1].at("perplexity").is_null());
+    CHECK(object.at("results")[7].at("method") == "magr+optq");
+    CHECK(object.at("results")[7].at("group_size").is_null());
+}
+
+TEST_CASE("report: the table has a line for full precision and for every run", "[examples][report]") {
+    const std::string table = table_text(sample_report());
+    CHECK_THAT(table, mentions("full precision"));
+    for (const char* part :
+         {"rtn                 2        20.00         0.5000        0.1250    1.500", "magr+optq           3        33.00"})
+        CHECK_THAT(table, mentions(part));
+}
+
+TEST_CASE("report: the terminal shows full precision and the coarsest runs without and with MagR", "[examples][report]") {
+    const std::string samples = samples_text(sample_report());
+    CHECK_THAT(samples, mentions("--- full precision\nOnce & |full <b>text</b>"));
+    CHECK_THAT(samples, mentions("--- optq, 2 bits\nOnce & |optq writes"));
+    CHECK_THAT(samples, mentions("--- magr+optq, 2 bits\nOnce & |magr+optq writes"));
+    CHECK_THAT(samples, !mentions("3 bits"));
+
+    report only_rtn = sample_report();
+    std::erase_if(only_rtn.runs, [](const run_record& run) { return uses_optq(run.how.method); });
+    CHECK_THAT(samples_text(only_rtn), mentions("--- magr+rtn, 2 bits"));
+}
+
+TEST_CASE("report: the page is complete in itself and escapes what it shows", "[examples][report]") {
+    const std::string page = html_text(sample_report());
+    for (const char* reference : {"http", "src=", "href=", "url(", "@import", "<script", "<link"}) CHECK_THAT(page, !mentions(reference));
+    CHECK_THAT(page, !mentions("<b>"));
+    CHECK_THAT(page, !mentions("<model>"));
+    for (const char* part :
+         {"folder/&lt;model&gt;", "full &lt;b&gt;text&lt;/b&gt;", "Once &amp; ", "writes &quot;this&quot;", "magr+optq, 3 bits"})
+        CHECK_THAT(page, mentions(part));
+    const auto count = [&](const std::string& part) {
+        std::size_t n = 0;
+        for (std::size_t at = page.find(part); at != std::string::npos; at = page.find(part, at + 1)) ++n;
+        return n;
+    };
+    CHECK(count("<svg") == 3);
+    CHECK(count("<circle") == 9);
+    CHECK(count("<article>") == 9);
+    for (const auto& [opened, closed] : {std::pair{"<table", "</table>"},
+                                         {"<figure>", "</figure>"},
+                                         {"<svg", "</svg>"},
+                                         {"<article", "</article>"},
+                                         {"<tr", "</tr>"},
+                                         {"<td", "</td>"},
+                                         {"<div", "</div>"},
+                                         {"<main", "</main>"},
+                                         {"<html", "</html>"}})
+        CHECK(count(opened) == count(closed));
+}
+
+TEST_CASE("report: without MagR there are no magnitudes to show", "[examples][report]") {
+    report r = sample_report();
+    std::erase_if(r.runs, [](const run_record& run) { return uses_magr(run.how.method); });
+    CHECK_THAT(html_text(r), !mentions("<svg"));
+}
+
+TEST_CASE("number_text: four digits, no exponent where it can be read without", "[examples][report]") {
+    CHECK(number_text(16.9507) == "16.95");
+    CHECK(number_text(3.25) == "3.250");
+    CHECK(number_text(0.12345) == "0.1235");
+    CHECK(number_text(498.62) == "498.6");
+    CHECK(number_text(12345.6) == "12346");
+    CHECK(number_text(0) == "0.0000");
+    CHECK(number_text(1.5e9) == "1.50e+09");
+    CHECK(number_text(2e-7) == "2.00e-07");
+    CHECK(number_text(std::numeric_limits<double>::infinity()) == "-");
+}

@@ -1,0 +1,169 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "quantize_llama/model.hpp"
+#include "quantize_llama/tokens.hpp"
+
+/// Small random models, and their files written by the formats' definitions.
+namespace tiny {
+
+using namespace examples;
+
+/// Grouped-query attention with a head size of its own, as no two sizes should be equal.
+inline llama_config config() {
+    llama_config c;
+    c.vocab_size = 40;
+    c.hidden_size = 24;
+    c.intermediate_size = 28;
+    c.num_hidden_layers = 2;
+    c.num_attention_heads = 4;
+    c.num_key_value_heads = 2;
+    c.head_dim = 10;
+    c.max_position_embeddings = 128;
+    c.rms_norm_eps = 1e-5;
+    c.rope_theta = 500.0;
+    c.tie_word_embeddings = true;
+    c.bos_token_id = 1;
+    c.eos_token_ids = {2};
+    return c;
+}
+
+class random_values {
+public:
+    explicit random_values(std::uint32_t seed) : random_(seed) {}
+
+    matrix_f matrix(std::int64_t rows, std::int64_t cols, float deviation) {
+        matrix_f m(rows, cols);
+        for (Eigen::Index i = 0; i < m.size(); ++i) m.data()[i] = deviation * normal();
+        return m;
+    }
+
+    row_f norm(std::int64_t cols) {
+        row_f v(cols);
+        for (Eigen::Index i = 0; i < cols; ++i) v[i] = 1.0f + 0.2f * normal();
+        return v;
+    }
+
+private:
+    /// The sum of twelve uniform numbers: near enough to a normal distribution, and the same everywhere.
+    float normal() {
+        float sum = -6.0f;
+        for (int i = 0; i < 12; ++i) sum += static_cast<float>(random_() >> 8) * 0x1p-24f;
+        return sum;
+    }
+
+    std::mt19937 random_;
+};
+
+inline llama_model model(const llama_config& c = config(), std::uint32_t seed = 7) {
+    random_values random(seed);
+    llama_model m;
+    m.config = c;
+    m.embedding = random.matrix(c.vocab_size, c.hidden_size, 0.7f);
+    for (std::int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
+        llama_block block;
+        block.input_norm = random.norm(c.hidden_size);
+        block.post_attention_norm = random.norm(c.hidden_size);
+        for (const linear kind : all_linears) {
+            const auto [rows, cols] = shape_of(c, kind);
+            block[kind] = random.matrix(rows, cols, 1.0f / std::sqrt(static_cast<float>(cols)));
+        }
+        m.blocks.push_back(block);
+    }
+    m.final_norm = random.norm(c.hidden_size);
+    if (!c.tie_word_embeddings) m.own_head = random.matrix(c.vocab_size, c.hidden_size, 0.7f);
+    return m;
+}
+
+/// Random texts of these lengths, each beginning with bos.
+inline std::vector<sequence> texts(const llama_config& c, const std::vector<std::size_t>& lengths, std::uint32_t seed = 3) {
+    std::mt19937 random(seed);
+    std::vector<sequence> all;
+    for (const std::size_t length : lengths) {
+        sequence text{*c.bos_token_id};
+        while (text.size() < length) text.push_back(static_cast<token>(random() % static_cast<std::uint32_t>(c.vocab_size)));
+        all.push_back(text);
+    }
+    return all;
+}
+
+/// A tensor for a file: its name, type, shape and bytes.
+struct stored_tensor {
+    std::string name, dtype;
+    std::vector<std::int64_t> shape;
+    std::string bytes;
+};
+
+template <class T>
+std::string bytes_of(T value) {
+    std::string bytes(sizeof(T), '\0');
+    std::memcpy(bytes.data(), &value, sizeof(T));
+    return bytes;
+}
+
+inline stored_tensor float_tensor(const std::string& name, std::vector<std::int64_t> shape, const float* values) {
+    stored_tensor t{name, "F32", std::move(shape), {}};
+    std::int64_t count = 1;
+    for (const std::int64_t dimension : t.shape) count *= dimension;
+    for (std::int64_t i = 0; i < count; ++i) t.bytes += bytes_of(values[i]);
+    return t;
+}
+
+/// A safetensors file: length of the header, header, tensors.
+inline std::string safetensors(const std::string& header, const std::string& data) {
+    return bytes_of(std::uint64_t{header.size()}) + header + data;
+}
+
+inline std::string safetensors(const std::vector<stored_tensor>& tensors) {
+    std::ostringstream header;
+    std::string data;
+    for (const stored_tensor& t : tensors) {
+        header << (data.empty() ? "{\"" : ",\"") << t.name << R"(":{"dtype":")" << t.dtype << R"(","shape":[)";
+        for (std::size_t i = 0; i < t.shape.size(); ++i) header << (i ? "," : "") << t.shape[i];
+        header << R"(],"data_offsets":[)" << data.size() << ',' << data.size() + t.bytes.size() << "]}";
+        data += t.bytes;
+    }
+    header << '}';
+    std::string text = header.str();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    return safetensors(text, data);
+}
+
+/// All tensors of a model under their Hugging Face names.
+inline std::vector<stored_tensor> stored(const llama_model& m) {
+    const llama_config& c = m.config;
+    std::vector<stored_tensor> all{float_tensor("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, m.embedding.data()),
+                                   float_tensor("model.norm.weight", {c.hidden_size}, m.final_norm.data())};
+    if (m.own_head.size() != 0) all.push_back(float_tensor("lm_head.weight", {c.vocab_size, c.hidden_size}, m.own_head.data()));
+    for (std::size_t layer = 0; layer < m.blocks.size(); ++layer) {
+        const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+        const llama_block& block = m.blocks[layer];
+        all.push_back(float_tensor(prefix + "input_layernorm.weight", {c.hidden_size}, block.input_norm.data()));
+        all.push_back(float_tensor(prefix + "post_attention_layernorm.weight", {c.hidden_size}, block.post_attention_norm.data()));
+        for (const linear kind : all_linears)
+            all.push_back(float_tensor(prefix + name_of(kind) + ".weight", {block[kind].rows(), block[kind].cols()}, block[kind].data()));
+    }
+    return all;
+}
+
+inline std::string config_text(const llama_config& c) {
+    std::ostringstream text;
+    text << R"({"model_type":"llama","hidden_act":"silu","vocab_size":)" << c.vocab_size << R"(,"hidden_size":)" << c.hidden_size
+         << R"(,"intermediate_size":)" << c.intermediate_size << R"(,"num_hidden_layers":)" << c.num_hidden_layers
+         << R"(,"num_attention_heads":)" << c.num_attention_heads << R"(,"num_key_value_heads":)" << c.num_key_value_heads
+         << R"(,"head_dim":)" << c.head_dim << R"(,"max_position_embeddings":)" << c.max_position_embeddings << R"(,"rms_norm_eps":)"
+         << c.rms_norm_eps << R"(,"rope_theta":)" << c.rope_theta << R"(,"tie_word_embeddings":)"
+         << (c.tie_word_embeddings ? "true" : "false") << R"(,"bos_token_id":1,"eos_token_id":2})";
+    return text.str();
+}
+
+}  // namespace tiny
