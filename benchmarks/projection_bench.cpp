@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the vector.
-// Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in the
-// second level of cache. Each measures its yardsticks in the same run on the same vectors:
+// The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the
+// vector. Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in
+// the second level of cache. Each measures its yardsticks in the same run on the same vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes
 //   speedup_vs_sort   time of the textbook version / own time
 #include <benchmark/benchmark.h>
@@ -174,15 +174,24 @@ void measure(benchmark::State& state, algorithm which, const distribution& from)
             own_times.push_back(vectors.time(kernel));
             raw_times.push_back(vectors.time(raw));
             state.SetIterationTime(own_times.back());
-            if (sort_times.size() < 4 * batch_size)  // it takes a hundred times longer; one vector after the other, so that no order is learnt
+            if (sort_times.size() <
+                4 * batch_size)  // it takes a hundred times longer; one vector after the other, so that no order is learnt
                 sort_times.push_back(vectors.time(sort, sort_times.size() % batch_size, 1));
         }
     };
     switch (which) {
-        case algorithm::cold: repeat(cold); break;
-        case algorithm::warm: repeat(warm); break;
-        case algorithm::sort_reference: repeat(sort); break;
-        case algorithm::raw_loop: repeat(raw); break;
+        case algorithm::cold:
+            repeat(cold);
+            break;
+        case algorithm::warm:
+            repeat(warm);
+            break;
+        case algorithm::sort_reference:
+            repeat(sort);
+            break;
+        case algorithm::raw_loop:
+            repeat(raw);
+            break;
     }
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(n * sizeof(float)));
     state.counters["x_raw_loop"] = median(own_times) / median(raw_times);

@@ -32,7 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Solves  min_x 1/2 ||x - v||_2^2  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau)_+
 ///
 /// @par Units     radius: unit of the entries of v
-/// @pre           radius >= 0; all entries finite
+/// @pre           radius >= 0; all entries finite and ||v||_1 representable in T; not checked
 /// @return        the threshold tau; 0 if v was inside already (v is then bit-identical)
 /// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
 /// @par Numerics  sums in double across blocks of 1024; the signs of zeros are kept
@@ -41,7 +41,8 @@ template <class T>
     requires compute_scalar<T>
 inline T project_l1_ball(std::span<T> v, double radius) noexcept {
     MAGR_ASSERT(radius >= 0);
-    return kernels::project_l1_ball<T>(kernels::contiguous_source<T>{v.data()}, kernels::unit_metric{}, static_cast<index_t>(v.size()), radius);
+    return kernels::project_l1_ball<T>(kernels::contiguous_source<T>{v.data()}, kernels::unit_metric{}, static_cast<index_t>(v.size()),
+                                       radius);
 }
 
 /// Projection of v onto the l1 ball in the metric D = diag(d), in place.
@@ -49,7 +50,7 @@ inline T project_l1_ball(std::span<T> v, double radius) noexcept {
 /// Solves  min_x 1/2 (x - v)^T D (x - v)  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau / d_i)_+
 ///
 /// @par Shapes    d: as many elements as v
-/// @pre           as the Euclidean projection; d_i > 0 and finite
+/// @pre           as the Euclidean projection; d_i > 0, d_i and 1 / d_i finite; not checked
 /// @return        the threshold tau
 template <class T>
     requires compute_scalar<T>
@@ -65,8 +66,8 @@ inline T project_l1_ball(std::span<T> v, std::span<const std::type_identity_t<T>
 /// By Moreau's identity x is v minus its projection onto the l1 ball of radius t.
 ///
 /// @par Units     t: unit of the entries of v
-/// @pre           t >= 0; all entries finite
-/// @return        the threshold tau: ||x||_inf; with t = 0 that is ||v||_inf and v is bit-identical
+/// @pre           t >= 0; all entries finite and ||v||_1 representable in T; not checked
+/// @return        the threshold tau: ||x||_inf (or more, by rounding, when t is too small to change v); with t = 0 v is bit-identical
 /// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
 /// @par Numerics  sums in double across blocks of 1024; v is never divided by t
 /// @par Source    arXiv 2406.00800, Algorithm 2, without its division by alpha and its sort
@@ -82,7 +83,7 @@ inline T prox_linf(std::span<T> v, double t) noexcept {
 /// Solves  min_x 1/2 (x - v)^T D (x - v) + t ||x||_inf.  x_i = min(max(v_i, -tau), tau)  with  sum_i d_i (|v_i| - tau)_+ = t
 ///
 /// @par Shapes    d: as many elements as v
-/// @pre           as the Euclidean prox; d_i > 0 and finite
+/// @pre           as the Euclidean prox; d_i > 0 and finite; not checked
 /// @return        the threshold tau
 template <class T>
     requires compute_scalar<T>
@@ -162,7 +163,8 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
 /// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
-/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i or 1 / d_i not positive and finite)
+/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
+///                not finite)
 /// @par Cost      as without d
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
@@ -197,7 +199,8 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
 /// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
-/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i or 1 / d_i not positive and finite)
+/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
+///                not finite)
 /// @par Cost      as without d
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>

@@ -12,7 +12,8 @@ namespace {
 
 static_assert(noexcept(magr::project_l1_ball(std::span<float>{}, 1.0)));
 static_assert(noexcept(magr::project_l1_ball(std::span<double>{}, std::span<const double>{}, 1.0)));
-static_assert(noexcept(magr::kernels::project_l1_ball<float>(magr::kernels::contiguous_source<float>{}, magr::kernels::unit_metric{}, 1, 1.0)));
+static_assert(noexcept(magr::kernels::project_l1_ball<float>(magr::kernels::contiguous_source<float>{}, magr::kernels::unit_metric{}, 1,
+                                                             1.0)));
 
 /// Whether x passes as the projection of s.v, up to the rounding errors allowed to the kernel.
 template <class T>
@@ -72,8 +73,8 @@ TEMPLATE_TEST_CASE("project_l1_ball: is the projection that sorting finds", "[ke
     }
 }
 
-TEMPLATE_TEST_CASE("project_l1_ball: satisfies the variational inequality, which a rescaled vector does not", "[kernels][l1_ball][certificate]",
-                   float, double) {
+TEMPLATE_TEST_CASE("project_l1_ball: satisfies the variational inequality, which a rescaled vector does not",
+                   "[kernels][l1_ball][certificate]", float, double) {
     for (const auto& s : samples::all<TestType>({2, 17, 128, 1025, 4096})) {
         const auto elements = oracle::projection_elements(s.v, s.d);
         for (const double share : samples::shares()) {
@@ -82,7 +83,8 @@ TEMPLATE_TEST_CASE("project_l1_ball: satisfies the variational inequality, which
             CHECK(is_projection(s, project(s, radius), radius));
         }
     }
-    for (const char* name : {"gaussian", "uniform", "heavy-tailed", "two clusters", "small integers"})  // where scaling is far from projecting
+    for (const char* name :
+         {"gaussian", "uniform", "heavy-tailed", "two clusters", "small integers"})  // where scaling is far from projecting
         for (const bool weighted : {false, true}) {
             const auto s = samples::make<TestType>(samples::named(name), 128, weighted);
             const auto radius = samples::total_of(oracle::projection_elements(s.v, s.d), 0.3);
@@ -118,7 +120,8 @@ TEMPLATE_TEST_CASE("project_l1_ball: brings no two vectors further apart", "[ker
         }
 }
 
-TEMPLATE_TEST_CASE("project_l1_ball: signs, scales by powers of two and order do not matter", "[kernels][l1_ball][property]", float, double) {
+TEMPLATE_TEST_CASE("project_l1_ball: signs, scales by powers of two and order do not matter", "[kernels][l1_ball][property]", float,
+                   double) {
     std::mt19937 generator(7);
     for (const auto& s : samples::all<TestType>({2, 17, 129, 1025})) {
         const auto elements = oracle::projection_elements(s.v, s.d);
@@ -158,7 +161,8 @@ TEMPLATE_TEST_CASE("project_l1_ball: a vector inside stays as it is, bit for bit
     for (auto& s : samples::all<TestType>(samples::sizes())) {
         s.v.front() = TestType(-0.0);
         const auto l1 = samples::total_of(oracle::projection_elements(s.v, s.d), 1);
-        for (const long double radius : {1.001L * l1, 2 * l1 + 1, 1e300L, static_cast<long double>(std::numeric_limits<double>::infinity())}) {
+        for (const long double radius :
+             {1.001L * l1, 2 * l1 + 1, 1e300L, static_cast<long double>(std::numeric_limits<double>::infinity())}) {
             INFO(s.name << ", radius " << radius);
             TestType tau = -1;
             CHECK(samples::first_bit_difference(project(s, radius, &tau), s.v) == "");

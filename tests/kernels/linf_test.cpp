@@ -59,14 +59,16 @@ TEMPLATE_TEST_CASE("prox_linf: is the clipping that sorting finds", "[kernels][l
     }
 }
 
-TEMPLATE_TEST_CASE("prox_linf: satisfies the optimality conditions, which a rescaled vector does not", "[kernels][linf][certificate]", float, double) {
+TEMPLATE_TEST_CASE("prox_linf: satisfies the optimality conditions, which a rescaled vector does not", "[kernels][linf][certificate]",
+                   float, double) {
     for (const auto& s : samples::all<TestType>({2, 17, 128, 1025, 4096}))
         for (const double share : samples::shares()) {
             const auto t = static_cast<double>(samples::total_of(oracle::prox_elements(s.v, s.d), share));
             INFO(s.name << ", share " << share);
             CHECK(is_prox(s, prox(s, t), t));
         }
-    for (const char* name : {"gaussian", "uniform", "heavy-tailed", "two clusters", "small integers"})  // where scaling is far from projecting
+    for (const char* name :
+         {"gaussian", "uniform", "heavy-tailed", "two clusters", "small integers"})  // where scaling is far from projecting
         for (const bool weighted : {false, true}) {
             const auto s = samples::make<TestType>(samples::named(name), 128, weighted);
             const auto t = samples::total_of(oracle::prox_elements(s.v, s.d), 0.3);
@@ -77,7 +79,8 @@ TEMPLATE_TEST_CASE("prox_linf: satisfies the optimality conditions, which a resc
 }
 
 // In the metric D: prox(v) = v - D^-1 P(D v) with the projection P onto the l1 ball of radius t in the metric D^-1.
-TEMPLATE_TEST_CASE("prox_linf: with a projection onto the l1 ball it adds up to the vector (Moreau)", "[kernels][linf][certificate]", float, double) {
+TEMPLATE_TEST_CASE("prox_linf: with a projection onto the l1 ball it adds up to the vector (Moreau)", "[kernels][linf][certificate]", float,
+                   double) {
     for (const auto& s : samples::all<TestType>(samples::sizes())) {
         const auto elements = oracle::prox_elements(s.v, s.d);
         const auto of_threshold = samples::threshold_error<TestType>(elements);
@@ -123,12 +126,13 @@ TEMPLATE_TEST_CASE("prox_linf: brings no two vectors further apart", "[kernels][
                 const auto elements = oracle::prox_elements(a.v, a.d);
                 const auto t = samples::total_of(elements, share);
                 const auto x = prox(a, t), y = prox(b, t);
-                const auto error = samples::threshold_error<TestType>(elements) +
-                                   samples::threshold_error<TestType>(oracle::prox_elements(b.v, b.d));
+                const auto error =
+                    samples::threshold_error<TestType>(elements) + samples::threshold_error<TestType>(oracle::prox_elements(b.v, b.d));
                 long double before = 0, after = 0, rounding = 0;
                 for (std::size_t i = 0; i < x.size(); ++i) {
                     const auto squared = [](TestType p, TestType q) {
-                        return (static_cast<long double>(p) - static_cast<long double>(q)) * (static_cast<long double>(p) - static_cast<long double>(q));
+                        return (static_cast<long double>(p) - static_cast<long double>(q)) *
+                               (static_cast<long double>(p) - static_cast<long double>(q));
                     };
                     before += elements[i].weight * squared(a.v[i], b.v[i]);
                     after += elements[i].weight * squared(x[i], y[i]);

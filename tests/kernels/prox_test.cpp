@@ -112,7 +112,8 @@ void check_against_vectors(operation what, const vectors_of& part, bool weighted
         return {};
     };
     INFO((what == operation::project ? "project_l1_ball" : "prox_linf")
-         << (part.along == axis::rows ? " of rows" : " of columns") << ", group " << part.group_size.value_or(0) << (weighted ? ", weighted" : ""));
+         << (part.along == axis::rows ? " of rows" : " of columns") << ", group " << part.group_size.value_or(0)
+         << (weighted ? ", weighted" : ""));
     CHECK(first_difference() == "");
 }
 
@@ -124,7 +125,8 @@ TEMPLATE_TEST_CASE("prox: every layout and storage type gives the bits of the ve
                    (inner_strided<float, Eigen::RowMajor>), (inner_strided<double, Eigen::ColMajor>),
                    (plain<Eigen::Matrix<Eigen::half, Dynamic, Dynamic, Eigen::RowMajor>>),
                    (plain<Eigen::Matrix<Eigen::half, Dynamic, Dynamic, Eigen::ColMajor>>),
-                   (plain<Eigen::Matrix<Eigen::bfloat16, Dynamic, Dynamic, Eigen::RowMajor>>), (inner_block<Eigen::bfloat16, Eigen::ColMajor>)) {
+                   (plain<Eigen::Matrix<Eigen::bfloat16, Dynamic, Dynamic, Eigen::RowMajor>>),
+                   (inner_block<Eigen::bfloat16, Eigen::ColMajor>)) {
     for (const auto what : {operation::project, operation::prox})
         for (const auto along : {axis::rows, axis::columns})
             for (const std::optional<index_t> group_size : {std::optional<index_t>{}, {128}, {1}, {5000}})
@@ -161,7 +163,8 @@ TEST_CASE("prox: bad arguments are named before anything is written", "[kernels]
     std::vector<float> d = {1, 1};
     CHECK_THROWS_WITH(magr::prox_linf(M, d, 1.0), "prox_linf: d must have 3 elements, it has 2");
     CHECK_THROWS_AS(magr::project_l1_ball(M, d, 1.0), magr::shape_error);
-    for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::denorm_min(), static_cast<float>(nan)}) {
+    for (const float bad :
+         {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::denorm_min(), static_cast<float>(nan)}) {
         d = {1, 1, bad};
         CHECK_THROWS_AS(magr::prox_linf(M, d, 1.0), magr::value_error);
         CHECK_THROWS_AS(magr::project_l1_ball(M, d, 1.0), magr::value_error);

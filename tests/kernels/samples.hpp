@@ -40,7 +40,8 @@ inline const std::vector<distribution>& distributions() {
         {"log-normal", [](std::mt19937& g, index_t, index_t) { return random_sign(g) * std::exp(3 * gaussian(g)); }},
         {"twelve decades", [](std::mt19937& g, index_t, index_t) { return random_sign(g) * std::pow(10.0, 12 * uniform(g) - 6); }},
         {"harmonic, decreasing", [](std::mt19937& g, index_t i, index_t) { return random_sign(g) / static_cast<double>(i + 1); }},
-        {"linear, increasing", [](std::mt19937& g, index_t i, index_t n) { return random_sign(g) * static_cast<double>(i + 1) / static_cast<double>(n); }},
+        {"linear, increasing",
+         [](std::mt19937& g, index_t i, index_t n) { return random_sign(g) * static_cast<double>(i + 1) / static_cast<double>(n); }},
         {"geometric", [](std::mt19937& g, index_t i, index_t) { return random_sign(g) * std::pow(0.99, static_cast<double>(i)); }},
         {"all equal", [](std::mt19937&, index_t, index_t) { return 0.1; }},
         {"one huge", [](std::mt19937& g, index_t i, index_t n) { return i == n / 2 ? -1e6 : gaussian(g); }},
@@ -130,7 +131,8 @@ long double threshold_error(const std::vector<oracle::element>& elements) {
     return 4 * sum_error<T, Arch>(static_cast<index_t>(elements.size())) * largest_of(elements);
 }
 
-/// Errors of the x_i of a projection whose threshold has the error above: e_i times that, and the rounding of v_i d_i, 1 / d_i and two more.
+/// Errors of the x_i of a projection whose threshold has the error above: e_i times that, and the rounding of v_i d_i, 1 / d_i and two
+/// more.
 template <class T>
 std::vector<long double> shrink_errors(const std::vector<oracle::element>& elements) {
     const auto of_threshold = threshold_error<T>(elements);

@@ -99,10 +99,11 @@ TEMPLATE_TEST_CASE("find_threshold: the hint changes nothing but rounding", "[ke
                 const auto total = static_cast<double>(samples::total_of(elements, share));
                 const auto root = oracle::threshold(elements, total);
                 const auto tau = static_cast<TestType>(root);
-                for (const TestType hint : {limits::denorm_min(), tau / 2, tau * TestType(0.999), tau, tau * TestType(1.001), 2 * tau, largest,
-                                            2 * largest, limits::max()}) {
+                for (const TestType hint : {limits::denorm_min(), tau / 2, tau * TestType(0.999), tau, tau * TestType(1.001), 2 * tau,
+                                            largest, 2 * largest, limits::max()}) {
                     const auto found = search(which, s, total, hint, default_arch{});
-                    INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", root " << root << ", hint " << hint);
+                    INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", root " << root << ", hint "
+                                << hint);
                     CHECK(std::abs(static_cast<long double>(found) - root) <= error);
                     if (root == 0) CHECK(found == 0);
                 }
@@ -140,8 +141,8 @@ TEMPLATE_TEST_CASE("find_threshold: needs few passes", "[kernels][threshold][pro
         }
 }
 
-TEMPLATE_TEST_CASE("find_threshold: a strided source in any storage type gives the bits of its contiguous copy", "[kernels][threshold][property]",
-                   float, double, Eigen::half, Eigen::bfloat16) {
+TEMPLATE_TEST_CASE("find_threshold: a strided source in any storage type gives the bits of its contiguous copy",
+                   "[kernels][threshold][property]", float, double, Eigen::half, Eigen::bfloat16) {
     using compute = magr::compute_t<TestType>;
     for (auto s : samples::all<compute>({5, 1025, 3000})) {
         if (s.name.starts_with("scale") || s.name.starts_with("one huge")) continue;  // not representable in 16 bits

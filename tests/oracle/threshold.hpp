@@ -44,7 +44,8 @@ inline real threshold(std::vector<element> elements, real total) {
 template <class T>
 std::vector<element> prox_elements(const std::vector<T>& v, const std::vector<T>& d) {
     std::vector<element> elements(v.size());
-    for (std::size_t i = 0; i < v.size(); ++i) elements[i] = {std::abs(static_cast<real>(v[i])), d.empty() ? real(1) : static_cast<real>(d[i])};
+    for (std::size_t i = 0; i < v.size(); ++i)
+        elements[i] = {std::abs(static_cast<real>(v[i])), d.empty() ? real(1) : static_cast<real>(d[i])};
     return elements;
 }
 

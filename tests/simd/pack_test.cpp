@@ -47,11 +47,16 @@ void check_lanes(const char* name, Operation&& operation, bool (*same)(T, T)) {
 
 template <class T, class Arch>
 void check_operations() {
-    check_lanes<T, Arch>("abs", [](auto a, auto) { return simd::abs(a); }, same_bits<T>);
-    check_lanes<T, Arch>("max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // of two zeros either may be the larger
-    check_lanes<T, Arch>("min", [](auto a, auto b) { return simd::min(a, b); }, equal<T>);
-    check_lanes<T, Arch>("copysign", [](auto a, auto b) { return simd::copysign(a, b); }, same_bits<T>);
-    check_lanes<T, Arch>("select", [](auto a, auto b) { return simd::select(a > b, a, b); }, same_bits<T>);
+    check_lanes<T, Arch>(
+        "abs", [](auto a, auto) { return simd::abs(a); }, same_bits<T>);
+    check_lanes<T, Arch>(
+        "max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // of two zeros either may be the larger
+    check_lanes<T, Arch>(
+        "min", [](auto a, auto b) { return simd::min(a, b); }, equal<T>);
+    check_lanes<T, Arch>(
+        "copysign", [](auto a, auto b) { return simd::copysign(a, b); }, same_bits<T>);
+    check_lanes<T, Arch>(
+        "select", [](auto a, auto b) { return simd::select(a > b, a, b); }, same_bits<T>);
 }
 
 }  // namespace

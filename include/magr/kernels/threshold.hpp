@@ -55,7 +55,9 @@ struct strided_source {
 /// The part of a metric that belongs to elements i...
 MAGR_ALWAYS_INLINE unit_metric metric_at(unit_metric, index_t) noexcept { return {}; }
 template <class T, template <class> class Metric>
-MAGR_ALWAYS_INLINE Metric<T> metric_at(Metric<T> metric, index_t i) noexcept { return {metric.d + i}; }
+MAGR_ALWAYS_INLINE Metric<T> metric_at(Metric<T> metric, index_t i) noexcept {
+    return {metric.d + i};
+}
 
 /// Magnitude and weight of one pack (or one element).
 template <class Pack>
@@ -83,8 +85,8 @@ MAGR_ALWAYS_INLINE auto load_weighted(const T* v, dual_diagonal_metric<T> metric
 
 /// What one pass over a vector finds out.
 struct threshold_sums {
-    double excess = 0;   ///< sum of e_i (m_i - tau)_+
-    double weight = 0;   ///< sum of e_i over m_i > tau
+    double excess = 0;  ///< sum of e_i (m_i - tau)_+
+    double weight = 0;  ///< sum of e_i over m_i > tau
 };
 
 /// One pass over at most `block_size` contiguous elements, added to `sums`.
@@ -173,7 +175,8 @@ template <class T, class Source, class Metric, class Arch>
 /// Newton's method for `find_threshold` from any tau >= 0.
 /// @param sums  the sums above tau; at least one element lies above it, unless tau is the root
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T newton_threshold(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums sums, Arch arch) noexcept {
+[[nodiscard]] inline T newton_threshold(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums sums,
+                                        Arch arch) noexcept {
     const auto step = [&] {
         const double next = static_cast<double>(tau) + (sums.excess - total) / sums.weight;
         return next > 0 ? static_cast<T>(next) : T(0);
@@ -203,7 +206,7 @@ template <class T, class Source, class Metric, class Arch>
 ///
 /// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
 /// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
-/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp bounds the passes: 3 from the root, 12 without a hint
+/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
 /// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
