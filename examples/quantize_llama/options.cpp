@@ -75,15 +75,12 @@ void add_options(CLI::App& app, options& o) {
         ->group(quantizing)
         ->type_name("N")
         ->check(CLI::PositiveNumber);
-    app.add_option("--alpha", o.how.alpha, "MagR's penalty (default: 1e-2, 3e-3, 1e-3 at 2, 3, 4 bits per channel, a tenth with groups)")
+    app.add_option("--alpha", o.how.alpha, "MagR's penalty (default: for each layer the one out of 0, 1e-4, 1e-3, 1e-2, with groups a tenth, whose output error is smallest)")
         ->group(quantizing)
         ->type_name("X")
         ->check(CLI::NonNegativeNumber);
-    app.add_option("--beta", o.how.beta,
-                   "Factor of the grid's range (default: 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
-        ->group(quantizing)
-        ->type_name("X")
-        ->check(CLI::Range(1e-3, 1.0));
+    app.add_option("--beta", o.how.beta, "Factor of the grid's range (the paper takes 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
+        ->group(quantizing)->type_name("X")->check(CLI::Range(1e-3, 1.0))->capture_default_str();
     app.add_option("--damping", o.how.damping, "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01)")
         ->group(quantizing)
         ->type_name("X")

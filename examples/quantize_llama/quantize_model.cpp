@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <magr/calibration/gram.hpp>
 #include <magr/preprocess.hpp>
 #include <stdexcept>
@@ -55,36 +56,41 @@ std::vector<float> largest_per_row(const matrix_f& W) {
     return largest;
 }
 
-/// Replaces the weights of one layer by their quantized values: the whole use of the library is here.
-layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
-    layer_record record{.name = name};
-    const matrix_f W0 = W;
-    if (uses_magr(how.method)) {
-        record.largest_before = largest_per_row(W);
-        static_cast<void>(magr::preprocess(W, H,
-                                           {.alpha = how.alpha.value_or(default_alpha(how.bits, how.group_size.has_value())),
-                                            .group_size = how.group_size,
-                                            .solver = how.solver,
-                                            .damping = how.damping}));
-        record.largest_after = largest_per_row(W);
-    }
-    const magr::grid_options grid{
-        .bits = how.bits, .group_size = how.group_size, .beta = how.beta.value_or(default_beta(how.bits, how.group_size))};
+/// The weights on the grid that RTN or OPTQ gives them.
+magr::matrix<float> round_to_grid(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
+    const magr::grid_options grid{.bits = how.bits, .group_size = how.group_size, .beta = how.beta};
+    if (!uses_optq(how.method)) return magr::quantize_rtn(W, grid).dequantize();
     magr::optq_options feedback{.order = how.order};
     feedback.damping = how.damping.value_or(feedback.damping);
-    magr::quantized_matrix<float> quantized;
-    if (uses_optq(how.method)) {
-        auto result = magr::quantize_optq(W, H, grid, feedback);
-        if (result.status == magr::factorization::failed)
-            throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " +
-                                     std::to_string(result.damping));
-        quantized = std::move(result.quantized);
-    } else {
-        quantized = magr::quantize_rtn(W, grid);
+    const auto result = magr::quantize_optq(W, H, grid, feedback);
+    if (result.status == magr::factorization::failed)
+        throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " + std::to_string(result.damping));
+    return result.quantized.dequantize();
+}
+
+/// Replaces the weights of one layer by their quantized values: the whole use of the library is here.
+///
+/// Which penalty is best differs from layer to layer; unless one is given, the layer is quantized with each and the smallest output
+/// error decides. One of them is 0, so MagR is left out where it does not help.
+layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
+    layer_record record{.name = name, .output_error = std::numeric_limits<double>::infinity()};
+    const matrix_f W0 = W;
+    std::vector<double> penalties = {0};
+    if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
+    for (const double alpha : penalties) {
+        matrix_f M = W0;
+        if (alpha > 0)
+            static_cast<void>(
+                magr::preprocess(M, H, {.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}));
+        const magr::matrix<float> Q = round_to_grid(name, M, H, how);
+        const double error = magr::output_error(W0, Q, H);
+        if (error > record.output_error) continue;
+        record.output_error = error;
+        record.alpha = alpha;
+        if (uses_magr(how.method)) record.largest_after = largest_per_row(M);
+        W = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
     }
-    const magr::matrix<float> Q = quantized.dequantize();
-    record.output_error = magr::output_error(W0, Q, H);
-    W = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
+    if (uses_magr(how.method)) record.largest_before = largest_per_row(W0);
     return record;
 }
 
@@ -95,14 +101,9 @@ const char* name_of(method m) {
     return names[static_cast<std::size_t>(m)];
 }
 
-double default_alpha(int bits, bool grouped) {
-    const double per_channel = bits <= 2 ? 1e-2 : bits == 3 ? 3e-3 : 1e-3;
-    return grouped ? per_channel / 10 : per_channel;
-}
-
-double default_beta(int bits, std::optional<magr::index_t> group_size) {
-    if (group_size) return *group_size == 128 ? 0.95 : 1.0;
-    return bits <= 2 ? 0.8 : bits == 3 ? 0.9 : 1.0;
+std::vector<double> default_alphas(bool grouped) {
+    if (grouped) return {0, 1e-5, 1e-4, 1e-3};
+    return {0, 1e-4, 1e-3, 1e-2};
 }
 
 double quantized_llama::mean_output_error() const {

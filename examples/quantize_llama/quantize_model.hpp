@@ -29,24 +29,21 @@ struct quantization {
     examples::method method = method::magr_optq;
     int bits = 4;
     std::optional<magr::index_t> group_size = {};  ///< inputs that share a scale; default: all of a row
-    std::optional<double> alpha = {};              ///< MagR's penalty; default: default_alpha
-    std::optional<double> beta = {};               ///< factor of the grid's range; default: default_beta
+    std::optional<double> alpha = {};              ///< MagR's penalty; default: the best of default_alphas for each layer
+    double beta = 1;                               ///< factor of the grid's range
     std::optional<double> damping = {};            ///< of MagR and OPTQ; default: the library's
     magr::solver solver = magr::solver::admm;
     magr::column_order order = magr::column_order::natural;
 };
 
-/// MagR's penalty for a number of bits: the coarser the grid, the more a smaller range is worth.
-[[nodiscard]] double default_alpha(int bits, bool grouped);
-
-/// The grid's range relative to that of the weights, as the paper chooses it: 0.8 / 0.9 / 1 at 2 / 3 / 4 bits per channel, 0.95 for groups
-/// of 128, else 1.
-[[nodiscard]] double default_beta(int bits, std::optional<magr::index_t> group_size);
+/// The penalties of which each layer takes the one with the smallest output error; 0 is MagR left out.
+[[nodiscard]] std::vector<double> default_alphas(bool grouped);
 
 /// One linear layer after quantization.
 struct layer_record {
     std::string name;
     double output_error = 0;                 ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), W the original weights
+    double alpha = 0;                        ///< MagR's penalty that was taken
     std::vector<float> largest_before = {};  ///< max |w| of each output channel; only if MagR was used
     std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
 };

@@ -42,7 +42,7 @@ inline layer random_layer(index_t out, index_t in, unsigned seed, double spread 
     return made;
 }
 
-/// The problem in long double: H_d = (H + damping mean(diag H) I) / lambda_max(H).
+/// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping mean(diag H) I) / lambda_max(H).
 struct exact_problem {
     exact W0, H, undamped;
     long double alpha;
@@ -51,9 +51,8 @@ struct exact_problem {
     exact_problem(const row_major<double>& W, const row_major<double>& H_, double alpha_, index_t group_, double damping)
         : W0(W.cast<long double>()), alpha(alpha_), group(group_) {
         const exact scaled = H_.cast<long double>() / H_.diagonal().maxCoeff();
-        const Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic> plain = scaled;
-        const Eigen::SelfAdjointEigenSolver<Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic>> eigen(plain);
-        undamped = scaled / eigen.eigenvalues().maxCoeff();
+        const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(Eigen::MatrixXd(scaled.cast<double>()));
+        undamped = scaled / static_cast<long double>(eigen.eigenvalues().maxCoeff());
         H = undamped;
         H.diagonal().array() += static_cast<long double>(damping) * undamped.diagonal().mean();
         lipschitz = 1 + static_cast<long double>(damping) * undamped.diagonal().mean();
@@ -65,7 +64,7 @@ struct exact_problem {
         long double penalty = 0;
         for (index_t j = 0; j < W.cols(); j += group)
             penalty += W.row(i).segment(j, std::min(group, W.cols() - j)).cwiseAbs().maxCoeff();
-        return (d * H).dot(d) / 2 + alpha * penalty;
+        return d.lazyProduct(H).dot(d) / 2 + alpha * penalty;
     }
     long double objective(const exact& W) const {
         long double total = 0;
@@ -100,7 +99,7 @@ struct exact_problem {
     exact proximal_gradient(int iterations) const {
         exact W = W0;
         for (int k = 0; k < iterations; ++k) {
-            W = (W - (W - W0) * H / lipschitz).eval();
+            W = (W - exact(W - W0).lazyProduct(H) / lipschitz).eval();
             prox_groups(W, alpha / lipschitz);
         }
         return W;
@@ -111,7 +110,7 @@ struct exact_problem {
         exact W = W0, Y = W0;
         long double t = 1;
         for (int k = 0; k < 20000; ++k) {
-            exact next = Y - (Y - W0) * H / lipschitz;
+            exact next = Y - exact(Y - W0).lazyProduct(H) / lipschitz;
             prox_groups(next, alpha / lipschitz);
             if (((Y - next).cwiseProduct(next - W)).sum() > 0) t = 1;
             const long double t_next = (1 + std::sqrt(1 + 4 * t * t)) / 2;
