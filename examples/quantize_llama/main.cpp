@@ -20,18 +20,18 @@ namespace {
 
 using namespace examples;
 
-constexpr std::int64_t self_tokens = 16384;  // of each text that the model writes, unless told otherwise
-constexpr std::int64_t self_longest = 512;   // ids in one of its sequences, or fewer if the model cannot take that many
+constexpr std::int64_t self_longest = 512;  // ids in a sequence that the model writes, or fewer if it cannot take that many
 
-/// What is added to the seed, so that no two uses draw the same random numbers.
-enum seed_offset : std::uint32_t { for_calibration, for_evaluation, for_samples };
+/// What random numbers are for; no two uses of one seed draw the same.
+enum class purpose : std::uint32_t { calibration, evaluation, samples };
+std::uint32_t seed_for(purpose use, std::uint32_t seed) { return 4 * seed + static_cast<std::uint32_t>(use); }
 
 std::vector<sequence> load_text(const std::string& source, const llama_model& model, std::optional<std::int64_t> tokens, std::uint32_t seed,
-                                int threads, progress& progress) {
+                                int threads, progress& display) {
     constexpr std::int64_t all = std::int64_t{1} << 62;
     if (source != "self") return read_sequences(source, model.config, tokens.value_or(all));
     const std::int64_t longest = std::min(self_longest, model.config.max_position_embeddings);
-    return sample_sequences(model, tokens.value_or(self_tokens), longest, seed, threads, progress);
+    return sample_sequences(model, tokens.value_or(default_self_tokens), longest, seed, threads, display);
 }
 
 void run(const options& o) {
@@ -41,58 +41,59 @@ void run(const options& o) {
 
     const llama_model model = load_model(o.model);
     const text_decoder decoder(o.model, model.config);
-    progress progress;
+    progress display;
     const auto sampled = [](const std::string& source, std::optional<std::int64_t> tokens) {
-        return source == "self" ? static_cast<double>(tokens.value_or(self_tokens)) : 0.0;
+        return source == "self" ? static_cast<double>(tokens.value_or(default_self_tokens)) : 0.0;
     };
-    progress.expect(sampled(o.calibration, o.calibration_tokens) + sampled(o.evaluation, o.evaluation_tokens));
-    progress.stage("sampling from the model");
+    display.expect(sampled(o.calibration, o.calibration_tokens) + sampled(o.evaluation, o.evaluation_tokens));
+    display.stage("sampling from the model");
     const std::vector<sequence> calibration =
-        load_text(o.calibration, model, o.calibration_tokens, o.seed + for_calibration, o.threads, progress);
+        load_text(o.calibration, model, o.calibration_tokens, seed_for(purpose::calibration, o.seed), o.threads, display);
     const std::vector<sequence> evaluation =
-        load_text(o.evaluation, model, o.evaluation_tokens, o.seed + for_evaluation, o.threads, progress);
+        load_text(o.evaluation, model, o.evaluation_tokens, seed_for(purpose::evaluation, o.seed), o.threads, display);
 
-    report report;
+    report results;
     const double calibration_passes = 2;  // to collect Gram matrices, and to feed the next block
     const auto runs = static_cast<double>(o.bits.size() * o.methods.size());
-    progress.expect((runs + 1) * static_cast<double>(count_tokens(evaluation)) +
-                    runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
-    const evaluator evaluate(model, evaluation, o.threads, progress);
+    display.expect((runs + 1) * static_cast<double>(count_tokens(evaluation)) +
+                   runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
+    const evaluator evaluate(model, evaluation, o.threads, display);
 
     // Every model continues the beginning of the first evaluation text.
     constexpr std::size_t prompt_tokens = 24;
     constexpr double temperature = 0.7;  // lower than 1: a small model's text reads better
     const std::span<const token> prompt = std::span(evaluation.front()).first(std::min(prompt_tokens, evaluation.front().size()));
+    const std::int64_t sample_tokens = std::min(o.sample_tokens, model.config.max_position_embeddings - std::ssize(prompt));
     const auto sample = [&](const llama_model& m) {
-        return decoder.text(continue_sequence(m, prompt, o.sample_tokens, temperature, o.seed + for_samples));
+        return decoder.text(continue_sequence(m, prompt, sample_tokens, temperature, seed_for(purpose::samples, o.seed)));
     };
 
-    report.model = o.model;
-    report.calibration_tokens = count_tokens(calibration);
-    report.predictions = evaluate.baseline().predictions;
-    report.group_size = o.how.group_size;
-    report.baseline_perplexity = evaluate.baseline().perplexity;
-    report.prompt = decoder.text(prompt);
-    report.baseline_sample = sample(model);
+    results.model = o.model;
+    results.calibration_tokens = count_tokens(calibration);
+    results.predictions = evaluate.baseline().predictions;
+    results.group_size = o.how.group_size;
+    results.baseline_perplexity = evaluate.baseline().perplexity;
+    results.prompt = decoder.text(prompt);
+    results.baseline_sample = sample(model);
     for (const int bits : o.bits)
         for (const method m : o.methods) {
             quantization how = o.how;
             how.bits = bits;
             how.method = m;
-            quantized_llama quantized = quantize_model(model, calibration, how, o.threads, progress);
-            progress.stage(std::string(name_of(m)) + " " + std::to_string(bits) + " bits, evaluation");
+            quantized_llama quantized = quantize_model(model, calibration, how, o.threads, display);
+            display.stage(std::string(name_of(m)) + " " + std::to_string(bits) + " bits, evaluation");
             const examples::evaluation score = evaluate.score(quantized.model);
-            report.runs.push_back({how, score.perplexity, score.kl_divergence, quantized.mean_output_error(), quantized.seconds,
-                                   std::move(quantized.layers), sample(quantized.model)});
+            results.runs.push_back({how, score.perplexity, score.kl_divergence, quantized.mean_output_error(), quantized.seconds,
+                                    std::move(quantized.layers), sample(quantized.model)});
         }
-    progress.clear();
+    display.clear();
 
-    std::cout << "model " << o.model << "\ncalibrated on " << report.calibration_tokens << " tokens, evaluated on " << report.predictions
+    std::cout << "model " << o.model << "\ncalibrated on " << results.calibration_tokens << " tokens, evaluated on " << results.predictions
               << " predictions, "
               << (o.how.group_size ? "one scale per " + std::to_string(*o.how.group_size) + " inputs" : "one scale per channel") << "\n\n"
-              << table_text(report) << samples_text(report) << std::flush;
-    if (json_file) json_file->commit(json_text(report));
-    if (html_file) html_file->commit(html_text(report));
+              << table_text(results) << samples_text(results) << std::flush;
+    if (json_file) json_file->commit(json_text(results));
+    if (html_file) html_file->commit(html_text(results));
 }
 
 /// Prints a message as one line, whatever the names are that it quotes from a file.

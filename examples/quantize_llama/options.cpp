@@ -29,7 +29,7 @@ void add_options(CLI::App& app, options& o) {
         "Progress goes to stderr, the table and texts by the models to stdout. Exit code: 0; 2 if the command line, the model\n"
         "folder or another file cannot be used; 1 if anything else fails.\n");
 
-    const std::string data = "Data";
+    const std::string data = "Data", self_tokens = std::to_string(default_self_tokens);
     app.add_option("--model", o.model,
                    "Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json and its files")
         ->group(data)
@@ -43,11 +43,12 @@ void add_options(CLI::App& app, options& o) {
         ->group(data)
         ->type_name("FILE|self")
         ->capture_default_str();
-    app.add_option("--calib-tokens", o.calibration_tokens, "Calibrate on this many ids (default: all of a file, 16384 for self)")
+    app.add_option("--calib-tokens", o.calibration_tokens,
+                   "Calibrate on this many ids (default: all of a file, " + self_tokens + " for self)")
         ->group(data)
         ->type_name("N")
         ->check(CLI::PositiveNumber);
-    app.add_option("--eval-tokens", o.evaluation_tokens, "Evaluate on this many ids (default: all of a file, 16384 for self)")
+    app.add_option("--eval-tokens", o.evaluation_tokens, "Evaluate on this many ids (default: all of a file, " + self_tokens + " for self)")
         ->group(data)
         ->type_name("N")
         ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
@@ -75,12 +76,18 @@ void add_options(CLI::App& app, options& o) {
         ->group(quantizing)
         ->type_name("N")
         ->check(CLI::PositiveNumber);
-    app.add_option("--alpha", o.how.alpha, "MagR's penalty (default: for each layer the one out of 0, 1e-4, 1e-3, 1e-2, with groups a tenth, whose output error is smallest)")
+    app.add_option("--alpha", o.how.alpha,
+                   "MagR's penalty (default: for each layer the one out of 0, 1e-4, 1e-3, 1e-2, with groups a tenth, whose output error is "
+                   "smallest)")
         ->group(quantizing)
         ->type_name("X")
         ->check(CLI::NonNegativeNumber);
-    app.add_option("--beta", o.how.beta, "Factor of the grid's range (the paper takes 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
-        ->group(quantizing)->type_name("X")->check(CLI::Range(1e-3, 1.0))->capture_default_str();
+    app.add_option("--beta", o.how.beta,
+                   "Factor of the grid's range (the paper takes 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
+        ->group(quantizing)
+        ->type_name("X")
+        ->check(CLI::Range(1e-3, 1.0))
+        ->capture_default_str();
     app.add_option("--damping", o.how.damping, "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01)")
         ->group(quantizing)
         ->type_name("X")

@@ -12,6 +12,9 @@
 
 namespace examples {
 
+/// Ids of a text that the model writes, unless told otherwise.
+inline constexpr std::int64_t default_self_tokens = 16384;
+
 /// The command line.
 struct options {
     std::string model;

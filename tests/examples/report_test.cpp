@@ -1,7 +1,6 @@
 #include "quantize_llama/report.hpp"
 
 #include <limits>
-#include <regex>
 
 #include "common/json.hpp"
 #include "refusal.hpp"
@@ -30,7 +29,9 @@ report sample_report() {
             run.seconds = 1.5;
             run.sample = std::string(name_of(m)) + " writes \"this\"";
             if (uses_magr(m))
-                for (const linear kind : all_linears) run.layers.push_back({name_of(kind), 0.1, {1.0f, 2.0f, 0.0f}, {0.5f, 0.75f, 0.0f}});
+                for (const linear kind : all_linears)
+                    run.layers.push_back(
+                        {.name = name_of(kind), .largest_before = {1.0f, 2.0f, 0.0f}, .largest_after = {0.5f, 0.75f, 0.0f}});
             r.runs.push_back(run);
         }
     return r;
