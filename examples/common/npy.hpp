@@ -129,8 +129,8 @@ private:
         magr::index_t value = 0;
         std::size_t digits = 0;
         for (; digits < text_.size() && text_[digits] >= '0' && text_[digits] <= '9'; ++digits) {
-            if (value > std::numeric_limits<std::int32_t>::max()) refuse(file_, ": a dimension is too large");
             value = value * 10 + (text_[digits] - '0');
+            if (value > std::numeric_limits<std::int32_t>::max()) refuse(file_, ": a dimension is too large");
         }
         if (digits == 0) malformed();
         text_.remove_prefix(digits);
@@ -174,7 +174,7 @@ private:
 
     npy_matrix m;
     detail::npy_header_parser(header, name).parse(m);
-    const std::uint64_t expected = static_cast<std::uint64_t>(m.rows) * static_cast<std::uint64_t>(m.cols);  // no overflow: each is below 2^35 by number()
+    const std::uint64_t expected = static_cast<std::uint64_t>(m.rows) * static_cast<std::uint64_t>(m.cols);  // no overflow: each is below 2^31
     const std::uint64_t bytes = file.size() - prefix - length;
     const std::uint64_t each = detail::size_of(m.type);
     if (bytes % each != 0 || bytes / each != expected)

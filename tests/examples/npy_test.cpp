@@ -96,6 +96,7 @@ TEST_CASE("npy: bad files are refused with a reason", "[npy][errors]") {
     refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }", 24), "3 dimensions");
     refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 3), }", 24), "too large");
     refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000), }", 24), "too large");
+    refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (2147483647, 2147483647), }", 24), "24 bytes of elements");
     refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 3), }", 24), "malformed");
     refused(file_with("{'descr': '<f4', 'fortran_order': 0, 'shape': (2, 3), }", 24), "malformed");
     refused(file_with("{'descr': '<f4', 'shape': (2, 3), }", 24), "malformed");
