@@ -4,10 +4,11 @@
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
-#include <chrono>
 #include <cmath>
 #include <magr/quantize.hpp>
 #include <random>
+
+#include "timing.hpp"
 
 namespace {
 
@@ -32,13 +33,6 @@ struct layer {
         H.noalias() = X.transpose() * X;
     }
 };
-
-template <class Function>
-double seconds(Function&& function) {
-    const auto start = std::chrono::steady_clock::now();
-    function();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Times `function` and the bare product in turn.
 template <class Function>
