@@ -7,6 +7,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
     # False alarms from g++ 12's own AVX-512 header (GCC bug 105593).
     target_compile_options(magr_dev_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND CMAKE_CXX_FLAGS MATCHES "-march=")
+    # Its own AVX-512 headers trip over these (GCC bug 105593).
+    target_compile_options(magr_dev_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 if(MAGR_WERROR)
     target_compile_options(magr_dev_flags INTERFACE -Werror)
 endif()
