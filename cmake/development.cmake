@@ -3,10 +3,6 @@
 # Warnings and sanitizers of the project's own programs.
 add_library(magr_dev_flags INTERFACE)
 target_compile_options(magr_dev_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # False alarms from g++ 12's own AVX-512 header (GCC bug 105593).
-    target_compile_options(magr_dev_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
-endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND CMAKE_CXX_FLAGS MATCHES "-march=")
     # Its own AVX-512 headers trip over these (GCC bug 105593).
     target_compile_options(magr_dev_flags INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
