@@ -122,7 +122,7 @@ void write_scatter(std::ostream& out, const layer_record& layer) {
     for (std::size_t i = 0; i < layer.largest_before.size(); i += stride)
         out << "<circle r=\"2.2\" cx=\"" << x(static_cast<double>(layer.largest_before[i])) << "\" cy=\""
             << y(static_cast<double>(layer.largest_after[i])) << "\"/>\n";
-    out << "</svg><figcaption>" << escape(layer.name) << "</figcaption></figure>\n";
+    out << "</svg><figcaption>" << escape(layer.name) << ", alpha " << layer.alpha << "</figcaption></figure>\n";
 }
 
 /// Three layers of different kind and depth.
