@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -15,6 +16,12 @@ namespace {
 std::string embedded_model() {
     std::error_code error;
     return std::filesystem::is_directory(MAGR_EMBEDDED_MODEL, error) ? MAGR_EMBEDDED_MODEL : "examples/quantize_llama/model";
+}
+
+std::string listed(const std::vector<double>& values) {
+    std::ostringstream text;
+    for (std::size_t i = 0; i < values.size(); ++i) text << (i ? ", " : "") << values[i];
+    return text.str();
 }
 
 }  // namespace
@@ -77,8 +84,8 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("N")
         ->check(CLI::PositiveNumber);
     app.add_option("--alpha", o.how.alpha,
-                   "MagR's penalty (default: for each layer the one out of 0, 1e-4, 1e-3, 1e-2, with groups a tenth, whose output error is "
-                   "smallest)")
+                   "MagR's penalty (default: for each layer the one with the smallest output error, out of " +
+                       listed(default_alphas(false)) + ", with groups " + listed(default_alphas(true)) + ")")
         ->group(quantizing)
         ->type_name("X")
         ->check(CLI::NonNegativeNumber);

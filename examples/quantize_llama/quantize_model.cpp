@@ -103,7 +103,7 @@ const char* name_of(method m) {
 
 std::vector<double> default_alphas(bool grouped) {
     if (grouped) return {0, 1e-5, 1e-4, 1e-3};
-    return {0, 1e-4, 1e-3, 1e-2};
+    return {0, 1e-4, 1e-3, 1e-2, 1e-1};
 }
 
 double quantized_llama::mean_output_error() const {
