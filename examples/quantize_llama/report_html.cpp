@@ -11,8 +11,10 @@ namespace examples {
 namespace {
 
 constexpr std::string_view style = R"(
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#66707f;--line:#d9dee6;--paper:#fff;--panel:#f6f8fa;--accent:#0a66c2;--good:#e6f4ea}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#98a2b0;--line:#333b47;--paper:#14181e;--panel:#1b2028;--accent:#6cb2ff;--good:#17341f}}
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#66707f;--line:#d9dee6;
+--paper:#fff;--panel:#f6f8fa;--accent:#0a66c2;--good:#e6f4ea}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#98a2b0;--line:#333b47;
+--paper:#14181e;--panel:#1b2028;--accent:#6cb2ff;--good:#17341f}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
 main{max-width:960px;margin:0 auto;padding:2.5rem 1.25rem 4rem}

@@ -55,7 +55,8 @@ TEST_CASE("config: what is absent gets its default", "[examples][config]") {
 }
 
 TEST_CASE("config: what is present is taken", "[examples][config]") {
-    const llama_config c = accepted(R"({"num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "rope_theta": 5e5,
+    const llama_config c = accepted(R"({"num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5,
+                                        "rope_theta": 5e5,
                                         "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": [2, 3], "torch_dtype": "bfloat16"})");
     CHECK(c.num_key_value_heads == 2);
     CHECK(c.head_dim == 8);
