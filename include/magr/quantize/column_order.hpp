@@ -28,7 +28,7 @@ template <class T>
     std::vector<index_t> columns(static_cast<std::size_t>(H.cols()));
     std::iota(columns.begin(), columns.end(), index_t{0});
     if (order == column_order::act_order)
-        std::stable_sort(columns.begin(), columns.end(), [&](index_t a, index_t b) { return H(a, a) > H(b, b); });
+        std::sort(columns.begin(), columns.end(), [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; });
     return columns;
 }
 
