@@ -11,6 +11,8 @@
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/refine_codes.hpp>
+#include <magr/quantize/refine_scales.hpp>
 #include <magr/quantize/rounding.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/quantize/sequential.hpp>

@@ -13,7 +13,8 @@ using magr::affine_grid;
 using magr::fit_grid;
 using magr::grid_options;
 using magr::range_search;
-using magr::symmetry;
+using magr::range_candidates;
+using magr::zero_point;
 
 namespace {
 
@@ -26,7 +27,7 @@ oracle::row to_row(const std::vector<double>& weights) { return {weights.begin()
 
 oracle::grid_rules rules_of(const grid_options& options) {
     return {.bits = options.bits,
-            .symmetric = options.symmetry == symmetry::symmetric,
+            .symmetric = options.zero_point == zero_point::none,
             .mse = options.range == range_search::mse,
             .beta = options.beta};
 }
@@ -47,9 +48,9 @@ TEST_CASE("fit_grid: worked rows", "[quantize][fit_grid][oracle]") {
     const std::vector<double> b{0.9, -1.1, 0.35, 0.05};
     const worked_row rows[] = {
         {a, {.bits = 3}, 0.3071428571, 2, 0},
-        {a, {.bits = 3, .range = range_search::mse}, 0.29485714, 2, 0.01782713},
-        {a, {.bits = 3, .symmetry = symmetry::symmetric, .range = range_search::mse}, 0.396, 4, 0.06373138},
-        {b, {.bits = 2, .range = range_search::mse}, 0.59333333, 2, 0.09583409},
+        {a, {.bits = 3, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.29485714, 2, 0.01782713},
+        {a, {.bits = 3, .zero_point = zero_point::none, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.396, 4, 0.06373138},
+        {b, {.bits = 2, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.59333333, 2, 0.09583409},
     };
     for (const worked_row& r : rows) {
         const affine_grid<double> grid = fit(r.weights, r.options);
@@ -68,17 +69,17 @@ TEST_CASE("fit_grid: follows the published rules for every option", "[quantize][
     std::mt19937 random(3);
     std::student_t_distribution<double> heavy_tailed(4);
     for (const int bits : {2, 3, 4, 5, 8})
-        for (const auto where : {symmetry::asymmetric, symmetry::symmetric})
+        for (const auto zero : {zero_point::integer, zero_point::none})
             for (const auto range : {range_search::min_max, range_search::mse})
                 for (const double beta : {1.0, 0.8}) {
                     if (range == range_search::mse && beta != 1) continue;
                     for (const std::size_t n : {1u, 2u, 7u, 64u, 257u}) {
                         std::vector<double> weights(n);
                         for (double& w : weights) w = heavy_tailed(random);
-                        const grid_options options{.bits = bits, .symmetry = where, .range = range, .beta = beta};
+                        const grid_options options{.bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .beta = beta};
                         const affine_grid<double> grid = fit(weights, options);
                         const oracle::grid expected = oracle::fit(to_row(weights), rules_of(options));
-                        CAPTURE(bits, n, beta, where == symmetry::symmetric, range == range_search::mse);
+                        CAPTURE(bits, n, beta, zero == zero_point::none, range == range_search::mse);
                         CHECK(grid.scale == Approx(static_cast<double>(expected.scale)).epsilon(1e-12));
                         CHECK(grid.zero == expected.zero);
                     }
@@ -93,7 +94,7 @@ TEST_CASE("fit_grid: the mse search is never worse than min-max and clips outlie
         for (double& w : weights) w = normal(random);
         weights[17] = 12;
         const auto wide = fit(weights, {.bits = 3});
-        const auto narrow = fit(weights, {.bits = 3, .range = range_search::mse});
+        const auto narrow = fit(weights, {.bits = 3, .range = range_search::mse, .candidates = range_candidates::shrink});
         CHECK(narrow.scale < wide.scale);
         CHECK(narrow.zero == wide.zero);
         const auto error = [&](affine_grid<double> g) {
@@ -110,17 +111,18 @@ TEMPLATE_TEST_CASE("fit_grid: zero is on every grid and no weight inside the ran
         {0, 0, 0},          {scalar(0.7), scalar(0.7)}, {scalar(-0.7), scalar(-0.7)}, {1, 2, 3}, {-1, -2, -3}, {scalar(-0.0), 0}, {5}, {-5},
         {scalar(-1e-3), 1}, {scalar(1e-3), -1}};
     for (const int bits : {2, 4, 8})
-        for (const auto where : {symmetry::asymmetric, symmetry::symmetric})
+        for (const auto zero : {zero_point::integer, zero_point::none})
             for (const auto& row : rows) {
-                const auto grid = fit(row, {.bits = bits, .symmetry = where});
+                const auto grid = fit(row, {.bits = bits, .zero_point = zero});
                 const auto largest = static_cast<scalar>(magr::largest_code(bits));
-                CAPTURE(bits, where == symmetry::symmetric, row);
+                CAPTURE(bits, zero == zero_point::none, row);
                 CHECK(grid.scale >= std::numeric_limits<scalar>::min());
                 CHECK(std::isfinite(grid.scale));
                 CHECK(grid.zero == std::nearbyint(grid.zero));
                 CHECK((grid.zero >= 0 && grid.zero <= largest));
                 for (const scalar w : row) {
-                    const scalar value = grid.scale * magr::steps_on_grid(w, grid.scale, grid.zero, largest, 0, 0);
+                    const magr::detail::code_map<zero_point::integer, scalar> map{grid.scale, grid.zero, largest};
+                    const scalar value = map.weight(magr::detail::steps_on_grid(map, w, 0, 0));
                     CHECK(std::abs(value - w) <= scalar(0.5001) * grid.scale);
                 }
             }

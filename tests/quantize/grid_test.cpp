@@ -1,19 +1,30 @@
-#include <magr/quantize/grid.hpp>
+#include <magr/quantize/code_map.hpp>
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "support/catch.hpp"
 
 using magr::grid_options;
-using magr::steps_on_grid;
+using magr::zero_point;
+
+namespace {
+
+template <class Scalar>
+Scalar steps_on_grid(Scalar weight, Scalar scale, Scalar zero, Scalar largest) {
+    return magr::detail::steps_on_grid(magr::detail::code_map<zero_point::integer, Scalar>{scale, zero, largest}, weight, 0, 0);
+}
+
+}  // namespace
 
 TEST_CASE("steps_on_grid: half-way cases go to the even step", "[quantize][grid][edge]") {
     for (int k = -4; k < 4; ++k) {
         const int even = k % 2 == 0 ? k : k + 1;
         CAPTURE(k);
-        CHECK(steps_on_grid(0.25 * (k + 0.5), 0.25, 8.0, 15.0, 0, 0) == even);
-        CHECK(steps_on_grid(0.25F * (static_cast<float>(k) + 0.5F), 0.25F, 8.0F, 15.0F, 0, 0) == static_cast<float>(even));
+        CHECK(steps_on_grid(0.25 * (k + 0.5), 0.25, 8.0, 15.0) == even);
+        CHECK(steps_on_grid(0.25F * (static_cast<float>(k) + 0.5F), 0.25F, 8.0F, 15.0F) == static_cast<float>(even));
     }
 }
 
@@ -22,16 +33,16 @@ TEST_CASE("steps_on_grid: limiting before rounding equals rounding before limiti
         const double weight = i / 256.0;
         const double scale = 0.75;
         const double expected = std::fmin(std::fmax(std::nearbyint(weight / scale) + 3, 0), 7) - 3;
-        CHECK(steps_on_grid(weight, scale, 3.0, 7.0, 0, 0) == expected);
+        CHECK(steps_on_grid(weight, scale, 3.0, 7.0) == expected);
     }
 }
 
 TEMPLATE_TEST_CASE("steps_on_grid: weights far outside go to the ends of the grid", "[quantize][grid][edge]", float, double) {
     using scalar = TestType;
     using limits = std::numeric_limits<scalar>;
-    CHECK(steps_on_grid(limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == 4);
-    CHECK(steps_on_grid(-limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == -3);
-    CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7), 0, 0) == 0);
+    CHECK(steps_on_grid(limits::max(), limits::min(), scalar(3), scalar(7)) == 4);
+    CHECK(steps_on_grid(-limits::max(), limits::min(), scalar(3), scalar(7)) == -3);
+    CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7)) == 0);
 }
 
 TEST_CASE("grid_options: every value outside of its range is refused by name", "[quantize][grid][edge]") {

@@ -17,11 +17,11 @@
 
 using Eigen::MatrixXd;
 using magr::column_order;
-using magr::factorization;
 using magr::grid_options;
 using magr::group_update;
 using magr::index_t;
 using magr::optq_options;
+using magr::optq_status;
 using magr::output_error;
 using magr::quantize_optq;
 using magr::quantize_rtn;
@@ -102,7 +102,7 @@ TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
         CHECK(result.loss == Approx(row.loss).epsilon(1e-7));
         CHECK(static_cast<double>(expected.loss) == Approx(row.loss).epsilon(1e-7));
         CHECK(proxy(W, values_of(result.quantized), H) == Approx(row.proxy).epsilon(1e-7));
-        CHECK(result.status == factorization::as_requested);
+        CHECK(result.status == optq_status::as_requested);
         CHECK(result.damping == 0.01);
         CHECK(result.attempts == 1);
         CHECK(result.dead_columns == 0);
@@ -218,10 +218,10 @@ TEST_CASE("quantize_optq: with independent inputs it is round to nearest", "[qua
 TEST_CASE("quantize_optq: fixed grids are those of round to nearest", "[quantize][optq][property]") {
     const auto [W, H] = layers::make_layer(12, 45, layers::inputs::outliers, 2);
     for (const auto order : {column_order::natural, column_order::act_order})
-        for (const auto range : {magr::range_search::min_max, magr::range_search::mse}) {
+        for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error}) {
             const grid_options grid{.bits = 3, .group_size = 16, .range = range};
             const auto optq = quantize_optq(W, H, grid, {.order = order}).quantized;
-            const auto rtn = quantize_rtn(W, grid);
+            const auto rtn = quantize_rtn(W, H, grid);
             CHECK(optq.scales == rtn.scales);
             CHECK(optq.zeros == rtn.zeros);
             CHECK(optq.group_of_column == rtn.group_of_column);
@@ -230,7 +230,7 @@ TEST_CASE("quantize_optq: fixed grids are those of round to nearest", "[quantize
 
 TEST_CASE("quantize_optq: groups formed in the order of processing are recorded per column", "[quantize][optq]") {
     const auto [W, H] = layers::make_layer(4, 11, layers::inputs::outliers, 3);
-    const auto order = magr::order_columns(magr::as_const_view(H), column_order::act_order);
+    const auto order = magr::order_columns(magr::as_const_view(H), column_order::act_order, 4);
     for (const auto update : {group_update::live, group_update::stale}) {
         const auto q = quantize_optq(W, H, {.bits = 3, .group_size = 4}, {.order = column_order::act_order, .groups = update}).quantized;
         CHECK(q.scales.cols() == 3);  // 4 + 4 + 3 columns
@@ -301,7 +301,7 @@ TEST_CASE("quantize_optq: a singular H is damped more, and the result says so", 
     const MatrixXd W = layers::normal_matrix(8, 30, random);
     const MatrixXd H = x * x.transpose();
     const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0});
-    CHECK(result.status == factorization::damped_more);
+    CHECK(result.status == optq_status::damped_more);
     CHECK(result.attempts > 1);
     CHECK(result.damping >= 1e-6);
     CHECK(result.output_error == Approx(output_error(W, values_of(result.quantized), H)).epsilon(1e-6));
@@ -312,8 +312,9 @@ TEST_CASE("quantize_optq: an H that cannot be factored gives no codes", "[quanti
     MatrixXd H = MatrixXd::Identity(3, 3);
     H(0, 2) = H(2, 0) = 1e6;
     const auto result = quantize_optq(MatrixXd(MatrixXd::Ones(2, 3)), H, {.bits = 4});
-    CHECK(result.status == factorization::failed);
-    CHECK(result.attempts == 3);
+    CHECK(result.status == optq_status::failed);
+    CHECK_FALSE(result);
+    CHECK(result.attempts == 9);
     CHECK(result.quantized.rows() == 0);
     CHECK(result.quantized.cols() == 0);
     CHECK(result.quantized.dequantize().empty());

@@ -83,10 +83,8 @@ enum class optq_status {
     return "unknown";
 }
 
-/// Outcome of `quantize_optq`.
-template <compute_scalar Scalar>
-struct [[nodiscard]] optq_result {
-    quantized_matrix<Scalar> quantized;        ///< empty (0 x 0) if `status` says that nothing was quantized
+/// How an OPTQ quantization went.
+struct optq_report {
     optq_status status = optq_status::failed;  ///< what was done
     double damping = 0;                        ///< of the last attempt, as a fraction of the mean diagonal entry
     double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: it was not needed. Unit of H
@@ -96,7 +94,19 @@ struct [[nodiscard]] optq_result {
     storage_limits limits;                     ///< grids at the ends of what their storage type can hold
     double output_error = 0;                   ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
     double loss = 0;                           ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
-    double loss_bound = 0;                     ///< what `loss` cannot exceed if nothing was clipped: sum of D_k (s/2)^2 / 2, s^2 if stochastic
+    double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
+
+    /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
+    [[nodiscard]] std::optional<bool> bound_held() const noexcept {
+        if (clipped > 0 || (status != optq_status::as_requested && status != optq_status::damped_more)) return std::nullopt;
+        return loss <= loss_bound * (1 + 1e-4);  // each step is rounded to the precision of the weights
+    }
+};
+
+/// Outcome of `quantize_optq`.
+template <compute_scalar Scalar>
+struct [[nodiscard]] optq_result : optq_report {
+    quantized_matrix<Scalar> quantized;  ///< empty (0 x 0) if `status` says that nothing was quantized
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -29,6 +30,22 @@ template <compute_scalar Scalar, class T, rounding_policy<Scalar> Rounding>
             }
     });
     return q;
+}
+
+/// Weights more than half a step outside of their grid.
+template <compute_scalar Scalar, class T>
+[[nodiscard]] index_t count_clipped(matrix_view<T> w, const weight_grids<Scalar>& grids) {
+    index_t clipped = 0;
+    with_code_map(grids, [&](const auto& map_of) {
+        for (index_t i = 0; i < w.rows(); ++i)
+            for (index_t j = 0; j < w.cols(); ++j) {
+                const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
+                const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
+                const Scalar steps = map.steps(static_cast<Scalar>(w(i, j)));
+                clipped += steps < map.lowest() - Scalar(0.5) || steps > map.highest() + Scalar(0.5) ? 1 : 0;
+            }
+    });
+    return clipped;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
