@@ -57,6 +57,28 @@ TEST_CASE("grid_options: every value outside of its range is refused by name", "
     CHECK_THROWS_WITH(validate(grid_options{.bits = 9}), "grid_options: bits must be in 2..8, it is 9");
 }
 
+TEST_CASE("grid_options: levels out of order, too many, or with a zero point are refused", "[quantize][grid][edge]") {
+    const auto with = [](std::vector<double> levels, zero_point zero = zero_point::none) {
+        return grid_options{.bits = 2, .zero_point = zero, .levels = std::move(levels)};
+    };
+    CHECK_NOTHROW(validate(with({-1, 0, 0.5, 1})));
+    CHECK_NOTHROW(validate(with({-1, 1})));
+    for (const std::vector<double>& levels : {std::vector<double>{1}, {-2, -1, 0, 1, 2}, {0, 0}, {1, 0}, {0, std::nan("")}, {0, HUGE_VAL}, {-1e-9, 1e-9}})
+        CHECK_THROWS_AS(validate(with(levels)), magr::option_error);
+    CHECK_THROWS_AS(validate(with({-1, 1}, zero_point::integer)), magr::option_error);
+}
+
+TEST_CASE("problems: all of them at once", "[quantize][grid][edge]") {
+    CHECK(problems(grid_options{}).empty());
+    const auto found = problems(grid_options{.bits = 9, .group_size = 0, .norm = 0.5, .beta = 2});
+    REQUIRE(found.size() == 4);
+    CHECK(found[0] == "grid_options: bits must be in 2..8, it is 9");
+    CHECK(found[1] == "grid_options: group_size must be at least 1, it is 0");
+    CHECK(found[2] == "grid_options: norm must be in [1, 8], it is 0.5");
+    CHECK(found[3] == "grid_options: beta must be in (0, 1], it is 2");
+    CHECK_THROWS_WITH(validate(grid_options{.bits = 9, .group_size = 0}), found[0] + "; " + found[1]);
+}
+
 TEST_CASE("grid_options: groups of a row, the last one shorter", "[quantize][grid]") {
     CHECK(magr::groups_per_row({}, 10) == 1);
     CHECK(magr::columns_per_group({}, 10) == 10);

@@ -47,7 +47,7 @@ public:
             range.high = std::max(range.high, -range.low);
             range.low = -range.high;
         }
-        if (range.low == range.high) range = {-1, 1};
+        if (range.low == range.high) range = {can_exclude_zero ? 0.0 : -1.0, 1};
         return range;
     }
 
@@ -288,7 +288,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   offset       scale = (high - low) / L           zero = low                 low = min w, high = max w
 ///   levels       scale = max(high / last level, low / first level)
 ///
-/// and low = -1, high = 1 if all weights are zero. Scale, real zero point and offset are rounded to the storage type, the scale before
+/// and high = 1, low = -1 (0 for real and offset) if all weights are zero. Scale, real zero point and offset are rounded to the storage type, the scale before
 /// anything is derived from it. `beta` multiplies the scale; `anchor` says where the zero point then lies.
 ///
 /// A search takes the grid with the least error out of many: the range times 1, 0.99, .. 0.21 about the weight 0 (an integer zero

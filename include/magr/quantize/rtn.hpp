@@ -64,15 +64,27 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Rounding = round_half_even>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}, const Rounding& rounding = {}) {
-    auto grids = fit_grids(W, options);
-    return detail::round_onto_grids(as_const_view(W), std::move(grids), rounding);
+    const auto w = as_const_view(W);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_search_without_gram("quantize_rtn", options);
+    detail::require_not_empty("quantize_rtn", "W", w);
+    detail::require_finite("quantize_rtn", "W", w);
+    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options)), rounding);
 }
 
+/// The same for the searches that look at H.
 template <class Weights, class Gram>
     requires dense_matrix<const Gram>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options) {
-    auto grids = fit_grids(W, H, options);
-    return detail::round_onto_grids(as_const_view(W), std::move(grids), round_half_even{});
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_not_empty("quantize_rtn", "W", w);
+    detail::require_gram("quantize_rtn", "H", h, w.cols());
+    detail::require_finite("quantize_rtn", "W", w);
+    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, h, options), round_half_even{});
 }
 
 /// The same on grids that are given.
