@@ -6,33 +6,16 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <magr/quantize.hpp>
-#include <random>
 
+#include "layer.hpp"
 #include "timing.hpp"
 
 namespace {
 
 using magr::index_t;
-using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using benchmarks::layer;
+using matrix = benchmarks::layer::matrix;
 using columns = Eigen::MatrixXf;
-
-/// Weights and the Gram matrix of correlated inputs: random walks along the channels, so neighbours see similar values.
-struct layer {
-    matrix W;
-    matrix H;
-
-    explicit layer(index_t n) : W(n, n) {
-        std::mt19937 random(17);
-        std::normal_distribution<float> normal;
-        for (index_t i = 0; i < W.size(); ++i) W.data()[i] = 0.02F * normal(random);
-        matrix X(n + n / 2, n);
-        for (index_t t = 0; t < X.rows(); ++t) {
-            float value = normal(random);
-            for (index_t j = 0; j < n; ++j) X(t, j) = value = 0.9F * value + normal(random);
-        }
-        H.noalias() = X.transpose() * X;
-    }
-};
 
 /// Times `function` and the bare product in turn.
 template <class Function>

@@ -7,6 +7,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace examples {
@@ -22,6 +23,24 @@ std::string listed(const std::vector<double>& values) {
     std::ostringstream text;
     for (std::size_t i = 0; i < values.size(); ++i) text << (i ? ", " : "") << values[i];
     return text.str();
+}
+
+/// An option whose values have names.
+template <class Enum>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Enum& value, const std::vector<std::pair<std::string, Enum>>& choices,
+                        const std::string& description) {
+    std::vector<std::string> names;
+    std::string standard;
+    for (const auto& [choice, enumerator] : choices) {
+        names.push_back(choice);
+        if (enumerator == value) standard = choice;
+    }
+    const auto set = [&value, choices](const std::string& chosen) {
+        value = std::find_if(choices.begin(), choices.end(), [&](const auto& choice) { return choice.first == chosen; })->second;
+    };
+    return app.add_option_function<std::string>(name, set, description + " (default: " + standard + ")")
+        ->type_name("NAME")
+        ->check(CLI::IsMember(names));
 }
 
 }  // namespace
@@ -106,9 +125,36 @@ void add_options(CLI::App& app, options& o) {
         ->group(quantizing)
         ->type_name("NAME")
         ->check(CLI::IsMember({"admm", "proximal_gradient"}));
-    app.add_flag_callback(
-           "--act-order", [&o] { o.how.order = magr::column_order::act_order; }, "OPTQ takes inputs with large activations first")
+    add_choice<magr::column_order>(
+        app, "--order", o.how.order, {{"natural", magr::column_order::natural}, {"act_order", magr::column_order::act_order}, {"group_aware", magr::column_order::group_aware}},
+        "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
         ->group(quantizing);
+    add_choice<magr::zero_point>(
+        app, "--zero-point", o.how.zero_point,
+        {{"none", magr::zero_point::none}, {"integer", magr::zero_point::integer}, {"real", magr::zero_point::real}, {"offset", magr::zero_point::offset}},
+        "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
+        ->group(quantizing);
+    add_choice<magr::storage_type>(app, "--storage", o.how.storage,
+                                   {{"f32", magr::storage_type::f32}, {"f16", magr::storage_type::f16}, {"bf16", magr::storage_type::bf16}},
+                                   "Type in which scales are stored")
+        ->group(quantizing);
+    add_choice<magr::range_search>(app, "--range", o.how.range,
+                                   {{"min_max", magr::range_search::min_max},
+                                    {"mse", magr::range_search::mse},
+                                    {"output_error", magr::range_search::output_error},
+                                    {"row_output_error", magr::range_search::row_output_error}},
+                                   "How the range of a grid is chosen")
+        ->group(quantizing);
+    add_choice<magr::rounding_target>(
+        app, "--target", o.how.target,
+        {{"preprocessed", magr::rounding_target::preprocessed}, {"original", magr::rounding_target::original}},
+        "Which weights are rounded after MagR: those that it made, or the original ones on the grids of those")
+        ->group(quantizing);
+    app.add_option("--refinement-rounds", o.how.refinement_rounds, "Rounds of scales and codes of the methods that refine")
+        ->group(quantizing)
+        ->type_name("N")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
 
     const std::string output = "Output";
     app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE");

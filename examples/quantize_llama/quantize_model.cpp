@@ -6,6 +6,7 @@
 #include <limits>
 #include <magr/calibration/gram.hpp>
 #include <magr/preprocess.hpp>
+#include <magr/quantize_layer.hpp>
 #include <stdexcept>
 
 #include "common/parallel_for.hpp"
@@ -56,16 +57,21 @@ std::vector<float> largest_per_row(const matrix_f& W) {
     return largest;
 }
 
-/// The weights on the grid that RTN or OPTQ gives them.
-magr::matrix<float> round_to_grid(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
-    const magr::grid_options grid{.bits = how.bits, .group_size = how.group_size, .beta = how.beta};
-    if (!uses_optq(how.method)) return magr::quantize_rtn(W, grid).dequantize();
-    magr::optq_options feedback{.order = how.order};
-    feedback.damping = how.damping.value_or(feedback.damping);
-    const auto result = magr::quantize_optq(W, H, grid, feedback);
-    if (result.status == magr::optq_status::failed)
-        throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " + std::to_string(result.damping));
-    return result.quantized.dequantize();
+/// What the library is asked to do, MagR's penalty aside.
+magr::layer_options layer_options_of(const quantization& how) {
+    magr::layer_options options;
+    options.quantizer = uses_optq(how.method) ? magr::quantizer::optq : magr::quantizer::rtn;
+    options.grid = {.bits = how.bits,
+                    .zero_point = how.zero_point,
+                    .group_size = how.group_size,
+                    .storage = how.storage,
+                    .range = how.range,
+                    .beta = how.beta};
+    options.optq.order = how.order;
+    options.target = how.target;
+    options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
+    if (how.damping) options.optq.damping = options.scales.damping = options.codes.damping = *how.damping;
+    return options;
 }
 
 /// Replaces the weights of one layer by their quantized values: the whole use of the library is here.
@@ -74,30 +80,40 @@ magr::matrix<float> round_to_grid(const std::string& name, const matrix_f& W, co
 /// error decides. One of them is 0, so MagR is left out where it does not help.
 layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
     layer_record record{.name = name, .output_error = std::numeric_limits<double>::infinity()};
-    const matrix_f W0 = W;
+    magr::layer_options options = layer_options_of(how);
     std::vector<double> penalties = {0};
     if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
+    magr::matrix<float> best;
     for (const double alpha : penalties) {
-        matrix_f M = W0;
+        options.preprocessing.reset();
         if (alpha > 0)
-            static_cast<void>(
-                magr::preprocess(M, H, {.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}));
-        const magr::matrix<float> Q = round_to_grid(name, M, H, how);
-        const double error = magr::output_error(W0, Q, H);
-        if (error > record.output_error) continue;
-        record.output_error = error;
+            options.preprocessing =
+                magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
+        const auto result = magr::quantize_layer(W, H, options);
+        if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.status));
+        if (result.output_error > record.output_error) continue;
+        record.output_error = result.output_error;
         record.alpha = alpha;
-        if (uses_magr(how.method)) record.largest_after = largest_per_row(M);
-        W = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
+        best = result.quantized.dequantize();
     }
-    if (uses_magr(how.method)) record.largest_before = largest_per_row(W0);
+    if (uses_magr(how.method)) {
+        record.largest_before = largest_per_row(W);
+        record.largest_after = record.largest_before;
+        if (record.alpha > 0) {
+            matrix_f M = W;
+            static_cast<void>(magr::preprocess(
+                M, H, {.alpha = record.alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}));
+            record.largest_after = largest_per_row(M);
+        }
+    }
+    W = Eigen::Map<const matrix_f>(best.data(), best.rows(), best.cols());
     return record;
 }
 
 }  // namespace
 
 const char* name_of(method m) {
-    constexpr std::array names{"rtn", "optq", "magr+rtn", "magr+optq"};
+    constexpr std::array names{"rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine"};
     return names[static_cast<std::size_t>(m)];
 }
 

@@ -95,6 +95,6 @@ TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for h
     CHECK(run(folder, "--help") == 0);
     for (const char* option :
          {"--model", "--calib", "--eval", "--calib-tokens", "--eval-tokens", "--bits", "--group-size", "--alpha", "--beta", "--damping",
-          "--act-order", "--solver", "--methods", "--seed", "--threads", "--sample-tokens", "--json", "--report"})
+          "--order", "--solver", "--methods", "--seed", "--threads", "--sample-tokens", "--json", "--report"})
         CHECK_THAT(folder.read("out"), mentions(option));
 }
