@@ -30,11 +30,11 @@ enum class rounding_target {
 /// From weights to codes, step by step.
 struct layer_options {
     magr::quantizer quantizer = quantizer::optq;                      ///< which quantizer chooses the codes
-    grid_options grid = {};                                           ///< the grids
+    grid_options grid = {};                                           ///< the grids; range: output_error unless told otherwise or beta < 1
     std::optional<preprocess_options> preprocessing = std::nullopt;   ///< MagR before the grids are fitted; default: none
     optq_options optq = {};                                           ///< OPTQ, and what happens if H does not serve
     rounding_target target = rounding_target::preprocessed;           ///< which weights OPTQ rounds; original needs fixed groups
-    index_t refinement_rounds = 0;                                    ///< of scales, then codes, towards the original weights; >= 0
+    index_t refinement_rounds = 3;                                    ///< of scales, then codes, towards the original weights; >= 0
     scale_refinement scales = {};                                     ///< in each round
     code_refinement codes = {};                                       ///< in each round
     index_t minimum_tokens = 0;                                       ///< fewer calibration tokens than this do not serve, >= 0
@@ -142,8 +142,10 @@ template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] layer_result<Scalar> run_layer(matrix_view<T> w, matrix_view<U> h, std::optional<index_t> tokens, const layer_options& options) {
     layer_result<Scalar> result;
     result.tokens = tokens;
+    grid_options grid = options.grid;
+    if (!grid.range) grid.range = grid.beta == 1 ? range_search::output_error : range_search::min_max;
     const output_meter meter(w, h);
-    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, options.grid), round_half_even{});
+    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view());
 
     const bool too_few = tokens && *tokens < options.minimum_tokens;
@@ -157,12 +159,12 @@ template <compute_scalar Scalar, class T, class U>
     if (options.preprocessing && !too_few) {
         result.preprocess = preprocess(target, h, *options.preprocessing);
         result.output_error_preprocessed = meter.error(w, as_const_view(target));
-        grids = fit_grids<Scalar>(as_const_view(target), h, options.grid);
+        grids = fit_grids<Scalar>(as_const_view(target), h, grid);
         if (options.target == rounding_target::original) target = load<Scalar>(w);
     }
     if (options.quantizer == quantizer::optq && !too_few) {
         const bool fixed = options.optq.groups == group_update::fixed;
-        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, options.grid, options.optq);
+        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, grid, options.optq);
         result.optq = optq;
         result.status = status_of(optq.status);
         result.clipped = optq.clipped;

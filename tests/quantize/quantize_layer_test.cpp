@@ -31,20 +31,20 @@ MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
 
 TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer][oracle]") {
     const auto [W, H] = layers::make_layer(20, 48, layers::inputs::outliers, 1);
-    const magr::grid_options grid{.bits = 2, .group_size = 16};
+    const magr::grid_options grid{.bits = 2, .group_size = 16, .range = magr::range_search::mse};
     MatrixXd M = W;
     const auto magr_alone = magr::preprocess(M, H, {.alpha = 1e-2});
 
-    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid}).quantized.codes == magr::quantize_rtn(W, grid).codes);
-    CHECK(quantize_layer(W, H, {.grid = grid}).quantized.codes == magr::quantize_optq(W, H, grid).quantized.codes);
-    const auto magr_rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}});
+    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes == magr::quantize_rtn(W, grid).codes);
+    CHECK(quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.codes == magr::quantize_optq(W, H, grid).quantized.codes);
+    const auto magr_rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
     CHECK(magr_rtn.quantized.codes == magr::quantize_rtn(M, grid).codes);
-    const auto magr_optq = quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}});
+    const auto magr_optq = quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
     CHECK(magr_optq.quantized.codes == magr::quantize_optq(M, H, grid).quantized.codes);
     const auto original = quantize_layer(
-        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .target = magr::rounding_target::original});
+        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .target = magr::rounding_target::original, .refinement_rounds = 0});
     CHECK(original.quantized.codes == magr::quantize_optq(W, H, magr::fit_grids(M, grid)).quantized.codes);
-    const auto live = quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}});
+    const auto live = quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0});
     CHECK(live.quantized.codes == magr::quantize_optq(W, H, grid, {.groups = magr::group_update::live}).quantized.codes);
 
     auto refined = magr::quantize_optq(M, H, grid).quantized;
@@ -97,7 +97,7 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
                                          .refinement_rounds = 3,
                                          .minimum_tokens = 31});
     CHECK(rounded.status == layer_status::rounded_to_nearest);
-    CHECK(rounded.quantized.codes == magr::quantize_rtn(W).codes);
+    CHECK(rounded.quantized.codes == magr::quantize_rtn(W, calibration.gram(), {.range = magr::range_search::output_error}).codes);
     CHECK_FALSE(rounded.preprocess.has_value());
     CHECK_FALSE(rounded.refinement.has_value());
     magr::gram_accumulator<double> empty(12);
@@ -116,7 +116,7 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
         CHECK(static_cast<bool>(result) == rounds);
         REQUIRE(result.optq);
         CHECK(result.optq->attempts == (what == fallback::none ? 1 : 9));
-        if (rounds) CHECK(result.quantized.codes == magr::quantize_rtn(W).codes);
+        if (rounds) CHECK(result.quantized.codes == magr::quantize_rtn(W, hopeless, {.range = magr::range_search::output_error}).codes);
     }
     H.row(3).setZero();
     H.col(3).setZero();
@@ -166,4 +166,12 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
     MatrixXd infinite = H;
     infinite(1, 1) = HUGE_VAL;
     CHECK_THROWS_WITH(quantize_layer(W, infinite), "quantize_layer: H must be finite, entry (row 1, column 1) is inf");
+}
+
+TEST_CASE("quantize_layer: by default grids follow the output error, unless beta says how they shrink", "[quantize][layer]") {
+    const auto [W, H] = layers::make_layer(8, 24, layers::inputs::outliers, 8);
+    const auto scales = [&](const magr::grid_options& grid) { return quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.scales; };
+    CHECK(scales({.bits = 3}) == magr::fit_grids(W, H, {.bits = 3, .range = magr::range_search::output_error}).scales);
+    CHECK(scales({.bits = 3, .range = magr::range_search::min_max}) == magr::fit_grids(W, {.bits = 3}).scales);
+    CHECK(scales({.bits = 3, .beta = 0.8}) == magr::fit_grids(W, {.bits = 3, .beta = 0.8}).scales);
 }

@@ -122,7 +122,7 @@ public:
 
     /// The grids found.
     [[nodiscard]] const grids& run() {
-        if (options_.range == range_search::min_max) return best_;
+        if (options_.range.value_or(range_search::min_max) == range_search::min_max) return best_;
         least_ = errors(best_);
         shrink();
         if (options_.candidates == range_candidates::joint) {

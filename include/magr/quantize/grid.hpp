@@ -49,7 +49,7 @@ struct grid_options {
     magr::zero_point zero_point = zero_point::integer;      ///< what is stored besides the scale
     std::optional<index_t> group_size = std::nullopt;       ///< columns per grid, >= 1; the last group may be shorter; default: whole row
     storage_type storage = storage_type::native;            ///< of scales and of real zero points and offsets
-    range_search range = range_search::min_max;             ///< how the range is chosen
+    std::optional<range_search> range = std::nullopt;       ///< how the range is chosen; default: min_max, output_error in quantize_layer
     range_candidates candidates = range_candidates::joint;  ///< which ranges a search looks at
     double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
     double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
@@ -75,7 +75,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (options.group_size) found.require(*options.group_size >= 1, "group_size", "at least 1", *options.group_size);
     found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
     found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
-    found.require(options.range == range_search::min_max || options.beta == 1, "beta",
+    found.require(options.range.value_or(range_search::min_max) == range_search::min_max || options.beta == 1, "beta",
                   "1 with a search, which finds the shrink itself", options.beta);
     if (options.levels.empty()) return found.take();
 
