@@ -38,7 +38,7 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, Enum& value, con
     const auto set = [&value, choices](const std::string& chosen) {
         value = std::find_if(choices.begin(), choices.end(), [&](const auto& choice) { return choice.first == chosen; })->second;
     };
-    return app.add_option_function<std::string>(name, set, standard.empty() ? description : description + " (default: " + standard + ")")
+    return app.add_option_function<std::string>(name, set, description + " (default: " + standard + ")")
         ->type_name("NAME")
         ->check(CLI::IsMember(names));
 }
@@ -138,12 +138,12 @@ void add_options(CLI::App& app, options& o) {
                                    {{"f32", magr::storage_type::f32}, {"f16", magr::storage_type::f16}, {"bf16", magr::storage_type::bf16}},
                                    "Type in which scales are stored")
         ->group(quantizing);
-    add_choice<std::optional<magr::range_search>>(app, "--range", o.how.range,
+    add_choice<magr::range_search>(app, "--range", o.how.range,
                                    {{"min_max", magr::range_search::min_max},
                                     {"mse", magr::range_search::mse},
                                     {"output_error", magr::range_search::output_error},
                                     {"row_output_error", magr::range_search::row_output_error}},
-                                   "How the range of a grid is chosen (default: output_error, min_max with --beta)")
+                                   "How the range of a grid is chosen")
         ->group(quantizing);
     add_choice<magr::rounding_target>(
         app, "--target", o.how.target,

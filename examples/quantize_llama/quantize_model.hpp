@@ -39,7 +39,7 @@ struct quantization {
     magr::column_order order = magr::column_order::natural;
     magr::zero_point zero_point = magr::zero_point::integer;
     magr::storage_type storage = magr::storage_type::f32;
-    std::optional<magr::range_search> range = {};  ///< default: the library's
+    magr::range_search range = magr::range_search::min_max;  ///< the paper's; output_error is better, see README.md
     magr::rounding_target target = magr::rounding_target::preprocessed;
     magr::index_t refinement_rounds = 3;  ///< of the methods that refine
 };
