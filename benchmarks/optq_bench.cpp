@@ -72,8 +72,8 @@ void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
 void factor_feedback(benchmark::State& state) {
     const layer data(state.range(0));
     const auto H = magr::as_view(data.H);
-    const auto order = magr::order_columns(H, magr::column_order::natural);
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::factor_feedback<float>(H, order, 0.01)); });
+    const auto order = magr::order_columns(H, magr::column_order::natural, H.cols());
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::factor_feedback<float>(H, order, {.damping = 0.01})); });
 }
 
 /// OPTQ as published: the Cholesky factor of the inverse, and all later weights updated after each block of 128 columns.

@@ -63,7 +63,7 @@ magr::matrix<float> round_to_grid(const std::string& name, const matrix_f& W, co
     magr::optq_options feedback{.order = how.order};
     feedback.damping = how.damping.value_or(feedback.damping);
     const auto result = magr::quantize_optq(W, H, grid, feedback);
-    if (result.status == magr::factorization::failed)
+    if (result.status == magr::optq_status::failed)
         throw std::runtime_error("the Gram matrix of " + name + " cannot be factored, even with damping " + std::to_string(result.damping));
     return result.quantized.dequantize();
 }

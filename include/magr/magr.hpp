@@ -23,4 +23,5 @@
 #include <magr/preprocess.hpp>
 #include <magr/prox.hpp>
 #include <magr/quantize.hpp>
+#include <magr/quantize_layer.hpp>
 #include <magr/version.hpp>

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cmath>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -15,22 +17,26 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Refuses options outside of their ranges.
-/// @par Errors option_error, naming the option, its range and the value
-inline void validate(const preprocess_options& options) {
-    const char* const function = "preprocess";
+/// What is wrong with these options, each problem with option, range and value; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const preprocess_options& options) {
+    detail::problem_list found("preprocess_options");
     const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
-    detail::require_option(not_negative(options.alpha.value_or(0)), function, "alpha", "finite and at least 0", options.alpha.value_or(0));
-    detail::require_option(options.group_size.value_or(1) >= 1, function, "group_size", "at least 1", options.group_size.value_or(1));
-    detail::require_option(options.solver == solver::admm || options.solver == solver::proximal_gradient, function, "solver", "admm or proximal_gradient",
+    found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
+    found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
+    found.require(options.solver == solver::admm || options.solver == solver::proximal_gradient, "solver", "admm or proximal_gradient",
                            static_cast<int>(options.solver));
-    detail::require_option(not_negative(options.damping.value_or(0)), function, "damping", "finite and at least 0", options.damping.value_or(0));
-    detail::require_option(options.max_iterations.value_or(1) >= 1, function, "max_iterations", "at least 1", options.max_iterations.value_or(1));
-    detail::require_option(not_negative(options.tolerance.value_or(0)), function, "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    detail::require_option(options.check_interval >= 1, function, "check_interval", "at least 1", options.check_interval);
-    detail::require_option(std::isfinite(options.rho) && options.rho > 0, function, "rho", "finite and above 0", options.rho);
-    detail::require_option(options.relaxation > 0 && options.relaxation < 2, function, "relaxation", "between 0 and 2 exclusively", options.relaxation);
+    found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
+    found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
+    found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
+    found.require(options.check_interval >= 1, "check_interval", "at least 1", options.check_interval);
+    found.require(std::isfinite(options.rho) && options.rho > 0, "rho", "finite and above 0", options.rho);
+    found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
+    return found.take();
 }
+
+/// Refuses options outside of their ranges.
+/// @par Errors    option_error, with all problems
+inline void validate(const preprocess_options& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 

@@ -8,10 +8,13 @@
 #include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid.hpp>
-#include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/refine_codes.hpp>
+#include <magr/quantize/refine_scales.hpp>
 #include <magr/quantize/rounding.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/quantize/sequential.hpp>
+#include <magr/quantize/storage.hpp>
+#include <magr/quantize/weight_grids.hpp>

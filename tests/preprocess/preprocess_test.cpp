@@ -388,14 +388,14 @@ TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preproces
     refused(start, with(H, 3, 3, -2), {}, "value: preprocess: H must have no negative diagonal entry, entry (row 3, column 3) is -2");
     refused(start, row_major<float>::Zero(10, 10), {}, "value: preprocess: H must not be zero");
     CHECK_THROWS_AS(magr::preprocess(row_major<float>(start), with(H, 2, 1, H(2, 1) + H.diagonal().maxCoeff())), magr::value_error);
-    refused(start, H, {.alpha = -1.0}, "option: preprocess: alpha must be finite and at least 0, it is -1");
-    refused(start, H, {.alpha = static_cast<double>(nan)}, "option: preprocess: alpha must be finite and at least 0, it is nan");
-    refused(start, H, {.group_size = 0}, "option: preprocess: group_size must be at least 1, it is 0");
-    refused(start, H, {.group_size = -4}, "option: preprocess: group_size must be at least 1, it is -4");
-    refused(start, H, {.damping = static_cast<double>(inf)}, "option: preprocess: damping must be finite and at least 0, it is inf");
-    refused(start, H, {.max_iterations = 0}, "option: preprocess: max_iterations must be at least 1, it is 0");
-    refused(start, H, {.tolerance = -1e-3}, "option: preprocess: tolerance must be finite and at least 0, it is -0.001");
-    refused(start, H, {.check_interval = 0}, "option: preprocess: check_interval must be at least 1, it is 0");
-    refused(start, H, {.rho = 0}, "option: preprocess: rho must be finite and above 0, it is 0");
-    refused(start, H, {.relaxation = 2}, "option: preprocess: relaxation must be between 0 and 2 exclusively, it is 2");
+    refused(start, H, {.alpha = -1.0}, "option: preprocess_options: alpha must be finite and at least 0, it is -1");
+    refused(start, H, {.alpha = static_cast<double>(nan)}, "option: preprocess_options: alpha must be finite and at least 0, it is nan");
+    refused(start, H, {.group_size = 0}, "option: preprocess_options: group_size must be at least 1, it is 0");
+    refused(start, H, {.group_size = -4}, "option: preprocess_options: group_size must be at least 1, it is -4");
+    refused(start, H, {.damping = static_cast<double>(inf)}, "option: preprocess_options: damping must be finite and at least 0, it is inf");
+    refused(start, H, {.max_iterations = 0}, "option: preprocess_options: max_iterations must be at least 1, it is 0");
+    refused(start, H, {.tolerance = -1e-3}, "option: preprocess_options: tolerance must be finite and at least 0, it is -0.001");
+    refused(start, H, {.check_interval = 0}, "option: preprocess_options: check_interval must be at least 1, it is 0");
+    refused(start, H, {.rho = 0}, "option: preprocess_options: rho must be finite and above 0, it is 0");
+    refused(start, H, {.relaxation = 2}, "option: preprocess_options: relaxation must be between 0 and 2 exclusively, it is 2");
 }

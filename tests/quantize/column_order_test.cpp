@@ -14,6 +14,16 @@ TEST_CASE("order_columns: by decreasing diagonal, equal entries in their order",
     Eigen::MatrixXf H = Eigen::MatrixXf::Constant(6, 6, 9);  // only the diagonal counts
     H.diagonal() << 2, 0, 5, 2, 5, 1;
     const auto view = magr::as_const_view(H);
-    CHECK(magr::order_columns(view, column_order::natural) == std::vector<index_t>{0, 1, 2, 3, 4, 5});
-    CHECK(magr::order_columns(view, column_order::act_order) == std::vector<index_t>{2, 4, 0, 3, 5, 1});
+    CHECK(magr::order_columns(view, column_order::natural, 2) == std::vector<index_t>{0, 1, 2, 3, 4, 5});
+    CHECK(magr::order_columns(view, column_order::act_order, 2) == std::vector<index_t>{2, 4, 0, 3, 5, 1});
+}
+
+TEST_CASE("order_columns: group-aware keeps groups together, sorted inside and among each other", "[quantize][column_order]") {
+    Eigen::MatrixXf H = Eigen::MatrixXf::Zero(8, 8);
+    H.diagonal() << 2, 0, 5, /**/ 1, 7, 7, /**/ 3, 6;  // groups of 3, the last one shorter
+    const auto view = magr::as_const_view(H);
+    CHECK(magr::order_columns(view, column_order::group_aware, 3) == std::vector<index_t>{4, 5, 3, 7, 6, 2, 0, 1});
+    CHECK(magr::order_columns(view, column_order::group_aware, 8) == magr::order_columns(view, column_order::act_order, 8));
+    CHECK(magr::order_columns(view, column_order::group_aware, 100) == magr::order_columns(view, column_order::act_order, 8));
+    CHECK(magr::order_columns(view, column_order::group_aware, 1) == magr::order_columns(view, column_order::act_order, 1));
 }

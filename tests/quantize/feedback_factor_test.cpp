@@ -23,7 +23,7 @@ namespace {
 template <class Scalar = double>
 feedback_factor<Scalar> factor(const MatrixXd& H, double damping, column_order order = column_order::natural) {
     const auto view = magr::as_const_view(H);
-    return factor_feedback<Scalar>(view, magr::order_columns(view, order), damping);
+    return factor_feedback<Scalar>(view, magr::order_columns(view, order, H.cols()), {.damping = damping});
 }
 
 template <class Scalar>
@@ -45,7 +45,7 @@ TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of process
                 const MatrixXd H = layers::make_layer(1, n, kind, 7).H;
                 const auto f = factor(H, 0.01, order);
                 const MatrixXd T = feedback_matrix(f);
-                const auto columns = magr::order_columns(magr::as_const_view(H), order);
+                const auto columns = magr::order_columns(magr::as_const_view(H), order, n);
                 MatrixXd expected(n, n);
                 for (index_t i = 0; i < n; ++i)
                     for (index_t j = 0; j < n; ++j)
@@ -55,7 +55,8 @@ TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of process
                 CHECK(f.status == factorization::as_requested);
                 CHECK(f.attempts == 1);
                 CHECK(f.damping == 0.01);
-                CHECK(f.dead_columns == 0);
+                CHECK(f.dead.empty());
+                CHECK(f.diagonal_floor == 0);
                 CHECK((T.diagonal().array() == 1).all());
                 CHECK(T.triangularView<Eigen::StrictlyLower>().toDenseMatrix().isZero(0));
                 CHECK((pivots(f).array() > 0).all());
@@ -105,7 +106,7 @@ TEST_CASE("factor_feedback: the trace of D is at most that of H, and their deter
             const auto f = factor(H, 0.05, order);
             CHECK(pivots(f).sum() <= H.trace() * 1.05 * (1 + 1e-12));
             MatrixXd damped = H;
-            damped.diagonal().array() += f.shift;
+            damped.diagonal().array() += f.added.front();
             const double log_determinant = 2 * MatrixXd(damped.llt().matrixL()).diagonal().array().log().sum();
             CHECK(pivots(f).array().log().sum() == Approx(log_determinant).epsilon(1e-9));
         }
@@ -126,7 +127,7 @@ TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and sa
         CHECK(f.attempts > 1);
         CHECK(f.damping >= 1e-6);
         CHECK(f.damping <= 1e-5);
-        CHECK(f.shift == Approx(f.damping * H.diagonal().mean()));
+        for (const double added : f.added) CHECK(added == Approx(f.damping * H.diagonal().mean()).epsilon(1e-6));
         CHECK(feedback_matrix(f).allFinite());
         CHECK(factor<TestType>(H, 0.01).status == factorization::as_requested);
     }
@@ -154,8 +155,8 @@ TEST_CASE("factor_feedback: what is far from a Gram matrix fails after the last 
         CHECK(f.feedback.empty());
         CHECK(f.pivots.empty());
     }
-    CHECK(factor(H, 100.0).attempts == 1);
-    CHECK(factor(H, 0.01).attempts == 3);
+    CHECK(factor(H, 100.0).attempts == 7);  // and six floors under the diagonal
+    CHECK(factor(H, 0.01).attempts == 9);
 }
 
 TEST_CASE("factor_feedback: a pivot that rounding left over is not trusted", "[quantize][feedback_factor][edge]") {
@@ -186,8 +187,9 @@ TEST_CASE("factor_feedback: dead columns stand apart and leave the others alone"
         const auto f = factor(H, damping);
         const auto g = factor(small, damping);
         CHECK(f.status == factorization::as_requested);
-        CHECK(f.dead_columns == 3);
-        CHECK(f.shift == Approx(g.shift));
+        CHECK(f.dead == std::vector<index_t>{2, 7, 9});
+        for (std::size_t i = 0; i < live.size(); ++i)
+            CHECK(f.added[static_cast<std::size_t>(live[i])] == Approx(g.added[i]).margin(1e-300));
         const MatrixXd T = feedback_matrix(f);
         const MatrixXd expected = feedback_matrix(g);
         for (index_t i = 0; i < 7; ++i) {
@@ -224,4 +226,69 @@ TEST_CASE("factor_feedback: feedback too large for float is an attempt that fail
     const auto f = factor<float>(H, 0);
     CHECK(f.status == factorization::damped_more);
     CHECK(feedback_matrix(f).allFinite());
+}
+
+TEST_CASE("factor_feedback: a floor under the diagonal saves what the mean cannot", "[quantize][feedback_factor][edge]") {
+    // one input a million times larger than all others, whose rounding errors are far above the mean of the diagonal
+    const index_t n = 2000;
+    MatrixXd H = MatrixXd::Identity(n, n) * 1e-6;
+    H(0, 0) = 1;
+    H(1, 2) = H(2, 1) = 2e-3;  // mean: 5e-4
+    const auto f = factor(H, 0.01);
+    CHECK(f.status == factorization::damped_more);
+    CHECK(f.damping == 1);
+    CHECK(f.attempts == 8);  // 0.01, 0.1, 1, and floors of 1e-6, 1e-5, 1e-4, 1e-3, 1e-2
+    CHECK(f.diagonal_floor == Approx(0.01));
+    CHECK(f.added[0] == Approx(H.diagonal().mean()).epsilon(1e-6));
+    CHECK(f.added[1] == Approx(0.01).epsilon(1e-3));
+    MatrixXd raised = H;
+    for (index_t j = 0; j < n; ++j) raised(j, j) += f.added[static_cast<std::size_t>(j)];
+    const MatrixXd T = feedback_matrix(f).topLeftCorner(3, 3);  // all other columns stand apart
+    CHECK((T * pivots(f).head(3).asDiagonal() * T.transpose()).isApprox(raised.topLeftCorner(3, 3), 1e-12));
+}
+
+TEST_CASE("factor_feedback: only with leave does it damp more than asked", "[quantize][feedback_factor][edge]") {
+    MatrixXd H = MatrixXd::Identity(2, 2);
+    H(0, 1) = H(1, 0) = 1.05;
+    const auto view = magr::as_const_view(H);
+    const std::vector<index_t> order{0, 1};
+    const auto f = factor_feedback<double>(view, order, {.damping = 0.01, .raise_damping = false});
+    CHECK(f.status == factorization::failed);
+    CHECK(f.attempts == 1);
+    CHECK(f.damping == 0.01);
+    CHECK(f.feedback.empty());
+}
+
+TEST_CASE("factor_feedback: near-dead columns are those below the threshold", "[quantize][feedback_factor][edge]") {
+    MatrixXd H = layers::make_layer(1, 12, layers::inputs::neighbours, 4).H;
+    H.row(3) *= 1e-5;
+    H.col(3) *= 1e-5;
+    H.row(8).setZero();
+    H.col(8).setZero();
+    const auto view = magr::as_const_view(H);
+    const auto order = magr::order_columns(view, column_order::natural, 12);
+    CHECK(factor_feedback<double>(view, order, {}).dead == std::vector<index_t>{8});
+    const auto f = factor_feedback<double>(view, order, {.dead_threshold = 1e-8});
+    CHECK(f.dead == std::vector<index_t>{3, 8});
+    CHECK(f.pivots[3] == 0);
+    CHECK(feedback_matrix(f).row(3).sum() == 1);
+    CHECK(feedback_matrix(f).col(3).sum() == 1);
+}
+
+TEST_CASE("factor_feedback: in float it comes close to what double gives", "[quantize][feedback_factor][property]") {
+    for (const auto kind : {layers::inputs::independent, layers::inputs::neighbours, layers::inputs::low_rank}) {
+        const MatrixXd H = layers::make_layer(1, 60, kind, 6).H;
+        const auto view = magr::as_const_view(H);
+        const auto order = magr::order_columns(view, column_order::act_order, 60);
+        const auto expected = factor_feedback<float>(view, order, {});
+        const auto f = factor_feedback<float>(view, order, {.precision = magr::factor_precision::float32});
+        CAPTURE(kind);
+        CHECK(f.status == factorization::as_requested);
+        CHECK(feedback_matrix(f).isApprox(feedback_matrix(expected), 1e-4));
+        CHECK(pivots(f).isApprox(pivots(expected), 1e-4));
+        CHECK_FALSE(pivots(f) == pivots(expected));
+        // a scale of H that float does not reach
+        const auto scaled = factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
+        CHECK(feedback_matrix(scaled).isApprox(feedback_matrix(expected), 1e-4));
+    }
 }

@@ -1,11 +1,15 @@
 #include <magr/quantize/fit_grid.hpp>
 
+#include <Eigen/Core>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <span>
 #include <vector>
 
+#include <magr/matrix/eigen.hpp>
+
+#include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"
 #include "support/catch.hpp"
 
@@ -13,7 +17,8 @@ using magr::affine_grid;
 using magr::fit_grid;
 using magr::grid_options;
 using magr::range_search;
-using magr::symmetry;
+using magr::range_candidates;
+using magr::zero_point;
 
 namespace {
 
@@ -26,7 +31,7 @@ oracle::row to_row(const std::vector<double>& weights) { return {weights.begin()
 
 oracle::grid_rules rules_of(const grid_options& options) {
     return {.bits = options.bits,
-            .symmetric = options.symmetry == symmetry::symmetric,
+            .symmetric = options.zero_point == zero_point::none,
             .mse = options.range == range_search::mse,
             .beta = options.beta};
 }
@@ -47,9 +52,9 @@ TEST_CASE("fit_grid: worked rows", "[quantize][fit_grid][oracle]") {
     const std::vector<double> b{0.9, -1.1, 0.35, 0.05};
     const worked_row rows[] = {
         {a, {.bits = 3}, 0.3071428571, 2, 0},
-        {a, {.bits = 3, .range = range_search::mse}, 0.29485714, 2, 0.01782713},
-        {a, {.bits = 3, .symmetry = symmetry::symmetric, .range = range_search::mse}, 0.396, 4, 0.06373138},
-        {b, {.bits = 2, .range = range_search::mse}, 0.59333333, 2, 0.09583409},
+        {a, {.bits = 3, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.29485714, 2, 0.01782713},
+        {a, {.bits = 3, .zero_point = zero_point::none, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.396, 4, 0.06373138},
+        {b, {.bits = 2, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.59333333, 2, 0.09583409},
     };
     for (const worked_row& r : rows) {
         const affine_grid<double> grid = fit(r.weights, r.options);
@@ -68,17 +73,17 @@ TEST_CASE("fit_grid: follows the published rules for every option", "[quantize][
     std::mt19937 random(3);
     std::student_t_distribution<double> heavy_tailed(4);
     for (const int bits : {2, 3, 4, 5, 8})
-        for (const auto where : {symmetry::asymmetric, symmetry::symmetric})
+        for (const auto zero : {zero_point::integer, zero_point::none})
             for (const auto range : {range_search::min_max, range_search::mse})
                 for (const double beta : {1.0, 0.8}) {
                     if (range == range_search::mse && beta != 1) continue;
                     for (const std::size_t n : {1u, 2u, 7u, 64u, 257u}) {
                         std::vector<double> weights(n);
                         for (double& w : weights) w = heavy_tailed(random);
-                        const grid_options options{.bits = bits, .symmetry = where, .range = range, .beta = beta};
+                        const grid_options options{.bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .beta = beta};
                         const affine_grid<double> grid = fit(weights, options);
                         const oracle::grid expected = oracle::fit(to_row(weights), rules_of(options));
-                        CAPTURE(bits, n, beta, where == symmetry::symmetric, range == range_search::mse);
+                        CAPTURE(bits, n, beta, zero == zero_point::none, range == range_search::mse);
                         CHECK(grid.scale == Approx(static_cast<double>(expected.scale)).epsilon(1e-12));
                         CHECK(grid.zero == expected.zero);
                     }
@@ -93,7 +98,7 @@ TEST_CASE("fit_grid: the mse search is never worse than min-max and clips outlie
         for (double& w : weights) w = normal(random);
         weights[17] = 12;
         const auto wide = fit(weights, {.bits = 3});
-        const auto narrow = fit(weights, {.bits = 3, .range = range_search::mse});
+        const auto narrow = fit(weights, {.bits = 3, .range = range_search::mse, .candidates = range_candidates::shrink});
         CHECK(narrow.scale < wide.scale);
         CHECK(narrow.zero == wide.zero);
         const auto error = [&](affine_grid<double> g) {
@@ -110,17 +115,18 @@ TEMPLATE_TEST_CASE("fit_grid: zero is on every grid and no weight inside the ran
         {0, 0, 0},          {scalar(0.7), scalar(0.7)}, {scalar(-0.7), scalar(-0.7)}, {1, 2, 3}, {-1, -2, -3}, {scalar(-0.0), 0}, {5}, {-5},
         {scalar(-1e-3), 1}, {scalar(1e-3), -1}};
     for (const int bits : {2, 4, 8})
-        for (const auto where : {symmetry::asymmetric, symmetry::symmetric})
+        for (const auto zero : {zero_point::integer, zero_point::none})
             for (const auto& row : rows) {
-                const auto grid = fit(row, {.bits = bits, .symmetry = where});
+                const auto grid = fit(row, {.bits = bits, .zero_point = zero});
                 const auto largest = static_cast<scalar>(magr::largest_code(bits));
-                CAPTURE(bits, where == symmetry::symmetric, row);
+                CAPTURE(bits, zero == zero_point::none, row);
                 CHECK(grid.scale >= std::numeric_limits<scalar>::min());
                 CHECK(std::isfinite(grid.scale));
                 CHECK(grid.zero == std::nearbyint(grid.zero));
                 CHECK((grid.zero >= 0 && grid.zero <= largest));
                 for (const scalar w : row) {
-                    const scalar value = grid.scale * magr::steps_on_grid(w, grid.scale, grid.zero, largest, 0, 0);
+                    const magr::detail::code_map<zero_point::integer, scalar> map{grid.scale, grid.zero, largest};
+                    const scalar value = map.weight(magr::detail::steps_on_grid(map, w, 0, 0));
                     CHECK(std::abs(value - w) <= scalar(0.5001) * grid.scale);
                 }
             }
@@ -160,4 +166,264 @@ TEMPLATE_TEST_CASE("fit_grid: weights times a power of two give the scale times 
             CHECK(other.scale == std::ldexp(grid.scale, exponent));
             CHECK(other.zero == grid.zero);
         }
+}
+
+namespace {
+
+/// What code c stands for, in long double.
+oracle::real value_of(const grid_options& options, affine_grid<double> g, int code) {
+    if (!options.levels.empty()) return static_cast<oracle::real>(g.scale) * static_cast<oracle::real>(options.levels[static_cast<std::size_t>(code)]);
+    if (options.zero_point == zero_point::offset) return static_cast<oracle::real>(g.scale) * code + static_cast<oracle::real>(g.zero);
+    return static_cast<oracle::real>(g.scale) * (code - static_cast<oracle::real>(g.zero));
+}
+
+/// Errors of all weights on the grid, each rounded to the nearest of all codes.
+oracle::row errors_on(const grid_options& options, affine_grid<double> g, const std::vector<double>& weights) {
+    const int codes = options.levels.empty() ? 1 << options.bits : static_cast<int>(options.levels.size());
+    oracle::row errors;
+    for (const double w : weights) {
+        oracle::real best = HUGE_VALL;
+        for (int c = 0; c < codes; ++c) {
+            const oracle::real error = value_of(options, g, c) - static_cast<oracle::real>(w);
+            if (std::abs(error) < std::abs(best)) best = error;
+        }
+        errors.push_back(best);
+    }
+    return errors;
+}
+
+std::vector<double> heavy_tailed_row(std::size_t n, unsigned seed, double shift = 0) {
+    std::mt19937 random(seed);
+    std::student_t_distribution<double> heavy_tailed(4);
+    std::vector<double> weights(n);
+    for (double& w : weights) w = shift + heavy_tailed(random);
+    return weights;
+}
+
+constexpr zero_point all_zero_points[] = {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset};
+constexpr magr::storage_type all_storage[] = {magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16, magr::storage_type::bf16};
+
+}  // namespace
+
+TEST_CASE("fit_grid: scale, real zero point and offset are numbers that the storage type holds", "[quantize][fit_grid][property]") {
+    for (const zero_point zero : all_zero_points)
+        for (const auto storage : all_storage)
+            for (const auto range : {range_search::min_max, range_search::mse})
+                for (unsigned seed = 0; seed < 10; ++seed) {
+                    const grid_options options{.bits = 3, .zero_point = zero, .storage = storage, .range = range};
+                    const auto grid = fit(heavy_tailed_row(40, seed, 0.5), options);
+                    CHECK(grid.scale == magr::round_to_storage<double>(grid.scale, storage));
+                    if (zero == zero_point::real || zero == zero_point::offset)
+                        CHECK(grid.zero == magr::round_to_storage<double>(grid.zero, storage));
+                    else
+                        CHECK((grid.zero == std::nearbyint(grid.zero) && grid.zero >= 0 && grid.zero <= 7));
+                }
+}
+
+TEST_CASE("fit_grid: real zero points and offsets reach exactly from the smallest to the largest weight", "[quantize][fit_grid][oracle]") {
+    const std::vector<double> weights{0.25, 1.5, 0.5, 2.125};  // zero is outside of the range
+    for (const int bits : {2, 4}) {
+        const int largest = magr::largest_code(bits);
+        const auto real = fit(weights, {.bits = bits, .zero_point = zero_point::real});
+        CHECK(real.scale == Approx(1.875 / largest));
+        CHECK(real.scale * (0 - real.zero) == Approx(0.25));
+        CHECK(real.scale * (largest - real.zero) == Approx(2.125));
+        const auto offset = fit(weights, {.bits = bits, .zero_point = zero_point::offset});
+        CHECK(offset.scale == Approx(1.875 / largest));
+        CHECK(offset.zero == 0.25);
+    }
+    // a constant row is exact
+    for (const double w : {0.7, -0.7, 0.0})
+        for (const zero_point zero : all_zero_points) {
+            const grid_options options{.bits = 3, .zero_point = zero};
+            const auto grid = fit<double>({w, w, w}, options);
+            if (zero != zero_point::none) CHECK(std::abs(static_cast<double>(errors_on(options, grid, {w})[0])) < 1e-14);
+        }
+}
+
+TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][oracle]") {
+    const std::vector<double> weights{-1, 0.3, 3};  // range 4, middle 1
+    const auto ends = [&](magr::shrink_anchor anchor, zero_point zero) {
+        const auto grid = fit(weights, {.bits = 4, .zero_point = zero, .beta = 0.5, .anchor = anchor});
+        const double low = zero == zero_point::offset ? grid.zero : -grid.scale * grid.zero;
+        CHECK(grid.scale == Approx(0.5 * 4 / 15));
+        return std::pair{low, low + 15 * grid.scale};
+    };
+    for (const zero_point zero : {zero_point::real, zero_point::offset}) {
+        const auto [low_a, high_a] = ends(magr::shrink_anchor::low, zero);
+        CHECK(low_a == Approx(-1));
+        CHECK(high_a == Approx(1));
+        const auto [low_b, high_b] = ends(magr::shrink_anchor::zero, zero);
+        CHECK(low_b == Approx(-0.5));
+        CHECK(high_b == Approx(1.5));
+        const auto [low_c, high_c] = ends(magr::shrink_anchor::centre, zero);
+        CHECK(low_c == Approx(0).margin(1e-12));
+        CHECK(high_c == Approx(2));
+    }
+    // an integer zero point is the nearest code to that
+    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::low}).zero == 8);  // 7.5, to even
+    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::zero}).zero == 4);  // 3.75
+    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::centre}).zero == 0);
+}
+
+TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joint above shrink", "[quantize][fit_grid][property]") {
+    double shrunk = 0, joint = 0;
+    for (const zero_point zero : all_zero_points)
+        for (const int bits : {2, 3, 4})
+            for (const double norm : {1.0, 2.0, 2.4, 4.0})
+                for (unsigned seed = 0; seed < 6; ++seed) {
+                    const auto weights = heavy_tailed_row(60, seed, 0.4);
+                    grid_options options{.bits = bits, .zero_point = zero};
+                    const auto error = [&](affine_grid<double> g) {
+                        oracle::real sum = 0;
+                        for (const oracle::real e : errors_on(options, g, weights)) sum += std::pow(std::abs(e), static_cast<oracle::real>(norm));
+                        return static_cast<double>(sum);
+                    };
+                    const double plain = error(fit(weights, options));
+                    options.range = range_search::mse;
+                    options.norm = norm;
+                    options.candidates = range_candidates::shrink;
+                    const double shrink = error(fit(weights, options));
+                    options.candidates = range_candidates::joint;
+                    const double both = error(fit(weights, options));
+                    CAPTURE(static_cast<int>(zero), bits, norm, seed, plain, shrink, both);
+                    CHECK(shrink <= plain * (1 + 1e-12));
+                    CHECK(both <= shrink * (1 + 1e-12));
+                    shrunk += shrink / plain;
+                    joint += both / plain;
+                }
+    CHECK(joint < 0.98 * shrunk);  // and it is worth its time
+}
+
+TEST_CASE("fit_grid: the joint search at 2 bits finds what trying everything finds", "[quantize][fit_grid][oracle]") {
+    for (unsigned seed = 0; seed < 10; ++seed) {
+        const auto weights = heavy_tailed_row(30, seed, 0.6);
+        const grid_options options{.bits = 2, .range = range_search::mse, .norm = 2};
+        const auto error = [&](affine_grid<double> g) {
+            oracle::real sum = 0;
+            for (const oracle::real e : errors_on(options, g, weights)) sum += e * e;
+            return static_cast<double>(sum);
+        };
+        const double whole = fit(weights, {.bits = 2}).scale;
+        double best = HUGE_VAL;
+        for (int zero = 0; zero < 4; ++zero)
+            for (int k = 1; k <= 2000; ++k) best = std::min(best, error({whole * k / 2000, static_cast<double>(zero)}));
+        CHECK(error(fit(weights, options)) <= 1.02 * best);
+    }
+}
+
+TEST_CASE("fit_grid: the output-error search weighs columns by their importance", "[quantize][fit_grid][property]") {
+    std::vector<double> weights = heavy_tailed_row(50, 3);
+    weights[20] = 9;
+    const grid_options options{.bits = 3, .range = range_search::output_error};
+    const auto with_importance = [&](double outlier) {
+        std::vector<double> importance(50, 1.0);
+        importance[20] = outlier;
+        return fit_grid(std::span<const double>(weights), options, importance);
+    };
+    const auto small = with_importance(0);
+    const auto large = with_importance(1e4);
+    const auto error_at = [&](affine_grid<double> g) { return std::abs(static_cast<double>(errors_on(options, g, weights)[20])); };
+    CHECK(small.scale < large.scale);
+    CHECK(error_at(large) < 0.1 * error_at(small));
+    // any positive factor gives the same, and no importance at all is the plain sum of squares
+    std::vector<double> importance(50, 1.0);
+    const auto expected = fit_grid(std::span<const double>(weights), options, importance);
+    for (double& v : importance) v = 1e-200;
+    const auto tiny = fit_grid(std::span<const double>(weights), options, importance);
+    CHECK(tiny.scale == expected.scale);
+    CHECK(fit(weights, {.bits = 3, .range = range_search::mse, .norm = 2}).scale == expected.scale);
+    for (double& v : importance) v = 0;
+    CHECK(fit_grid(std::span<const double>(weights), options, importance).scale == expected.scale);
+}
+
+TEST_CASE("fit_grid: what the storage type cannot hold is limited, counted, and never NaN", "[quantize][fit_grid][edge]") {
+    using magr::storage_type;
+    for (const zero_point zero : all_zero_points)
+        for (const auto range : {range_search::min_max, range_search::mse})
+            for (const double scale : {1e-30, 1e-38, 1e-42, 1e30, 1e38})
+                for (const auto storage : all_storage) {
+                    std::vector<float> weights;
+                    for (const double w : heavy_tailed_row(20, 7)) weights.push_back(static_cast<float>(w / 10 * scale));
+                    const auto grid = fit(weights, {.bits = 4, .zero_point = zero, .storage = storage, .range = range});
+                    CAPTURE(static_cast<int>(zero), static_cast<int>(storage), scale);
+                    CHECK(grid.scale > 0);
+                    CHECK(std::isfinite(grid.scale));
+                    CHECK(std::isfinite(grid.zero));
+                }
+    // rows of 1e6, 1e-12, 1e-5 and 1 in f16: too large, too small, subnormal, and fine
+    Eigen::MatrixXf W(4, 8);
+    for (int j = 0; j < 8; ++j) W.col(j) << 1e6F, 1e-12F, 1e-5F, 1;
+    W.col(3) *= -1;
+    const auto count = [&](zero_point zero, storage_type storage) {
+        const auto limits = magr::count_storage_limits(magr::fit_grids(W, {.bits = 4, .zero_point = zero, .storage = storage}));
+        return std::vector<magr::index_t>{limits.largest, limits.smallest, limits.subnormal};
+    };
+    for (const zero_point zero : all_zero_points) {
+        CHECK(count(zero, storage_type::f16) == std::vector<magr::index_t>{1, 1, 2});
+        CHECK(count(zero, storage_type::bf16) == std::vector<magr::index_t>{0, 0, 0});
+        CHECK(count(zero, storage_type::f32) == std::vector<magr::index_t>{0, 0, 0});
+    }
+}
+
+TEST_CASE("fit_grid: levels reach from the smallest to the largest weight", "[quantize][fit_grid][oracle]") {
+    const std::vector<double> levels{-1, -0.3, 0.1, 0.5};
+    const auto scale = [&](std::vector<double> weights) {
+        return fit(weights, {.bits = 2, .zero_point = zero_point::none, .levels = levels}).scale;
+    };
+    CHECK(scale({-2, 0.5}) == Approx(2));
+    CHECK(scale({-2, 3}) == Approx(6));
+    CHECK(scale({0.1, 3}) == Approx(6));
+    CHECK(scale({-0.25, -0.5}) == Approx(0.5));
+    CHECK(scale({0, 0}) == Approx(2));  // as if from -1 to 1
+    CHECK(fit<double>({-3, -2}, {.bits = 2, .zero_point = zero_point::none, .levels = {0, 1}}).scale == 1);  // nothing fits
+    const grid_options search{.bits = 2, .zero_point = zero_point::none, .range = range_search::mse, .norm = 2, .levels = levels};
+    const auto weights = heavy_tailed_row(80, 5);
+    const auto error = [&](affine_grid<double> g) {
+        oracle::real sum = 0;
+        for (const oracle::real e : errors_on(search, g, weights)) sum += e * e;
+        return static_cast<double>(sum);
+    };
+    grid_options plain = search;
+    plain.range = range_search::min_max;
+    CHECK(error(fit(weights, search)) < 0.9 * error(fit(weights, plain)));
+}
+
+TEST_CASE("fit_grids: each search has the least error in its own measure", "[quantize][fit_grid][property]") {
+    double sums[3][3] = {};  // by search, by measure
+    for (unsigned seed = 0; seed < 8; ++seed) {
+        const auto [W, H] = layers::make_layer(6, 48, layers::inputs::outliers, seed);
+        int s = 0;
+        for (const auto range : {range_search::mse, range_search::output_error, range_search::row_output_error}) {
+            const grid_options options{.bits = 3, .group_size = 16, .range = range, .norm = 2};
+            const auto grids = magr::fit_grids(W, H, options);
+            for (magr::index_t i = 0; i < 6; ++i)
+                for (magr::index_t g = 0; g < 3; ++g) {
+                    std::vector<double> weights;
+                    for (magr::index_t j = 16 * g; j < 16 * (g + 1); ++j) weights.push_back(W(i, j));
+                    const auto e = errors_on(options, {grids.scales(i, g), grids.zeros(i, g)}, weights);
+                    Eigen::VectorXd error(16);
+                    for (Eigen::Index j = 0; j < 16; ++j) error[j] = static_cast<double>(e[static_cast<std::size_t>(j)]);
+                    const Eigen::MatrixXd block = H.block(16 * g, 16 * g, 16, 16);
+                    sums[s][0] += error.squaredNorm();
+                    sums[s][1] += error.dot(block.diagonal().cwiseProduct(error)) / block.diagonal().maxCoeff();
+                    sums[s][2] += error.dot(block * error) / block.diagonal().maxCoeff();
+                }
+            ++s;
+        }
+    }
+    for (int measure = 0; measure < 3; ++measure)
+        for (int search = 0; search < 3; ++search)
+            if (search != measure) CHECK(sums[measure][measure] < sums[search][measure]);
+}
+
+TEST_CASE("fit_grids: refuses what it cannot work with", "[quantize][fit_grid][edge]") {
+    const auto [W, H] = layers::make_layer(3, 8, layers::inputs::neighbours, 1);
+    CHECK_THROWS_AS(magr::fit_grids(W, {.bits = 4, .range = range_search::output_error}), magr::option_error);
+    CHECK_THROWS_AS(magr::fit_grids(W, {.bits = 4, .range = range_search::row_output_error}), magr::option_error);
+    CHECK_THROWS_AS(magr::fit_grids(W, Eigen::MatrixXd(H.topLeftCorner(7, 7)), {}), magr::shape_error);
+    Eigen::MatrixXd bad = W;
+    bad(1, 2) = std::nan("");
+    CHECK_THROWS_WITH(magr::fit_grids(bad), "fit_grids: W must be finite, entry (row 1, column 2) is nan");
+    CHECK_THROWS_WITH(magr::fit_grids(bad, H, {}), "fit_grids: W must be finite, entry (row 1, column 2) is nan");
 }

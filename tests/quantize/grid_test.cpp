@@ -1,19 +1,30 @@
-#include <magr/quantize/grid.hpp>
+#include <magr/quantize/code_map.hpp>
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "support/catch.hpp"
 
 using magr::grid_options;
-using magr::steps_on_grid;
+using magr::zero_point;
+
+namespace {
+
+template <class Scalar>
+Scalar steps_on_grid(Scalar weight, Scalar scale, Scalar zero, Scalar largest) {
+    return magr::detail::steps_on_grid(magr::detail::code_map<zero_point::integer, Scalar>{scale, zero, largest}, weight, 0, 0);
+}
+
+}  // namespace
 
 TEST_CASE("steps_on_grid: half-way cases go to the even step", "[quantize][grid][edge]") {
     for (int k = -4; k < 4; ++k) {
         const int even = k % 2 == 0 ? k : k + 1;
         CAPTURE(k);
-        CHECK(steps_on_grid(0.25 * (k + 0.5), 0.25, 8.0, 15.0, 0, 0) == even);
-        CHECK(steps_on_grid(0.25F * (static_cast<float>(k) + 0.5F), 0.25F, 8.0F, 15.0F, 0, 0) == static_cast<float>(even));
+        CHECK(steps_on_grid(0.25 * (k + 0.5), 0.25, 8.0, 15.0) == even);
+        CHECK(steps_on_grid(0.25F * (static_cast<float>(k) + 0.5F), 0.25F, 8.0F, 15.0F) == static_cast<float>(even));
     }
 }
 
@@ -22,16 +33,16 @@ TEST_CASE("steps_on_grid: limiting before rounding equals rounding before limiti
         const double weight = i / 256.0;
         const double scale = 0.75;
         const double expected = std::fmin(std::fmax(std::nearbyint(weight / scale) + 3, 0), 7) - 3;
-        CHECK(steps_on_grid(weight, scale, 3.0, 7.0, 0, 0) == expected);
+        CHECK(steps_on_grid(weight, scale, 3.0, 7.0) == expected);
     }
 }
 
 TEMPLATE_TEST_CASE("steps_on_grid: weights far outside go to the ends of the grid", "[quantize][grid][edge]", float, double) {
     using scalar = TestType;
     using limits = std::numeric_limits<scalar>;
-    CHECK(steps_on_grid(limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == 4);
-    CHECK(steps_on_grid(-limits::max(), limits::min(), scalar(3), scalar(7), 0, 0) == -3);
-    CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7), 0, 0) == 0);
+    CHECK(steps_on_grid(limits::max(), limits::min(), scalar(3), scalar(7)) == 4);
+    CHECK(steps_on_grid(-limits::max(), limits::min(), scalar(3), scalar(7)) == -3);
+    CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7)) == 0);
 }
 
 TEST_CASE("grid_options: every value outside of its range is refused by name", "[quantize][grid][edge]") {
@@ -44,6 +55,28 @@ TEST_CASE("grid_options: every value outside of its range is refused by name", "
     CHECK_NOTHROW(validate(grid_options{.beta = 0.8}));
     CHECK_THROWS_AS(validate(grid_options{.range = magr::range_search::mse, .beta = 0.8}), magr::option_error);
     CHECK_THROWS_WITH(validate(grid_options{.bits = 9}), "grid_options: bits must be in 2..8, it is 9");
+}
+
+TEST_CASE("grid_options: levels out of order, too many, or with a zero point are refused", "[quantize][grid][edge]") {
+    const auto with = [](std::vector<double> levels, zero_point zero = zero_point::none) {
+        return grid_options{.bits = 2, .zero_point = zero, .levels = std::move(levels)};
+    };
+    CHECK_NOTHROW(validate(with({-1, 0, 0.5, 1})));
+    CHECK_NOTHROW(validate(with({-1, 1})));
+    for (const std::vector<double>& levels : {std::vector<double>{1}, {-2, -1, 0, 1, 2}, {0, 0}, {1, 0}, {0, std::nan("")}, {0, HUGE_VAL}, {-1e-9, 1e-9}})
+        CHECK_THROWS_AS(validate(with(levels)), magr::option_error);
+    CHECK_THROWS_AS(validate(with({-1, 1}, zero_point::integer)), magr::option_error);
+}
+
+TEST_CASE("problems: all of them at once", "[quantize][grid][edge]") {
+    CHECK(problems(grid_options{}).empty());
+    const auto found = problems(grid_options{.bits = 9, .group_size = 0, .norm = 0.5, .beta = 2});
+    REQUIRE(found.size() == 4);
+    CHECK(found[0] == "grid_options: bits must be in 2..8, it is 9");
+    CHECK(found[1] == "grid_options: group_size must be at least 1, it is 0");
+    CHECK(found[2] == "grid_options: norm must be in [1, 8], it is 0.5");
+    CHECK(found[3] == "grid_options: beta must be in (0, 1], it is 2");
+    CHECK_THROWS_WITH(validate(grid_options{.bits = 9, .group_size = 0}), found[0] + "; " + found[1]);
 }
 
 TEST_CASE("grid_options: groups of a row, the last one shorter", "[quantize][grid]") {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,11 +19,11 @@
 
 using Eigen::MatrixXd;
 using magr::column_order;
-using magr::factorization;
 using magr::grid_options;
 using magr::group_update;
 using magr::index_t;
 using magr::optq_options;
+using magr::optq_status;
 using magr::output_error;
 using magr::quantize_optq;
 using magr::quantize_rtn;
@@ -102,7 +104,7 @@ TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
         CHECK(result.loss == Approx(row.loss).epsilon(1e-7));
         CHECK(static_cast<double>(expected.loss) == Approx(row.loss).epsilon(1e-7));
         CHECK(proxy(W, values_of(result.quantized), H) == Approx(row.proxy).epsilon(1e-7));
-        CHECK(result.status == factorization::as_requested);
+        CHECK(result.status == optq_status::as_requested);
         CHECK(result.damping == 0.01);
         CHECK(result.attempts == 1);
         CHECK(result.dead_columns == 0);
@@ -218,10 +220,10 @@ TEST_CASE("quantize_optq: with independent inputs it is round to nearest", "[qua
 TEST_CASE("quantize_optq: fixed grids are those of round to nearest", "[quantize][optq][property]") {
     const auto [W, H] = layers::make_layer(12, 45, layers::inputs::outliers, 2);
     for (const auto order : {column_order::natural, column_order::act_order})
-        for (const auto range : {magr::range_search::min_max, magr::range_search::mse}) {
+        for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error}) {
             const grid_options grid{.bits = 3, .group_size = 16, .range = range};
             const auto optq = quantize_optq(W, H, grid, {.order = order}).quantized;
-            const auto rtn = quantize_rtn(W, grid);
+            const auto rtn = quantize_rtn(W, H, grid);
             CHECK(optq.scales == rtn.scales);
             CHECK(optq.zeros == rtn.zeros);
             CHECK(optq.group_of_column == rtn.group_of_column);
@@ -230,7 +232,7 @@ TEST_CASE("quantize_optq: fixed grids are those of round to nearest", "[quantize
 
 TEST_CASE("quantize_optq: groups formed in the order of processing are recorded per column", "[quantize][optq]") {
     const auto [W, H] = layers::make_layer(4, 11, layers::inputs::outliers, 3);
-    const auto order = magr::order_columns(magr::as_const_view(H), column_order::act_order);
+    const auto order = magr::order_columns(magr::as_const_view(H), column_order::act_order, 4);
     for (const auto update : {group_update::live, group_update::stale}) {
         const auto q = quantize_optq(W, H, {.bits = 3, .group_size = 4}, {.order = column_order::act_order, .groups = update}).quantized;
         CHECK(q.scales.cols() == 3);  // 4 + 4 + 3 columns
@@ -301,7 +303,7 @@ TEST_CASE("quantize_optq: a singular H is damped more, and the result says so", 
     const MatrixXd W = layers::normal_matrix(8, 30, random);
     const MatrixXd H = x * x.transpose();
     const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0});
-    CHECK(result.status == factorization::damped_more);
+    CHECK(result.status == optq_status::damped_more);
     CHECK(result.attempts > 1);
     CHECK(result.damping >= 1e-6);
     CHECK(result.output_error == Approx(output_error(W, values_of(result.quantized), H)).epsilon(1e-6));
@@ -312,8 +314,9 @@ TEST_CASE("quantize_optq: an H that cannot be factored gives no codes", "[quanti
     MatrixXd H = MatrixXd::Identity(3, 3);
     H(0, 2) = H(2, 0) = 1e6;
     const auto result = quantize_optq(MatrixXd(MatrixXd::Ones(2, 3)), H, {.bits = 4});
-    CHECK(result.status == factorization::failed);
-    CHECK(result.attempts == 3);
+    CHECK(result.status == optq_status::failed);
+    CHECK_FALSE(result);
+    CHECK(result.attempts == 9);
     CHECK(result.quantized.rows() == 0);
     CHECK(result.quantized.cols() == 0);
     CHECK(result.quantized.dequantize().empty());
@@ -457,4 +460,249 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
             CHECK(refused(option).find("optq_options: block_size") == 0);
         }
     }
+}
+
+TEST_CASE("quantize_optq: grids that are given are kept, and W may be another matrix than they were fitted to", "[quantize][optq][property]") {
+    const auto [W, H] = layers::make_layer(10, 48, layers::inputs::neighbours, 31);
+    const MatrixXd clamped = W.cwiseMin(1.2).cwiseMax(-1.2);  // weights of a smaller range, as MagR makes them
+    for (const index_t group : {0, 16})
+        for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware}) {
+            const grid_options options = grid_with_groups(3, group);
+            const auto grids = magr::fit_grids(clamped, options);
+            const auto same = quantize_optq(clamped, H, grids, {.order = order});
+            const auto expected = quantize_optq(clamped, H, options, {.order = order});
+            CHECK(same.quantized.codes == expected.quantized.codes);
+            CHECK(same.loss == expected.loss);
+            const auto other = quantize_optq(W, H, grids, {.order = order});
+            CHECK(other.quantized.scales == grids.scales);
+            CHECK(other.quantized.zeros == grids.zeros);
+            CHECK(other.output_error == Approx(output_error(W, values_of(other.quantized), H)).epsilon(1e-9));
+            CHECK(other.clipped > 0);
+        }
+    auto grids = magr::fit_grids(W, {.bits = 3});
+    CHECK_THROWS_AS(quantize_optq(W, H, grids, {.groups = group_update::live}), magr::option_error);
+    CHECK_THROWS_AS(quantize_optq(MatrixXd(W.topRows(9)), H, grids), magr::shape_error);
+    grids.scales(4, 0) = std::nan("");
+    CHECK_THROWS_WITH(quantize_optq(W, H, grids), "quantize_optq: grids: scale (row 4, group 0) must be > 0 and finite, it is nan");
+}
+
+TEST_CASE("quantize_optq: every kind of grid, and the errors are those of the dequantized codes", "[quantize][optq][property]") {
+    using magr::zero_point;
+    for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+        for (const auto storage : {magr::storage_type::native, magr::storage_type::f16, magr::storage_type::bf16})
+            for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,
+                                     magr::range_search::row_output_error})
+                for (const auto update : {group_update::fixed, group_update::live}) {
+                    const auto [W, H] = layers::make_layer(9, 40, layers::inputs::outliers, 5);
+                    const grid_options grid{.bits = 3, .zero_point = zero, .group_size = 16, .storage = storage, .range = range};
+                    const auto result = quantize_optq(W, H, grid, {.block_size = 12, .order = column_order::group_aware, .groups = update});
+                    const MatrixXd Q = values_of(result.quantized);
+                    MatrixXd damped = H;
+                    damped.diagonal().array() += 0.01 * H.diagonal().mean();
+                    CAPTURE(static_cast<int>(zero), static_cast<int>(storage), static_cast<int>(range), update == group_update::live);
+                    CHECK(2 * result.loss == Approx(proxy(W, Q, damped)).epsilon(1e-8));
+                    CHECK(result.output_error == Approx(output_error(W, Q, H)).epsilon(1e-7));
+                    CHECK(result.output_error < output_error(W, quantize_rtn(W, H, grid).dequantize(), H));
+                    for (index_t j = 0; j < 40; ++j) CHECK(result.quantized.group_of_column[static_cast<std::size_t>(j)] == j / 16);
+                    for (index_t i = 0; i < 9; ++i)
+                        for (index_t g = 0; g < 3; ++g)
+                            CHECK(result.quantized.scales(i, g) == magr::round_to_storage<double>(result.quantized.scales(i, g), storage));
+                }
+}
+
+TEST_CASE("quantize_optq: group-aware order is natural order on a permuted layer", "[quantize][optq][property]") {
+    const auto [W, H] = layers::make_layer(8, 36, layers::inputs::outliers, 6);
+    const auto order = magr::order_columns(magr::as_const_view(H), column_order::group_aware, 12);
+    MatrixXd w(8, 36);
+    MatrixXd h(36, 36);
+    for (index_t k = 0; k < 36; ++k) {
+        w.col(k) = W.col(order[static_cast<std::size_t>(k)]);
+        for (index_t l = 0; l < 36; ++l) h(k, l) = H(order[static_cast<std::size_t>(k)], order[static_cast<std::size_t>(l)]);
+    }
+    CHECK(order[0] != 0);
+    for (const auto update : {group_update::fixed, group_update::live, group_update::stale})
+        for (const auto range : {magr::range_search::min_max, magr::range_search::output_error}) {
+            const grid_options grid{.bits = 2, .group_size = 12, .range = range};
+            const auto result = quantize_optq(W, H, grid, {.block_size = 10, .order = column_order::group_aware, .groups = update}).quantized;
+            const auto expected = quantize_optq(w, h, grid, {.block_size = 10, .groups = update}).quantized;
+            for (index_t k = 0; k < 36; ++k)
+                for (index_t i = 0; i < 8; ++i) {
+                    CHECK(result.codes(i, order[static_cast<std::size_t>(k)]) == expected.codes(i, k));
+                    CHECK(result.scales(i, order[static_cast<std::size_t>(k)] / 12) == Approx(expected.scales(i, k / 12)).epsilon(1e-12));
+                }
+        }
+}
+
+TEST_CASE("quantize_optq: clipped weights are counted, and without them the loss keeps its bound", "[quantize][optq][property]") {
+    int bounded = 0, clipped = 0;
+    for (const auto kind : layers::all_inputs)
+        for (const double shrink : {1.0, 0.25})  // of the weights, on grids that were fitted to the larger ones
+            for (const auto rounding : {magr::rounding_mode::nearest, magr::rounding_mode::stochastic})
+                for (unsigned seed = 0; seed < 5; ++seed) {
+                    const auto [W, H] = layers::make_layer(6, 30, kind, seed);
+                    const auto grids = magr::fit_grids(W, {.bits = 4, .group_size = 10});
+                    const auto result = quantize_optq(MatrixXd(shrink * W), H, grids, {.rounding = rounding, .seed = seed});
+                    (result.clipped == 0 ? bounded : clipped) += 1;
+                    CAPTURE(kind, shrink, seed, result.clipped);
+                    CHECK(result.bound_held().has_value() == (result.clipped == 0));
+                    if (result.clipped == 0) {
+                        CHECK(result.loss <= result.loss_bound);
+                        CHECK(result.loss >= 0.01 * result.loss_bound);  // and is of its size
+                        CHECK(result.bound_held().value());
+                    }
+                }
+    CHECK(bounded > 20);
+    CHECK(clipped > 20);
+    // by hand: codes -1.5..1.5 in steps of 1; the second weight is pushed to 2.4
+    const MatrixXd W = (MatrixXd(1, 2) << 0.4, 2.4).finished();
+    magr::weight_grids<double> grids = magr::fit_grids(W, {.bits = 2});
+    grids.scales(0, 0) = 1;
+    grids.zeros(0, 0) = 2;  // -2..1
+    const auto result = quantize_optq(W, MatrixXd(MatrixXd::Identity(2, 2)), grids, {.damping = 0});
+    CHECK(result.clipped == 1);
+    CHECK(result.loss == Approx(0.5 * (0.16 + 1.96)));
+    CHECK(result.loss_bound == Approx(0.5 * 2 * 0.25));
+    CHECK_FALSE(result.bound_held().has_value());
+}
+
+TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible, and independent of the blocks", "[quantize][optq][property]") {
+    const auto [weights, H] = layers::make_layer(5, 24, layers::inputs::neighbours, 40);
+    const MatrixXd W = 0.2 * weights;
+    const auto grids = magr::fit_grids(MatrixXd(10 * W), {.bits = 8});  // wide, so that nothing is clipped
+    const auto run = [&](std::uint64_t seed, index_t block) {
+        return quantize_optq(W, H, grids, {.block_size = block, .rounding = magr::rounding_mode::stochastic, .seed = seed});
+    };
+    CHECK(run(1, 128).quantized.codes == run(1, 5).quantized.codes);
+    CHECK_FALSE(run(1, 128).quantized.codes == run(2, 128).quantized.codes);
+    constexpr int draws = 3000;
+    MatrixXd mean = MatrixXd::Zero(5, 24);
+    double loss = 0;
+    for (int seed = 0; seed < draws; ++seed) {
+        const auto result = run(static_cast<std::uint64_t>(seed), 128);
+        REQUIRE(result.clipped == 0);
+        mean += values_of(result.quantized) / draws;
+        loss += result.loss / draws;
+        CHECK(result.loss <= result.loss_bound);
+    }
+    // each error is a sum of at most 24 steps with weights T_jk, whose variance is at most s^2 / 4 per step and grows with the feedback
+    for (index_t i = 0; i < 5; ++i) {
+        const double s = grids.scales(i, 0);
+        for (index_t j = 0; j < 24; ++j) CHECK(std::abs(mean(i, j) - W(i, j)) < 5 * 2 * s / std::sqrt(draws));
+    }
+    // E sum D_k eta^2 = s^2 / 6 tr D for weights spread evenly over the cells: a quarter of the certain bound is s^2 / 4
+    CHECK(loss / run(0, 128).loss_bound == Approx(1.0 / 6).epsilon(0.1));
+}
+
+TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked for", "[quantize][optq][edge]") {
+    std::mt19937 random(5);
+    const MatrixXd W = layers::normal_matrix(4, 6, random);
+    const Eigen::VectorXd x = layers::normal_matrix(6, 1, random).col(0);
+    const MatrixXd singular = x * x.transpose();
+    MatrixXd hopeless = MatrixXd::Identity(6, 6);
+    hopeless(0, 2) = hopeless(2, 0) = 1e6;
+    using magr::fallback;
+    const auto status = [&](const MatrixXd& H, fallback what) {
+        const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0, .on_failure = what});
+        CHECK(static_cast<bool>(result) == (result.status != optq_status::failed));
+        return result.status;
+    };
+    CHECK(status(singular, fallback::none) == optq_status::failed);
+    CHECK(status(singular, fallback::more_damping) == optq_status::damped_more);
+    CHECK(status(singular, fallback::round_to_nearest) == optq_status::damped_more);
+    CHECK(status(hopeless, fallback::none) == optq_status::failed);
+    CHECK(status(hopeless, fallback::more_damping) == optq_status::failed);
+    CHECK(status(hopeless, fallback::round_to_nearest) == optq_status::rounded_to_nearest);
+    const auto rounded = quantize_optq(W, hopeless, {.bits = 4}, {.on_failure = fallback::round_to_nearest});
+    CHECK(rounded.quantized.codes == quantize_rtn(W, {.bits = 4}).codes);
+    CHECK_FALSE(rounded.bound_held().has_value());
+    CHECK(std::string(to_string(rounded.status)) == "rounded_to_nearest");
+    // a tiny negative eigenvalue, as rounding leaves it, needs the usual damping only
+    MatrixXd indefinite = singular;
+    indefinite.diagonal().array() -= 1e-7 * singular.diagonal().mean();
+    indefinite.diagonal() = indefinite.diagonal().cwiseMax(0);
+    CHECK(quantize_optq(W, indefinite, {.bits = 4}).status == optq_status::as_requested);
+}
+
+TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[quantize][optq][edge]") {
+    auto [W, H] = layers::make_layer(5, 16, layers::inputs::neighbours, 16);
+    for (const index_t j : {4, 11}) {
+        H.row(j) *= 1e-6;
+        H.col(j) *= 1e-6;
+    }
+    using magr::dead_columns;
+    const auto run = [&](dead_columns policy, double threshold) {
+        return quantize_optq(W, H, {.bits = 3}, {.dead = policy, .dead_threshold = threshold});
+    };
+    CHECK(run(dead_columns::refuse, 0).status == optq_status::as_requested);
+    const auto refused = run(dead_columns::refuse, 1e-8);
+    CHECK(refused.status == optq_status::dead_columns_refused);
+    CHECK(refused.dead_columns == 2);
+    CHECK_FALSE(refused);
+    const auto rounded = run(dead_columns::round, 1e-8);
+    const auto zeroed = run(dead_columns::zero, 1e-8);
+    CHECK(rounded.dead_columns == 2);
+    for (const index_t j : {4, 11})
+        for (index_t i = 0; i < 5; ++i) {
+            CHECK(rounded.quantized.codes(i, j) == quantize_rtn(W, {.bits = 3}).codes(i, j));
+            CHECK(values_of(zeroed.quantized)(i, j) == 0);
+        }
+    CHECK(rounded.output_error == Approx(output_error(W, values_of(rounded.quantized), H)));
+    CHECK(zeroed.output_error == Approx(output_error(W, values_of(zeroed.quantized), H)));
+}
+
+TEST_CASE("quantize_optq: factoring in float changes few codes", "[quantize][optq][property]") {
+    const auto [weights, H] = layers::make_layer(20, 64, layers::inputs::neighbours, 22);
+    const Eigen::MatrixXf W = weights.cast<float>();
+    const auto expected = quantize_optq(W, H, {.bits = 4});
+    const auto result = quantize_optq(W, H, {.bits = 4}, {.precision = magr::factor_precision::float32});
+    CHECK(result.status == optq_status::as_requested);
+    CHECK(result.output_error == Approx(expected.output_error).epsilon(0.02));
+    CHECK(result.output_error == Approx(output_error(W, result.quantized.dequantize(), H)).epsilon(1e-3));
+}
+
+TEST_CASE("quantize_optq: scales that f16 cannot hold are limited and counted", "[quantize][optq][edge]") {
+    auto [W, H] = layers::make_layer(4, 20, layers::inputs::neighbours, 23);
+    W.row(0) *= 1e7;
+    W.row(1) *= 1e-9;
+    W.row(2) *= 1e-4;
+    for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
+        const auto result = quantize_optq(W, H, {.bits = 4, .zero_point = zero, .storage = magr::storage_type::f16});
+        CHECK(result.limits.largest == 1);
+        CHECK(result.limits.smallest == 1);
+        CHECK(result.limits.subnormal == 2);
+        CHECK(values_of(result.quantized).allFinite());
+    }
+}
+
+TEST_CASE("quantize_optq: hostile layers give finite results", "[quantize][optq][edge]") {
+    std::mt19937 random(1);
+    MatrixXd X = layers::normal_matrix(50, 24, random);
+    const Eigen::VectorXd x = layers::normal_matrix(24, 1, random).col(0);
+    X.col(3) = X.col(2);  // duplicated inputs
+    X.col(5).setConstant(1e-20);
+    X.col(9) *= 1e15;
+    const MatrixXd grams[] = {X.transpose() * X, x * x.transpose(), MatrixXd::Constant(24, 24, 1e30), MatrixXd::Identity(24, 24) * 1e-30};
+    MatrixXd W = layers::normal_matrix(9, 24, random);
+    W.row(0).setZero();
+    W.row(1) = W.row(2);
+    W.row(3).setConstant(1e30);
+    W.row(4) *= 1e30;
+    W.row(5) *= 1e-30;
+    W.row(6) *= 1e-42;  // denormal in float
+    W.row(7).setConstant(-1e-42);
+    W.col(8).setConstant(0.5);
+    const Eigen::MatrixXf single = W.cast<float>();
+    for (const MatrixXd& H : grams)
+        for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
+            for (const auto range : {magr::range_search::min_max, magr::range_search::row_output_error})
+                for (const index_t group : {24, 5}) {
+                    const grid_options grid{.bits = 3, .zero_point = zero, .group_size = group, .range = range};
+                    const auto result = quantize_optq(single, H, grid, {.order = column_order::act_order, .groups = group_update::live});
+                    CAPTURE(static_cast<int>(zero), static_cast<int>(range), group);
+                    REQUIRE(result);
+                    CHECK(values_of(result.quantized).allFinite());
+                    CHECK(std::isfinite(result.output_error));
+                    for (index_t i = 0; i < 9; ++i)
+                        for (index_t j = 0; j < 24; ++j) CHECK(result.quantized.codes(i, j) <= 7);
+                }
 }

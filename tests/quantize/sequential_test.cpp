@@ -47,12 +47,12 @@ struct outcome {
 template <class Quantizer>
 outcome quantize(const MatrixXd& W, const MatrixXd& H, double damping, index_t block_size, Quantizer&& quantizer) {
     const auto view = magr::as_const_view(H);
-    const auto order = magr::order_columns(view, magr::column_order::natural);
-    const auto factor = magr::factor_feedback<double>(view, order, damping);
+    const auto order = magr::order_columns(view, magr::column_order::natural, H.cols());
+    const auto factor = magr::factor_feedback<double>(view, order, {.damping = damping});
     REQUIRE(factor.status == magr::factorization::as_requested);
     MatrixXd residual = W;
     const auto errors = magr::quantize_sequentially(magr::as_mutable_view(residual), factor.feedback.view(), block_size, quantizer);
-    return {W - residual, factor.pivots, errors, factor.shift};
+    return {W - residual, factor.pivots, errors, factor.added.front()};
 }
 
 double proxy(const MatrixXd& W, const MatrixXd& Q, const MatrixXd& H) { return ((Q - W) * H * (Q - W).transpose()).trace(); }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <magr/error.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -88,6 +90,31 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
 template <class Value>
 void require_option(bool holds, const char* function, const char* option, const char* allowed, const Value& actual) {
     if (!holds) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
+}
+
+/// Gathers what is wrong with some options, so that everything can be reported at once.
+class problem_list {
+public:
+    explicit problem_list(const char* function) : function_(function) {}
+
+    /// As `require_option`, but goes on.
+    template <class Value>
+    void require(bool holds, const char* option, const char* allowed, const Value& actual) {
+        if (!holds) problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+    }
+    [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
+
+private:
+    const char* function_;
+    std::vector<std::string> problems_;
+};
+
+/// Refuses options with problems, naming all of them.
+inline void refuse_problems(const std::vector<std::string>& problems) {
+    if (problems.empty()) return;
+    std::string message = problems.front();
+    for (std::size_t i = 1; i < problems.size(); ++i) message += "; " + problems[i];
+    raise<option_error>(message);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

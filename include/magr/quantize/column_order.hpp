@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include <magr/matrix/matrix_view.hpp>
@@ -12,8 +13,9 @@ namespace magr {
 
 /// In which order the columns of W are quantized.
 enum class column_order {
-    natural,   ///< first to last
-    act_order  ///< by decreasing diag(H): inputs of large activations first, while many columns are left to make up for their errors
+    natural,     ///< first to last
+    act_order,   ///< by decreasing diag(H): inputs of large activations first, while many columns are left to make up for their errors
+    group_aware  ///< as act_order inside each group, and group after group by their largest diag(H): groups stay of neighbouring columns
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -21,16 +23,56 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The columns in the order in which they are quantized.
 ///
 /// @par Shapes    H: n x n
+/// @param group_size  columns per group, >= 1; only group_aware looks at it
 /// @return        n original column indices; equal diagonal entries keep their order
 /// @par Cost      O(n log n)
 template <class T>
-[[nodiscard]] std::vector<index_t> order_columns(matrix_view<T> H, column_order order) {
+[[nodiscard]] std::vector<index_t> order_columns(matrix_view<T> H, column_order order, index_t group_size) {
     std::vector<index_t> columns(static_cast<std::size_t>(H.cols()));
     std::iota(columns.begin(), columns.end(), index_t{0});
-    if (order == column_order::act_order)
-        std::sort(columns.begin(), columns.end(), [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; });
-    return columns;
+    const auto by_energy = [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; };
+    if (order == column_order::act_order) std::sort(columns.begin(), columns.end(), by_energy);
+    if (order != column_order::group_aware) return columns;
+
+    const index_t width = std::min(group_size, H.cols());  // the sum below could overflow otherwise
+    std::vector<std::span<const index_t>> groups;
+    for (index_t first = 0; first < H.cols(); first += width) {
+        const auto group = std::span(columns).subspan(static_cast<std::size_t>(first),
+                                                      static_cast<std::size_t>(std::min(width, H.cols() - first)));
+        std::sort(group.begin(), group.end(), by_energy);
+        groups.push_back(group);
+    }
+    std::sort(groups.begin(), groups.end(), [&](const auto& a, const auto& b) { return by_energy(a.front(), b.front()); });
+    std::vector<index_t> sorted;
+    for (const auto& group : groups) sorted.insert(sorted.end(), group.begin(), group.end());
+    return sorted;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Consecutive positions in the order of processing that share their grids.
+struct group_run {
+    index_t begin;  ///< first position
+    index_t end;    ///< one past the last
+    index_t group;  ///< column of `weight_grids::scales`
+};
+
+/// The groups in the order of processing, for orders that keep groups together.
+///
+/// @param by_position  whether groups are formed of neighbours in the order of processing, rather than of neighbouring columns
+[[nodiscard]] inline std::vector<group_run> group_runs(std::span<const index_t> order, index_t group_size, bool by_position) {
+    std::vector<group_run> runs;
+    for (index_t k = 0; k < static_cast<index_t>(order.size()); ++k) {
+        const index_t group = (by_position ? k : order[static_cast<std::size_t>(k)]) / group_size;
+        if (runs.empty() || runs.back().group != group) runs.push_back({k, k, group});
+        runs.back().end = k + 1;
+    }
+    return runs;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
 }  // namespace magr

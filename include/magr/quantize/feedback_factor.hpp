@@ -19,60 +19,106 @@ namespace magr {
 /// How the factorization of a Gram matrix ended.
 enum class factorization {
     as_requested,  ///< with the damping asked for
-    damped_more,   ///< only with more damping than asked for
+    damped_more,   ///< only with more damping than asked for, or with a floor under the diagonal
     failed         ///< not even with all the damping allowed: the matrix is far from being a Gram matrix
 };
 
-/// The factors of a damped Gram matrix, H + shift I = T D T^T with T unit upper triangular and D diagonal.
+/// Precision in which H is factored.
+enum class factor_precision {
+    float64,  ///< double, whatever the weights are
+    float32   ///< float: half the memory and time; close to singular matrices need more damping
+};
+
+/// How a Gram matrix is factored.
+struct factor_options {
+    double damping = 1e-2;                                   ///< added to diag(H), as a fraction of its mean, >= 0
+    double dead_threshold = 0;                               ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    bool raise_damping = true;                               ///< whether to go on with more damping where the first attempt fails
+    factor_precision precision = factor_precision::float64;  ///< of the factorization
+};
+
+/// The factors of a damped Gram matrix, H + diag(added) = T D T^T with T unit upper triangular and D diagonal.
 ///
 /// T_jk is how much of the error made in column j is given to the later column k, D_k what an error in column k costs once all later
 /// columns have made up for it as well as they can.
 template <compute_scalar Scalar>
 struct feedback_factor {
     factorization status = factorization::failed;
-    double damping = 0;          ///< of the last attempt, as a fraction of the mean diagonal entry
-    double shift = 0;            ///< of the last attempt, added to the diagonal; unit of H
-    int attempts = 0;            ///< factorizations tried
-    index_t dead_columns = 0;    ///< columns whose diagonal entry is zero
-    matrix<Scalar> feedback;     ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
-    std::vector<double> pivots;  ///< D, n; 0 for dead columns; unit of H; empty if failed
+    double damping = 0;               ///< of the last attempt, as a fraction of the mean diagonal entry
+    double diagonal_floor = 0;        ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
+    int attempts = 0;                 ///< factorizations tried
+    std::vector<index_t> dead;        ///< the dead columns, ascending, in the order of H
+    matrix<Scalar> feedback;          ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
+    std::vector<double> pivots;       ///< D, n; 0 for dead columns; unit of H; empty if failed
+    std::vector<double> added;        ///< what was added to the diagonal, n, in the order of T; 0 for dead columns; empty if failed
 };
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Which columns of a Gram matrix are dead, and the mean of the diagonal of the others.
+struct live_columns {
+    std::vector<char> dead;
+    double mean = 0;
+    double largest = 0;
+};
+
+template <class T>
+[[nodiscard]] live_columns find_live_columns(matrix_view<T> H, double threshold) {
+    live_columns out{std::vector<char>(static_cast<std::size_t>(H.cols())), 0, 0};
+    const auto mean_above = [&](double least) {
+        double sum = 0;
+        index_t count = 0;
+        for (index_t j = 0; j < H.cols(); ++j) {
+            const auto energy = static_cast<double>(H(j, j));
+            out.dead[static_cast<std::size_t>(j)] = energy <= least;
+            if (energy <= least) continue;
+            sum += energy;
+            ++count;
+            out.largest = std::max(out.largest, energy);
+        }
+        return sum / static_cast<double>(count);
+    };
+    out.mean = mean_above(0);
+    if (threshold > 0) out.mean = mean_above(threshold * out.mean);
+    return out;
+}
+
 /// One attempt: fills feedback and pivots, or tells that the matrix is not numerically positive definite.
 ///
 /// H = T D T^T runs from the last column to the first; turning the matrix round makes it an ordinary Cholesky factorization, without
 /// the inverse of H that the feedback is usually derived from.
-template <compute_scalar Scalar, class T>
-[[nodiscard]] bool factor_shifted(matrix_view<T> H, std::span<const index_t> order, double shift, double dead_diagonal,
-                                  feedback_factor<Scalar>& out) {
+template <compute_scalar Factor, compute_scalar Scalar, class T>
+[[nodiscard]] bool factor_once(matrix_view<T> H, std::span<const index_t> order, const live_columns& live, feedback_factor<Scalar>& out) {
+    using matrix_type = Eigen::Matrix<Factor, Eigen::Dynamic, Eigen::Dynamic>;
     const index_t n = H.cols();
     const auto column = [&](index_t k) { return order[static_cast<std::size_t>(n - 1 - k)]; };
-    const auto dead = [&](index_t j) { return static_cast<double>(H(j, j)) == 0; };
+    const auto dead = [&](index_t j) { return live.dead[static_cast<std::size_t>(j)] != 0; };
 
-    Eigen::MatrixXd turned(n, n);
+    // in units of the mean diagonal entry, which float could not hold for some scales of H
+    matrix_type turned(n, n);
     for (index_t k = 0; k < n; ++k) {
         const index_t b = column(k);
-        turned(k, k) = dead(b) ? dead_diagonal : static_cast<double>(H(b, b)) + shift;
+        const double added = out.added[static_cast<std::size_t>(n - 1 - k)];
+        turned(k, k) = dead(b) ? Factor(1) : static_cast<Factor>((static_cast<double>(H(b, b)) + added) / live.mean);
         for (index_t i = k + 1; i < n; ++i) {
             const index_t a = column(i);
-            turned(i, k) = dead(a) || dead(b) ? 0 : static_cast<double>(H(std::max(a, b), std::min(a, b)));
+            turned(i, k) = dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
         }
     }
-    const Eigen::VectorXd diagonal = turned.diagonal();
-    const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>> cholesky(turned);
+    const Eigen::Matrix<Factor, Eigen::Dynamic, 1> diagonal = turned.diagonal();
+    const Eigen::LLT<Eigen::Ref<matrix_type>> cholesky(turned);
     if (cholesky.info() != Eigen::Success) return false;
 
     // a pivot this far below its diagonal entry has lost most of its digits to rounding, and with it the feedback computed from it
-    constexpr double smallest = 1e-10;
+    constexpr double smallest = std::is_same_v<Factor, double> ? 1e-10 : 1e-4;
     bool accepted = true;
     for (index_t k = 0; k < n; ++k) {
         const index_t position = n - 1 - k;
-        const double pivot = turned(k, k) * turned(k, k);
-        accepted = accepted && pivot >= smallest * diagonal(k);
-        out.pivots[static_cast<std::size_t>(position)] = dead(column(k)) ? 0 : pivot;
+        const double root = static_cast<double>(turned(k, k));
+        const double pivot = root * root;
+        accepted = accepted && pivot >= smallest * static_cast<double>(diagonal(k));
+        out.pivots[static_cast<std::size_t>(position)] = dead(column(k)) ? 0 : pivot * live.mean;
         Scalar* const row = &out.feedback(position, 0);
         for (index_t i = k + 1; i < n; ++i) row[n - 1 - i] = static_cast<Scalar>(turned(i, k) / turned(k, k));
         row[position] = 1;
@@ -89,45 +135,63 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Factors H + damping * mean(diag H) I = T D T^T, with more damping where that is not positive definite.
 ///
 /// The damping starts as requested and is multiplied by ten after every failure, from 1e-6 at least up to 1 (the requested one, if that
-/// is larger). An attempt fails if the Cholesky factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk, or if an entry of
-/// T is not finite in Scalar. Columns with H_jj = 0 are dead: they take no part in the mean, are independent of all others, and cost
-/// nothing.
+/// is larger). If that does not help either, diagonal entries are raised to a floor of 1e-6, 1e-5, .. 0.1 of the largest one: where a few
+/// inputs are far larger than all others, the mean is small beside the rounding errors they leave. An attempt fails if the Cholesky
+/// factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk (1e-4 in float), or if an entry of T is not finite in Scalar. Dead
+/// columns take no part in the mean, are independent of all others, and cost nothing.
 ///
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
-/// @pre           H is finite and symmetric, with no negative and at least one positive diagonal entry; damping >= 0 and finite
+/// @pre           H is finite and symmetric, with no negative and at least one positive diagonal entry; options in their ranges
 /// @return        the factors, or status `failed` after the last attempt
-/// @par Cost      n^3 / 6 multiply-adds in double per attempt; allocates n^2 doubles and the result
-/// @par Numerics  in double, T rounded to Scalar at the end; the lower triangle of H is read; cH gives the same T
+/// @par Cost      n^3 / 6 multiply-adds per attempt; allocates n^2 numbers of the chosen precision and the result
+/// @par Numerics  in double unless told otherwise, T rounded to Scalar at the end; the lower triangle of H is read; cH gives the same T
 /// @par Errors    none; checked entry point: magr::quantize_optq
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304); equals the Cholesky factor of the inverse in OPTQ (arXiv 2210.17323) by
 ///                U = D^-1/2 T^-1. The mean of the diagonal is that of OPTQ except that dead columns, set to 1 there, are left out:
 ///                they would tie the damping to the scale of H.
 template <compute_scalar Scalar, class T>
-[[nodiscard]] feedback_factor<Scalar> factor_feedback(matrix_view<T> H, std::span<const index_t> order, double damping) {
+[[nodiscard]] feedback_factor<Scalar> factor_feedback(matrix_view<T> H, std::span<const index_t> order, const factor_options& options) {
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
-    const index_t n = H.cols();
+    constexpr double first_floor = 1e-6;
+    constexpr double last_floor = 0.2;  // 0.1, and what rounding adds to it
+    const auto n = static_cast<std::size_t>(H.cols());
+    const detail::live_columns live = detail::find_live_columns(H, options.dead_threshold);
     feedback_factor<Scalar> factor;
-    double trace = 0;
-    for (index_t j = 0; j < n; ++j) {
-        const auto energy = static_cast<double>(H(j, j));
-        trace += energy;
-        factor.dead_columns += energy == 0 ? 1 : 0;
-    }
-    const double mean = trace / static_cast<double>(n - factor.dead_columns);
-    factor.feedback = matrix<Scalar>(n, n);
-    factor.pivots.resize(static_cast<std::size_t>(n));
-    for (factor.damping = damping;; factor.damping = std::min(last_retry, std::max(first_retry, 10 * factor.damping))) {
+    for (std::size_t j = 0; j < n; ++j)
+        if (live.dead[j]) factor.dead.push_back(static_cast<index_t>(j));
+    factor.feedback = matrix<Scalar>(H.cols(), H.cols());
+    factor.pivots.resize(n);
+    factor.added.resize(n);
+
+    const auto attempt = [&] {
         ++factor.attempts;
-        factor.shift = factor.damping * mean;
-        if (detail::factor_shifted(H, order, factor.shift, mean, factor)) {
-            factor.status = factor.attempts == 1 ? factorization::as_requested : factorization::damped_more;
-            return factor;
+        for (std::size_t k = 0; k < n; ++k) {
+            const auto j = static_cast<std::size_t>(order[k]);
+            const auto energy = static_cast<double>(H(order[k], order[k]));
+            const double damped = energy + factor.damping * live.mean;
+            factor.added[k] = live.dead[j] ? 0 : std::max(damped, factor.diagonal_floor) - energy;
         }
-        if (factor.damping >= last_retry) break;
+        const bool good = options.precision == factor_precision::float64 ? detail::factor_once<double>(H, order, live, factor)
+                                                                         : detail::factor_once<float>(H, order, live, factor);
+        if (good) factor.status = factor.attempts == 1 ? factorization::as_requested : factorization::damped_more;
+        return good;
+    };
+    factor.damping = options.damping;
+    if (attempt()) return factor;
+    if (options.raise_damping) {
+        while (factor.damping < last_retry) {
+            factor.damping = std::min(last_retry, std::max(first_retry, 10 * factor.damping));
+            if (attempt()) return factor;
+        }
+        for (double fraction = first_floor; fraction < last_floor; fraction *= 10) {
+            factor.diagonal_floor = fraction * live.largest;
+            if (attempt()) return factor;
+        }
     }
     factor.feedback = {};
     factor.pivots.clear();
+    factor.added.clear();
     return factor;
 }
 

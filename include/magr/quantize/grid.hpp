@@ -3,39 +3,63 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <optional>
+#include <vector>
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/rounding.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace magr {
 
-/// Where the zero point of a grid lies.
-enum class symmetry {
-    asymmetric,  ///< wherever the range of the weights puts it
-    symmetric    ///< on the middle code 2^(bits-1)
+/// What is stored with a grid besides its scale s, and so what a code c in 0..2^bits-1 stands for.
+enum class zero_point {
+    none,     ///< nothing: s (c - 2^(bits-1))
+    integer,  ///< a code z: s (c - z); the weight 0 is on the grid
+    real,     ///< a real number z: s (c - z)
+    offset    ///< the weight of code 0, o: s c + o
 };
 
 /// How the range of a grid is chosen.
 enum class range_search {
-    min_max,  ///< from the smallest to the largest weight
-    mse       ///< shrunk so that the sum of |error|^2.4 is least, which clips the largest weights
+    min_max,           ///< from the smallest to the largest weight
+    mse,               ///< so that the sum of |error|^norm is least, which clips the largest weights
+    output_error,      ///< so that sum_j H_jj error_j^2 is least
+    row_output_error   ///< so that error H error^T is least, with H limited to the columns of the group
+};
+
+/// Which ranges a search looks at.
+enum class range_candidates {
+    shrink,  ///< the whole range times 1, 0.99, .. 0.21
+    joint    ///< also scale and zero point independently of each other, then least squares for the codes found
+};
+
+/// Which point of the range stays where it is when beta shrinks it.
+enum class shrink_anchor {
+    low,    ///< the low end, so that only large weights are clipped: the published rule
+    zero,   ///< the weight 0
+    centre  ///< the middle of the range
 };
 
 /// The grids that weights are rounded to: one per row, or one per group of consecutive columns of a row.
 struct grid_options {
-    int bits = 4;                                          ///< bits per code, 2..8
-    magr::symmetry symmetry = magr::symmetry::asymmetric;  ///< where the zero point lies
-    std::optional<index_t> group_size = std::nullopt;      ///< columns per grid, >= 1; the last group may be shorter; default: whole row
-    range_search range = range_search::min_max;            ///< how the range is chosen
-    double beta = 1;                                       ///< factor on the scale, in (0, 1]; must be 1 with mse, which searches one
+    int bits = 4;                                           ///< bits per code, 2..8
+    magr::zero_point zero_point = zero_point::integer;      ///< what is stored besides the scale
+    std::optional<index_t> group_size = std::nullopt;       ///< columns per grid, >= 1; the last group may be shorter; default: whole row
+    storage_type storage = storage_type::native;            ///< of scales and of real zero points and offsets
+    range_search range = range_search::min_max;             ///< how the range is chosen
+    range_candidates candidates = range_candidates::joint;  ///< which ranges a search looks at
+    double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
+    double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
+    shrink_anchor anchor = shrink_anchor::low;              ///< what beta leaves in place
+    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits finite numbers in increasing order, not all zero;
+    /// zero_point must be none. The scale is that for which the levels reach from the smallest to the largest weight.
+    std::vector<double> levels = {};
 };
 
-/// An affine grid: code c in 0..largest_code stands for the weight `scale * (c - zero)`.
-///
-/// `zero` is an integer in 0..largest_code, so the weight 0 is always on the grid.
+/// A grid as in `zero_point`: the weight of code c is `scale * (c - zero)`, or `scale * c + zero` if zero is an offset.
 template <compute_scalar Scalar>
 struct affine_grid {
     Scalar scale;
@@ -44,16 +68,34 @@ struct affine_grid {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error
-inline void validate(const grid_options& options) {
-    const char* const function = "grid_options";
-    detail::require_option(options.bits >= 2 && options.bits <= 8, function, "bits", "in 2..8", options.bits);
-    if (options.group_size) detail::require_option(*options.group_size >= 1, function, "group_size", "at least 1", *options.group_size);
-    detail::require_option(options.beta > 0 && options.beta <= 1, function, "beta", "in (0, 1]", options.beta);
-    detail::require_option(options.range == range_search::min_max || options.beta == 1, function, "beta",
-                           "1 with range_search::mse, which searches the shrink itself", options.beta);
+/// What is wrong with these options, each problem with option, expected and actual; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const grid_options& options) {
+    detail::problem_list found("grid_options");
+    found.require(options.bits >= 2 && options.bits <= 8, "bits", "in 2..8", options.bits);
+    if (options.group_size) found.require(*options.group_size >= 1, "group_size", "at least 1", *options.group_size);
+    found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
+    found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
+    found.require(options.range == range_search::min_max || options.beta == 1, "beta",
+                  "1 with a search, which finds the shrink itself", options.beta);
+    if (options.levels.empty()) return found.take();
+
+    const auto& levels = options.levels;
+    const auto count = static_cast<index_t>(levels.size());
+    found.require(options.zero_point == zero_point::none, "zero_point", "none with levels", "another");
+    if (options.bits >= 2 && options.bits <= 8)
+        found.require(count >= 2 && count <= (index_t{1} << options.bits), "levels", "2 to 2^bits numbers", count);
+    found.require(std::all_of(levels.begin(), levels.end(), [](double level) { return std::isfinite(level) && std::abs(level) <= 1e6; }),
+                  "levels", "finite and at most 1e6", "not");
+    found.require(std::adjacent_find(levels.begin(), levels.end(), [](double a, double b) { return !(a < b); }) == levels.end(), "levels",
+                  "in increasing order", "not");
+    found.require(std::any_of(levels.begin(), levels.end(), [](double level) { return std::abs(level) >= 1e-6; }), "levels",
+                  "not all below 1e-6", "so");
+    return found.take();
 }
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const grid_options& options) { detail::refuse_problems(problems(options)); }
 
 /// Largest code of a grid: 2^bits - 1.
 [[nodiscard]] constexpr int largest_code(int bits) noexcept { return (1 << bits) - 1; }
@@ -67,19 +109,6 @@ inline void validate(const grid_options& options) {
 [[nodiscard]] inline index_t groups_per_row(const grid_options& options, index_t columns) {
     const index_t width = columns_per_group(options, columns);
     return (columns + width - 1) / width;
-}
-
-/// Signed steps from the zero point to the grid point that stands for a weight: round(weight / scale), kept inside the grid.
-///
-/// The weight on the grid is `scale * steps`, its code is `steps + zero`.
-///
-/// @par Numerics  rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers; weights
-///                far outside of the grid, even where weight / scale is infinite, go to its ends
-/// @par Cost      O(1), no branch; noexcept
-template <compute_scalar Scalar, rounding_policy<Scalar> Rounding = round_half_even>
-[[nodiscard]] inline Scalar steps_on_grid(Scalar weight, Scalar scale, Scalar zero, Scalar largest, index_t row, index_t column,
-                                          const Rounding& rounding = {}) noexcept {
-    return rounding(std::min(std::max(weight / scale, -zero), largest - zero), row, column);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -5,7 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
@@ -17,47 +21,111 @@
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/rounding.hpp>
+#include <magr/quantize/rtn.hpp>
 #include <magr/quantize/sequential.hpp>
+#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 
-/// What becomes of the weights of dead columns, whose input was zero in all of the calibration (H_jj = 0).
+/// What becomes of the weights of dead columns, whose input was zero, or nearly so, in all of the calibration.
 enum class dead_columns {
     round,  ///< rounded to nearest: the calibration says nothing about them
-    zero    ///< set to zero, as the published OPTQ code does
+    zero,   ///< set to zero, as the published OPTQ code does
+    refuse  ///< nothing is quantized, and the result says so
+};
+
+/// What happens if H cannot be factored with the damping asked for.
+enum class fallback {
+    none,             ///< nothing is quantized
+    more_damping,     ///< more damping, see `factor_feedback`; if that does not help either, nothing is quantized
+    round_to_nearest  ///< more damping; if that does not help either, plain rounding
+};
+
+/// How weights are rounded to their grids.
+enum class rounding_mode {
+    nearest,    ///< `round_half_even`
+    stochastic  ///< `stochastic_rounding`
 };
 
 /// How OPTQ goes about it; the grids are `grid_options`.
 struct optq_options {
-    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean, >= 0
-    index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
-    column_order order = column_order::natural;           ///< in which order columns are quantized
-    group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
-    magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
+    double damping = 1e-2;                                   ///< added to diag(H), as a fraction of its mean, >= 0
+    index_t block_size = 128;                                ///< columns per matrix product, >= 1; with stale groups it changes the result
+    column_order order = column_order::natural;              ///< in which order columns are quantized
+    group_update groups = group_update::fixed;               ///< from which weights the grids of groups are fitted
+    magr::dead_columns dead = magr::dead_columns::round;     ///< what becomes of dead columns
+    double dead_threshold = 0;                               ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    fallback on_failure = fallback::more_damping;            ///< what happens if H cannot be factored
+    rounding_mode rounding = rounding_mode::nearest;         ///< how weights are rounded
+    std::uint64_t seed = 0;                                  ///< of stochastic rounding
+    factor_precision precision = factor_precision::float64;  ///< in which H is factored
+};
+
+/// What `quantize_optq` did.
+enum class optq_status {
+    as_requested,          ///< OPTQ with the damping asked for
+    damped_more,           ///< OPTQ with more damping, or with a floor under the diagonal of H
+    rounded_to_nearest,    ///< H could not be factored: plain rounding, as `fallback::round_to_nearest` allows
+    dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
+    failed                 ///< nothing: H could not be factored as far as `fallback` allows
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(optq_status status) noexcept {
+    switch (status) {
+        case optq_status::as_requested: return "as_requested";
+        case optq_status::damped_more: return "damped_more";
+        case optq_status::rounded_to_nearest: return "rounded_to_nearest";
+        case optq_status::dead_columns_refused: return "dead_columns_refused";
+        case optq_status::failed: return "failed";
+    }
+    return "unknown";
+}
+
+/// How an OPTQ quantization went.
+struct optq_report {
+    optq_status status = optq_status::failed;  ///< what was done
+    double damping = 0;                        ///< of the last attempt, as a fraction of the mean diagonal entry
+    double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: it was not needed. Unit of H
+    int attempts = 0;                          ///< factorizations tried
+    index_t dead_columns = 0;                  ///< columns with H_jj <= dead_threshold * mean
+    index_t clipped = 0;                       ///< weights more than half a step outside of their grid when they were rounded
+    storage_limits limits;                     ///< grids at the ends of what their storage type can hold
+    double output_error = 0;                   ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
+    double loss = 0;                           ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
+    double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
+
+    /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
+    [[nodiscard]] std::optional<bool> bound_held() const noexcept {
+        if (clipped > 0 || (status != optq_status::as_requested && status != optq_status::damped_more)) return std::nullopt;
+        return loss <= loss_bound * (1 + 1e-4);  // each step is rounded to the precision of the weights
+    }
 };
 
 /// Outcome of `quantize_optq`.
 template <compute_scalar Scalar>
-struct [[nodiscard]] optq_result {
-    quantized_matrix<Scalar> quantized;            ///< empty (0 x 0) if `status` is `failed`
-    factorization status = factorization::failed;  ///< how factoring the damped H ended
-    double damping = 0;                            ///< of the last attempt, as a fraction of the mean diagonal entry
-    int attempts = 0;                              ///< factorizations tried
-    index_t dead_columns = 0;                      ///< columns with H_jj = 0
-    double output_error = 0;                       ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
-    double loss = 0;                               ///< tr((Q - W) (H + shift I) (Q - W)^T) / 2; unit of H times that of W squared
+struct [[nodiscard]] optq_result : optq_report {
+    quantized_matrix<Scalar> quantized;  ///< empty (0 x 0) if `status` says that nothing was quantized
+
+    /// Whether there is a quantized matrix.
+    [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error
-inline void validate(const optq_options& options) {
-    const char* const function = "optq_options";
-    detail::require_option(options.damping >= 0 && std::isfinite(options.damping), function, "damping", "at least 0 and finite",
-                           options.damping);
-    detail::require_option(options.block_size >= 1, function, "block_size", "at least 1", options.block_size);
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const optq_options& options) {
+    detail::problem_list found("optq_options");
+    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.block_size >= 1, "block_size", "at least 1", options.block_size);
+    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
+    return found.take();
 }
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const optq_options& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 
@@ -93,13 +161,116 @@ template <compute_scalar Scalar>
     return energy;
 }
 
-/// ||W||_F^2 over the columns that are not dead.
+/// sum over columns of what was added to their diagonal entry times ||w||^2
 template <compute_scalar Scalar>
-[[nodiscard]] double live_energy(const col_major_matrix<Scalar>& W, const feedback_factor<Scalar>& factor) {
+[[nodiscard]] double added_energy(const col_major_matrix<Scalar>& W, const feedback_factor<Scalar>& factor) {
     double energy = 0;
     for (index_t k = 0; k < W.cols(); ++k)
-        if (factor.pivots[static_cast<std::size_t>(k)] > 0) energy += W.col(k).template cast<double>().squaredNorm();
+        energy += factor.added[static_cast<std::size_t>(k)] * W.col(k).template cast<double>().squaredNorm();
     return energy;
+}
+
+/// Half the sum of D_k (s/2)^2 over all weights, s the widest step of their grid.
+template <compute_scalar Scalar>
+[[nodiscard]] double loss_bound_of(const quantized_matrix<Scalar>& q, std::span<const index_t> order, std::span<const double> pivots) {
+    double widest = 1;
+    for (std::size_t c = 1; c < q.levels.size(); ++c) {
+        const double gap = static_cast<double>(q.levels[c]) - static_cast<double>(q.levels[c - 1]);
+        widest = c == 1 ? gap : std::max(widest, gap);
+    }
+    std::vector<double> squares(static_cast<std::size_t>(q.scales.cols()));
+    for (index_t i = 0; i < q.scales.rows(); ++i)
+        for (index_t g = 0; g < q.scales.cols(); ++g) {
+            const double half = widest * static_cast<double>(q.scales(i, g)) / 2;
+            squares[static_cast<std::size_t>(g)] += half * half;
+        }
+    double bound = 0;
+    for (std::size_t k = 0; k < order.size(); ++k)
+        bound += 0.5 * pivots[k] * squares[static_cast<std::size_t>(q.group_of_column[static_cast<std::size_t>(order[k])])];
+    return bound;
+}
+
+/// Codes for the working copy of W, which becomes W - Q. `fitter` is null if the grids are fixed.
+template <compute_scalar Scalar, class Rounding>
+[[nodiscard]] std::vector<double> quantize_columns(col_major_matrix<Scalar>& columns, const feedback_factor<Scalar>& factor,
+                                                   std::span<const index_t> order, const optq_options& options,
+                                                   const grid_fitter<Scalar>* fitter, const Rounding& rounding, optq_result<Scalar>& result) {
+    const auto view = matrix_view<Scalar>(columns.data(), columns.rows(), columns.cols(), columns.rows(), layout::col_major);
+    const auto run = [&](auto&& quantizer) {
+        auto squared_errors = quantize_sequentially(view, factor.feedback.view(), options.block_size, quantizer);
+        result.clipped = quantizer.clipped();
+        return squared_errors;
+    };
+    if (fitter == nullptr) return run(grid_quantizer<Scalar, Rounding>(result.quantized, order, rounding));
+    const auto runs = group_runs(order, result.quantized.group_size, options.order == column_order::act_order);
+    return run(fitting_quantizer<Scalar, Rounding>(result.quantized, order, rounding, runs, *fitter, options.groups));
+}
+
+/// OPTQ after all checks. Grids that are not given are fitted, as the options say.
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const weight_grids<Scalar>* given, const grid_options& grid,
+                                           const optq_options& options) {
+    const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
+    const std::vector<index_t> order = order_columns(h, options.order, group_size);
+    const feedback_factor<Scalar> factor =
+        factor_feedback<Scalar>(h, order,
+                                {.damping = options.damping,
+                                 .dead_threshold = options.dead_threshold,
+                                 .raise_damping = options.on_failure != fallback::none,
+                                 .precision = options.precision});
+    optq_result<Scalar> result;
+    result.damping = factor.damping;
+    result.diagonal_floor = factor.diagonal_floor;
+    result.attempts = factor.attempts;
+    result.dead_columns = static_cast<index_t>(factor.dead.size());
+    if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
+        result.status = optq_status::dead_columns_refused;
+        return result;
+    }
+    if (factor.status == factorization::failed) {
+        if (options.on_failure != fallback::round_to_nearest) return result;
+        const auto round = [&](const auto& rounding) {
+            return round_onto_grids(w, given != nullptr ? *given : fit_grids<Scalar>(w, h, grid), rounding);
+        };
+        result.status = optq_status::rounded_to_nearest;
+        result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
+        result.limits = count_storage_limits(result.quantized);
+        result.output_error = output_error(w, result.quantized.dequantize(), h);
+        return result;
+    }
+    result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
+
+    // one group per row has no earlier columns that could have changed its weights
+    const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;
+    std::optional<grid_fitter<Scalar>> fitter;
+    if (given != nullptr) {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = *given;
+    } else if (fixed) {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_grids<Scalar>(w, h, grid);
+    } else {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = make_weight_grids<Scalar>(w.rows(), w.cols(), grid);
+        fitter.emplace(grid, h, group_runs(order, group_size, options.order == column_order::act_order), order);
+    }
+    result.quantized.codes = matrix<std::uint8_t>(w.rows(), w.cols());
+
+    col_major_matrix<Scalar> columns = load_columns<Scalar>(w, order);
+    const double energy = damped_energy(columns, factor) - added_energy(columns, factor);
+    if (options.dead == dead_columns::zero)
+        for (index_t k = 0; k < w.cols(); ++k)
+            if (factor.pivots[static_cast<std::size_t>(k)] == 0) columns.col(k).setZero();
+    const grid_fitter<Scalar>* const live = fitter ? &*fitter : nullptr;
+    const std::vector<double> squared_errors =
+        options.rounding == rounding_mode::nearest
+            ? quantize_columns(columns, factor, order, options, live, round_half_even{}, result)
+            : quantize_columns(columns, factor, order, options, live, stochastic_rounding{options.seed}, result);
+
+    for (std::size_t k = 0; k < squared_errors.size(); ++k) result.loss += 0.5 * factor.pivots[k] * squared_errors[k];
+    result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
+    result.limits = count_storage_limits(result.quantized);
+    const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
+    result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
+                                      : error_ratio(2 * result.loss - added_energy(columns, factor), energy);
+    return result;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -111,17 +282,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Approximately solves, row by row,
 ///
-///   min_Q  tr((Q - W) (H + shift I) (Q - W)^T)     Q on the grids of `fit_grid`, shift = damping * mean(diag H)
+///   min_Q  tr((Q - W) (H + diag(added)) (Q - W)^T)     Q on the grids of `fit_grids`, added = damping * mean(diag H)
 ///
 /// by rounding the columns in `order`; in each step the columns still to come are the least-squares optimum given those already rounded.
 ///
-/// Each of these can be replaced on its own by building on the parts: the factor (`factor_feedback`), the order (`order_columns`), the
-/// quantizer of a column and its rounding (`grid_quantizer`), the loop (`quantize_sequentially`).
-///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, X^T X up to a positive factor;
 ///                neither is written
-/// @return        codes and grids, and how it went; look at `status`: a matrix H that cannot be factored even with more damping gives
-///                no quantized matrix, and nothing else is put in its place
+/// @return        codes and grids, and how it went; look at `status`: nothing is ever put in the place of what was asked for without
+///                saying so
 /// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
 ///                that reach beyond their block add rows * cols^2 / 2. Allocates rows * (cols + block_size) and cols^2 in Scalar,
 ///                cols^2 in double, and the result
@@ -142,34 +310,27 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
     detail::require_not_empty("quantize_optq", "W", w);
     detail::require_gram("quantize_optq", "H", h, w.cols());
     detail::require_finite("quantize_optq", "W", w);
+    return detail::run_optq<scalar>(w, h, nullptr, grid, options);
+}
 
-    const std::vector<index_t> order = order_columns(h, options.order);
-    const feedback_factor<scalar> factor = factor_feedback<scalar>(h, order, options.damping);
-    optq_result<scalar> result;
-    result.status = factor.status;
-    result.damping = factor.damping;
-    result.attempts = factor.attempts;
-    result.dead_columns = factor.dead_columns;
-    if (factor.status == factorization::failed) return result;
-
-    result.quantized = detail::make_quantized_matrix<scalar>(w.rows(), w.cols(), grid);
-    // one group per row has no earlier columns that could have changed its weights
-    const group_update update = result.quantized.scales.cols() == 1 ? group_update::fixed : options.groups;
-    if (update == group_update::fixed) detail::fit_grids(w, grid, result.quantized);
-    detail::col_major_matrix<scalar> residual = detail::load_columns<scalar>(w, order);
-    const double energy = detail::damped_energy(residual, factor) - factor.shift * detail::live_energy(residual, factor);
-    if (options.dead == dead_columns::zero)
-        for (index_t k = 0; k < w.cols(); ++k)
-            if (factor.pivots[static_cast<std::size_t>(k)] == 0) residual.col(k).setZero();
-
-    grid_quantizer<scalar> quantizer(result.quantized, grid, order, update);
-    const auto columns = matrix_view<scalar>(residual.data(), residual.rows(), residual.cols(), residual.rows(), layout::col_major);
-    const std::vector<double> squared_errors = quantize_sequentially(columns, factor.feedback.view(), options.block_size, quantizer);
-
-    for (std::size_t k = 0; k < squared_errors.size(); ++k) result.loss += 0.5 * factor.pivots[k] * squared_errors[k];
-    const double error = 2 * result.loss - factor.shift * detail::live_energy(residual, factor);
-    result.output_error = detail::error_ratio(error, energy);
-    return result;
+/// The same on grids that are given: those of another matrix (of MagR's weights, while W are the original ones), of a file format, or
+/// one's own.
+///
+/// @par Errors    also those of `require_grids`; option_error if `groups` is not fixed
+template <class Weights, class Gram, compute_scalar Scalar>
+auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids, const optq_options& options = {}) {
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
+                  "magr: grids must be double for double weights, float for others");
+    validate(options);
+    if (options.groups != group_update::fixed)
+        detail::raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
+    detail::require_not_empty("quantize_optq", "W", w);
+    detail::require_gram("quantize_optq", "H", h, w.cols());
+    require_grids("quantize_optq", grids, w.rows(), w.cols());
+    detail::require_finite("quantize_optq", "W", w);
+    return detail::run_optq<Scalar>(w, h, &grids, {}, options);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

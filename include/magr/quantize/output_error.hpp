@@ -33,6 +33,38 @@ inline namespace MAGR_ISA_NAMESPACE {
     return energy > 0 ? error / energy : std::numeric_limits<double>::infinity();
 }
 
+/// Measures several replacements of the same weights.
+class output_meter {
+public:
+    template <class T, class U>
+    output_meter(matrix_view<T> W, matrix_view<U> H) : gram_(load<double>(H)) {
+        for_each_panel(W.rows(), [&](index_t first, index_t rows) {
+            energy_ += output_energy(load<double>(W.block(first, 0, rows, W.cols())), gram_);
+        });
+    }
+
+    /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
+    template <class T, class U>
+    [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q) const {
+        double sum = 0;
+        for_each_panel(W.rows(), [&](index_t first, index_t rows) {
+            sum += output_energy(
+                load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
+        });
+        return error_ratio(sum, energy_);
+    }
+
+private:
+    template <class Use>
+    static void for_each_panel(index_t rows, const Use& use) {
+        constexpr index_t panel = 256;
+        for (index_t first = 0; first < rows; first += panel) use(first, std::min(panel, rows - first));
+    }
+
+    row_major_matrix<double> gram_;
+    double energy_ = 0;
+};
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -58,17 +90,7 @@ template <class Weights, class Quantized, class Gram>
     detail::require_finite("output_error", "W", w);
     detail::require_finite("output_error", "Q", q);
 
-    constexpr index_t panel = 256;
-    const auto gram = detail::load<double>(h);
-    double error = 0;
-    double energy = 0;
-    for (index_t first = 0; first < w.rows(); first += panel) {
-        const index_t rows = std::min(panel, w.rows() - first);
-        const auto weights = detail::load<double>(w.block(first, 0, rows, w.cols()));
-        energy += detail::output_energy(weights, gram);
-        error += detail::output_energy(detail::load<double>(q.block(first, 0, rows, q.cols())) - weights, gram);
-    }
-    return detail::error_ratio(error, energy);
+    return detail::output_meter(w, h).error(w, q);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -3,43 +3,101 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/quantize/code_map.hpp>
 #include <magr/quantize/fit_grid.hpp>
-#include <magr/quantize/grid.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/rounding.hpp>
+#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
+namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
-/// Rounds every weight to the nearest point of its grid.
+
+template <compute_scalar Scalar, class T, rounding_policy<Scalar> Rounding>
+[[nodiscard]] quantized_matrix<Scalar> round_onto_grids(matrix_view<T> w, weight_grids<Scalar> grids, const Rounding& rounding) {
+    quantized_matrix<Scalar> q{std::move(grids), matrix<std::uint8_t>(w.rows(), w.cols())};
+    with_code_map(q, [&](const auto& map_of) {
+        for (index_t i = 0; i < w.rows(); ++i)
+            for (index_t j = 0; j < w.cols(); ++j) {
+                const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
+                const auto map = map_of(q.scales(i, group), q.zeros(i, group));
+                q.codes(i, j) = static_cast<std::uint8_t>(map.code(steps_on_grid(map, static_cast<Scalar>(w(i, j)), i, j, rounding)));
+            }
+    });
+    return q;
+}
+
+/// Weights more than half a step outside of their grid.
+template <compute_scalar Scalar, class T>
+[[nodiscard]] index_t count_clipped(matrix_view<T> w, const weight_grids<Scalar>& grids) {
+    index_t clipped = 0;
+    with_code_map(grids, [&](const auto& map_of) {
+        for (index_t i = 0; i < w.rows(); ++i)
+            for (index_t j = 0; j < w.cols(); ++j) {
+                const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
+                const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
+                const Scalar steps = map.steps(static_cast<Scalar>(w(i, j)));
+                clipped += steps < map.lowest() - Scalar(0.5) || steps > map.highest() + Scalar(0.5) ? 1 : 0;
+            }
+    });
+    return clipped;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Rounds every weight to the nearest point of its grid, or as a `rounding_policy` says.
 ///
-/// code = clamp(round(w / scale) + zero, 0, 2^bits - 1) with the grids of `fit_grid`.
+/// With an integer zero point, code = clamp(round(w / scale) + zero, 0, 2^bits - 1), with the grids of `fit_grids`.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; not written
+/// @par Shapes    W: rows x cols, any storage and layout; not written; H, for the searches that look at it: cols x cols
 /// @return        codes and grids; scales are float, or double for double weights
-/// @par Cost      O(rows * cols) for min_max; allocates the result and one row
+/// @par Cost      O(rows * cols) for min_max; allocates the result and 32 rows
 /// @par Numerics  half-way cases round to even
-/// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite
-template <class Weights>
-[[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}) {
+/// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite, or H is not a Gram matrix
+template <class Weights, class Rounding = round_half_even>
+[[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}, const Rounding& rounding = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
+    detail::require_search_without_gram("quantize_rtn", options);
     detail::require_not_empty("quantize_rtn", "W", w);
     detail::require_finite("quantize_rtn", "W", w);
+    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options)), rounding);
+}
 
-    auto q = detail::make_quantized_matrix<scalar>(w.rows(), w.cols(), options);
-    detail::fit_grids(w, options, q);
-    const auto largest = static_cast<scalar>(largest_code(options.bits));
-    for (index_t i = 0; i < w.rows(); ++i)
-        for (index_t j = 0; j < w.cols(); ++j) {
-            const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
-            const scalar zero = q.zeros(i, group);
-            q.codes(i, j) =
-                static_cast<std::uint8_t>(steps_on_grid(static_cast<scalar>(w(i, j)), q.scales(i, group), zero, largest, i, j) + zero);
-        }
-    return q;
+/// The same for the searches that look at H.
+template <class Weights, class Gram>
+    requires dense_matrix<const Gram>
+[[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options) {
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_not_empty("quantize_rtn", "W", w);
+    detail::require_gram("quantize_rtn", "H", h, w.cols());
+    detail::require_finite("quantize_rtn", "W", w);
+    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, h, options), round_half_even{});
+}
+
+/// The same on grids that are given.
+/// @par Errors    shape_error if the grids are not those of a rows x cols matrix or do not fit together; value_error if an entry of W is
+///                NaN or infinite, or a grid is not usable (see `require_grids`)
+template <class Weights, compute_scalar Scalar, class Rounding = round_half_even>
+[[nodiscard]] auto quantize_rtn(const Weights& W, const weight_grids<Scalar>& grids, const Rounding& rounding = {}) {
+    const auto w = as_const_view(W);
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>, "magr: grids must be double for double weights, float for others");
+    detail::require_not_empty("quantize_rtn", "W", w);
+    require_grids("quantize_rtn", grids, w.rows(), w.cols());
+    detail::require_finite("quantize_rtn", "W", w);
+    return detail::round_onto_grids(w, grids, rounding);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/quantize/code_map.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
+
+namespace magr {
+
+/// What a refinement of a quantized matrix did. Losses are tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2.
+struct [[nodiscard]] refinement_result {
+    index_t passes = 0;      ///< passes over the columns that the slowest row took
+    index_t changes = 0;     ///< codes, or scales and zero points, that changed; each change counts
+    double loss_before = 0;  ///< unit of H times that of W squared
+    double loss_after = 0;   ///< at most loss_before
+};
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// H + damping * mean(diag H) I with its columns in another order, in double. The mean is over the columns that are not dead.
+template <class T>
+[[nodiscard]] row_major_matrix<double> load_damped(matrix_view<T> H, std::span<const index_t> order, double damping) {
+    const index_t n = H.cols();
+    row_major_matrix<double> out(n, n);
+    double sum = 0;
+    index_t live = 0;
+    for (index_t k = 0; k < n; ++k) {
+        const index_t a = order[static_cast<std::size_t>(k)];
+        for (index_t l = 0; l < n; ++l) {
+            const index_t b = order[static_cast<std::size_t>(l)];
+            out(k, l) = static_cast<double>(H(std::max(a, b), std::min(a, b)));
+        }
+        sum += out(k, k);
+        live += out(k, k) > 0 ? 1 : 0;
+    }
+    for (index_t k = 0; k < n; ++k)
+        if (out(k, k) > 0) out(k, k) += damping * sum / static_cast<double>(live);
+    return out;
+}
+
+/// Some rows of a quantized matrix under change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2, in double, so
+/// that what a change gains can be told from rounding errors.
+struct error_state {
+    static constexpr index_t panel = 32;  ///< rows that are worked on together: their gradient fits into the second-level cache
+
+    index_t first_row;
+    col_major_matrix<double> error;
+    col_major_matrix<double> gradient;
+
+    template <compute_scalar Scalar, class T>
+    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H, std::span<const index_t> order, index_t first)
+        : first_row(first) {
+        const index_t rows = std::min(panel, W.rows() - first);
+        error.resize(rows, W.cols());
+        with_code_map(q, [&](const auto& map_of) {
+            for (index_t k = 0; k < W.cols(); ++k) {
+                const index_t j = order[static_cast<std::size_t>(k)];
+                const index_t g = q.group_of_column[static_cast<std::size_t>(j)];
+                for (index_t i = 0; i < rows; ++i) {
+                    const auto map = map_of(q.scales(first + i, g), q.zeros(first + i, g));
+                    const Scalar value = map.weight(static_cast<Scalar>(q.codes(first + i, j)) - map.code(0));
+                    error(i, k) = static_cast<double>(value) - static_cast<double>(W(first + i, j));
+                }
+            }
+        });
+        gradient.noalias() = error * H;
+    }
+
+    [[nodiscard]] index_t rows() const noexcept { return error.rows(); }
+    [[nodiscard]] double loss() const { return std::max(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
+};
+
+/// Refuses what the refinements cannot work with.
+template <compute_scalar Scalar, class T, class U>
+void require_refinable(const char* function, const quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> H) {
+    require_not_empty(function, "W", W);
+    require_gram(function, "H", H, W.cols());
+    require_finite(function, "W", W);
+    require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
+    require_grids(function, q, W.rows(), W.cols());
+    const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;
+    for (index_t i = 0; i < W.rows(); ++i)
+        for (index_t j = 0; j < W.cols(); ++j)
+            if (q.codes(i, j) > largest)
+                raise<value_error>(concat(function, ": Q.codes must be in 0..", largest, ", entry (row ", i, ", column ", j, ") is ",
+                                          static_cast<int>(q.codes(i, j))));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+}  // namespace magr

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/quantize/grid.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Refuses the searches that look at H where there is none.
+inline void require_search_without_gram(const char* function, const grid_options& options) {
+    if (options.range == range_search::output_error || options.range == range_search::row_output_error)
+        raise<option_error>(concat(function, ": range must be min_max or mse where no H is passed, it is an output-error search"));
+}
+
+/// How the errors of a group's columns are summed up: a norm, diag(H), or H itself.
+template <compute_scalar Scalar>
+class grid_metric {
+public:
+    using panel = row_major_matrix<Scalar>;
+
+    /// sum |e|^norm
+    [[nodiscard]] static grid_metric plain(const grid_options& options) {
+        grid_metric metric;
+        metric.norm_ = options.range == range_search::mse ? static_cast<Scalar>(options.norm) : Scalar(2);
+        return metric;
+    }
+
+    /// sum_j importance_j e_j^2 with output_error, and sum |e|^norm otherwise or without importance.
+    [[nodiscard]] static grid_metric diagonal(const grid_options& options, std::span<const double> importance) {
+        grid_metric metric = plain(options);
+        if (importance.empty() || options.range != range_search::output_error) return metric;
+        const double largest = *std::max_element(importance.begin(), importance.end());
+        if (largest <= 0) return metric;  // inputs that are always zero: no column matters more than another
+        metric.importance_.resize(static_cast<index_t>(importance.size()));
+        for (std::size_t j = 0; j < importance.size(); ++j)
+            metric.importance_[static_cast<index_t>(j)] = static_cast<Scalar>(importance[j] / largest);
+        return metric;
+    }
+
+    /// As the options say, for these columns of H.
+    template <class T>
+    [[nodiscard]] static grid_metric of_columns(const grid_options& options, matrix_view<T> H, std::span<const index_t> columns) {
+        std::vector<double> energies;
+        for (const index_t j : columns) energies.push_back(static_cast<double>(H(j, j)));
+        grid_metric metric = diagonal(options, energies);
+        const double largest = *std::max_element(energies.begin(), energies.end());
+        if (options.range != range_search::row_output_error || largest <= 0) return metric;
+        const auto width = static_cast<index_t>(columns.size());
+        metric.full_.resize(width, width);
+        for (index_t a = 0; a < width; ++a)
+            for (index_t b = 0; b < width; ++b)
+                metric.full_(a, b) = static_cast<Scalar>(
+                    static_cast<double>(H(columns[static_cast<std::size_t>(std::max(a, b))], columns[static_cast<std::size_t>(std::min(a, b))])) /
+                    largest);
+        return metric;
+    }
+
+    /// The error of each row of errors.
+    [[nodiscard]] std::vector<double> errors(const panel& e) const {
+        std::vector<double> sums(static_cast<std::size_t>(e.rows()));
+        Eigen::Map<Eigen::VectorXd> out(sums.data(), e.rows());
+        if (norm_ != 2)
+            out = e.array().abs().pow(norm_).rowwise().sum().matrix().template cast<double>();
+        else
+            out = apply(e).cwiseProduct(e).rowwise().sum().template cast<double>();
+        return sums;
+    }
+
+    /// Rows times the matrix of the quadratic form; the identity for a norm.
+    [[nodiscard]] panel apply(const panel& e) const {
+        if (full_.size() > 0) return e * full_;
+        if (importance_.size() > 0) return (e.array().rowwise() * importance_.transpose()).matrix();
+        return e;
+    }
+
+private:
+    Scalar norm_ = 2;
+    Eigen::Array<Scalar, Eigen::Dynamic, 1> importance_;
+    panel full_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

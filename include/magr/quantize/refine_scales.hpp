@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/quantize/code_map.hpp>
+#include <magr/quantize/error_state.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
+
+namespace magr {
+
+/// How scales are refined.
+struct scale_refinement {
+    index_t max_passes = 1;  ///< over all groups, >= 1; it ends earlier when nothing changes any more
+    double damping = 1e-2;   ///< added to diag(H), as a fraction of its mean, >= 0
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const scale_refinement& options) {
+    detail::problem_list found("scale_refinement");
+    found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
+    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    return found.take();
+}
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const scale_refinement& options) { detail::refuse_problems(problems(options)); }
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Columns first..last-1, in an order in which groups are together, whose weights are one stored number times what codes make of it.
+struct scale_run {
+    index_t first;
+    index_t last;
+    index_t parameter;  ///< column of the matrix that holds the stored number
+};
+
+/// Which number of a grid is refined.
+enum class grid_parameter { scale, zero };
+
+/// Refines one stored number of some rows: those of a group, or of the groups that share it.
+template <compute_scalar Scalar>
+class parameter_refiner {
+public:
+    parameter_refiner(quantized_matrix<Scalar>& q, const row_major_matrix<double>& H, std::span<const index_t> order)
+        : q_(q), H_(H), order_(order) {}
+
+    /// @return  how many rows changed
+    template <class Scales>
+    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, const Scales& map_of, error_state& state) {
+        const index_t width = run.last - run.first;
+        const index_t rows = state.rows();
+        // the derivative of each weight by the number
+        col_major_matrix<double> direction(rows, width);
+        for (index_t k = 0; k < width; ++k)
+            for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
+        const auto gradient = state.gradient.middleCols(run.first, width);
+        const auto block = H_.block(run.first, run.first, width, width);
+        const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
+        const Eigen::VectorXd curvature = (direction * block).cwiseProduct(direction).rowwise().sum();
+
+        col_major_matrix<double> change = col_major_matrix<double>::Zero(rows, width);
+        std::vector<Scalar> before(static_cast<std::size_t>(rows));
+        for (index_t i = 0; i < rows; ++i) {
+            const index_t row = state.first_row + i;
+            before[static_cast<std::size_t>(i)] = get(row, run, which);
+            if (!(curvature[i] > 0)) continue;
+            const double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
+            if (!std::isfinite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
+            const std::vector<Scalar> old = weights(run, row, map_of);
+            set(row, run, which, wanted);
+            const std::vector<Scalar> now = weights(run, row, map_of);
+            for (std::size_t k = 0; k < now.size(); ++k)
+                change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
+        }
+        // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
+        const col_major_matrix<double> product = change * H_.middleRows(run.first, width);
+        index_t changes = 0;
+        for (index_t i = 0; i < rows; ++i) {
+            const double gain = change.row(i).dot(gradient.row(i) + 0.5 * product.row(i).segment(run.first, width));
+            if (gain < 0) {
+                state.error.row(i).segment(run.first, width) += change.row(i);
+                state.gradient.row(i) += product.row(i);
+                ++changes;
+            } else {
+                restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
+            }
+        }
+        return changes;
+    }
+
+private:
+    [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }
+    [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
+    [[nodiscard]] index_t group(index_t k) const { return q_.group_of_column[static_cast<std::size_t>(column(k))]; }
+
+    template <class Scales>
+    [[nodiscard]] double derivative(index_t k, index_t row, grid_parameter which, const Scales& map_of) const {
+        const index_t g = group(k);
+        if (which == grid_parameter::zero) {
+            if (shares()) return -static_cast<double>(q_.shared.offset_codes(row, g));
+            return q_.zero_point == zero_point::offset ? 1 : -static_cast<double>(q_.scales(row, g));
+        }
+        // the weight of scale 1, without its offset
+        const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
+        const auto map = map_of(Scalar(1), zero);
+        const auto steps = static_cast<double>(map.weight(static_cast<Scalar>(q_.codes(row, column(k))) - map.code(0)));
+        return shares() ? steps * q_.shared.scale_codes(row, g) : steps;
+    }
+
+    template <class Scales>
+    [[nodiscard]] std::vector<Scalar> weights(const scale_run& run, index_t row, const Scales& map_of) const {
+        std::vector<Scalar> out;
+        for (index_t k = run.first; k < run.last; ++k) {
+            const auto map = map_of(q_.scales(row, group(k)), q_.zeros(row, group(k)));
+            out.push_back(map.weight(static_cast<Scalar>(q_.codes(row, column(k))) - map.code(0)));
+        }
+        return out;
+    }
+
+    [[nodiscard]] Scalar get(index_t row, const scale_run& run, grid_parameter which) const {
+        if (shares()) return which == grid_parameter::scale ? q_.shared.scales(row, run.parameter) : q_.shared.offsets(row, run.parameter);
+        return which == grid_parameter::scale ? q_.scales(row, run.parameter) : q_.zeros(row, run.parameter);
+    }
+
+    void set(index_t row, const scale_run& run, grid_parameter which, double wanted) {
+        const storage_type storage = shares() ? storage_type::f16 : q_.storage;
+        restore(row, run, which, which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage) : round_to_storage<Scalar>(wanted, storage));
+    }
+
+    void restore(index_t row, const scale_run& run, grid_parameter which, Scalar value) {
+        if (!shares()) {
+            (which == grid_parameter::scale ? q_.scales : q_.zeros)(row, run.parameter) = value;
+            return;
+        }
+        (which == grid_parameter::scale ? q_.shared.scales : q_.shared.offsets)(row, run.parameter) = value;
+        const index_t end = std::min((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
+        for (index_t g = run.parameter * q_.shared.groups; g < end; ++g) {
+            if (which == grid_parameter::scale)
+                q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));
+            else
+                q_.zeros(row, g) = -(value * static_cast<Scalar>(q_.shared.offset_codes(row, g)));
+        }
+    }
+
+    quantized_matrix<Scalar>& q_;
+    const row_major_matrix<double>& H_;
+    std::span<const index_t> order_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Improves the scales of a quantized matrix, and its zero points if they are real numbers or offsets, while its codes stay as they are.
+///
+/// With c the steps of the codes of a group and H_d = H + damping mean(diag H) I, group after group,
+///
+///   s <- s - c H_d (q - w)^T / (c H_d c^T)        the minimiser of tr((Q - W) H_d (Q - W)^T) over this scale alone
+///
+/// and in the same way its zero point or offset, rounded to the storage type. Each is kept only if that lowers the loss, so the loss
+/// never rises. With scales that groups share, the numbers that are shared are refined.
+///
+/// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to come close to; H: cols x cols. Any storage and layout
+/// @return        loss before and after, passes and changes
+/// @par Cost      2 rows * cols^2 multiply-adds in double and as many again for each pass, twice that with real zero points or offsets;
+///                allocates H in double
+/// @par Numerics  in double; scales stay positive
+/// @par Errors    as refine_codes
+/// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
+template <compute_scalar Scalar, class Weights, class Gram>
+refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {}) {
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    validate(options);
+    detail::require_refinable("refine_scales", Q, w, h);
+
+    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
+    std::iota(order.begin(), order.end(), index_t{0});
+    const auto parameter = [&](index_t j) {
+        const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
+        return Q.shared.groups > 0 ? group / Q.shared.groups : group;
+    };
+    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return parameter(a) < parameter(b); });
+    std::vector<detail::scale_run> runs;
+    for (index_t k = 0; k < w.cols(); ++k) {
+        const index_t p = parameter(order[static_cast<std::size_t>(k)]);
+        if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
+        runs.back().last = k + 1;
+    }
+    const bool moves_zero = Q.zero_point == zero_point::real || Q.zero_point == zero_point::offset;
+
+    const auto damped = detail::load_damped(h, order, options.damping);
+    detail::parameter_refiner<Scalar> refiner(Q, damped, order);
+    refinement_result result;
+    detail::with_code_map(Q, [&](const auto& map_of) {
+        for (index_t first = 0; first < w.rows(); first += detail::error_state::panel) {
+            detail::error_state state(Q, w, damped, order, first);
+            result.loss_before += state.loss();
+            for (index_t pass = 1; pass <= options.max_passes; ++pass) {
+                index_t changes = 0;
+                for (const auto& run : runs) {
+                    changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
+                    if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
+                }
+                result.passes = std::max(result.passes, pass);
+                result.changes += changes;
+                if (changes == 0) break;
+            }
+            result.loss_after += state.loss();
+        }
+    });
+    return result;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/matrix/matrix.hpp>
+#include <magr/matrix/scalar.hpp>
+#include <magr/quantize/grid.hpp>
+
+namespace magr {
+
+/// Scales that are themselves products, as in the k-quants of GGUF: several groups share two stored numbers.
+///
+/// scale of group g = scales(i, g / groups) * scale_codes(i, g); offset of group g = -offsets(i, g / groups) * offset_codes(i, g).
+template <compute_scalar Scalar>
+struct shared_scales {
+    index_t groups = 0;                  ///< groups per block that share; 0: nothing is shared
+    matrix<Scalar> scales;               ///< rows x blocks, f16 numbers
+    matrix<Scalar> offsets;              ///< rows x blocks, f16 numbers; 0 x 0 without offsets
+    matrix<std::int8_t> scale_codes;     ///< rows x groups
+    matrix<std::uint8_t> offset_codes;   ///< rows x groups; 0 x 0 without offsets
+};
+
+/// The grids of a weight matrix: what its codes mean, and everything that is stored besides them.
+///
+/// Column j of row i has the grid {scales(i, g), zeros(i, g)} with g = group_of_column[j].
+template <compute_scalar Scalar>
+struct weight_grids {
+    int bits = 0;                                       ///< codes lie in 0..2^bits - 1
+    magr::zero_point zero_point = zero_point::integer;  ///< what `zeros` are
+    storage_type storage = storage_type::native;        ///< the type that can hold all scales, real zero points and offsets
+    index_t group_size = 0;                             ///< columns per group; the last group may have fewer
+    matrix<Scalar> scales;                              ///< rows x groups, > 0
+    matrix<Scalar> zeros;                               ///< rows x groups; 2^(bits-1) without a zero point, 0 with levels
+    std::vector<index_t> group_of_column;               ///< cols; j / group_size unless groups were formed in another column order
+    std::vector<Scalar> levels;                         ///< if not empty, code c stands for scale * levels[c]
+    shared_scales<Scalar> shared;                       ///< what scales and offsets are made of, if they are not stored as they are
+
+    [[nodiscard]] index_t rows() const noexcept { return scales.rows(); }
+    [[nodiscard]] index_t cols() const noexcept { return static_cast<index_t>(group_of_column.size()); }
+};
+
+/// How many grids sit at the ends of what their storage type can hold.
+struct storage_limits {
+    index_t largest = 0;    ///< scale, zero point or offset is the largest finite number: larger ones were limited to it
+    index_t smallest = 0;   ///< scale is the smallest one used: smaller ones were raised to it
+    index_t subnormal = 0;  ///< scale is a subnormal f16 number, which some engines take for 0
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Refuses grids that weights cannot be rounded onto.
+/// @par Errors    shape_error if scales, zeros and group_of_column are not those of a rows x cols matrix; value_error if bits are not in
+///                2..8, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a code, or levels are not 2 to
+///                2^bits increasing numbers
+template <compute_scalar Scalar>
+void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols) {
+    const auto refuse = [&](const auto&... what) { detail::raise<value_error>(detail::concat(function, ": grids: ", what...)); };
+    detail::require_shape(function, "grids.scales", grids.scales.view(), rows, grids.scales.cols());
+    detail::require_not_empty(function, "grids.scales", grids.scales.view());
+    detail::require_shape(function, "grids.zeros", grids.zeros.view(), rows, grids.scales.cols());
+    if (grids.cols() != cols)
+        detail::raise<shape_error>(detail::concat(function, ": grids.group_of_column must have ", cols, " entries, it has ", grids.cols()));
+    for (const index_t group : grids.group_of_column)
+        if (group < 0 || group >= grids.scales.cols())
+            refuse("group_of_column must be in 0..", grids.scales.cols() - 1, ", one is ", group);
+    if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
+    const auto& levels = grids.levels;
+    if (!levels.empty() && (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
+                            std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
+        refuse("levels must be 2 to 2^bits increasing numbers");
+    const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
+    for (index_t i = 0; i < rows; ++i)
+        for (index_t g = 0; g < grids.scales.cols(); ++g) {
+            const Scalar scale = grids.scales(i, g);
+            const Scalar zero = grids.zeros(i, g);
+            if (!(scale > 0) || !std::isfinite(scale)) refuse("scale (row ", i, ", group ", g, ") must be > 0 and finite, it is ", scale);
+            if (!std::isfinite(zero)) refuse("zero point (row ", i, ", group ", g, ") must be finite, it is ", zero);
+            if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
+                refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
+        }
+}
+
+/// Counts the grids at the ends of their storage type.
+/// @par Cost      O(rows * groups)
+template <compute_scalar Scalar>
+[[nodiscard]] storage_limits count_storage_limits(const weight_grids<Scalar>& grids) {
+    const double largest = largest_stored<Scalar>(grids.storage);
+    const double smallest = smallest_stored_scale<Scalar>(grids.storage);
+    constexpr double normal_f16 = 0x1p-14;
+    storage_limits count;
+    for (index_t i = 0; i < grids.scales.rows(); ++i)
+        for (index_t g = 0; g < grids.scales.cols(); ++g) {
+            const auto scale = static_cast<double>(grids.scales(i, g));
+            const auto zero = static_cast<double>(grids.zeros(i, g));
+            if (scale >= largest || std::abs(zero) >= largest) ++count.largest;
+            if (scale <= smallest) ++count.smallest;
+            if (grids.storage == storage_type::f16 && scale < normal_f16) ++count.subnormal;
+        }
+    return count;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

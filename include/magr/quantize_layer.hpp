@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <magr/calibration/gram.hpp>
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/quantize.hpp>
+
+namespace magr {
+
+/// Which quantizer chooses the codes.
+enum class quantizer { rtn, optq };
+
+/// Which weights OPTQ rounds, once the grids have been fitted to the preprocessed ones.
+enum class rounding_target {
+    preprocessed,  ///< those that MagR made, as published
+    original       ///< the original ones, on the grids of those that MagR made
+};
+
+/// From weights to codes, step by step.
+struct layer_options {
+    magr::quantizer quantizer = quantizer::optq;                      ///< which quantizer chooses the codes
+    grid_options grid = {};                                           ///< the grids
+    std::optional<preprocess_options> preprocessing = std::nullopt;   ///< MagR before the grids are fitted; default: none
+    optq_options optq = {};                                           ///< OPTQ, and what happens if H does not serve
+    rounding_target target = rounding_target::preprocessed;           ///< which weights OPTQ rounds; original needs fixed groups
+    index_t refinement_rounds = 0;                                    ///< of scales, then codes, towards the original weights; >= 0
+    scale_refinement scales = {};                                     ///< in each round
+    code_refinement codes = {};                                       ///< in each round
+    index_t minimum_tokens = 0;                                       ///< fewer calibration tokens than this do not serve, >= 0
+};
+
+/// What `quantize_layer` did.
+enum class layer_status {
+    as_requested,          ///< everything, as the options say
+    damped_more,           ///< the same, but OPTQ needed more damping
+    rounded_to_nearest,    ///< H did not serve: plain rounding of the original weights, as `fallback::round_to_nearest` allows
+    too_few_tokens,        ///< nothing: H is from fewer tokens than `minimum_tokens`
+    dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
+    failed                 ///< nothing: H could not be factored as far as `fallback` allows
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(layer_status status) noexcept {
+    switch (status) {
+        case layer_status::as_requested: return "as_requested";
+        case layer_status::damped_more: return "damped_more";
+        case layer_status::rounded_to_nearest: return "rounded_to_nearest";
+        case layer_status::too_few_tokens: return "too_few_tokens";
+        case layer_status::dead_columns_refused: return "dead_columns_refused";
+        case layer_status::failed: return "failed";
+    }
+    return "unknown";
+}
+
+/// Outcome of `quantize_layer`. Output errors are tr((V - W) H (V - W)^T) / tr(W H W^T) with the original weights W.
+template <compute_scalar Scalar>
+struct [[nodiscard]] layer_result {
+    quantized_matrix<Scalar> quantized;           ///< empty (0 x 0) if `status` says that nothing was quantized
+    layer_status status = layer_status::failed;   ///< what was done
+    std::optional<index_t> tokens;                ///< calibration tokens seen, if known
+    std::optional<preprocess_result> preprocess;  ///< how MagR went, if it ran
+    std::optional<optq_report> optq;              ///< how OPTQ went, if it ran; its errors are relative to the weights that it rounded
+    std::optional<refinement_result> refinement;  ///< all rounds together, if there were any; passes are those of codes
+    index_t clipped = 0;                          ///< weights more than half a step outside of their grid when they were rounded
+    storage_limits limits;                        ///< grids at the ends of what their storage type can hold
+    double output_error_rtn = 0;                  ///< of the original weights, rounded to nearest on grids of their own
+    double output_error_preprocessed = 0;         ///< of what MagR made of them, before any rounding; 0 without MagR
+    double output_error = 0;                      ///< of the result
+
+    /// Whether there is a quantized matrix.
+    [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const layer_options& options) {
+    std::vector<std::string> found;
+    const auto add = [&](std::vector<std::string> more) { found.insert(found.end(), more.begin(), more.end()); };
+    add(problems(options.grid));
+    if (options.preprocessing) add(problems(*options.preprocessing));
+    add(problems(options.optq));
+    add(problems(options.scales));
+    add(problems(options.codes));
+    detail::problem_list own("layer_options");
+    own.require(options.refinement_rounds >= 0, "refinement_rounds", "at least 0", options.refinement_rounds);
+    own.require(options.minimum_tokens >= 0, "minimum_tokens", "at least 0", options.minimum_tokens);
+    own.require(options.target == rounding_target::preprocessed || options.optq.groups == group_update::fixed, "target",
+                "preprocessed with live or stale groups", "original");
+    add(own.take());
+    return found;
+}
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const layer_options& options) { detail::refuse_problems(problems(options)); }
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+[[nodiscard]] inline layer_status status_of(optq_status status) {
+    switch (status) {
+        case optq_status::as_requested: return layer_status::as_requested;
+        case optq_status::damped_more: return layer_status::damped_more;
+        case optq_status::rounded_to_nearest: return layer_status::rounded_to_nearest;
+        case optq_status::dead_columns_refused: return layer_status::dead_columns_refused;
+        case optq_status::failed: break;
+    }
+    return layer_status::failed;
+}
+
+/// Rounds of scales and codes; the losses of all of them as one.
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options) {
+    refinement_result all;
+    for (index_t round = 0; round < options.refinement_rounds; ++round) {
+        const refinement_result scales = refine_scales(q, w, h, options.scales);
+        const refinement_result codes = refine_codes(q, w, h, options.codes);
+        if (round == 0) all.loss_before = scales.loss_before;
+        all.loss_after = codes.loss_after;
+        all.passes += codes.passes;
+        all.changes += scales.changes + codes.changes;
+        if (scales.changes + codes.changes == 0) break;
+    }
+    return all;
+}
+
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] layer_result<Scalar> run_layer(matrix_view<T> w, matrix_view<U> h, std::optional<index_t> tokens, const layer_options& options) {
+    layer_result<Scalar> result;
+    result.tokens = tokens;
+    const output_meter meter(w, h);
+    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, options.grid), round_half_even{});
+    result.output_error_rtn = meter.error(w, rtn.dequantize().view());
+
+    const bool too_few = tokens && *tokens < options.minimum_tokens;
+    if (too_few && options.optq.on_failure != fallback::round_to_nearest) {
+        result.status = layer_status::too_few_tokens;
+        return result;
+    }
+
+    row_major_matrix<Scalar> target = load<Scalar>(w);
+    weight_grids<Scalar> grids = rtn;
+    if (options.preprocessing && !too_few) {
+        result.preprocess = preprocess(target, h, *options.preprocessing);
+        result.output_error_preprocessed = meter.error(w, as_const_view(target));
+        grids = fit_grids<Scalar>(as_const_view(target), h, options.grid);
+        if (options.target == rounding_target::original) target = load<Scalar>(w);
+    }
+    if (options.quantizer == quantizer::optq && !too_few) {
+        const bool fixed = options.optq.groups == group_update::fixed;
+        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, options.grid, options.optq);
+        result.optq = optq;
+        result.status = status_of(optq.status);
+        result.clipped = optq.clipped;
+        if (!optq && optq.status != optq_status::rounded_to_nearest) return result;
+        result.quantized = std::move(optq.quantized);
+    } else {
+        result.status = too_few ? layer_status::rounded_to_nearest : layer_status::as_requested;
+    }
+    if (options.quantizer == quantizer::rtn && !too_few) {
+        result.quantized = round_onto_grids(as_const_view(target), grids, round_half_even{});
+        result.clipped = count_clipped(as_const_view(target), grids);
+    }
+    if (result.status == layer_status::rounded_to_nearest) {
+        result.quantized = std::move(rtn);
+        result.clipped = count_clipped(w, static_cast<const weight_grids<Scalar>&>(result.quantized));
+    } else if (options.refinement_rounds > 0) {
+        result.refinement = refine(result.quantized, w, h, options);
+    }
+    result.limits = count_storage_limits(result.quantized);
+    result.output_error = meter.error(w, result.quantized.dequantize().view());
+    return result;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Quantizes the weights of one layer: MagR, grids, codes, refinement, and a report of what each did.
+///
+/// W' = preprocess(W);  grids = fit_grids(W');  Q = quantize_optq or quantize_rtn(W', grids);  refine_scales and refine_codes(Q, W)
+///
+/// each if the options ask for it. Nothing is ever put in the place of what was asked for without `status` saying so; with
+/// `optq.on_failure = fallback::none` nothing is put in its place at all.
+///
+/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
+/// @return        codes and grids, and how it went; look at `status`
+/// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
+/// @par Numerics  that of its steps; 16-bit weights are preprocessed in float and not rounded back before they are quantized
+/// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
+///                Gram matrix. All before any work
+template <class Weights, class Gram>
+    requires dense_matrix<const Gram>
+auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}) {
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_not_empty("quantize_layer", "W", w);
+    detail::require_gram("quantize_layer", "H", h, w.cols());
+    detail::require_finite("quantize_layer", "W", w);
+    return detail::run_layer<scalar>(w, h, std::nullopt, options);
+}
+
+/// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
+/// @par Errors    also value_error if it has seen no token
+template <class Weights, compute_scalar Sum>
+auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}) {
+    const auto w = as_const_view(W);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_not_empty("quantize_layer", "W", w);
+    const auto h = as_const_view(calibration.gram());
+    detail::require_gram("quantize_layer", "calibration", h, w.cols());
+    detail::require_finite("quantize_layer", "W", w);
+    return detail::run_layer<scalar>(w, h, calibration.tokens(), options);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,169 @@
+#include <magr/quantize_layer.hpp>
+
+#include <Eigen/Core>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "quantize/layers.hpp"
+#include "support/catch.hpp"
+
+using Eigen::MatrixXd;
+using magr::index_t;
+using magr::layer_options;
+using magr::layer_status;
+using magr::output_error;
+using magr::quantize_layer;
+using magr::quantizer;
+
+namespace {
+
+template <class Scalar>
+MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
+    const auto values = q.dequantize();
+    MatrixXd out(values.rows(), values.cols());
+    for (index_t i = 0; i < values.rows(); ++i)
+        for (index_t j = 0; j < values.cols(); ++j) out(i, j) = static_cast<double>(values(i, j));
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer][oracle]") {
+    const auto [W, H] = layers::make_layer(20, 48, layers::inputs::outliers, 1);
+    const magr::grid_options grid{.bits = 2, .group_size = 16};
+    MatrixXd M = W;
+    const auto magr_alone = magr::preprocess(M, H, {.alpha = 1e-2});
+
+    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid}).quantized.codes == magr::quantize_rtn(W, grid).codes);
+    CHECK(quantize_layer(W, H, {.grid = grid}).quantized.codes == magr::quantize_optq(W, H, grid).quantized.codes);
+    const auto magr_rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}});
+    CHECK(magr_rtn.quantized.codes == magr::quantize_rtn(M, grid).codes);
+    const auto magr_optq = quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}});
+    CHECK(magr_optq.quantized.codes == magr::quantize_optq(M, H, grid).quantized.codes);
+    const auto original = quantize_layer(
+        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .target = magr::rounding_target::original});
+    CHECK(original.quantized.codes == magr::quantize_optq(W, H, magr::fit_grids(M, grid)).quantized.codes);
+    const auto live = quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}});
+    CHECK(live.quantized.codes == magr::quantize_optq(W, H, grid, {.groups = magr::group_update::live}).quantized.codes);
+
+    auto refined = magr::quantize_optq(M, H, grid).quantized;
+    const double before = magr::refine_scales(refined, W, H).loss_before;
+    magr::refinement_result last = magr::refine_codes(refined, W, H);
+    static_cast<void>(magr::refine_scales(refined, W, H));
+    last = magr::refine_codes(refined, W, H);
+    const auto two_rounds =
+        quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 2});
+    CHECK(two_rounds.quantized.codes == refined.codes);
+    CHECK(two_rounds.quantized.scales == refined.scales);
+    REQUIRE(two_rounds.refinement);
+    CHECK(two_rounds.refinement->loss_before == Approx(before));
+    CHECK(two_rounds.refinement->loss_after == Approx(last.loss_after));
+
+    // and the report is about them
+    const MatrixXd rtn = values_of(magr::quantize_rtn(W, grid));
+    for (const auto* result : {&magr_rtn, &magr_optq, &original, &live, &two_rounds}) {
+        CHECK(result->status == layer_status::as_requested);
+        CHECK(result->output_error_rtn == Approx(output_error(W, rtn, H)));
+        CHECK(result->output_error == Approx(output_error(W, values_of(result->quantized), H)));
+        CHECK(result->output_error_preprocessed == Approx(result == &live ? 0 : output_error(W, M, H)));
+        CHECK(result->preprocess.has_value() == (result != &live));
+        CHECK(result->optq.has_value() == (result != &magr_rtn));
+        CHECK(result->refinement.has_value() == (result == &two_rounds));
+        CHECK_FALSE(result->tokens.has_value());
+    }
+    CHECK(magr_rtn.preprocess->output_error == Approx(magr_alone.output_error));
+    CHECK(original.clipped > 0);
+    CHECK(two_rounds.output_error < magr_optq.output_error);
+}
+
+TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few of them refused", "[quantize][layer][edge]") {
+    const auto [W, H] = layers::make_layer(6, 12, layers::inputs::neighbours, 2);
+    std::mt19937 random(3);
+    magr::gram_accumulator<double> calibration(12);
+    calibration.add(layers::normal_matrix(30, 12, random));
+    const auto result = quantize_layer(W, calibration, {});
+    CHECK(result.tokens == 30);
+    CHECK(result.status == layer_status::as_requested);
+    CHECK(result.quantized.codes == quantize_layer(W, calibration.gram(), {}).quantized.codes);
+    CHECK(quantize_layer(W, calibration, {.minimum_tokens = 30}).status == layer_status::as_requested);
+
+    const auto refused = quantize_layer(W, calibration, {.minimum_tokens = 31});
+    CHECK(refused.status == layer_status::too_few_tokens);
+    CHECK_FALSE(refused);
+    const auto rounded = quantize_layer(W, calibration,
+                                        {.preprocessing = magr::preprocess_options{},
+                                         .optq = {.on_failure = magr::fallback::round_to_nearest},
+                                         .refinement_rounds = 3,
+                                         .minimum_tokens = 31});
+    CHECK(rounded.status == layer_status::rounded_to_nearest);
+    CHECK(rounded.quantized.codes == magr::quantize_rtn(W).codes);
+    CHECK_FALSE(rounded.preprocess.has_value());
+    CHECK_FALSE(rounded.refinement.has_value());
+    magr::gram_accumulator<double> empty(12);
+    CHECK_THROWS_AS(quantize_layer(W, empty, {}), magr::value_error);
+}
+
+TEST_CASE("quantize_layer: says what it did instead, and in strict mode does nothing instead", "[quantize][layer][edge]") {
+    auto [W, H] = layers::make_layer(6, 12, layers::inputs::neighbours, 4);
+    MatrixXd hopeless = H;
+    hopeless(0, 5) = hopeless(5, 0) = 1e3 * H.diagonal().maxCoeff();
+    using magr::fallback;
+    for (const auto what : {fallback::none, fallback::more_damping, fallback::round_to_nearest}) {
+        const auto result = quantize_layer(W, hopeless, {.optq = {.on_failure = what}});
+        const bool rounds = what == fallback::round_to_nearest;
+        CHECK(result.status == (rounds ? layer_status::rounded_to_nearest : layer_status::failed));
+        CHECK(static_cast<bool>(result) == rounds);
+        REQUIRE(result.optq);
+        CHECK(result.optq->attempts == (what == fallback::none ? 1 : 9));
+        if (rounds) CHECK(result.quantized.codes == magr::quantize_rtn(W).codes);
+    }
+    H.row(3).setZero();
+    H.col(3).setZero();
+    const auto refused = quantize_layer(W, H, {.optq = {.dead = magr::dead_columns::refuse}});
+    CHECK(refused.status == layer_status::dead_columns_refused);
+    CHECK(refused.optq->dead_columns == 1);
+    CHECK_FALSE(refused);
+    std::mt19937 random(5);
+    const Eigen::VectorXd x = layers::normal_matrix(12, 1, random).col(0);
+    const MatrixXd singular = x * x.transpose();
+    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0}}).status == layer_status::damped_more);
+    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0, .on_failure = fallback::none}}).status == layer_status::failed);
+    CHECK(std::string(to_string(layer_status::damped_more)) == "damped_more");
+}
+
+TEST_CASE("quantize_layer: 16-bit weights in any layout, and nothing is written", "[quantize][layer][property]") {
+    const auto [weights, H] = layers::make_layer(7, 20, layers::inputs::neighbours, 6);
+    const Eigen::Matrix<Eigen::bfloat16, Eigen::Dynamic, Eigen::Dynamic> W = weights.cast<Eigen::bfloat16>();
+    const auto copy = W;
+    const layer_options options{.grid = {.bits = 3}, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 1};
+    const auto result = quantize_layer(W, H, options);
+    CHECK((W.array() == copy.array()).all());
+    const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> same = W.cast<float>();
+    CHECK(result.quantized.codes == quantize_layer(same, Eigen::MatrixXd(H), options).quantized.codes);
+}
+
+TEST_CASE("quantize_layer: refuses with every problem at once, before any work", "[quantize][layer][edge]") {
+    const auto [W, H] = layers::make_layer(3, 8, layers::inputs::neighbours, 7);
+    const layer_options bad{.grid = {.bits = 1, .beta = 3},
+                            .preprocessing = magr::preprocess_options{.alpha = -1.0},
+                            .optq = {.damping = -1, .groups = magr::group_update::live},
+                            .target = magr::rounding_target::original,
+                            .refinement_rounds = -1,
+                            .scales = {.max_passes = 0},
+                            .codes = {.damping = std::nan("")}};
+    const auto found = problems(bad);
+    const std::vector<std::string> expected{"grid_options: bits",         "grid_options: beta",     "preprocess_options: alpha",
+                                            "optq_options: damping",      "scale_refinement: max_passes", "code_refinement: damping",
+                                            "layer_options: refinement_rounds", "layer_options: target"};
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].find(expected[i]) == 0);
+    CHECK_THROWS_AS(quantize_layer(W, H, bad), magr::option_error);
+    CHECK_THROWS_AS(quantize_layer(W, MatrixXd(H.topLeftCorner(7, 7))), magr::shape_error);
+    MatrixXd nan = W;
+    nan(2, 7) = std::nan("");
+    CHECK_THROWS_WITH(quantize_layer(nan, H), "quantize_layer: W must be finite, entry (row 2, column 7) is nan");
+    MatrixXd infinite = H;
+    infinite(1, 1) = HUGE_VAL;
+    CHECK_THROWS_WITH(quantize_layer(W, infinite), "quantize_layer: H must be finite, entry (row 1, column 1) is inf");
+}
