@@ -16,6 +16,9 @@ if(MAGR_SANITIZE)
                            -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(magr_dev_flags INTERFACE -fsanitize=address,undefined)
 endif()
+if(MAGR_BUILD_FUZZERS)
+    target_compile_options(magr_dev_flags INTERFACE -fsanitize=fuzzer-no-link)  # counts branches, for the fuzz targets to see what is new
+endif()
 
 # Looks for a package that only tests, benchmarks or examples need. Without it the configuration goes on and says what is left out;
 # the caller then checks ${name}_FOUND.

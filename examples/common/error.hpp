@@ -13,12 +13,16 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-/// Throws an `input_error` whose message is the concatenation of `parts`.
+/// Throws an `input_error` whose message is the concatenation of `parts`. They may quote a file, so control characters, which could end
+/// the line or steer a terminal, become `?`.
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
     std::ostringstream text;
     (text << ... << parts);
-    throw input_error(text.str());
+    std::string message = text.str();
+    for (char& c : message)
+        if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+    throw input_error(message);
 }
 
 }  // namespace examples

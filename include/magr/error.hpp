@@ -6,6 +6,13 @@
 
 #if !defined(__cpp_exceptions)
 #include <cstdlib>
+
+/// Without exceptions (`-fno-exceptions`), and only then, every error goes here instead of being thrown: the message is that of the
+/// exception, a C string. Define it before the first include, in all units of the program alike, to the name of a `[[noreturn]]` function
+/// that takes `const char*`. The program aborts if the handler returns, and at once if there is none; nothing is printed.
+#ifndef MAGR_FAILURE_HANDLER
+#define MAGR_FAILURE_HANDLER(message) static_cast<void>(message)
+#endif
 #endif
 
 namespace magr {
@@ -30,13 +37,13 @@ public:
 
 namespace detail {
 
-/// The one place that throws. Without exceptions the program ends here.
+/// The one place that throws. Without exceptions the program ends here, by way of `MAGR_FAILURE_HANDLER`.
 template <class Error>
 [[noreturn]] void raise(const std::string& message) {
 #if defined(__cpp_exceptions)
     throw Error(message);
 #else
-    static_cast<void>(message);
+    MAGR_FAILURE_HANDLER(message.c_str());
     std::abort();
 #endif
 }

@@ -106,6 +106,7 @@ TEST_CASE("npy: bad files are refused with a reason", "[npy][errors]") {
     refused(file_with("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3", 24), "malformed");
     refused(file_with("{'descr", 24), "malformed");
     refused(file_with(good, 24).substr(0, 30), ".npy header of 60 bytes in a file of 30");
+    refused(file_with("{'descr': '<i4\n\x1b[1m', 'fortran_order': False, 'shape': (2, 3), }", 24), "elements of type '<i4??[1m'");
     std::string future = file_with(good, 24);
     future[6] = 9;
     refused(future, "version 9");

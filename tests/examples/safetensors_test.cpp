@@ -96,6 +96,7 @@ TEST_CASE("safetensors: each rule of the format refuses what breaks it", "[examp
     CHECK_THAT(refused(folder, with(R"("__metadata__":3)", "")), mentions("__metadata__"));
     CHECK_THAT(refused(folder, with(R"("__metadata__":{"x":1})", "")), mentions("not a string"));
 
+    CHECK_THAT(refused(folder, with(R"("a\n\u001b[1m":[])", "")), mentions("tensor a??[1m: not an object"));
     CHECK_THAT(refused(folder, with(R"("a":[])", "")), mentions("not an object"));
     CHECK_THAT(refused(folder, with(R"("a":{"shape":[1],"data_offsets":[0,4]})", four)), mentions("dtype is missing"));
     CHECK_THAT(refused(folder, with(R"("a":{"dtype":"F32","data_offsets":[0,4]})", four)), mentions("shape is missing"));

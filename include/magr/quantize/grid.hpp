@@ -54,8 +54,8 @@ struct grid_options {
     double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
     double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
     shrink_anchor anchor = shrink_anchor::low;              ///< what beta leaves in place
-    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits finite numbers in increasing order, not all zero;
-    /// zero_point must be none. The scale is that for which the levels reach from the smallest to the largest weight.
+    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits finite numbers that increase also when rounded to float, not
+    /// all zero; zero_point must be none. The scale is that for which the levels reach from the smallest to the largest weight.
     std::vector<double> levels = {};
 };
 
@@ -86,8 +86,9 @@ inline namespace MAGR_ISA_NAMESPACE {
         found.require(count >= 2 && count <= (index_t{1} << options.bits), "levels", "2 to 2^bits numbers", count);
     found.require(std::all_of(levels.begin(), levels.end(), [](double level) { return std::isfinite(level) && std::abs(level) <= 1e6; }),
                   "levels", "finite and at most 1e6", "not");
-    found.require(std::adjacent_find(levels.begin(), levels.end(), [](double a, double b) { return !(a < b); }) == levels.end(), "levels",
-                  "in increasing order", "not");
+    const auto not_below = [](double a, double b) { return !(static_cast<float>(a) < static_cast<float>(b)); };
+    found.require(std::adjacent_find(levels.begin(), levels.end(), not_below) == levels.end(), "levels",
+                  "in increasing order, also as float", "not");
     found.require(std::any_of(levels.begin(), levels.end(), [](double level) { return std::abs(level) >= 1e-6; }), "levels",
                   "not all below 1e-6", "so");
     return found.take();

@@ -56,8 +56,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Refuses grids that weights cannot be rounded onto.
 /// @par Errors    shape_error if scales, zeros and group_of_column are not those of a rows x cols matrix; value_error if bits are not in
-///                2..8, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a code, or levels are not 2 to
-///                2^bits increasing numbers
+///                2..8, group_size is less than 1, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a
+///                code, levels are not 2 to 2^bits increasing numbers, or the weight of the lowest or highest code is not finite
 template <compute_scalar Scalar>
 void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols) {
     const auto refuse = [&](const auto&... what) { detail::raise<value_error>(detail::concat(function, ": grids: ", what...)); };
@@ -69,12 +69,15 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
     for (const index_t group : grids.group_of_column)
         if (group < 0 || group >= grids.scales.cols())
             refuse("group_of_column must be in 0..", grids.scales.cols() - 1, ", one is ", group);
+    if (grids.group_size < 1) refuse("group_size must be at least 1, it is ", grids.group_size);
     if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
     const auto& levels = grids.levels;
     if (!levels.empty() && (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
                             std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
         refuse("levels must be 2 to 2^bits increasing numbers");
     const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
+    const Scalar lowest = levels.empty() ? Scalar(0) : levels.front();
+    const Scalar highest = levels.empty() ? static_cast<Scalar>(largest_code(grids.bits)) : levels.back();
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const Scalar scale = grids.scales(i, g);
@@ -83,6 +86,12 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
             if (!std::isfinite(zero)) refuse("zero point (row ", i, ", group ", g, ") must be finite, it is ", zero);
             if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
                 refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
+            for (const Scalar end : {lowest, highest}) {
+                const Scalar weight = !levels.empty()                          ? scale * end
+                                      : grids.zero_point == zero_point::offset ? scale * end + zero
+                                                                               : scale * (end - zero);
+                if (!std::isfinite(weight)) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight);
+            }
         }
 }
 

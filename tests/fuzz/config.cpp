@@ -1,0 +1,28 @@
+#include "quantize_llama/config.hpp"
+
+#include <cmath>
+
+#include "reading.hpp"
+
+namespace {
+
+/// Whatever is accepted is a model that the forward pass can compute: sizes that fit together and whose products cannot overflow.
+void read_all(const std::filesystem::path& path) {
+    const examples::llama_config c = examples::read_config(path);
+    constexpr std::int64_t large = std::int64_t{1} << 31;
+    for (const std::int64_t size : {c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.num_attention_heads,
+                                    c.num_key_value_heads, c.head_dim, c.max_position_embeddings})
+        require(size >= 1 && size <= large);
+    require(c.num_attention_heads % c.num_key_value_heads == 0 && c.head_dim % 2 == 0);
+    require(c.num_attention_heads * c.head_dim <= large);
+    require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps) && c.rope_theta > 0 && std::isfinite(c.rope_theta));
+    require(!c.bos_token_id || *c.bos_token_id < c.vocab_size);
+    for (const examples::token id : c.eos_token_ids) require(id < c.vocab_size);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    read_or_refuse("config.json", text_of(data, size), read_all);
+    return 0;
+}

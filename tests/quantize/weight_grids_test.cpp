@@ -1,0 +1,79 @@
+#include <magr/quantize/weight_grids.hpp>
+
+#include <limits>
+#include <string>
+
+#include <magr/matrix/matrix.hpp>
+#include <magr/quantize/optq.hpp>
+#include <magr/quantize/rtn.hpp>
+
+#include "support/catch.hpp"
+
+using magr::index_t;
+using magr::zero_point;
+
+namespace {
+
+/// One row of four weights in groups of two, all on the codes 0..3 of the scale 1.
+magr::weight_grids<float> good_grids(zero_point zero = zero_point::integer) {
+    magr::weight_grids<float> grids;
+    grids.bits = 2;
+    grids.zero_point = zero;
+    grids.group_size = 2;
+    grids.scales = magr::matrix<float>(1, 2);
+    grids.zeros = magr::matrix<float>(1, 2);
+    grids.scales(0, 0) = grids.scales(0, 1) = 1;
+    grids.group_of_column = {0, 0, 1, 1};
+    return grids;
+}
+
+/// What quantizing onto these grids is refused with.
+std::string refused(const magr::weight_grids<float>& grids) {
+    const magr::matrix<float> W(1, 4);
+    magr::matrix<double> H(4, 4);
+    for (index_t j = 0; j < 4; ++j) H(j, j) = 1;
+    try {
+        static_cast<void>(magr::quantize_optq(W, H, grids, {.order = magr::column_order::group_aware}));
+    } catch (const magr::value_error& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+}  // namespace
+
+TEST_CASE("require_grids: groups without columns are refused", "[quantize][grid][edge]") {
+    auto grids = good_grids();
+    CHECK(refused(grids) == "accepted");
+    for (const index_t size : {index_t{0}, index_t{-1}, std::numeric_limits<index_t>::min()}) {
+        grids.group_size = size;
+        CHECK(refused(grids) == "quantize_optq: grids: group_size must be at least 1, it is " + std::to_string(size));
+    }
+    grids.group_size = std::numeric_limits<index_t>::max();
+    CHECK(refused(grids) == "accepted");
+}
+
+TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize][grid][edge]") {
+    const float largest = std::numeric_limits<float>::max();
+    const auto with = [](zero_point kind, float scale, float zero) {
+        auto grids = good_grids(kind);
+        grids.scales(0, 1) = scale;
+        grids.zeros(0, 1) = zero;
+        return grids;
+    };
+    const std::string infinite = "quantize_optq: grids: weights (row 0, group 1) must be finite, one is ";
+    // the codes 0..3 stand for scale * (code - zero), or scale * code + offset
+    CHECK(refused(with(zero_point::integer, largest / 3, 0)) == "accepted");
+    CHECK(refused(with(zero_point::integer, largest / 2, 0)) == infinite + "inf");
+    CHECK(refused(with(zero_point::integer, largest / 2, 3)) == infinite + "-inf");
+    CHECK(refused(with(zero_point::integer, largest / 2, 2)) == "accepted");
+    CHECK(refused(with(zero_point::real, 1e20f, 1e18f)) == "accepted");
+    CHECK(refused(with(zero_point::real, 1e20f, 1e20f)) == infinite + "-inf");
+    CHECK(refused(with(zero_point::offset, largest / 6, largest / 2)) == "accepted");
+    CHECK(refused(with(zero_point::offset, largest / 4, largest / 2)) == infinite + "inf");
+    auto levels = with(zero_point::none, largest / 4, 0);
+    levels.levels = {-1, 0, 4};
+    CHECK(refused(levels) == "accepted");
+    levels.levels = {-8, 0, 4};
+    CHECK(refused(levels) == infinite + "-inf");
+}
