@@ -60,6 +60,14 @@ void shuffle_groups(magr::quantized_matrix<Scalar>& q, std::mt19937& random) {
     std::shuffle(q.group_of_column.begin(), q.group_of_column.end(), random);
 }
 
+template <class T>
+magr::matrix<float> to_float(const magr::matrix<T>& m) {
+    magr::matrix<float> out(m.rows(), m.cols());
+    for (index_t i = 0; i < m.rows(); ++i)
+        for (index_t j = 0; j < m.cols(); ++j) out(i, j) = static_cast<float>(m(i, j));
+    return out;
+}
+
 /// Whether two matrices have equal numbers in equal places, of whatever types.
 template <class A, class B>
 bool equal(const magr::matrix<A>& a, const magr::matrix<B>& b) {
