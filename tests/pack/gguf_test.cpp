@@ -29,13 +29,14 @@ constexpr block_type block_types[] = {
     {ggml_type::q4_0, 4, zero_point::none, 32, 18},   {ggml_type::q4_1, 4, zero_point::offset, 32, 20},
     {ggml_type::q5_0, 5, zero_point::none, 32, 22},   {ggml_type::q5_1, 5, zero_point::offset, 32, 24},
     {ggml_type::q8_0, 8, zero_point::none, 32, 34},   {ggml_type::q2_0, 2, zero_point::none, 64, 18},
-    {ggml_type::q2_0, 2, zero_point::integer, 64, 18}};
+    {ggml_type::q4_0, 4, zero_point::integer, 32, 18}, {ggml_type::q5_0, 5, zero_point::integer, 32, 22},
+    {ggml_type::q8_0, 8, zero_point::integer, 32, 34}, {ggml_type::q2_0, 2, zero_point::integer, 64, 18}};
 
 magr::quantized_matrix<float> sample(const block_type& b, index_t rows, index_t cols, index_t group, std::mt19937& random) {
     auto q = samples::quantized(rows, cols, {.bits = b.bits, .zero_point = b.zero, .group_size = group, .storage = storage_type::f16}, random);
-    if (b.zero == zero_point::integer)  // q2_0 has the zero points 1 and 2
+    if (b.zero == zero_point::integer)  // one of the two middle codes
         for (index_t i = 0; i < rows; ++i)
-            for (index_t g = 0; g < q.zeros.cols(); ++g) q.zeros(i, g) = static_cast<float>(1 + random() % 2);
+            for (index_t g = 0; g < q.zeros.cols(); ++g) q.zeros(i, g) = static_cast<float>((1U << (b.bits - 1)) - random() % 2);
     return q;
 }
 
@@ -169,8 +170,10 @@ TEST_CASE("unpack_gguf: reads what other programs write, and refuses what is no 
     auto t = magr::pack_gguf(sample(block_types[0], 2, 64, 32, random), ggml_type::q4_0);
     t.data[1] ^= 0x80;  // ggml itself makes d negative where that suits the largest weight
     const auto negative = magr::unpack_gguf(t);
-    CHECK(negative.scales(0, 0) < 0);
+    CHECK(negative.scales(0, 0) > 0);
+    CHECK(negative.zeros(0, 0) == 7);
     CHECK(negative.dequantize() == textbook::gguf_weights(t, 32, 18));
+    CHECK(magr::pack_gguf(negative, ggml_type::q4_0) == t);
     t.data[0] = 0x00;
     t.data[1] = 0x7C;  // infinite
     CHECK_THROWS_AS(magr::unpack_gguf(t), magr::value_error);

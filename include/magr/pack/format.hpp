@@ -145,7 +145,7 @@ struct format_rules {
 [[nodiscard]] constexpr format_rules rules_of(packed_format format) noexcept {
     using zero = zero_point;
     using type = storage_type;
-    constexpr choice<zero> codes{zero::none, zero::integer}, none{zero::none}, offset{zero::offset};
+    constexpr choice<zero> codes{zero::none, zero::integer}, offset{zero::offset};
     constexpr choice<type> half{type::f16}, any{type::native, type::f32, type::f16, type::bf16};
     constexpr auto block = [](int bits, choice<zero> zeros, index_t columns) {
         return format_rules{choice<int>{bits}, zeros, choice<type>{type::f16}, group_rule::multiple, 1, columns, columns, false};
@@ -164,19 +164,19 @@ struct format_rules {
         case packed_format::mlx:
             return {choice<int>{2, 3, 4, 5, 6, 8}, choice<zero>{zero::none, zero::integer, zero::offset}, any, group_rule::divides_32_64_128, 1, 32,
                     64, false};
-        case packed_format::gguf_q4_0: return block(4, none, 32);
+        case packed_format::gguf_q4_0: return block(4, codes, 32);
         case packed_format::gguf_q4_1: return block(4, offset, 32);
-        case packed_format::gguf_q5_0: return block(5, none, 32);
+        case packed_format::gguf_q5_0: return block(5, codes, 32);
         case packed_format::gguf_q5_1: return block(5, offset, 32);
-        case packed_format::gguf_q8_0: return block(8, none, 32);
+        case packed_format::gguf_q8_0: return block(8, codes, 32);
         case packed_format::gguf_q2_0: return block(2, codes, 64);
         case packed_format::gguf_q2_k: return super_block(2, offset, 16);
-        case packed_format::gguf_q3_k: return super_block(3, none, 16);
+        case packed_format::gguf_q3_k: return super_block(3, codes, 16);
         case packed_format::gguf_q4_k: return super_block(4, offset, 32);
         case packed_format::gguf_q5_k: return super_block(5, offset, 32);
         case packed_format::gguf_q6_k: break;
     }
-    return super_block(6, none, 16);
+    return super_block(6, codes, 16);
 }
 
 /// Reasons why something cannot be packed, with those that lie in its shape apart.
@@ -240,8 +240,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Every reason why a rows x cols matrix that is quantized with these options cannot be packed in this format; empty if there is none.
 ///
 /// To ask before hours of work, not after. What depends on the weights is not known here: `gptq_v1` cannot hold a zero point 0 (without
-/// zero points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type. The formats with
-/// scales of two levels (`gguf_q2_k` and below) need the grids of `fit_k_quant_grids`.
+/// zero points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type, and the types of
+/// GGUF only the two middle codes. Those with scales of two levels (`gguf_q2_k` and below) need the grids of `fit_k_quant_grids`.
 ///
 /// @pre           validate(options) passes
 /// @par Cost      O(1)
@@ -259,8 +259,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     grid_options options;
     options.bits = rules.bits.has(4) ? 4 : std::countr_zero(rules.bits.members);
     options.group_size = group_size.value_or(rules.group_size);
-    // the zero points of gptq_v1 and gguf_q2_0 are limited to some codes
-    const bool any_code = rules.zeros.has(zero_point::integer) && format != packed_format::gptq_v1 && format != packed_format::gguf_q2_0;
+    // gptq_v1 and the blocks of ggml are limited to some codes, which only fit_k_quant_grids knows
+    const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
     options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
     options.storage = rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
     return options;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -88,86 +90,106 @@ void require_shared(const char* function, const weight_grids<Scalar>& grids, con
 /// Refuses what the numbers of a block cannot hold.
 template <compute_scalar Scalar>
 void require_block_grids(const char* function, ggml_type type, const quantized_matrix<Scalar>& q) {
-    if (const k_quant kind = k_quant_of(type); kind.bits != 0) return require_shared(function, q, kind);
-    require_stored_exactly(function, "scale", q.scales, storage_type::f16);
-    if (q.zero_point == zero_point::offset) require_stored_exactly(function, "offset", q.zeros, storage_type::f16);
-    if (type != ggml_type::q2_0) return;
+    if (const k_quant kind = k_quant_of(type); kind.bits != 0) {
+        require_shared(function, q, kind);
+    } else {
+        require_stored_exactly(function, "scale", q.scales, storage_type::f16);
+        if (q.zero_point == zero_point::offset) require_stored_exactly(function, "offset", q.zeros, storage_type::f16);
+    }
+    if (q.zero_point == zero_point::offset) return;
+    const int zero = zero_code_of(type, q.bits), mirrored = largest_code(q.bits) - zero;
     for (index_t i = 0; i < q.rows(); ++i)
         for (index_t g = 0; g < q.zeros.cols(); ++g)
-            if (q.zeros(i, g) != 1 && q.zeros(i, g) != 2)
-                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be 1 or 2, it is ", q.zeros(i, g)));
+            if (q.zeros(i, g) != static_cast<Scalar>(zero) && q.zeros(i, g) != static_cast<Scalar>(mirrored))
+                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be ", std::min(zero, mirrored), " or ",
+                                          std::max(zero, mirrored), ", it is ", q.zeros(i, g)));
 }
 
-/// Writes a block; its columns begin with `first` of row i.
+/// Codes for the opposite scale: s (c - z) = -s ((L - c) - (L - z)).
+inline void mirror(std::uint8_t* codes, index_t count, int bits) noexcept {
+    for (index_t k = 0; k < count; ++k) codes[k] = static_cast<std::uint8_t>(largest_code(bits) - codes[k]);
+}
+
+/// Writes a block; its columns begin with `first` of row i. A type has one zero point; the other one that it can hold is that of a
+/// negative scale.
 template <compute_scalar Scalar>
 void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_layout& layout, index_t i, index_t first, std::uint8_t* block) {
     const index_t g = first / q.group_size;
-    const std::uint8_t* codes = q.codes.data() + i * q.cols() + first;
-    std::uint8_t changed[64];
+    const auto zero = static_cast<Scalar>(zero_code_of(type, q.bits));
+    const auto is_mirrored = [&](index_t group) { return q.zero_point != zero_point::offset && q.zeros(i, group) != zero; };
+    std::array<std::uint8_t, 256> codes;
+    std::copy_n(q.codes.data() + i * q.cols() + first, layout.weights, codes.begin());
     if (const k_quant kind = k_quant_of(type); kind.bits != 0) {
-        const auto& shared = q.shared;
-        write_half(static_cast<float>(shared.scales(i, first / 256)), block + layout.scale_at);
-        if (kind.has_offsets()) write_half(static_cast<float>(shared.offsets(i, first / 256)), block + layout.offset_at);
+        std::array<std::uint8_t, 32> pairs;
         for (index_t k = 0; k < kind.groups(); ++k) {
-            changed[k] = static_cast<std::uint8_t>(shared.scale_codes(i, g + k) + kind.scale_bias);
-            if (kind.has_offsets()) changed[kind.groups() + k] = shared.offset_codes(i, g + k);
+            const auto at = static_cast<std::size_t>(k);
+            const int code = q.shared.scale_codes(i, g + k);
+            pairs[at] = static_cast<std::uint8_t>((is_mirrored(g + k) ? -code : code) + kind.scale_bias);
+            if (is_mirrored(g + k)) mirror(codes.data() + k * kind.group_size, kind.group_size, q.bits);
+            if (kind.has_offsets()) pairs[at + static_cast<std::size_t>(kind.groups())] = q.shared.offset_codes(i, g + k);
         }
-        write_fields(layout.scales, changed, block);
+        write_fields(layout.scales, pairs.data(), block);
+        write_half(static_cast<float>(q.shared.scales(i, first / 256)), block + layout.scale_at);
+        if (kind.has_offsets()) write_half(static_cast<float>(q.shared.offsets(i, first / 256)), block + layout.offset_at);
     } else {
-        auto scale = static_cast<float>(q.scales(i, g));
+        const auto scale = static_cast<float>(q.scales(i, g));
+        if (is_mirrored(g)) mirror(codes.data(), layout.weights, q.bits);
+        if (type == ggml_type::q8_0)  // signed
+            for (std::uint8_t& code : codes) code ^= 0x80;
+        write_half(is_mirrored(g) ? -scale : scale, block + layout.scale_at);
         if (layout.offset_at >= 0) write_half(static_cast<float>(q.zeros(i, g)), block + layout.offset_at);
-        if (type == ggml_type::q8_0) {  // signed
-            for (index_t k = 0; k < 32; ++k) changed[k] = codes[k] ^ 0x80;
-            codes = changed;
-        } else if (type == ggml_type::q2_0 && q.zeros(i, g) == 2) {  // s (c - 2) = -s ((3 - c) - 1)
-            for (index_t k = 0; k < 64; ++k) changed[k] = static_cast<std::uint8_t>(3 - codes[k]);
-            codes = changed;
-            scale = -scale;
-        }
-        write_half(scale, block + layout.scale_at);
     }
-    write_fields(layout.codes, codes, block);
+    write_fields(layout.codes, codes.data(), block);
 }
 
 /// Reads a block into codes that are 0.
 inline void read_block(const std::uint8_t* block, ggml_type type, const block_layout& layout, index_t i, index_t first, quantized_matrix<float>& q) {
     const index_t g = first / q.group_size;
     std::uint8_t* const codes = q.codes.data() + i * q.cols() + first;
-    float scale = read_half(block + layout.scale_at);
+    const float scale = read_half(block + layout.scale_at);
     const float offset = layout.offset_at >= 0 ? read_half(block + layout.offset_at) : 0;
     if (!std::isfinite(scale) || !std::isfinite(offset))
         raise<value_error>(concat("unpack_gguf: scale and offset (row ", i, ", block ", first / layout.weights, ") must be finite, they are ", scale,
                                   " and ", offset));
     read_fields(layout.codes, block, codes);
-    if (const k_quant kind = k_quant_of(type); kind.bits != 0) {
-        auto& shared = q.shared;
-        std::uint8_t pair[32] = {};
-        read_fields(layout.scales, block, pair);
-        shared.scales(i, first / 256) = scale;
-        if (kind.has_offsets()) shared.offsets(i, first / 256) = offset;
-        for (index_t k = 0; k < kind.groups(); ++k) {
-            // as a signed byte: the scale codes of q6_k are
-            const auto code = static_cast<std::int8_t>(pair[k] - kind.scale_bias);
-            shared.scale_codes(i, g + k) = code;
-            q.scales(i, g + k) = scale * static_cast<float>(code);
-            if (!kind.has_offsets()) continue;
-            shared.offset_codes(i, g + k) = pair[kind.groups() + k];
-            q.zeros(i, g + k) = shared_offset(offset, pair[kind.groups() + k]);
-        }
+    if (type == ggml_type::q8_0)
+        for (index_t k = 0; k < layout.weights; ++k) codes[k] ^= 0x80;
+
+    const bool can_mirror = q.zero_point != zero_point::offset;
+    const auto zero = static_cast<float>(zero_code_of(type, q.bits));
+    const auto set_zero = [&](index_t group, index_t first_code, bool mirrored) {
+        if (mirrored) mirror(codes + first_code, q.group_size, q.bits);
+        q.zeros(i, group) = mirrored ? static_cast<float>(largest_code(q.bits)) - zero : zero;
+    };
+    const float sign = can_mirror && scale < 0 ? -1.0F : 1.0F;
+    const k_quant kind = k_quant_of(type);
+    if (kind.bits == 0) {
+        q.scales(i, g) = sign * scale;
+        if (can_mirror)
+            set_zero(g, 0, sign < 0);
+        else
+            q.zeros(i, g) = offset;
         return;
     }
-    if (layout.offset_at >= 0) q.zeros(i, g) = offset;
-    if (type == ggml_type::q8_0)
-        for (index_t k = 0; k < 32; ++k) codes[k] ^= 0x80;
-    if (type == ggml_type::q2_0) {
-        q.zeros(i, g) = 1;
-        if (scale < 0) {
-            for (index_t k = 0; k < 64; ++k) codes[k] = static_cast<std::uint8_t>(3 - codes[k]);
-            q.zeros(i, g) = 2;
-            scale = -scale;
+    auto& shared = q.shared;
+    std::array<std::uint8_t, 32> pairs = {};
+    read_fields(layout.scales, block, pairs.data());
+    shared.scales(i, first / 256) = sign * scale;
+    if (kind.has_offsets()) shared.offsets(i, first / 256) = offset;
+    for (index_t k = 0; k < kind.groups(); ++k) {
+        const auto at = static_cast<std::size_t>(k);
+        int code = static_cast<std::int8_t>(pairs[at] - kind.scale_bias) * static_cast<int>(sign);  // the scale codes of q6_k are signed bytes
+        if (can_mirror) {
+            const bool mirrored = code < 0 && code > -128;  // whose opposite is no signed byte
+            if (mirrored) code = -code;
+            set_zero(g + k, k * kind.group_size, mirrored);
+        } else {
+            shared.offset_codes(i, g + k) = pairs[at + static_cast<std::size_t>(kind.groups())];
+            q.zeros(i, g + k) = shared_offset(offset, shared.offset_codes(i, g + k));
         }
+        shared.scale_codes(i, g + k) = static_cast<std::int8_t>(code);
+        q.scales(i, g + k) = shared.scales(i, first / 256) * static_cast<float>(code);
     }
-    q.scales(i, g) = scale;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -177,10 +199,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Packs a quantized matrix into blocks of ggml, as GGUF files hold them.
 ///
-///   q4_0, q5_0, q8_0   zero_point none, f16 scales, groups of a multiple of 32 columns
-///   q4_1, q5_1         zero_point offset, f16 scales and offsets, groups of a multiple of 32 columns
-///   q2_0               zero_point none, or integer with zero points 1 and 2; f16 scales, groups of a multiple of 64 columns
+///   q4_0, q5_0, q8_0   zero_point none, or integer with one of the two middle codes; f16 scales; groups of a multiple of 32 columns
+///   q2_0               the same; groups of a multiple of 64 columns
+///   q4_1, q5_1         zero_point offset; f16 scales and offsets; groups of a multiple of 32 columns
 ///   q2_k .. q6_k       on the grids of `fit_k_quant_grids`
+///
+/// A type without offsets has one zero point. The other one of the two middle codes is stored as a negative scale: s (c - 7) is
+/// -s ((15 - c) - 8).
 ///
 /// @par Shapes    q: rows x cols, cols a multiple of the block, 32, 64 or 256; a group longer than a block has its scale written several
 ///                times
@@ -204,9 +229,10 @@ template <compute_scalar Scalar>
     return packed;
 }
 
-/// The inverse of `pack_gguf`, with one group per block where a block has one scale.
+/// The inverse of `pack_gguf`, with one group per block where a block has one scale, and zero_point integer if there are no offsets.
 ///
-/// Scales that other programs wrote may be 0 or negative; they are returned as they are, and the weights are right all the same.
+/// Scales that other programs wrote may be 0 (or negative, beside an offset); they are returned as they are, and the weights are right all
+/// the same.
 ///
 /// @par Errors    shape_error; value_error for a number that is not finite
 [[nodiscard]] inline quantized_matrix<float> unpack_gguf(const gguf_tensor& packed) {
@@ -214,7 +240,8 @@ template <compute_scalar Scalar>
     const index_t rows = packed.rows, cols = packed.cols;
     const detail::block_layout layout = detail::layout_of(packed.type);
     detail::require_known(function, packed.type);
-    const grid_options options = grid_options_for(detail::format_of(packed.type));
+    grid_options options = grid_options_for(detail::format_of(packed.type));
+    if (options.zero_point == zero_point::none) options.zero_point = zero_point::integer;
     const index_t groups = detail::require_unpackable(function, detail::format_of(packed.type), rows, cols, options);
     const auto size = static_cast<index_t>(packed.data.size()), row_size = cols / layout.weights * layout.bytes;
     if (size % row_size != 0 || size / row_size != rows)
@@ -229,12 +256,10 @@ template <compute_scalar Scalar>
             q.shared.offset_codes = matrix<std::uint8_t>(rows, groups);
         }
     }
-    if (q.zero_point == zero_point::none) q.zeros = detail::middle_zeros(rows, groups, q.bits);
     const std::uint8_t* block = packed.data.data();
     for (index_t i = 0; i < rows; ++i)
         for (index_t first = 0; first < cols; first += layout.weights, block += layout.bytes)
             detail::read_block(block, packed.type, layout, i, first, q);
-    if (packed.type == ggml_type::q2_0) q.zero_point = zero_point::integer;  // 1 or 2
     return q;
 }
 

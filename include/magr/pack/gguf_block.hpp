@@ -176,6 +176,9 @@ inline void read_fields(std::span<const bit_field> fields, const std::uint8_t* b
     }
 }
 
+/// The code that stands for 0 in a type without offsets.
+[[nodiscard]] constexpr int zero_code_of(ggml_type type, int bits) noexcept { return type == ggml_type::q2_0 ? 1 : 1 << (bits - 1); }
+
 /// How the groups of a k-quant share two numbers.
 struct k_quant {
     int bits;

@@ -23,18 +23,17 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The grid of a group in a k-quant: the weight of code c is scale * (c - zero) - offset, with the middle code as zero if there are no
-/// offsets, and 0 otherwise.
+/// The grid of a group in a k-quant: the weight of code c is scale * (c - zero) - offset. One of zero and offset is 0.
 struct k_quant_grid {
     double scale = 0;
     double offset = 0;  ///< >= 0
+    double zero = 0;    ///< without offsets one of the two middle codes
 };
 
 /// Fits the two-level grids of one block of 256 weights. All numbers are in units of its largest magnitude.
 class k_quant_fitter {
 public:
-    explicit k_quant_fitter(const k_quant& kind)
-        : kind_(kind), largest_(largest_code(kind.bits)), zero_(kind.has_offsets() ? 0 : 1 << (kind.bits - 1)) {}
+    explicit k_quant_fitter(const k_quant& kind) : kind_(kind), largest_(largest_code(kind.bits)) {}
 
     /// What is stored for a block.
     struct block {
@@ -42,6 +41,7 @@ public:
         double offset = 0;  ///< dmin, likewise
         std::array<int, 16> scale_codes = {};
         std::array<int, 16> offset_codes = {};
+        std::array<double, 16> zeros = {};
         double error = 0;
     };
 
@@ -77,12 +77,12 @@ private:
 
     [[nodiscard]] static k_quant_grid grid_of(const block& b, index_t g) {
         const auto k = static_cast<std::size_t>(g);
-        return {b.scale * b.scale_codes[k], b.offset * b.offset_codes[k]};
+        return {b.scale * b.scale_codes[k], b.offset * b.offset_codes[k], b.zeros[k]};
     }
 
     /// Code of a weight less the zero point.
     [[nodiscard]] double step(double weight, k_quant_grid grid) const {
-        return std::clamp(std::nearbyint((weight + grid.offset) / grid.scale), -zero_, largest_ - zero_);
+        return std::clamp(std::nearbyint((weight + grid.offset) / grid.scale), -grid.zero, largest_ - grid.zero);
     }
 
     [[nodiscard]] double error(const double* weights, const double* importance, k_quant_grid grid) const {
@@ -108,30 +108,20 @@ private:
         if (kind_.has_offsets()) {
             const double determinant = cc * one - c1 * c1;
             const double offset = (c1 * cw - cc * w1) / determinant;
-            if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset};
+            if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset, 0};
         }
-        return {cw / cc, 0};
+        return {cw / cc, 0, grid.zero};
     }
 
     /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
     [[nodiscard]] k_quant_grid best_grid(const double* weights, const double* importance) const {
         double low = *std::min_element(weights, weights + kind_.group_size);
         double high = *std::max_element(weights, weights + kind_.group_size);
-        if (kind_.has_offsets()) {
-            low = std::min(low, 0.0);
-            if (high == low) high = 0;
-        } else {
-            // the lowest code reaches one step farther than the highest
-            high = std::max(high * zero_ / (largest_ - zero_), -low);
-            low = -high;
-        }
-        k_quant_grid best;
-        if (high == low) return best;
+        const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
+        k_quant_grid best{0, 0, middle};
+        if (low == 0 && high == 0) return best;
         double least = HUGE_VAL;
-        for (int k = 0; k <= 24; ++k) {
-            const double factor = 1.08 - 0.03 * k;
-            k_quant_grid grid{factor * (high - low) / (kind_.has_offsets() ? largest_ : 2 * zero_), 0};
-            if (kind_.has_offsets()) grid.offset = std::max(0.0, -(low + (1 - factor) / 2 * (high - low)));
+        const auto consider = [&](k_quant_grid grid) {
             for (int round = 0; round < 3; ++round) {
                 const double found = error(weights, importance, grid);
                 if (found < least) {
@@ -141,6 +131,17 @@ private:
                 grid = least_squares(weights, importance, grid);
                 if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !std::isfinite(grid.offset)) break;
             }
+        };
+        if (kind_.has_offsets()) {
+            low = std::min(low, 0.0);
+            if (high == low) high = 0;
+        }
+        for (int k = 0; k <= 24; ++k) {
+            const double factor = 1.08 - 0.03 * k;
+            if (kind_.has_offsets())
+                consider({factor * (high - low) / largest_, std::max(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
+            else
+                for (const double zero : {middle, middle - 1}) consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
         }
         return best;
     }
@@ -151,6 +152,7 @@ private:
         block b{.scale = scale, .offset = offset};
         for (index_t g = 0; g < kind_.groups(); ++g) {
             const auto at = static_cast<std::size_t>(g);
+            b.zeros[at] = wanted[at].zero;
             const auto nearest = [](double value, double unit, int lowest, int largest) {
                 return unit > 0 ? static_cast<int>(std::clamp(std::nearbyint(value / unit), double(lowest), double(largest))) : lowest;
             };
@@ -161,7 +163,7 @@ private:
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
                 const auto consider = [&](int m) {
-                    const double found = error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset});
+                    const double found = error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset, wanted[at].zero});
                     if (found < least) {
                         least = found;
                         b.scale_codes[at] = s;
@@ -190,14 +192,13 @@ private:
                 mw += v * m * weights[k];
             }
         const double determinant = cc * mm - cm * cm;
-        const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant};
+        const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
         if (mm > 0 && both.scale > 0 && both.offset > 0 && std::isfinite(both.scale) && std::isfinite(both.offset)) return both;
-        return {cc > 0 ? cw / cc : 0, 0};
+        return {cc > 0 ? cw / cc : 0, 0, 0};
     }
 
     const k_quant kind_;
     const double largest_;
-    const double zero_;
 };
 
 /// @param importance  of each column, or empty
@@ -207,7 +208,7 @@ template <compute_scalar Scalar, class T>
     const index_t rows = w.rows(), cols = w.cols(), groups = cols / kind.group_size, blocks = cols / 256;
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(
         rows, cols,
-        {.bits = kind.bits, .zero_point = kind.has_offsets() ? zero_point::offset : zero_point::none, .group_size = kind.group_size});
+        {.bits = kind.bits, .zero_point = kind.has_offsets() ? zero_point::offset : zero_point::integer, .group_size = kind.group_size});
     auto& shared = grids.shared;
     shared = {kind.groups(), matrix<Scalar>(rows, blocks), {}, matrix<std::int8_t>(rows, groups), {}};
     if (kind.has_offsets()) {
@@ -240,7 +241,7 @@ template <compute_scalar Scalar, class T>
                 const auto at = static_cast<std::size_t>(k);
                 shared.scale_codes(i, g) = static_cast<std::int8_t>(found.scale_codes[at]);
                 grids.scales(i, g) = shared.scales(i, b) * static_cast<Scalar>(found.scale_codes[at]);
-                grids.zeros(i, g) = static_cast<Scalar>(1 << (kind.bits - 1));
+                grids.zeros(i, g) = static_cast<Scalar>(found.zeros[at]);
                 if (!kind.has_offsets()) continue;
                 shared.offset_codes(i, g) = static_cast<std::uint8_t>(found.offset_codes[at]);
                 grids.zeros(i, g) = shared_offset(shared.offsets(i, b), shared.offset_codes(i, g));
@@ -262,8 +263,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Fits the two-level grids of ggml's k-quants to a weight matrix. Each group of 16 or 32 columns has its own scale and, in some types, its
 /// own offset, but as small integer multiples of two f16 numbers that 256 columns share:
 ///
-///   q2_k, q4_k, q5_k   w = d sc c - dmin m     sc, m: 4 (q2_k) or 6 bits
-///   q3_k, q6_k         w = d sc (c - 2^(bits-1))   sc: in 1..31 or 1..127
+///   q2_k, q4_k, q5_k   w = d sc c - dmin m   sc, m: 0..15 (q2_k) or 0..63, sc not 0
+///   q3_k, q6_k         w = d sc (c - z)      sc: 1..31 (q3_k) or 1..127; z: one of the two middle codes
 ///
 /// The grids come before the codes, so these can be chosen by any quantizer: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, then
 /// `pack_gguf`.
@@ -278,7 +279,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost      about 90 passes over W; allocates the result
 /// @par Numerics  in double, in units of the largest weight of 256
 /// @par Errors    option_error if the type is no k-quant; shape_error; value_error if an entry is NaN or infinite
-/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid, and lets sc be negative in q3_k and q6_k
+/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code is ggml's negative sc
 template <class Weights>
 [[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type) {
     const auto w = as_const_view(W);
