@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Packing codes into bits, beside memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of copying
-// the codes (one byte each) and copying the packed bytes. Codes are 16 MB, more than the caches hold.
+// Packing codes into bits, beside memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of
+// copying the codes (one byte each) and copying the packed bytes. Codes are 16 MB, more than the caches hold.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>

@@ -30,11 +30,12 @@ magr::matrix<float> textbook_weights(const magr::awq_tensors& t) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("pack_awq: comes back bit for bit, and means the same weights by the format's definition", "[pack][awq][property][oracle]",
-                   float, double) {
+TEMPLATE_TEST_CASE("pack_awq: comes back bit for bit, and means the same weights by the format's definition",
+                   "[pack][awq][property][oracle]", float, double) {
     std::mt19937 random(1);
     for (const auto zero : {zero_point::none, zero_point::integer})
-        for (const auto& [rows, cols, group] : {std::array<index_t, 3>{8, 1, 1}, {8, 128, 128}, {24, 96, 32}, {40, 99, 33}, {64, 17, 100}}) {
+        for (const auto& [rows, cols, group] :
+             {std::array<index_t, 3>{8, 1, 1}, {8, 128, 128}, {24, 96, 32}, {40, 99, 33}, {64, 17, 100}}) {
             const auto q =
                 samples::quantized<TestType>(rows, cols, {.zero_point = zero, .group_size = group, .storage = storage_type::f16}, random);
             const auto packed = magr::pack_awq(q);
@@ -83,8 +84,9 @@ TEST_CASE("pack_awq: refuses what the format cannot hold", "[pack][awq][edge]") 
     CHECK_THROWS_AS(magr::pack_awq(q), magr::value_error);
     q = good;
     std::swap(q.group_of_column[0], q.group_of_column[63]);
-    CHECK_THROWS_WITH(magr::pack_awq(q), "pack_awq: group_of_column must be column / group_size in the format awq, it is not: quantize with "
-                                         "group_update::fixed or without act_order");
+    CHECK_THROWS_WITH(magr::pack_awq(q),
+                      "pack_awq: group_of_column must be column / group_size in the format awq, it is not: quantize with "
+                      "group_update::fixed or without act_order");
 }
 
 TEST_CASE("unpack_awq: refuses tensors that do not fit together", "[pack][awq][edge]") {

@@ -23,7 +23,8 @@ bytes packed_by_definition(const bytes& codes, int bits) {
     bytes out((codes.size() * width + 7) / 8);
     for (std::size_t k = 0; k < codes.size(); ++k)
         for (std::size_t b = 0; b < width; ++b)
-            if ((codes[k] >> b & 1) != 0) out[(k * width + b) / 8] = static_cast<std::uint8_t>(out[(k * width + b) / 8] | 1 << (k * width + b) % 8);
+            if ((codes[k] >> b & 1) != 0)
+                out[(k * width + b) / 8] = static_cast<std::uint8_t>(out[(k * width + b) / 8] | 1 << (k * width + b) % 8);
     return out;
 }
 

@@ -22,8 +22,10 @@ magr::matrix<float> textbook_weights(const magr::compressed_tensors_weight& t) {
         for (index_t k = 0; k < K; ++k) {
             const index_t g = t.weight_g_idx.empty() ? k / t.group_size : t.weight_g_idx[static_cast<std::size_t>(k)];
             const auto code = textbook::code_in_stream(
-                [&](std::size_t p) { return std::pair(static_cast<std::uint32_t>(t.weight_packed(n, static_cast<index_t>(p / 32))), p % 32); }, t.bits,
-                static_cast<std::size_t>(k));
+                [&](std::size_t p) {
+                    return std::pair(static_cast<std::uint32_t>(t.weight_packed(n, static_cast<index_t>(p / 32))), p % 32);
+                },
+                t.bits, static_cast<std::size_t>(k));
             double zero = 0;
             if (!t.weight_zero_point.empty())
                 zero = textbook::code_in_stream(
@@ -32,7 +34,8 @@ magr::matrix<float> textbook_weights(const magr::compressed_tensors_weight& t) {
                            },
                            t.bits, static_cast<std::size_t>(n)) -
                        middle;
-            const double scale = textbook::number_at(t.weight_scale.bytes, t.weight_scale.type, static_cast<std::size_t>(n * t.weight_scale.cols + g));
+            const double scale =
+                textbook::number_at(t.weight_scale.bytes, t.weight_scale.type, static_cast<std::size_t>(n * t.weight_scale.cols + g));
             weights(n, k) = static_cast<float>(scale * (code - middle - zero));
         }
     return weights;
@@ -48,8 +51,8 @@ TEMPLATE_TEST_CASE("pack_compressed_tensors: comes back bit for bit, and means t
             for (const auto zero : {zero_point::none, zero_point::integer})
                 for (const auto& [rows, cols, group] : {std::array<index_t, 3>{1, 1, 1}, {5, 64, 32}, {33, 51, 17}, {4, 100, 100}})
                     for (const bool act_order : {false, true}) {
-                        auto q = samples::quantized<TestType>(rows, cols, {.bits = bits, .zero_point = zero, .group_size = group, .storage = storage},
-                                                              random);
+                        auto q = samples::quantized<TestType>(
+                            rows, cols, {.bits = bits, .zero_point = zero, .group_size = group, .storage = storage}, random);
                         if (act_order) samples::shuffle_groups(q, random);
                         const auto packed = magr::pack_compressed_tensors(q);
                         const auto back = magr::unpack_compressed_tensors(packed);
@@ -113,8 +116,9 @@ TEST_CASE("pack_compressed_tensors: native scales are stored as float numbers, i
     precise.storage = storage_type::native;
     CHECK_NOTHROW(magr::pack_compressed_tensors(precise));
     precise.scales(2, 1) = 0.1;
-    CHECK_THROWS_WITH(magr::pack_compressed_tensors(precise), "pack_compressed_tensors: scale (row 2, group 1) must be a number of type f32, it is 0.1; "
-                                                              "set grid_options::storage to storage_type::f32");
+    CHECK_THROWS_WITH(magr::pack_compressed_tensors(precise),
+                      "pack_compressed_tensors: scale (row 2, group 1) must be a number of type f32, it is 0.1; "
+                      "set grid_options::storage to storage_type::f32");
 }
 
 TEST_CASE("unpack_compressed_tensors: refuses tensors that do not fit together", "[pack][compressed_tensors][edge]") {

@@ -164,8 +164,9 @@ TEST_CASE("problems: each is reported, and the packer refuses for the same reaso
 }
 
 TEST_CASE("problems: all of them at once", "[pack][format][edge]") {
-    const auto found = problems(packed_format::gptq_v1, 33, 100,
-                                {.bits = 7, .zero_point = zero_point::offset, .group_size = 0, .storage = storage_type::f32, .levels = {0, 1}});
+    const auto found =
+        problems(packed_format::gptq_v1, 33, 100,
+                 {.bits = 7, .zero_point = zero_point::offset, .group_size = 0, .storage = storage_type::f32, .levels = {0, 1}});
     const std::vector<std::string> expected = {"gptq_v1: rows must be a multiple of 32, there are 33",
                                                "gptq_v1: columns must be a multiple of 32, there are 100",
                                                "gptq_v1: bits must be 2, 3, 4 or 8, it is 7",
@@ -178,8 +179,9 @@ TEST_CASE("problems: all of them at once", "[pack][format][edge]") {
     std::mt19937 random(3);
     const auto q = samples::quantized(5, 100, {.bits = 3, .group_size = 30, .storage = storage_type::f16}, random);
     CHECK_THROWS_AS(magr::pack_awq(q), magr::shape_error);
-    CHECK_THROWS_WITH(magr::pack_awq(q), "pack_awq: rows must be a multiple of 8, there are 5; pack_awq: bits must be 4, it is 3; pack_awq: "
-                                         "group_size must be a divisor of the columns, 100, it is 30");
+    CHECK_THROWS_WITH(magr::pack_awq(q),
+                      "pack_awq: rows must be a multiple of 8, there are 5; pack_awq: bits must be 4, it is 3; pack_awq: "
+                      "group_size must be a divisor of the columns, 100, it is 30");
 }
 
 TEST_CASE("problems: shapes that just fit have none", "[pack][format][edge]") {

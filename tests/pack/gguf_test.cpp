@@ -25,15 +25,15 @@ struct block_type {
 };
 
 // bytes per weights: ggml-common.h
-constexpr block_type block_types[] = {
-    {ggml_type::q4_0, 4, zero_point::none, 32, 18},   {ggml_type::q4_1, 4, zero_point::offset, 32, 20},
-    {ggml_type::q5_0, 5, zero_point::none, 32, 22},   {ggml_type::q5_1, 5, zero_point::offset, 32, 24},
-    {ggml_type::q8_0, 8, zero_point::none, 32, 34},   {ggml_type::q2_0, 2, zero_point::none, 64, 18},
-    {ggml_type::q4_0, 4, zero_point::integer, 32, 18}, {ggml_type::q5_0, 5, zero_point::integer, 32, 22},
-    {ggml_type::q8_0, 8, zero_point::integer, 32, 34}, {ggml_type::q2_0, 2, zero_point::integer, 64, 18}};
+constexpr block_type block_types[] = {{ggml_type::q4_0, 4, zero_point::none, 32, 18},    {ggml_type::q4_1, 4, zero_point::offset, 32, 20},
+                                      {ggml_type::q5_0, 5, zero_point::none, 32, 22},    {ggml_type::q5_1, 5, zero_point::offset, 32, 24},
+                                      {ggml_type::q8_0, 8, zero_point::none, 32, 34},    {ggml_type::q2_0, 2, zero_point::none, 64, 18},
+                                      {ggml_type::q4_0, 4, zero_point::integer, 32, 18}, {ggml_type::q5_0, 5, zero_point::integer, 32, 22},
+                                      {ggml_type::q8_0, 8, zero_point::integer, 32, 34}, {ggml_type::q2_0, 2, zero_point::integer, 64, 18}};
 
 magr::quantized_matrix<float> sample(const block_type& b, index_t rows, index_t cols, index_t group, std::mt19937& random) {
-    auto q = samples::quantized(rows, cols, {.bits = b.bits, .zero_point = b.zero, .group_size = group, .storage = storage_type::f16}, random);
+    auto q =
+        samples::quantized(rows, cols, {.bits = b.bits, .zero_point = b.zero, .group_size = group, .storage = storage_type::f16}, random);
     if (b.zero == zero_point::integer)  // one of the two middle codes
         for (index_t i = 0; i < rows; ++i)
             for (index_t g = 0; g < q.zeros.cols(); ++g) q.zeros(i, g) = static_cast<float>((1U << (b.bits - 1)) - random() % 2);
@@ -156,7 +156,8 @@ TEST_CASE("pack_gguf: refuses what the type cannot hold", "[pack][gguf][edge]") 
     auto q = good;
     q.zeros(1, 1) = 0.3F;
     CHECK_THROWS_WITH(magr::pack_gguf(q, ggml_type::q4_1),
-                      "pack_gguf: offset (row 1, group 1) must be a number of type f16, it is 0.300000012; set grid_options::storage to storage_type::f16");
+                      "pack_gguf: offset (row 1, group 1) must be a number of type f16, it is 0.300000012; set grid_options::storage to "
+                      "storage_type::f16");
     q = good;
     q.scales(0, 1) = 0x1p-25F;
     CHECK_THROWS_AS(magr::pack_gguf(q, ggml_type::q4_1), magr::value_error);

@@ -29,10 +29,12 @@ magr::matrix<float> textbook_weights(const magr::gptq_tensors& t) {
     for (index_t n = 0; n < N; ++n)
         for (index_t k = 0; k < K; ++k) {
             const index_t g = t.g_idx[static_cast<std::size_t>(k)];
-            const unsigned code = textbook::code_in_stream(
-                [&](std::size_t p) { return word_and_bit(t.qweight, static_cast<index_t>(p / 32), n, p % 32); }, t.bits, static_cast<std::size_t>(k));
-            unsigned zero = textbook::code_in_stream(
-                [&](std::size_t p) { return word_and_bit(t.qzeros, g, static_cast<index_t>(p / 32), p % 32); }, t.bits, static_cast<std::size_t>(n));
+            const unsigned code =
+                textbook::code_in_stream([&](std::size_t p) { return word_and_bit(t.qweight, static_cast<index_t>(p / 32), n, p % 32); },
+                                         t.bits, static_cast<std::size_t>(k));
+            unsigned zero =
+                textbook::code_in_stream([&](std::size_t p) { return word_and_bit(t.qzeros, g, static_cast<index_t>(p / 32), p % 32); },
+                                         t.bits, static_cast<std::size_t>(n));
             if (t.version == gptq_version::v1) ++zero;
             weights(n, k) = static_cast<float>(textbook::half(t.scales(g, n)) * (static_cast<double>(code) - static_cast<double>(zero)));
         }
@@ -41,13 +43,14 @@ magr::matrix<float> textbook_weights(const magr::gptq_tensors& t) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("pack_gptq: comes back bit for bit, and means the same weights by the format's definition", "[pack][gptq][property][oracle]",
-                   float, double) {
+TEMPLATE_TEST_CASE("pack_gptq: comes back bit for bit, and means the same weights by the format's definition",
+                   "[pack][gptq][property][oracle]", float, double) {
     std::mt19937 random(1);
     for (const auto version : {gptq_version::v1, gptq_version::v2})
         for (const int bits : {2, 3, 4, 8})
             for (const auto zero : {zero_point::none, zero_point::integer})
-                for (const auto& [rows, cols, group] : {std::array<index_t, 3>{32, 32, 32}, {64, 128, 128}, {32, 96, 32}, {96, 160, 64}, {32, 64, 24}})
+                for (const auto& [rows, cols, group] :
+                     {std::array<index_t, 3>{32, 32, 32}, {64, 128, 128}, {32, 96, 32}, {96, 160, 64}, {32, 64, 24}})
                     for (const bool act_order : {false, true}) {
                         auto q = samples::quantized<TestType>(
                             rows, cols, {.bits = bits, .zero_point = zero, .group_size = group, .storage = storage_type::f16}, random,
@@ -100,8 +103,8 @@ TEST_CASE("pack_gptq: bytes by hand", "[pack][gptq][oracle]") {
 }
 
 TEST_CASE("pack_gptq: three-bit codes cross words", "[pack][gptq][oracle]") {
-    // AutoGPTQ writes 32 codes into three words: ten from bit 0, and two bits of the 11th; its third bit and ten codes from bit 1, and one bit
-    // of the 22nd; its other two bits and ten codes from bit 2.
+    // AutoGPTQ writes 32 codes into three words: ten from bit 0, and two bits of the 11th; its third bit and ten codes from bit 1, and one
+    // bit of the 22nd; its other two bits and ten codes from bit 2.
     std::mt19937 random(3);
     const auto q = samples::quantized(32, 32, {.bits = 3, .zero_point = zero_point::none, .storage = storage_type::f16}, random);
     const auto packed = magr::pack_gptq(q, gptq_version::v2);
@@ -148,14 +151,16 @@ TEST_CASE("pack_gptq: refuses what the format cannot hold, and says where", "[pa
     q = good;
     q.zeros(3, 1) = 0;
     CHECK_THROWS_AS(pack(q), magr::value_error);
-    CHECK_THROWS_WITH(pack(q), "pack_gptq: zero point (row 3, group 1) must be at least 1 in version v1, which stores it less one, it is 0; "
-                               "use gptq_version::v2 or zero_point::none");
+    CHECK_THROWS_WITH(pack(q),
+                      "pack_gptq: zero point (row 3, group 1) must be at least 1 in version v1, which stores it less one, it is 0; "
+                      "use gptq_version::v2 or zero_point::none");
     CHECK_NOTHROW(magr::pack_gptq(q, gptq_version::v2));
     q = good;
     q.scales(5, 1) = 0.1F;
     CHECK_THROWS_AS(pack(q), magr::value_error);
     CHECK_THROWS_WITH(pack(q),
-                      "pack_gptq: scale (row 5, group 1) must be a number of type f16, it is 0.100000001; set grid_options::storage to storage_type::f16");
+                      "pack_gptq: scale (row 5, group 1) must be a number of type f16, it is 0.100000001; set grid_options::storage to "
+                      "storage_type::f16");
     q.scales(5, 1) = 1e5F;
     CHECK_THROWS_AS(pack(q), magr::value_error);
     q.scales(5, 1) = -1;
@@ -174,8 +179,8 @@ TEST_CASE("pack_gptq: refuses what the format cannot hold, and says where", "[pa
 
 TEST_CASE("unpack_gptq: refuses tensors that do not fit together", "[pack][gptq][edge]") {
     std::mt19937 random(6);
-    const auto good = magr::pack_gptq(
-        samples::quantized(32, 64, {.bits = 4, .group_size = 32, .storage = storage_type::f16}, random, 1), gptq_version::v1);
+    const auto good = magr::pack_gptq(samples::quantized(32, 64, {.bits = 4, .group_size = 32, .storage = storage_type::f16}, random, 1),
+                                      gptq_version::v1);
     auto t = good;
     t.g_idx.resize(32);
     CHECK_THROWS_AS(magr::unpack_gptq(t), magr::shape_error);

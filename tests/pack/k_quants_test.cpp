@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <random>
 #include <vector>
 
@@ -67,13 +68,15 @@ magr::weight_grids<float> min_max_grids(const weights& W, const k_type& k) {
             std::vector<float> scales, offsets;
             for (index_t g = 0; g < per_block; ++g) {
                 const float* w = &W(i, block * 256 + g * k.group);
-                const float low = std::min(0.0F, *std::min_element(w, w + k.group)), high = std::max(0.0F, *std::max_element(w, w + k.group));
+                const float low = std::min(0.0F, *std::min_element(w, w + k.group)),
+                            high = std::max(0.0F, *std::max_element(w, w + k.group));
                 scales.push_back(k.largest_offset > 0 ? (high - low) / steps : 2 * std::max(high, -low) / steps);
                 offsets.push_back(-low);
             }
             const auto half = [](float value) { return static_cast<float>(Eigen::half(value)); };
             const float d = half(*std::max_element(scales.begin(), scales.end()) / static_cast<float>(k.largest_scale));
-            const float dmin = k.largest_offset > 0 ? half(*std::max_element(offsets.begin(), offsets.end()) / static_cast<float>(k.largest_offset)) : 0;
+            const float dmin =
+                k.largest_offset > 0 ? half(*std::max_element(offsets.begin(), offsets.end()) / static_cast<float>(k.largest_offset)) : 0;
             for (index_t g = 0; g < per_block; ++g) {
                 const auto at = static_cast<std::size_t>(g);
                 grids.scales(i, block * per_block + g) = d * std::max(1.0F, std::nearbyint(scales[at] / d));
@@ -87,7 +90,8 @@ magr::weight_grids<float> min_max_grids(const weights& W, const k_type& k) {
 /// Grids of any numbers that the type can hold, with random codes.
 magr::quantized_matrix<float> random_quantized(const k_type& k, index_t rows, index_t cols, std::mt19937& random) {
     auto q = samples::quantized(
-        rows, cols, {.bits = k.bits, .zero_point = k.largest_offset > 0 ? zero_point::offset : zero_point::integer, .group_size = k.group}, random);
+        rows, cols, {.bits = k.bits, .zero_point = k.largest_offset > 0 ? zero_point::offset : zero_point::integer, .group_size = k.group},
+        random);
     const index_t per_block = 256 / k.group, groups = cols / k.group;
     q.shared.groups = per_block;
     q.shared.scales = q.shared.offsets = magr::matrix<float>(rows, cols / 256);
@@ -117,7 +121,8 @@ magr::quantized_matrix<float> random_quantized(const k_type& k, index_t rows, in
 }
 
 bool same_shared(const magr::shared_scales<float>& a, const magr::shared_scales<float>& b) {
-    return a.groups == b.groups && a.scales == b.scales && a.offsets == b.offsets && a.scale_codes == b.scale_codes && a.offset_codes == b.offset_codes;
+    return a.groups == b.groups && a.scales == b.scales && a.offsets == b.offsets && a.scale_codes == b.scale_codes &&
+           a.offset_codes == b.offset_codes;
 }
 
 }  // namespace
@@ -165,7 +170,8 @@ TEST_CASE("k-quants: fitted grids are what the format holds", "[pack][k_quants][
                         continue;
                     }
                     CHECK(grids.shared.offset_codes(i, g) <= k.largest_offset);
-                    CHECK(grids.zeros(i, g) == -(grids.shared.offsets(i, g / per_block) * static_cast<float>(grids.shared.offset_codes(i, g))));
+                    CHECK(grids.zeros(i, g) ==
+                          -(grids.shared.offsets(i, g / per_block) * static_cast<float>(grids.shared.offset_codes(i, g))));
                 }
             const auto q = magr::quantize_rtn(W, grids);
             CHECK(samples::same(magr::unpack_gguf(magr::pack_gguf(q, k.type)), q));
@@ -207,9 +213,9 @@ TEST_CASE("k-quants: zeros, huge, tiny and constant weights have grids that can 
             W(2, j) = 1e-30F * wave;
             W(3, j) = 0.3F;
             W(4, j) = -0.3F;
-            W(5, j) = j < 128 ? 0 : wave;                  // groups of zeros beside others
-            W(6, j) = j == 77 ? 1e30F : 1e-3F * wave;      // one outlier
-            W(7, j) = j / 32 == 3 ? 1e-6F * wave : wave;   // one small group
+            W(5, j) = j < 128 ? 0 : wave;                 // groups of zeros beside others
+            W(6, j) = j == 77 ? 1e30F : 1e-3F * wave;     // one outlier
+            W(7, j) = j / 32 == 3 ? 1e-6F * wave : wave;  // one small group
         }
         const auto grids = magr::fit_k_quant_grids(W, k.type);
         const auto q = magr::quantize_rtn(W, grids);
@@ -281,33 +287,85 @@ TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][
 }
 
 TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
-    // q4_k: d = 1, dmin = 2, group g has sc = 8 g + 7 and m = 63 - g; code j is j mod 16
-    auto q = [] {
+    // one block with d = 1, and dmin = 2 if there is one; codes and the integers of the groups as given
+    const auto check = [](const k_type& k, const auto& code, const auto& sc, const auto& m, const std::vector<std::uint8_t>& expected) {
         std::mt19937 random(8);
-        return random_quantized(k_types[2], 1, 256, random);
-    }();
-    q.shared.scales(0, 0) = 1;
-    q.shared.offsets(0, 0) = 2;
-    for (index_t g = 0; g < 8; ++g) {
-        q.shared.scale_codes(0, g) = static_cast<std::int8_t>(8 * g + 7);
-        q.shared.offset_codes(0, g) = static_cast<std::uint8_t>(63 - g);
-        q.scales(0, g) = static_cast<float>(8 * g + 7);
-        q.zeros(0, g) = -2 * static_cast<float>(63 - g);
-    }
-    for (index_t j = 0; j < 256; ++j) q.codes(0, j) = static_cast<std::uint8_t>(j % 16);
-    const auto packed = magr::pack_gguf(q, ggml_type::q4_k);
-    std::vector<std::uint8_t> expected = {
-        0x00, 0x3C, 0x00, 0x40,  // 1 and 2 in f16
-        // sc of groups 0..3: 7, 15, 23, 31; above them bits 4 and 5 of those of 4..7, 39 = 10 0111, 47 = 10 1111, 55 = 11 0111, 63 = 11 1111
-        0x87, 0x8F, 0xD7, 0xDF,
+        auto q = random_quantized(k, 1, 256, random);
+        q.shared.scales(0, 0) = 1;
+        if (k.largest_offset > 0) q.shared.offsets(0, 0) = 2;
+        for (index_t g = 0; g < 256 / k.group; ++g) {
+            q.shared.scale_codes(0, g) = static_cast<std::int8_t>(sc(g));
+            q.scales(0, g) = static_cast<float>(sc(g));
+            q.zeros(0, g) = k.largest_offset > 0 ? -2 * static_cast<float>(m(g)) : static_cast<float>(1 << (k.bits - 1));
+            if (k.largest_offset > 0) q.shared.offset_codes(0, g) = static_cast<std::uint8_t>(m(g));
+        }
+        for (index_t j = 0; j < 256; ++j) q.codes(0, j) = static_cast<std::uint8_t>(code(j));
+        const auto packed = magr::pack_gguf(q, k.type);
+        CAPTURE(static_cast<int>(k.type));
+        CHECK(packed.data == expected);
+        CHECK(samples::same(magr::unpack_gguf(packed), q));
+    };
+    std::vector<std::uint8_t> bytes;
+    const auto add = [&](std::initializer_list<int> values, int times = 1) {
+        for (int k = 0; k < times; ++k)
+            for (const int value : values) bytes.push_back(static_cast<std::uint8_t>(value));
+    };
+    const auto from_one = [](index_t g) { return g + 1; };
+    const auto none = [](index_t) { return 0; };
+
+    // q2_k: sc = 1, 2, .. 15, 1 below m = 0, 1, .. 15; code j is j / 32 mod 4, so each byte holds 0, 1, 2, 3: 11 10 01 00; 1 is 3C00 and 2
+    // is 4000 in f16
+    for (int g = 0; g < 16; ++g) add({16 * g + 1 + g % 15});
+    add({0xE4}, 64);
+    add({0x00, 0x3C, 0x00, 0x40});
+    check(k_types[0], [](index_t j) { return j / 32 % 4; }, [](index_t g) { return 1 + g % 15; }, [](index_t g) { return g; }, bytes);
+
+    // q3_k: code j is j / 32, so the third bits are those of the upper four 32s, F0, and the others as before; sc + 32 is 33 .. 48: its
+    // low four bits 1 .. 15, 0 in nibbles, g beside g + 8; above them 10, but 11 for the last: 10 10 10 10 three times, 11 10 10 10
+    bytes.clear();
+    add({0xF0}, 32);
+    add({0xE4}, 64);
+    add({0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x08, 0xAA, 0xAA, 0xAA, 0xEA});
+    add({0x00, 0x3C});
+    check(k_types[1], [](index_t j) { return j / 32; }, from_one, none, bytes);
+
+    // q4_k and q5_k: sc = 8 g + 7 and m = 63 - g, in six bits
+    const auto add_pairs = [&] {
+        add({0x00, 0x3C, 0x00, 0x40});
+        // sc of groups 0..3: 7, 15, 23, 31; above them bits 4 and 5 of those of 4..7: 39 = 10 0111, 47 = 10 1111, 55 = 11 0111 and
+        // 63 = 11 1111
+        add({0x87, 0x8F, 0xD7, 0xDF});
         // m of groups 0..3: 63, 62, 61, 60; above them bits 4 and 5 of those of 4..7: 59, 58, 57, 56 = 11 ....
-        0xFF, 0xFE, 0xFD, 0xFC,
-        // low four bits of sc 4..7, above them those of m: 59 = .. 1011
-        0xB7, 0xAF, 0x97, 0x8F};
-    for (int chunk = 0; chunk < 4; ++chunk)  // 32 bytes for 64 codes: l low, l + 32 high, both l mod 16
-        for (unsigned l = 0; l < 32; ++l) expected.push_back(static_cast<std::uint8_t>(0x11 * (l % 16)));
-    CHECK(packed.data == expected);
-    CHECK(samples::same(magr::unpack_gguf(packed), q));
+        add({0xFF, 0xFE, 0xFD, 0xFC});
+        // low four bits of sc 4..7, above them those of m: 59 = 11 1011
+        add({0xB7, 0xAF, 0x97, 0x8F});
+    };
+    const auto sc = [](index_t g) { return 8 * g + 7; };
+    const auto m = [](index_t g) { return 63 - g; };
+    bytes.clear();
+    add_pairs();
+    // 32 bytes for 64 codes j mod 16: l low, l + 32 high
+    for (int l = 0; l < 128; ++l) add({0x11 * (l % 16)});
+    check(k_types[2], [](index_t j) { return j % 16; }, sc, m, bytes);
+
+    // codes j mod 32: the fifth bits of l, l + 32, .. in byte l are all those of l; the rest as before
+    bytes.clear();
+    add_pairs();
+    add({0x00}, 16);
+    add({0xFF}, 16);
+    for (int l = 0; l < 128; ++l) add({0x11 * (l % 16)});
+    check(k_types[3], [](index_t j) { return j % 32; }, sc, m, bytes);
+
+    // q6_k: codes j mod 64: low nibbles of l and l + 64; upper two bits of l, l + 32, l + 64, l + 96: 0, 2, 0, 2 or 1, 3, 1, 3
+    bytes.clear();
+    for (int l = 0; l < 128; ++l) add({0x11 * (l % 16)});
+    for (int chunk = 0; chunk < 2; ++chunk) {
+        add({0x88}, 16);  // 10 00 10 00
+        add({0xDD}, 16);  // 11 01 11 01
+    }
+    for (int g = 0; g < 16; ++g) add({g + 1});
+    add({0x00, 0x3C});
+    check(k_types[4], [](index_t j) { return j % 64; }, from_one, none, bytes);
 }
 
 TEST_CASE("k-quants: refuses what cannot be fitted or packed", "[pack][k_quants][edge]") {

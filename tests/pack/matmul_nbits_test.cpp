@@ -29,7 +29,8 @@ magr::matrix<float> textbook_weights(const magr::matmul_nbits_tensors& t) {
             float zero = static_cast<float>(1 << (t.bits - 1));
             const auto number = static_cast<std::size_t>(n * blocks + block);
             if (!t.zero_points.empty()) zero = bits_of(t.zero_points, n, 0, t.bits, block);
-            if (!t.real_zero_points.empty()) zero = static_cast<float>(textbook::number_at(t.real_zero_points.bytes, t.real_zero_points.type, number));
+            if (!t.real_zero_points.empty())
+                zero = static_cast<float>(textbook::number_at(t.real_zero_points.bytes, t.real_zero_points.type, number));
             weights(n, k) = (code - zero) * static_cast<float>(textbook::number_at(t.scales.bytes, t.scales.type, number));
         }
     return weights;
@@ -45,7 +46,8 @@ TEST_CASE("pack_matmul_nbits: comes back bit for bit, and means the same weights
             for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real})
                 for (const auto& [rows, cols, group] :
                      {std::array<index_t, 3>{1, 1, 16}, {5, 64, 32}, {3, 50, 16}, {2, 300, 64}, {4, 100, 100}, {3, 7, 7}, {2, 130, 128}}) {
-                    const auto q = samples::quantized(rows, cols, {.bits = bits, .zero_point = zero, .group_size = group, .storage = storage}, random);
+                    const auto q =
+                        samples::quantized(rows, cols, {.bits = bits, .zero_point = zero, .group_size = group, .storage = storage}, random);
                     const auto packed = magr::pack_matmul_nbits(q);
                     const auto back = magr::unpack_matmul_nbits(packed);
                     CAPTURE(bits, rows, cols, group, static_cast<int>(storage), static_cast<int>(zero));
@@ -103,13 +105,15 @@ TEST_CASE("pack_matmul_nbits: refuses what the operator cannot take", "[pack][ma
     auto q = samples::quantized(2, 64, {.bits = 4, .zero_point = zero_point::real, .group_size = 16, .storage = storage_type::f16}, random);
     CHECK_NOTHROW(magr::pack_matmul_nbits(q));
     q.zeros(1, 3) = 7.3F;
-    CHECK_THROWS_WITH(magr::pack_matmul_nbits(q), "pack_matmul_nbits: zero point (row 1, group 3) must be a number of type f16, it is 7.30000019; set "
-                                                  "grid_options::storage to storage_type::f16");
+    CHECK_THROWS_WITH(magr::pack_matmul_nbits(q),
+                      "pack_matmul_nbits: zero point (row 1, group 3) must be a number of type f16, it is 7.30000019; set "
+                      "grid_options::storage to storage_type::f16");
 }
 
 TEST_CASE("unpack_matmul_nbits: refuses tensors that do not fit together", "[pack][matmul_nbits][edge]") {
     std::mt19937 random(4);
-    const auto good = magr::pack_matmul_nbits(samples::quantized(2, 64, {.bits = 4, .group_size = 16, .storage = storage_type::f16}, random));
+    const auto good =
+        magr::pack_matmul_nbits(samples::quantized(2, 64, {.bits = 4, .group_size = 16, .storage = storage_type::f16}, random));
     auto t = good;
     t.K = 65;
     CHECK_THROWS_AS(magr::unpack_matmul_nbits(t), magr::shape_error);

@@ -19,23 +19,27 @@ magr::matrix<double> textbook_weights(const magr::mlx_tensors& t) {
     magr::matrix<double> weights(N, K);
     for (index_t n = 0; n < N; ++n)
         for (index_t k = 0; k < K; ++k) {
-            const auto code = textbook::code_in_stream([&](std::size_t p) { return std::pair(t.weight(n, static_cast<index_t>(p / 32)), p % 32); },
-                                                       t.bits, static_cast<std::size_t>(k));
+            const auto code =
+                textbook::code_in_stream([&](std::size_t p) { return std::pair(t.weight(n, static_cast<index_t>(p / 32)), p % 32); },
+                                         t.bits, static_cast<std::size_t>(k));
             const auto number = static_cast<std::size_t>(n * t.scales.cols + k / t.group_size);
-            weights(n, k) = textbook::number_at(t.scales.bytes, t.scales.type, number) * code + textbook::number_at(t.biases.bytes, t.biases.type, number);
+            weights(n, k) = textbook::number_at(t.scales.bytes, t.scales.type, number) * code +
+                            textbook::number_at(t.biases.bytes, t.biases.type, number);
         }
     return weights;
 }
 
 }  // namespace
 
-TEST_CASE("pack_mlx: offsets come back bit for bit, and mean the same weights by the format's definition", "[pack][mlx][property][oracle]") {
+TEST_CASE("pack_mlx: offsets come back bit for bit, and mean the same weights by the format's definition",
+          "[pack][mlx][property][oracle]") {
     std::mt19937 random(1);
     for (const int bits : {2, 3, 4, 5, 6, 8})
         for (const auto storage : {storage_type::f32, storage_type::f16, storage_type::bf16})
-            for (const auto& [rows, cols, group] : {std::array<index_t, 3>{1, 32, 32}, {5, 128, 64}, {3, 256, 128}, {7, 96, 32}, {2, 64, 128}}) {
-                const auto q =
-                    samples::quantized(rows, cols, {.bits = bits, .zero_point = zero_point::offset, .group_size = group, .storage = storage}, random);
+            for (const auto& [rows, cols, group] :
+                 {std::array<index_t, 3>{1, 32, 32}, {5, 128, 64}, {3, 256, 128}, {7, 96, 32}, {2, 64, 128}}) {
+                const auto q = samples::quantized(
+                    rows, cols, {.bits = bits, .zero_point = zero_point::offset, .group_size = group, .storage = storage}, random);
                 const auto packed = magr::pack_mlx(q);
                 const auto back = magr::unpack_mlx(packed);
                 CAPTURE(bits, rows, cols, group, static_cast<int>(storage));
@@ -55,7 +59,8 @@ TEST_CASE("pack_mlx: no zero point is an exact bias", "[pack][mlx][property]") {
     std::mt19937 random(2);
     for (const auto storage : {storage_type::f32, storage_type::f16, storage_type::bf16})
         for (const int bits : {2, 4, 8}) {
-            const auto q = samples::quantized(4, 128, {.bits = bits, .zero_point = zero_point::none, .group_size = 64, .storage = storage}, random);
+            const auto q =
+                samples::quantized(4, 128, {.bits = bits, .zero_point = zero_point::none, .group_size = 64, .storage = storage}, random);
             const auto back = magr::unpack_mlx(magr::pack_mlx(q));
             CHECK(back.codes == q.codes);
             CHECK(back.scales == q.scales);
@@ -96,8 +101,9 @@ TEST_CASE("pack_mlx: integer zero points only where the bias is exact", "[pack][
     CHECK(samples::equal(textbook_weights(magr::pack_mlx(q)), q.dequantize()));
     q.scales(1, 0) = 1 + 0x1p-10F;  // all bits of f16 are used
     q.zeros(1, 0) = 7;
-    CHECK_THROWS_WITH(magr::pack_mlx(q),
-                      "pack_mlx: -scale * zero point (row 1, group 0) must be a number of type f16, it is -7.00683594; quantize with zero_point::offset");
+    CHECK_THROWS_WITH(
+        magr::pack_mlx(q),
+        "pack_mlx: -scale * zero point (row 1, group 0) must be a number of type f16, it is -7.00683594; quantize with zero_point::offset");
     q.scales(1, 0) = 32768;
     CHECK_THROWS_AS(magr::pack_mlx(q), magr::value_error);  // beyond f16
 }
@@ -106,8 +112,9 @@ TEST_CASE("pack_mlx: refuses an offset that is not stored exactly", "[pack][mlx]
     std::mt19937 random(4);
     auto q = samples::quantized(2, 64, {.zero_point = zero_point::offset, .group_size = 32, .storage = storage_type::bf16}, random);
     q.zeros(0, 1) = 0.1F;
-    CHECK_THROWS_WITH(magr::pack_mlx(q), "pack_mlx: offset (row 0, group 1) must be a number of type bf16, it is 0.100000001; set "
-                                         "grid_options::storage to storage_type::bf16");
+    CHECK_THROWS_WITH(magr::pack_mlx(q),
+                      "pack_mlx: offset (row 0, group 1) must be a number of type bf16, it is 0.100000001; set "
+                      "grid_options::storage to storage_type::bf16");
 }
 
 TEST_CASE("unpack_mlx: refuses tensors that do not fit together", "[pack][mlx][edge]") {

@@ -26,7 +26,8 @@ Scalar random_number(magr::storage_type storage, std::mt19937& random) {
 
 /// Random codes on random grids of the kind that the options name. Zero points that are codes are `lowest_zero` or more.
 template <class Scalar = float>
-magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr::grid_options& options, std::mt19937& random, int lowest_zero = 0) {
+magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr::grid_options& options, std::mt19937& random,
+                                         int lowest_zero = 0) {
     magr::quantized_matrix<Scalar> q;
     q.bits = options.bits;
     q.zero_point = options.zero_point;
@@ -42,7 +43,8 @@ magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr:
             switch (q.zero_point) {
                 case magr::zero_point::none: q.zeros(i, g) = static_cast<Scalar>(codes / 2); break;
                 case magr::zero_point::integer:
-                    q.zeros(i, g) = static_cast<Scalar>(static_cast<unsigned>(lowest_zero) + random() % (codes - static_cast<unsigned>(lowest_zero)));
+                    q.zeros(i, g) =
+                        static_cast<Scalar>(static_cast<unsigned>(lowest_zero) + random() % (codes - static_cast<unsigned>(lowest_zero)));
                     break;
                 default: q.zeros(i, g) = random_number<Scalar>(q.storage, random) * (random() % 2 == 0 ? Scalar(1) : Scalar(-1));
             }
@@ -81,8 +83,8 @@ bool equal(const magr::matrix<A>& a, const magr::matrix<B>& b) {
 /// Whether nothing that matters got lost: codes, scales, zeros and the groups of columns.
 template <class A, class B>
 bool same(const magr::quantized_matrix<A>& a, const magr::quantized_matrix<B>& b) {
-    return a.bits == b.bits && a.codes == b.codes && equal(a.scales, b.scales) && equal(a.zeros, b.zeros) && a.group_of_column == b.group_of_column &&
-           a.group_size == b.group_size;
+    return a.bits == b.bits && a.codes == b.codes && equal(a.scales, b.scales) && equal(a.zeros, b.zeros) &&
+           a.group_of_column == b.group_of_column && a.group_size == b.group_size;
 }
 
 }  // namespace samples

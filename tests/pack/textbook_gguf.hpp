@@ -39,9 +39,9 @@ inline double weight_in_block(magr::ggml_type type, const std::uint8_t* b, std::
         case q4_k:
         case q5_k: {
             const std::size_t g = j / 32;
-            const std::uint8_t* s = b + 4;
-            const unsigned scale = g < 4 ? s[g] & 63U : (s[g + 4] & 15U) | (s[g - 4] >> 6) << 4;
-            const unsigned offset = g < 4 ? s[g + 4] & 63U : (s[g + 4] >> 4) | (s[g] >> 6) << 4;
+            const auto s = [b](std::size_t at) { return unsigned{b[4 + at]}; };
+            const unsigned scale = g < 4 ? s(g) & 63 : (s(g + 4) & 15) | (s(g - 4) >> 6) << 4;
+            const unsigned offset = g < 4 ? s(g + 4) & 63 : (s(g + 4) >> 4) | (s(g) >> 6) << 4;
             unsigned code = nibble(b[(type == q4_k ? 16 : 48) + 32 * (j / 64) + l], j % 64 >= 32);
             if (type == q5_k) code += 16U * (b[16 + l] >> g & 1U);
             return half_at(b) * scale * code - half_at(b + 2) * offset;

@@ -18,13 +18,13 @@ namespace magr {
 /// The tensors of a linear layer in a compressed-tensors checkpoint (format "pack-quantized"), N outputs and K inputs, under their names
 /// there.
 struct compressed_tensors_weight {
-    int bits = 0;                            ///< `num_bits` in the configuration
-    index_t group_size = 0;                  ///< `group_size` there; K stands for the strategy "channel"
-    matrix<std::int32_t> weight_packed;      ///< N x ceil(K bits / 32): codes, packed along K without gaps
-    stored_matrix weight_scale;              ///< N x groups
-    matrix<std::int32_t> weight_zero_point;  ///< ceil(N bits / 32) x groups: zero points, packed along N; 0 x 0 if `symmetric`
+    int bits = 0;                                   ///< `num_bits` in the configuration
+    index_t group_size = 0;                         ///< `group_size` there; K stands for the strategy "channel"
+    matrix<std::int32_t> weight_packed;             ///< N x ceil(K bits / 32): codes, packed along K without gaps
+    stored_matrix weight_scale;                     ///< N x groups
+    matrix<std::int32_t> weight_zero_point;         ///< ceil(N bits / 32) x groups: zero points, packed along N; 0 x 0 if `symmetric`
     std::array<std::int64_t, 2> weight_shape = {};  ///< N, K
-    std::vector<std::int32_t> weight_g_idx;  ///< the group of each input; empty if groups are of neighbouring inputs
+    std::vector<std::int32_t> weight_g_idx;         ///< the group of each input; empty if groups are of neighbouring inputs
 
     friend bool operator==(const compressed_tensors_weight&, const compressed_tensors_weight&) = default;
 };
@@ -75,14 +75,16 @@ template <compute_scalar Scalar>
                                .group_size = packed.group_size,
                                .storage = packed.weight_scale.type};
     const index_t groups = detail::require_unpackable(function, packed_format::compressed_tensors, rows, cols, options);
-    detail::require_shape(function, "weight_packed", packed.weight_packed.view(), rows, detail::packed_words<std::int32_t>(cols, packed.bits));
+    detail::require_shape(function, "weight_packed", packed.weight_packed.view(), rows,
+                          detail::packed_words<std::int32_t>(cols, packed.bits));
     if (!symmetric)
-        detail::require_shape(function, "weight_zero_point", packed.weight_zero_point.view(), detail::packed_words<std::int32_t>(rows, packed.bits),
-                              groups);
+        detail::require_shape(function, "weight_zero_point", packed.weight_zero_point.view(),
+                              detail::packed_words<std::int32_t>(rows, packed.bits), groups);
     matrix<float> scales = detail::load_matrix(function, "weight_scale", packed.weight_scale, rows, groups);
     matrix<float> zeros =
-        symmetric ? detail::middle_zeros(rows, groups, packed.bits)
-                  : detail::to_numbers(detail::transposed(detail::unpack_rows(detail::transposed(packed.weight_zero_point), packed.bits, rows)));
+        symmetric
+            ? detail::middle_zeros(rows, groups, packed.bits)
+            : detail::to_numbers(detail::transposed(detail::unpack_rows(detail::transposed(packed.weight_zero_point), packed.bits, rows)));
     return detail::finish_unpacked(function, options, detail::unpack_rows(packed.weight_packed, packed.bits, cols), std::move(scales),
                                    std::move(zeros), packed.weight_g_idx);
 }

@@ -37,10 +37,10 @@ enum class packed_format {
 
 /// All of them.
 inline constexpr packed_format packed_formats[] = {
-    packed_format::gptq_v1,   packed_format::gptq_v2,   packed_format::awq,       packed_format::compressed_tensors,
-    packed_format::matmul_nbits, packed_format::mlx,    packed_format::gguf_q4_0, packed_format::gguf_q4_1,
-    packed_format::gguf_q5_0, packed_format::gguf_q5_1, packed_format::gguf_q8_0, packed_format::gguf_q2_0,
-    packed_format::gguf_q2_k, packed_format::gguf_q3_k, packed_format::gguf_q4_k, packed_format::gguf_q5_k,
+    packed_format::gptq_v1,      packed_format::gptq_v2,   packed_format::awq,       packed_format::compressed_tensors,
+    packed_format::matmul_nbits, packed_format::mlx,       packed_format::gguf_q4_0, packed_format::gguf_q4_1,
+    packed_format::gguf_q5_0,    packed_format::gguf_q5_1, packed_format::gguf_q8_0, packed_format::gguf_q2_0,
+    packed_format::gguf_q2_k,    packed_format::gguf_q3_k, packed_format::gguf_q4_k, packed_format::gguf_q5_k,
     packed_format::gguf_q6_k};
 
 /// The enumerator's name.
@@ -123,11 +123,11 @@ struct choice {
 
 /// Which columns a group of a format may have.
 enum class group_rule {
-    any,              ///< also a last group with fewer columns
-    divides,          ///< all groups equally long
+    any,      ///< also a last group with fewer columns
+    divides,  ///< all groups equally long
     divides_32_64_128,
-    power_of_two,     ///< at least 16, and the last group may have fewer; or the whole row
-    multiple          ///< of the columns that share a scale in the format; a larger group is written several times
+    power_of_two,  ///< at least 16, and the last group may have fewer; or the whole row
+    multiple       ///< of the columns that share a scale in the format; a larger group is written several times
 };
 
 /// What a format can hold.
@@ -158,12 +158,20 @@ struct format_rules {
         case packed_format::gptq_v1:
         case packed_format::gptq_v2: return {choice<int>{2, 3, 4, 8}, codes, half, group_rule::any, 32, 32, 128, false};
         case packed_format::awq: return {choice<int>{4}, codes, half, group_rule::divides, 8, 1, 128, false};
-        case packed_format::compressed_tensors: return {choice<int>{2, 3, 4, 5, 6, 7, 8}, codes, any, group_rule::divides, 1, 1, 128, false};
+        case packed_format::compressed_tensors:
+            return {choice<int>{2, 3, 4, 5, 6, 7, 8}, codes, any, group_rule::divides, 1, 1, 128, false};
         case packed_format::matmul_nbits:
-            return {choice<int>{2, 4, 8}, choice<zero>{zero::none, zero::integer, zero::real}, any, group_rule::power_of_two, 1, 1, 32, false};
+            return {
+                choice<int>{2, 4, 8}, choice<zero>{zero::none, zero::integer, zero::real}, any, group_rule::power_of_two, 1, 1, 32, false};
         case packed_format::mlx:
-            return {choice<int>{2, 3, 4, 5, 6, 8}, choice<zero>{zero::none, zero::integer, zero::offset}, any, group_rule::divides_32_64_128, 1, 32,
-                    64, false};
+            return {choice<int>{2, 3, 4, 5, 6, 8},
+                    choice<zero>{zero::none, zero::integer, zero::offset},
+                    any,
+                    group_rule::divides_32_64_128,
+                    1,
+                    32,
+                    64,
+                    false};
         case packed_format::gguf_q4_0: return block(4, codes, 32);
         case packed_format::gguf_q4_1: return block(4, offset, 32);
         case packed_format::gguf_q5_0: return block(5, codes, 32);
@@ -186,7 +194,8 @@ struct format_problems {
 };
 
 /// @param name  of the function or format that has them
-[[nodiscard]] inline format_problems problems_of(const char* name, packed_format format, index_t rows, index_t cols, const grid_options& options) {
+[[nodiscard]] inline format_problems problems_of(const char* name, packed_format format, index_t rows, index_t cols,
+                                                 const grid_options& options) {
     const format_rules rules = rules_of(format);
     format_problems found;
     const auto shape = [&](bool holds, const char* what, const std::string& allowed, index_t actual) {
@@ -195,8 +204,8 @@ struct format_problems {
     const auto option = [&](bool holds, const char* what, const std::string& allowed, const auto& actual) {
         if (!holds) found.of_options.push_back(concat(name, ": ", what, " must be ", allowed, ", it is ", actual));
     };
-    shape(rows >= 1 && rows % rules.row_multiple == 0, "rows", rules.row_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.row_multiple),
-          rows);
+    shape(rows >= 1 && rows % rules.row_multiple == 0, "rows",
+          rules.row_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.row_multiple), rows);
     shape(cols >= 1 && cols % rules.column_multiple == 0, "columns",
           rules.column_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.column_multiple), cols);
     option(rules.bits.has(options.bits), "bits", rules.bits.in_words(), options.bits);
@@ -211,9 +220,7 @@ struct format_problems {
     const index_t width = columns_per_group(options, cols);
     switch (rules.groups) {
         case group_rule::any: break;
-        case group_rule::divides:
-            option(cols % width == 0, "group_size", concat("a divisor of the columns, ", cols), width);
-            break;
+        case group_rule::divides: option(cols % width == 0, "group_size", concat("a divisor of the columns, ", cols), width); break;
         case group_rule::divides_32_64_128:
             option((width == 32 || width == 64 || width == 128) && cols % width == 0, "group_size",
                    concat("32, 64 or 128 and a divisor of the columns, ", cols), width);
@@ -262,7 +269,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     // gptq_v1 and the blocks of ggml are limited to some codes, which only fit_k_quant_grids knows
     const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
     options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
-    options.storage = rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
+    options.storage =
+        rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
     return options;
 }
 

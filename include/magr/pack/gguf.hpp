@@ -113,7 +113,8 @@ inline void mirror(std::uint8_t* codes, index_t count, int bits) noexcept {
 /// Writes a block; its columns begin with `first` of row i. A type has one zero point; the other one that it can hold is that of a
 /// negative scale.
 template <compute_scalar Scalar>
-void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_layout& layout, index_t i, index_t first, std::uint8_t* block) {
+void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_layout& layout, index_t i, index_t first,
+                 std::uint8_t* block) {
     const index_t g = first / q.group_size;
     const auto zero = static_cast<Scalar>(zero_code_of(type, q.bits));
     const auto is_mirrored = [&](index_t group) { return q.zero_point != zero_point::offset && q.zeros(i, group) != zero; };
@@ -143,14 +144,15 @@ void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_
 }
 
 /// Reads a block into codes that are 0.
-inline void read_block(const std::uint8_t* block, ggml_type type, const block_layout& layout, index_t i, index_t first, quantized_matrix<float>& q) {
+inline void read_block(const std::uint8_t* block, ggml_type type, const block_layout& layout, index_t i, index_t first,
+                       quantized_matrix<float>& q) {
     const index_t g = first / q.group_size;
     std::uint8_t* const codes = q.codes.data() + i * q.cols() + first;
     const float scale = read_half(block + layout.scale_at);
     const float offset = layout.offset_at >= 0 ? read_half(block + layout.offset_at) : 0;
     if (!std::isfinite(scale) || !std::isfinite(offset))
-        raise<value_error>(concat("unpack_gguf: scale and offset (row ", i, ", block ", first / layout.weights, ") must be finite, they are ", scale,
-                                  " and ", offset));
+        raise<value_error>(concat("unpack_gguf: scale and offset (row ", i, ", block ", first / layout.weights,
+                                  ") must be finite, they are ", scale, " and ", offset));
     read_fields(layout.codes, block, codes);
     if (type == ggml_type::q8_0)
         for (index_t k = 0; k < layout.weights; ++k) codes[k] ^= 0x80;
@@ -178,7 +180,8 @@ inline void read_block(const std::uint8_t* block, ggml_type type, const block_la
     if (kind.has_offsets()) shared.offsets(i, first / 256) = offset;
     for (index_t k = 0; k < kind.groups(); ++k) {
         const auto at = static_cast<std::size_t>(k);
-        int code = static_cast<std::int8_t>(pairs[at] - kind.scale_bias) * static_cast<int>(sign);  // the scale codes of q6_k are signed bytes
+        // by way of a signed byte, which the scale codes of q6_k are
+        int code = static_cast<std::int8_t>(pairs[at] - kind.scale_bias) * static_cast<int>(sign);
         if (can_mirror) {
             const bool mirrored = code < 0 && code > -128;  // whose opposite is no signed byte
             if (mirrored) code = -code;
@@ -211,8 +214,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                times
 /// @pre           consecutive groups
 /// @par Cost      O(rows * cols)
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, a scale or offset that is not an
-///                f16 number, or grids that are not products of shared scales. Each names where
+/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, a scale or offset that is
+///                not an f16 number, or grids that are not products of shared scales. Each names where
 /// @par Source    ggml `src/ggml-common.h` and `src/ggml-quants.c`
 template <compute_scalar Scalar>
 [[nodiscard]] gguf_tensor pack_gguf(const quantized_matrix<Scalar>& q, ggml_type type) {
@@ -245,7 +248,8 @@ template <compute_scalar Scalar>
     const index_t groups = detail::require_unpackable(function, detail::format_of(packed.type), rows, cols, options);
     const auto size = static_cast<index_t>(packed.data.size()), row_size = cols / layout.weights * layout.bytes;
     if (size % row_size != 0 || size / row_size != rows)
-        detail::raise<shape_error>(detail::concat(function, ": data must have ", rows, " rows of ", row_size, " bytes, it has ", size, " bytes"));
+        detail::raise<shape_error>(
+            detail::concat(function, ": data must have ", rows, " rows of ", row_size, " bytes, it has ", size, " bytes"));
 
     quantized_matrix<float> q{detail::make_weight_grids<float>(rows, cols, options), matrix<std::uint8_t>(rows, cols)};
     if (const detail::k_quant kind = detail::k_quant_of(packed.type); kind.bits != 0) {

@@ -61,10 +61,10 @@ struct bit_field {
 
 /// Where everything lies in a block. Offsets are -1 where there is nothing.
 struct block_layout {
-    index_t weights = 0;              ///< that a block holds
-    index_t bytes = 0;                ///< of a block
-    index_t scale_at = 0;             ///< byte of the f16 number d
-    index_t offset_at = -1;           ///< byte of the f16 number m or dmin
+    index_t weights = 0;     ///< that a block holds
+    index_t bytes = 0;       ///< of a block
+    index_t scale_at = 0;    ///< byte of the f16 number d
+    index_t offset_at = -1;  ///< byte of the f16 number m or dmin
     std::vector<bit_field> codes = {};
     std::vector<bit_field> scales = {};  ///< of the groups of a k-quant: their scale codes, behind those their offset codes
 };
@@ -89,9 +89,9 @@ struct block_layout {
     const auto fifth_bits = [](block_layout& block, index_t at) {  // bit k of 4 bytes is that of code k
         for (int k = 0; k < 8; ++k) block.codes.push_back({k, at, 4, k, 1, 4, 8});
     };
-    const std::vector<bit_field> six_bit_pairs = {// eight scales and eight offsets in 12 bytes: get_scale_min_k4
-                                                  {0, 4, 4, 0, 6},  {8, 8, 4, 0, 6},     {4, 12, 4, 0, 4},
-                                                  {4, 4, 4, 6, 2, 4}, {12, 12, 4, 4, 4}, {12, 8, 4, 6, 2, 4}};
+    const std::vector<bit_field> six_bit_pairs = {
+        // eight scales and eight offsets in 12 bytes: get_scale_min_k4
+        {0, 4, 4, 0, 6}, {8, 8, 4, 0, 6}, {4, 12, 4, 0, 4}, {4, 4, 4, 6, 2, 4}, {12, 12, 4, 4, 4}, {12, 8, 4, 6, 2, 4}};
     block_layout block;
     switch (type) {
         case ggml_type::q4_0:
@@ -112,9 +112,7 @@ struct block_layout {
             fifth_bits(block, 4);
             nibbles(block, 8, 16);
             break;
-        case ggml_type::q8_0:
-            block = {.weights = 32, .bytes = 34, .codes = {{0, 2, 32, 0, 8}}};
-            break;
+        case ggml_type::q8_0: block = {.weights = 32, .bytes = 34, .codes = {{0, 2, 32, 0, 8}}}; break;
         case ggml_type::q2_0:
             block = {.weights = 64, .bytes = 18};
             for (int k = 0; k < 4; ++k) block.codes.push_back({k, 2, 16, 2 * k, 2, 0, 4});

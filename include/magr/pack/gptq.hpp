@@ -23,11 +23,11 @@ enum class gptq_version {
 /// The tensors of a linear layer in a GPTQ checkpoint, N outputs and K inputs, under their names there.
 struct gptq_tensors {
     gptq_version version = gptq_version::v1;
-    int bits = 0;                  ///< `bits` in quantize_config.json
-    index_t group_size = 0;        ///< `group_size` there; K stands for -1
-    matrix<std::int32_t> qweight;  ///< K bits / 32 x N: the codes of an output, packed along K without gaps
-    matrix<std::int32_t> qzeros;   ///< groups x N bits / 32: zero points, packed along N
-    matrix<std::uint16_t> scales;  ///< groups x N, bits of f16
+    int bits = 0;                     ///< `bits` in quantize_config.json
+    index_t group_size = 0;           ///< `group_size` there; K stands for -1
+    matrix<std::int32_t> qweight;     ///< K bits / 32 x N: the codes of an output, packed along K without gaps
+    matrix<std::int32_t> qzeros;      ///< groups x N bits / 32: zero points, packed along N
+    matrix<std::uint16_t> scales;     ///< groups x N, bits of f16
     std::vector<std::int32_t> g_idx;  ///< K: the group of each input
 
     friend bool operator==(const gptq_tensors&, const gptq_tensors&) = default;

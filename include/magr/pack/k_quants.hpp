@@ -71,9 +71,7 @@ public:
     }
 
 private:
-    [[nodiscard]] static double stored(double value, double unit) {
-        return store_scale<double>(value * unit, storage_type::f16) / unit;
-    }
+    [[nodiscard]] static double stored(double value, double unit) { return store_scale<double>(value * unit, storage_type::f16) / unit; }
 
     [[nodiscard]] static k_quant_grid grid_of(const block& b, index_t g) {
         const auto k = static_cast<std::size_t>(g);
@@ -141,14 +139,15 @@ private:
             if (kind_.has_offsets())
                 consider({factor * (high - low) / largest_, std::max(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
             else
-                for (const double zero : {middle, middle - 1}) consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
+                for (const double zero : {middle, middle - 1})
+                    consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
         }
         return best;
     }
 
     /// The codes of scales and offsets next to those wanted with which the error is least.
-    [[nodiscard]] block choose_codes(const double* weights, const double* importance, const std::array<k_quant_grid, 16>& wanted, double scale,
-                                     double offset) const {
+    [[nodiscard]] block choose_codes(const double* weights, const double* importance, const std::array<k_quant_grid, 16>& wanted,
+                                     double scale, double offset) const {
         block b{.scale = scale, .offset = offset};
         for (index_t g = 0; g < kind_.groups(); ++g) {
             const auto at = static_cast<std::size_t>(g);
@@ -163,7 +162,8 @@ private:
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
                 const auto consider = [&](int m) {
-                    const double found = error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset, wanted[at].zero});
+                    const double found =
+                        error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset, wanted[at].zero});
                     if (found < least) {
                         least = found;
                         b.scale_codes[at] = s;
@@ -279,7 +279,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost      about 90 passes over W; allocates the result
 /// @par Numerics  in double, in units of the largest weight of 256
 /// @par Errors    option_error if the type is no k-quant; shape_error; value_error if an entry is NaN or infinite
-/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code is ggml's negative sc
+/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point is
+///                its negative sc
 template <class Weights>
 [[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type) {
     const auto w = as_const_view(W);

@@ -50,9 +50,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    q: N x K
 /// @pre           2, 4 or 8 bits; zero_point none, integer or real; consecutive groups of a power of 2, at least 16, or the whole row
 /// @par Cost      O(N K)
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale or real zero point
-///                that is not a number of that type. Each names where
-/// @par Source    ContribOperators.md of ONNX Runtime. Its fast kernels take blocks of 16 to 256
+/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale or real zero
+///                point that is not a number of that type. Each names where
+/// @par Source    ContribOperators.md of ONNX Runtime. Not each of its kernels takes each combination: that of version 1.31 for
+///                CPUs takes real zero points with 2 and 4 bits
 template <compute_scalar Scalar>
 [[nodiscard]] matmul_nbits_tensors pack_matmul_nbits(const quantized_matrix<Scalar>& q) {
     constexpr const char* function = "pack_matmul_nbits";
@@ -89,17 +90,19 @@ template <compute_scalar Scalar>
                                                                : zero_point::none;
     const grid_options options{.bits = packed.bits, .zero_point = zero, .group_size = packed.block_size, .storage = packed.scales.type};
     const index_t rows = packed.N, cols = packed.K;
-    detail::require_option(packed.block_size >= 16 && std::has_single_bit(static_cast<std::size_t>(packed.block_size)), function, "block_size",
-                           "a power of 2 and at least 16", packed.block_size);
+    detail::require_option(packed.block_size >= 16 && std::has_single_bit(static_cast<std::size_t>(packed.block_size)), function,
+                           "block_size", "a power of 2 and at least 16", packed.block_size);
     const index_t groups = detail::require_unpackable(function, packed_format::matmul_nbits, rows, cols, options);
     detail::require_shape(function, "B", packed.B.view(), rows, groups * packed.block_size * packed.bits / 8);
     if (zero == zero_point::integer)
         detail::require_shape(function, "zero_points", packed.zero_points.view(), rows, packed_bytes(groups, packed.bits));
     matrix<float> scales = detail::load_matrix(function, "scales", packed.scales, rows, groups);
     matrix<float> zeros = zero == zero_point::integer ? detail::to_numbers(detail::unpack_rows(packed.zero_points, packed.bits, groups))
-                          : zero == zero_point::real  ? detail::load_matrix(function, "real_zero_points", packed.real_zero_points, rows, groups)
-                                                      : detail::middle_zeros(rows, groups, packed.bits);
-    return detail::finish_unpacked(function, options, detail::unpack_rows(packed.B, packed.bits, cols), std::move(scales), std::move(zeros));
+                          : zero == zero_point::real
+                              ? detail::load_matrix(function, "real_zero_points", packed.real_zero_points, rows, groups)
+                              : detail::middle_zeros(rows, groups, packed.bits);
+    return detail::finish_unpacked(function, options, detail::unpack_rows(packed.B, packed.bits, cols), std::move(scales),
+                                   std::move(zeros));
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -47,7 +47,8 @@ template <compute_scalar Scalar>
 /// Refuses what cannot be packed in a format, before anything is.
 /// @par Errors    shape_error, option_error, value_error
 template <compute_scalar Scalar>
-void require_packable(const char* function, packed_format format, const quantized_matrix<Scalar>& q, group_order order = group_order::consecutive) {
+void require_packable(const char* function, packed_format format, const quantized_matrix<Scalar>& q,
+                      group_order order = group_order::consecutive) {
     const index_t rows = q.codes.rows(), cols = q.codes.cols();
     require_not_empty(function, "codes", q.codes.view());
     require_grids(function, q, rows, cols);
@@ -72,14 +73,16 @@ void require_packable(const char* function, packed_format format, const quantize
         for (const std::uint8_t code : row) highest = std::max(highest, code);
         if (highest <= largest) continue;
         const auto at = std::find(row.begin(), row.end(), highest) - row.begin();
-        raise<value_error>(concat(function, ": codes must be in 0..", int{largest}, ", entry (row ", i, ", column ", at, ") is ", int{highest}));
+        raise<value_error>(
+            concat(function, ": codes must be in 0..", int{largest}, ", entry (row ", i, ", column ", at, ") is ", int{highest}));
     }
 }
 
 /// Refuses what a file of this format cannot hold, before anything is allocated for it.
 /// @return        the number of groups in a row
 /// @par Errors    shape_error, option_error
-[[nodiscard]] inline index_t require_unpackable(const char* function, packed_format format, index_t rows, index_t cols, const grid_options& options) {
+[[nodiscard]] inline index_t require_unpackable(const char* function, packed_format format, index_t rows, index_t cols,
+                                                const grid_options& options) {
     constexpr index_t most = index_t{1} << 40;  // so that sizes in bits can be computed
     for (const index_t size : {rows, cols, options.group_size.value_or(1)})
         if (size > most) raise<shape_error>(concat(function, ": rows, columns and group_size must be at most ", most, ", one is ", size));

@@ -20,7 +20,7 @@ struct stored_matrix {
     storage_type type = storage_type::f32;  ///< f32, f16 or bf16
     index_t rows = 0;
     index_t cols = 0;
-    std::vector<std::uint8_t> bytes;        ///< row-major, little-endian
+    std::vector<std::uint8_t> bytes;  ///< row-major, little-endian
 
     [[nodiscard]] bool empty() const noexcept { return bytes.empty(); }
     friend bool operator==(const stored_matrix&, const stored_matrix&) = default;
@@ -36,8 +36,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 void require_stored_exactly(const char* function, const char* what, index_t row, index_t group, Scalar value, storage_type type) {
     if (round_to_storage<Scalar>(static_cast<double>(value), type) == value) return;
-    raise<value_error>(concat(function, ": ", what, " (row ", row, ", group ", group, ") must be a number of type ", name_of(type), ", it is ", value,
-                              "; set grid_options::storage to storage_type::", name_of(type)));
+    raise<value_error>(concat(function, ": ", what, " (row ", row, ", group ", group, ") must be a number of type ", name_of(type),
+                              ", it is ", value, "; set grid_options::storage to storage_type::", name_of(type)));
 }
 
 template <compute_scalar Scalar>
@@ -87,12 +87,13 @@ template <compute_scalar Scalar>
 
 /// The numbers of a matrix of this shape.
 /// @par Errors    shape_error, option_error
-[[nodiscard]] inline matrix<float> load_matrix(const char* function, const char* argument, const stored_matrix& stored, index_t rows, index_t cols) {
+[[nodiscard]] inline matrix<float> load_matrix(const char* function, const char* argument, const stored_matrix& stored, index_t rows,
+                                               index_t cols) {
     require_option(stored.type != storage_type::native, function, "type of a stored_matrix", "f32, f16 or bf16", name_of(stored.type));
     const index_t width = bytes_of(stored.type);
     if (stored.rows != rows || stored.cols != cols || static_cast<index_t>(stored.bytes.size()) != rows * cols * width)
-        raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, " and have ", rows * cols * width, " bytes, it is ",
-                                  stored.rows, " x ", stored.cols, " and has ", stored.bytes.size()));
+        raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, " and have ", rows * cols * width,
+                                  " bytes, it is ", stored.rows, " x ", stored.cols, " and has ", stored.bytes.size()));
     matrix<float> values(rows, cols);
     const std::uint8_t* at = stored.bytes.data();
     for (index_t i = 0; i < rows; ++i)
