@@ -20,6 +20,7 @@
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
+#include <magr/pack.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/prox.hpp>
 #include <magr/quantize.hpp>

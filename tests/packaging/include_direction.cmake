@@ -10,6 +10,7 @@ set(may_include_detail ${base} detail matrix)
 set(may_include_calibration ${base} matrix detail simd kernels calibration)
 set(may_include_preprocess ${base} matrix detail simd kernels calibration preprocess)
 set(may_include_quantize ${base} matrix detail simd kernels calibration quantize)
+set(may_include_pack ${base} matrix detail quantize pack)
 
 file(GLOB_RECURSE headers RELATIVE ${include_dir}/magr ${include_dir}/magr/*.hpp)
 foreach(header IN LISTS headers)

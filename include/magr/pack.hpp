@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// Quantized weight matrices in the bytes that engines read, and back.
+
+#include <magr/pack/awq.hpp>
+#include <magr/pack/bit_packing.hpp>
+#include <magr/pack/compressed_tensors.hpp>
+#include <magr/pack/format.hpp>
+#include <magr/pack/gguf.hpp>
+#include <magr/pack/gguf_block.hpp>
+#include <magr/pack/gptq.hpp>
+#include <magr/pack/k_quants.hpp>
+#include <magr/pack/matmul_nbits.hpp>
+#include <magr/pack/mlx.hpp>
+#include <magr/pack/stored_matrix.hpp>

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <magr/matrix/matrix.hpp>
+#include <magr/pack/format.hpp>
+#include <magr/pack/packing.hpp>
+#include <magr/pack/stored_matrix.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
+
+namespace magr {
+
+/// The tensors of a linear layer in an AWQ checkpoint (version "gemm", 4 bits), N outputs and K inputs, under their names there.
+struct awq_tensors {
+    index_t group_size = 0;        ///< `group_size` in the configuration
+    matrix<std::int32_t> qweight;  ///< K x N / 8: the codes of an input, packed along N in the order 0, 2, 4, 6, 1, 3, 5, 7
+    matrix<std::int32_t> qzeros;   ///< groups x N / 8: zero points, packed likewise
+    matrix<std::uint16_t> scales;  ///< groups x N, bits of f16
+
+    friend bool operator==(const awq_tensors&, const awq_tensors&) = default;
+};
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Which of eight neighbours lies at place k of a word, counted from its lowest bits.
+inline constexpr index_t awq_order[] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+/// Eights of each row's codes, put into that order or back.
+template <bool Back>
+[[nodiscard]] matrix<std::uint8_t> awq_interleaved(matrix<std::uint8_t> codes) {
+    std::uint8_t eight[8];
+    std::uint8_t* const end = codes.data() + codes.rows() * codes.cols();
+    for (std::uint8_t* at = codes.data(); at != end; at += 8) {
+        for (index_t k = 0; k < 8; ++k) eight[k] = at[k];
+        for (index_t k = 0; k < 8; ++k) at[Back ? awq_order[k] : k] = eight[Back ? k : awq_order[k]];
+    }
+    return codes;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Packs a quantized matrix as AutoAWQ's GEMM layout does. Without zero points, the middle code, 8, is written as the zero point.
+///
+/// @par Shapes    q: N x K, N a multiple of 8, K one of the group size
+/// @pre           4 bits; zero_point none or integer; consecutive groups
+/// @par Cost      O(N K), two copies of the codes
+/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale that is not an
+///                f16 number. Each names where
+/// @par Source    AutoAWQ `awq/modules/linear/gemm.py`. The weights of a file need not have been scaled as AWQ does it
+template <compute_scalar Scalar>
+[[nodiscard]] awq_tensors pack_awq(const quantized_matrix<Scalar>& q) {
+    detail::require_packable("pack_awq", packed_format::awq, q);
+    detail::require_stored_exactly("pack_awq", "scale", q.scales, storage_type::f16);
+    const auto words = [](const matrix<std::uint8_t>& codes) {
+        return detail::pack_rows<std::int32_t>(detail::awq_interleaved<false>(detail::transposed(codes)), 4);
+    };
+    return {q.group_size, words(q.codes), words(detail::to_codes(q.zeros)), detail::transposed(detail::half_bits(q.scales))};
+}
+
+/// The inverse of `pack_awq`.
+///
+/// @return        with zero_point integer, which means the same as none with the middle code
+/// @par Errors    shape_error, option_error; value_error for a scale that cannot be one
+[[nodiscard]] inline quantized_matrix<float> unpack_awq(const awq_tensors& packed) {
+    constexpr const char* function = "unpack_awq";
+    const index_t cols = packed.qweight.rows();
+    const index_t rows = packed.scales.cols();
+    const grid_options options{.group_size = packed.group_size, .storage = storage_type::f16};
+    const index_t groups = detail::require_unpackable(function, packed_format::awq, rows, cols, options);
+    detail::require_shape(function, "qweight", packed.qweight.view(), cols, rows / 8);
+    detail::require_shape(function, "qzeros", packed.qzeros.view(), groups, rows / 8);
+    detail::require_shape(function, "scales", packed.scales.view(), groups, rows);
+    const auto codes = [rows](const matrix<std::int32_t>& words) {
+        return detail::transposed(detail::awq_interleaved<true>(detail::unpack_rows(words, 4, rows)));
+    };
+    return detail::finish_unpacked(function, options, codes(packed.qweight), detail::half_values(detail::transposed(packed.scales)),
+                                   detail::to_numbers(codes(packed.qzeros)));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/storage.hpp>
+
+namespace magr {
+
+/// In which bytes a quantized weight matrix is stored.
+enum class packed_format {
+    gptq_v1,             ///< `pack_gptq`, zero points stored less one
+    gptq_v2,             ///< `pack_gptq`, zero points stored as they are
+    awq,                 ///< `pack_awq`, the GEMM layout
+    compressed_tensors,  ///< `pack_compressed_tensors`, pack-quantized
+    matmul_nbits,        ///< `pack_matmul_nbits`, ONNX com.microsoft::MatMulNBits
+    mlx,                 ///< `pack_mlx`, affine mode
+    gguf_q4_0,           ///< `pack_gguf`, as all below
+    gguf_q4_1,
+    gguf_q5_0,
+    gguf_q5_1,
+    gguf_q8_0,
+    gguf_q2_0,
+    gguf_q2_k,  ///< on grids of `fit_k_quant_grids`, as all below
+    gguf_q3_k,
+    gguf_q4_k,
+    gguf_q5_k,
+    gguf_q6_k
+};
+
+/// All of them.
+inline constexpr packed_format packed_formats[] = {
+    packed_format::gptq_v1,      packed_format::gptq_v2,   packed_format::awq,       packed_format::compressed_tensors,
+    packed_format::matmul_nbits, packed_format::mlx,       packed_format::gguf_q4_0, packed_format::gguf_q4_1,
+    packed_format::gguf_q5_0,    packed_format::gguf_q5_1, packed_format::gguf_q8_0, packed_format::gguf_q2_0,
+    packed_format::gguf_q2_k,    packed_format::gguf_q3_k, packed_format::gguf_q4_k, packed_format::gguf_q5_k,
+    packed_format::gguf_q6_k};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(packed_format format) noexcept {
+    switch (format) {
+        case packed_format::gptq_v1: return "gptq_v1";
+        case packed_format::gptq_v2: return "gptq_v2";
+        case packed_format::awq: return "awq";
+        case packed_format::compressed_tensors: return "compressed_tensors";
+        case packed_format::matmul_nbits: return "matmul_nbits";
+        case packed_format::mlx: return "mlx";
+        case packed_format::gguf_q4_0: return "gguf_q4_0";
+        case packed_format::gguf_q4_1: return "gguf_q4_1";
+        case packed_format::gguf_q5_0: return "gguf_q5_0";
+        case packed_format::gguf_q5_1: return "gguf_q5_1";
+        case packed_format::gguf_q8_0: return "gguf_q8_0";
+        case packed_format::gguf_q2_0: return "gguf_q2_0";
+        case packed_format::gguf_q2_k: return "gguf_q2_k";
+        case packed_format::gguf_q3_k: return "gguf_q3_k";
+        case packed_format::gguf_q4_k: return "gguf_q4_k";
+        case packed_format::gguf_q5_k: return "gguf_q5_k";
+        case packed_format::gguf_q6_k: return "gguf_q6_k";
+    }
+    return "unknown";
+}
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+[[nodiscard]] constexpr const char* name_of(int number) noexcept {
+    constexpr const char* names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8"};
+    return names[number];
+}
+
+[[nodiscard]] constexpr const char* name_of(zero_point zero) noexcept {
+    switch (zero) {
+        case zero_point::none: return "none";
+        case zero_point::integer: return "integer";
+        case zero_point::real: return "real";
+        case zero_point::offset: return "offset";
+    }
+    return "unknown";
+}
+
+[[nodiscard]] constexpr const char* name_of(storage_type storage) noexcept {
+    switch (storage) {
+        case storage_type::native: return "native";
+        case storage_type::f32: return "f32";
+        case storage_type::f16: return "f16";
+        case storage_type::bf16: return "bf16";
+    }
+    return "unknown";
+}
+
+/// A set of small numbers or enumerators.
+template <class T>
+struct choice {
+    template <class... Values>
+    constexpr explicit choice(Values... values) : members(((1U << static_cast<unsigned>(values)) | ...)) {}
+
+    [[nodiscard]] constexpr bool has(T value) const noexcept {
+        const auto index = static_cast<int>(value);
+        return index >= 0 && index < 32 && (members >> index & 1U) != 0;
+    }
+
+    [[nodiscard]] std::string in_words() const {
+        std::string text;
+        unsigned rest = members;
+        while (rest != 0) {
+            const auto value = static_cast<T>(std::countr_zero(rest));
+            rest &= rest - 1;
+            if (!text.empty()) text += rest == 0 ? " or " : ", ";
+            text += name_of(value);
+        }
+        return text;
+    }
+
+    unsigned members;
+};
+
+/// Which columns a group of a format may have.
+enum class group_rule {
+    any,      ///< also a last group with fewer columns
+    divides,  ///< all groups equally long
+    divides_32_64_128,
+    power_of_two,  ///< at least 16, and the last group may have fewer; or the whole row
+    multiple       ///< of the columns that share a scale in the format; a larger group is written several times
+};
+
+/// What a format can hold.
+struct format_rules {
+    choice<int> bits;
+    choice<zero_point> zeros;
+    choice<storage_type> storages;
+    group_rule groups;
+    index_t row_multiple;
+    index_t column_multiple;
+    index_t group_size;  ///< that a user gets who asks for none; for `multiple` that of the format
+    bool two_level;      ///< scales are products, see `shared_scales`
+};
+
+[[nodiscard]] constexpr format_rules rules_of(packed_format format) noexcept {
+    using zero = zero_point;
+    using type = storage_type;
+    constexpr choice<zero> codes{zero::none, zero::integer}, offset{zero::offset};
+    constexpr choice<type> half{type::f16}, any{type::native, type::f32, type::f16, type::bf16};
+    constexpr auto block = [](int bits, choice<zero> zeros, index_t columns) {
+        return format_rules{choice<int>{bits}, zeros, choice<type>{type::f16}, group_rule::multiple, 1, columns, columns, false};
+    };
+    constexpr auto super_block = [](int bits, choice<zero> zeros, index_t columns) {
+        const choice<type> products{type::native, type::f32};
+        return format_rules{choice<int>{bits}, zeros, products, group_rule::multiple, 1, 256, columns, true};
+    };
+    switch (format) {
+        case packed_format::gptq_v1:
+        case packed_format::gptq_v2: return {choice<int>{2, 3, 4, 8}, codes, half, group_rule::any, 32, 32, 128, false};
+        case packed_format::awq: return {choice<int>{4}, codes, half, group_rule::divides, 8, 1, 128, false};
+        case packed_format::compressed_tensors:
+            return {choice<int>{2, 3, 4, 5, 6, 7, 8}, codes, any, group_rule::divides, 1, 1, 128, false};
+        case packed_format::matmul_nbits:
+            return {
+                choice<int>{2, 4, 8}, choice<zero>{zero::none, zero::integer, zero::real}, any, group_rule::power_of_two, 1, 1, 32, false};
+        case packed_format::mlx:
+            return {choice<int>{2, 3, 4, 5, 6, 8},
+                    choice<zero>{zero::none, zero::integer, zero::offset},
+                    any,
+                    group_rule::divides_32_64_128,
+                    1,
+                    32,
+                    64,
+                    false};
+        case packed_format::gguf_q4_0: return block(4, codes, 32);
+        case packed_format::gguf_q4_1: return block(4, offset, 32);
+        case packed_format::gguf_q5_0: return block(5, codes, 32);
+        case packed_format::gguf_q5_1: return block(5, offset, 32);
+        case packed_format::gguf_q8_0: return block(8, codes, 32);
+        case packed_format::gguf_q2_0: return block(2, codes, 64);
+        case packed_format::gguf_q2_k: return super_block(2, offset, 16);
+        case packed_format::gguf_q3_k: return super_block(3, codes, 16);
+        case packed_format::gguf_q4_k: return super_block(4, offset, 32);
+        case packed_format::gguf_q5_k: return super_block(5, offset, 32);
+        case packed_format::gguf_q6_k: break;
+    }
+    return super_block(6, codes, 16);
+}
+
+/// Reasons why something cannot be packed, with those that lie in its shape apart.
+struct format_problems {
+    std::vector<std::string> of_shape;
+    std::vector<std::string> of_options;
+};
+
+/// @param name  of the function or format that has them
+[[nodiscard]] inline format_problems problems_of(const char* name, packed_format format, index_t rows, index_t cols,
+                                                 const grid_options& options) {
+    const format_rules rules = rules_of(format);
+    format_problems found;
+    const auto shape = [&](bool holds, const char* what, const std::string& allowed, index_t actual) {
+        if (!holds) found.of_shape.push_back(concat(name, ": ", what, " must be ", allowed, ", there are ", actual));
+    };
+    const auto option = [&](bool holds, const char* what, const std::string& allowed, const auto& actual) {
+        if (!holds) found.of_options.push_back(concat(name, ": ", what, " must be ", allowed, ", it is ", actual));
+    };
+    shape(rows >= 1 && rows % rules.row_multiple == 0, "rows",
+          rules.row_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.row_multiple), rows);
+    shape(cols >= 1 && cols % rules.column_multiple == 0, "columns",
+          rules.column_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.column_multiple), cols);
+    option(rules.bits.has(options.bits), "bits", rules.bits.in_words(), options.bits);
+    option(rules.zeros.has(options.zero_point), "zero_point", rules.zeros.in_words(), name_of(options.zero_point));
+    option(rules.storages.has(options.storage), "storage", rules.storages.in_words(), name_of(options.storage));
+    option(options.levels.empty(), "levels", "empty", "not");
+    if (options.group_size && *options.group_size < 1) {
+        option(false, "group_size", "at least 1", *options.group_size);
+        return found;
+    }
+    if (cols < 1) return found;
+    const index_t width = columns_per_group(options, cols);
+    switch (rules.groups) {
+        case group_rule::any: break;
+        case group_rule::divides: option(cols % width == 0, "group_size", concat("a divisor of the columns, ", cols), width); break;
+        case group_rule::divides_32_64_128:
+            option((width == 32 || width == 64 || width == 128) && cols % width == 0, "group_size",
+                   concat("32, 64 or 128 and a divisor of the columns, ", cols), width);
+            break;
+        case group_rule::power_of_two:
+            option(width == cols || (width >= 16 && std::has_single_bit(static_cast<std::size_t>(width))), "group_size",
+                   "a power of 2 and at least 16, or the whole row", width);
+            break;
+        case group_rule::multiple:
+            if (rules.two_level)
+                option(width == rules.group_size, "group_size", concat(rules.group_size), width);
+            else
+                option(width % rules.group_size == 0, "group_size", concat("a multiple of ", rules.group_size), width);
+            break;
+    }
+    return found;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Every reason why a rows x cols matrix that is quantized with these options cannot be packed in this format; empty if there is none.
+///
+/// To ask before hours of work, not after. What depends on the weights is not known here: `gptq_v1` cannot hold a zero point 0 (without
+/// zero points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type, and the types of
+/// GGUF only the two middle codes. Those with scales of two levels (`gguf_q2_k` and below) need the grids of `fit_k_quant_grids`.
+///
+/// @pre           validate(options) passes
+/// @par Cost      O(1)
+[[nodiscard]] inline std::vector<std::string> problems(packed_format format, index_t rows, index_t cols, const grid_options& options) {
+    auto found = detail::problems_of(to_string(format), format, rows, cols, options);
+    found.of_shape.insert(found.of_shape.end(), found.of_options.begin(), found.of_options.end());
+    return found.of_shape;
+}
+
+/// Options whose grids fit a format: 4 bits where there is a choice, and a zero point if the format can hold any that is found.
+/// @param group_size  columns per grid, instead of what is usual for the format
+/// @par Errors        none; `problems` says whether the group size suits format and matrix
+[[nodiscard]] inline grid_options grid_options_for(packed_format format, std::optional<index_t> group_size = {}) {
+    const detail::format_rules rules = detail::rules_of(format);
+    grid_options options;
+    options.bits = rules.bits.has(4) ? 4 : std::countr_zero(rules.bits.members);
+    options.group_size = group_size.value_or(rules.group_size);
+    // gptq_v1 and the blocks of ggml are limited to some codes, which only fit_k_quant_grids knows
+    const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
+    options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
+    options.storage =
+        rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
+    return options;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

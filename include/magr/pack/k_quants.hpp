@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <magr/detail/contract.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/pack/format.hpp>
+#include <magr/pack/gguf.hpp>
+#include <magr/pack/gguf_block.hpp>
+#include <magr/pack/packing.hpp>
+#include <magr/quantize/fit_grid.hpp>
+#include <magr/quantize/storage.hpp>
+#include <magr/quantize/weight_grids.hpp>
+
+namespace magr {
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The grid of a group in a k-quant: the weight of code c is scale * (c - zero) - offset. One of zero and offset is 0.
+struct k_quant_grid {
+    double scale = 0;
+    double offset = 0;  ///< >= 0
+    double zero = 0;    ///< without offsets one of the two middle codes
+};
+
+/// Fits the two-level grids of one block of 256 weights. All numbers are in units of its largest magnitude.
+class k_quant_fitter {
+public:
+    explicit k_quant_fitter(const k_quant& kind) : kind_(kind), largest_(largest_code(kind.bits)) {}
+
+    /// What is stored for a block.
+    struct block {
+        double scale = 0;   ///< d, an f16 number times 1 / unit
+        double offset = 0;  ///< dmin, likewise
+        std::array<int, 16> scale_codes = {};
+        std::array<int, 16> offset_codes = {};
+        std::array<double, 16> zeros = {};
+        double error = 0;
+    };
+
+    /// @param weights     256, in units of the largest
+    /// @param importance  256, of the square of each weight's error
+    /// @param unit        what was divided by
+    [[nodiscard]] block fit(const double* weights, const double* importance, double unit) const {
+        std::array<k_quant_grid, 16> wanted;
+        double largest_scale = 0, largest_offset = 0;
+        for (index_t g = 0; g < kind_.groups(); ++g) {
+            auto& grid = wanted[static_cast<std::size_t>(g)];
+            grid = best_grid(weights + g * kind_.group_size, importance + g * kind_.group_size);
+            largest_scale = std::max(largest_scale, grid.scale);
+            largest_offset = std::max(largest_offset, grid.offset);
+        }
+        block best = choose_codes(weights, importance, wanted, stored(largest_scale / kind_.largest_scale, unit),
+                                  kind_.has_offsets() ? stored(largest_offset / kind_.largest_offset, unit) : 0);
+        for (int round = 0; round < 4; ++round) {
+            const k_quant_grid shared = least_squares(weights, importance, best);
+            if (!(shared.scale > 0)) break;
+            for (index_t g = 0; g < kind_.groups(); ++g) wanted[static_cast<std::size_t>(g)] = grid_of(best, g);
+            const block tried = choose_codes(weights, importance, wanted, stored(shared.scale, unit), stored(shared.offset, unit));
+            if (!(tried.error < best.error)) break;
+            best = tried;
+        }
+        return best;
+    }
+
+private:
+    [[nodiscard]] static double stored(double value, double unit) { return store_scale<double>(value * unit, storage_type::f16) / unit; }
+
+    [[nodiscard]] static k_quant_grid grid_of(const block& b, index_t g) {
+        const auto k = static_cast<std::size_t>(g);
+        return {b.scale * b.scale_codes[k], b.offset * b.offset_codes[k], b.zeros[k]};
+    }
+
+    /// Code of a weight less the zero point.
+    [[nodiscard]] double step(double weight, k_quant_grid grid) const {
+        return std::clamp(std::nearbyint((weight + grid.offset) / grid.scale), -grid.zero, largest_ - grid.zero);
+    }
+
+    [[nodiscard]] double error(const double* weights, const double* importance, k_quant_grid grid) const {
+        double sum = 0;
+        for (index_t k = 0; k < kind_.group_size; ++k) {
+            const double e = grid.scale * step(weights[k], grid) - grid.offset - weights[k];
+            sum += importance[k] * e * e;
+        }
+        return sum;
+    }
+
+    /// Scale and offset that are best for the codes of a grid.
+    [[nodiscard]] k_quant_grid least_squares(const double* weights, const double* importance, k_quant_grid grid) const {
+        double cc = 0, c1 = 0, one = 0, cw = 0, w1 = 0;
+        for (index_t k = 0; k < kind_.group_size; ++k) {
+            const double c = step(weights[k], grid), v = importance[k];
+            cc += v * c * c;
+            c1 += v * c;
+            one += v;
+            cw += v * c * weights[k];
+            w1 += v * weights[k];
+        }
+        if (kind_.has_offsets()) {
+            const double determinant = cc * one - c1 * c1;
+            const double offset = (c1 * cw - cc * w1) / determinant;
+            if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset, 0};
+        }
+        return {cw / cc, 0, grid.zero};
+    }
+
+    /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
+    [[nodiscard]] k_quant_grid best_grid(const double* weights, const double* importance) const {
+        double low = *std::min_element(weights, weights + kind_.group_size);
+        double high = *std::max_element(weights, weights + kind_.group_size);
+        const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
+        k_quant_grid best{0, 0, middle};
+        if (low == 0 && high == 0) return best;
+        double least = HUGE_VAL;
+        const auto consider = [&](k_quant_grid grid) {
+            for (int round = 0; round < 3; ++round) {
+                const double found = error(weights, importance, grid);
+                if (found < least) {
+                    least = found;
+                    best = grid;
+                }
+                grid = least_squares(weights, importance, grid);
+                if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !std::isfinite(grid.offset)) break;
+            }
+        };
+        if (kind_.has_offsets()) {
+            low = std::min(low, 0.0);
+            if (high == low) high = 0;
+        }
+        for (int k = 0; k <= 24; ++k) {
+            const double factor = 1.08 - 0.03 * k;
+            if (kind_.has_offsets())
+                consider({factor * (high - low) / largest_, std::max(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
+            else
+                for (const double zero : {middle, middle - 1})
+                    consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
+        }
+        return best;
+    }
+
+    /// The codes of scales and offsets next to those wanted with which the error is least.
+    [[nodiscard]] block choose_codes(const double* weights, const double* importance, const std::array<k_quant_grid, 16>& wanted,
+                                     double scale, double offset) const {
+        block b{.scale = scale, .offset = offset};
+        for (index_t g = 0; g < kind_.groups(); ++g) {
+            const auto at = static_cast<std::size_t>(g);
+            b.zeros[at] = wanted[at].zero;
+            const auto nearest = [](double value, double unit, int lowest, int largest) {
+                return unit > 0 ? static_cast<int>(std::clamp(std::nearbyint(value / unit), double(lowest), double(largest))) : lowest;
+            };
+            const int middle = nearest(wanted[at].scale, scale, 1, kind_.largest_scale);
+            double least = HUGE_VAL;
+            for (int s = std::max(1, middle - 1); s <= std::min(kind_.largest_scale, middle + 1); ++s) {
+                // with another scale the codes' centre should stay where it is
+                const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
+                const int centre = nearest(moved, offset, 0, kind_.largest_offset);
+                const auto consider = [&](int m) {
+                    const double found =
+                        error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset, wanted[at].zero});
+                    if (found < least) {
+                        least = found;
+                        b.scale_codes[at] = s;
+                        b.offset_codes[at] = m;
+                    }
+                };
+                consider(0);  // what suits groups that are much smaller than the others
+                for (int m = std::max(1, centre - 2); m <= std::min(kind_.largest_offset, centre + 2); ++m) consider(m);
+            }
+            b.error += least;
+        }
+        return b;
+    }
+
+    /// The two shared numbers that are best for all codes of a block.
+    [[nodiscard]] k_quant_grid least_squares(const double* weights, const double* importance, const block& b) const {
+        double cc = 0, cm = 0, mm = 0, cw = 0, mw = 0;
+        for (index_t g = 0; g < kind_.groups(); ++g)
+            for (index_t k = g * kind_.group_size; k < (g + 1) * kind_.group_size; ++k) {
+                const double v = importance[k], m = b.offset_codes[static_cast<std::size_t>(g)];
+                const double c = step(weights[k], grid_of(b, g)) * b.scale_codes[static_cast<std::size_t>(g)];
+                cc += v * c * c;
+                cm += v * c * m;
+                mm += v * m * m;
+                cw += v * c * weights[k];
+                mw += v * m * weights[k];
+            }
+        const double determinant = cc * mm - cm * cm;
+        const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
+        if (mm > 0 && both.scale > 0 && both.offset > 0 && std::isfinite(both.scale) && std::isfinite(both.offset)) return both;
+        return {cc > 0 ? cw / cc : 0, 0, 0};
+    }
+
+    const k_quant kind_;
+    const double largest_;
+};
+
+/// @param importance  of each column, or empty
+template <compute_scalar Scalar, class T>
+[[nodiscard]] weight_grids<Scalar> fit_k_quant_grids(matrix_view<T> w, ggml_type type, std::span<const double> importance) {
+    const k_quant kind = k_quant_of(type);
+    const index_t rows = w.rows(), cols = w.cols(), groups = cols / kind.group_size, blocks = cols / 256;
+    weight_grids<Scalar> grids = make_weight_grids<Scalar>(
+        rows, cols,
+        {.bits = kind.bits, .zero_point = kind.has_offsets() ? zero_point::offset : zero_point::integer, .group_size = kind.group_size});
+    auto& shared = grids.shared;
+    shared = {kind.groups(), matrix<Scalar>(rows, blocks), {}, matrix<std::int8_t>(rows, groups), {}};
+    if (kind.has_offsets()) {
+        shared.offsets = matrix<Scalar>(rows, blocks);
+        shared.offset_codes = matrix<std::uint8_t>(rows, groups);
+    }
+    const k_quant_fitter fitter(kind);
+    std::array<double, 256> weights, weight_of_error;
+    for (index_t i = 0; i < rows; ++i)
+        for (index_t b = 0; b < blocks; ++b) {
+            double unit = 0;
+            for (index_t j = 0; j < 256; ++j) unit = std::max(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
+            unit = std::max(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
+            double most = 0;
+            if (!importance.empty()) {
+                const auto part = importance.subspan(static_cast<std::size_t>(b * 256), 256);
+                most = *std::max_element(part.begin(), part.end());
+            }
+            for (std::size_t j = 0; j < 256; ++j) {
+                weights[j] = static_cast<double>(w(i, b * 256 + static_cast<index_t>(j))) / unit;
+                // inputs that are always zero still deserve a grid that fits their weights
+                weight_of_error[j] = most > 0 ? importance[static_cast<std::size_t>(b * 256) + j] / most + 1e-6 : 1;
+            }
+            const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
+            // f16 numbers again, as multiplying by the unit may not give them back to the last bit
+            shared.scales(i, b) = store_scale<Scalar>(found.scale * unit, storage_type::f16);
+            if (kind.has_offsets()) shared.offsets(i, b) = round_to_storage<Scalar>(found.offset * unit, storage_type::f16);
+            for (index_t k = 0; k < kind.groups(); ++k) {
+                const index_t g = b * kind.groups() + k;
+                const auto at = static_cast<std::size_t>(k);
+                shared.scale_codes(i, g) = static_cast<std::int8_t>(found.scale_codes[at]);
+                grids.scales(i, g) = shared.scales(i, b) * static_cast<Scalar>(found.scale_codes[at]);
+                grids.zeros(i, g) = static_cast<Scalar>(found.zeros[at]);
+                if (!kind.has_offsets()) continue;
+                shared.offset_codes(i, g) = static_cast<std::uint8_t>(found.offset_codes[at]);
+                grids.zeros(i, g) = shared_offset(shared.offsets(i, b), shared.offset_codes(i, g));
+            }
+        }
+    return grids;
+}
+
+inline void require_k_quant(const char* function, ggml_type type, index_t rows, index_t cols) {
+    require_option(k_quant_of(type).bits != 0, function, "type", "a k-quant", static_cast<std::uint32_t>(type));
+    refuse(problems_of(function, format_of(type), rows, cols, grid_options_for(format_of(type))));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Fits the two-level grids of ggml's k-quants to a weight matrix. Each group of 16 or 32 columns has its own scale and, in some types, its
+/// own offset, but as small integer multiples of two f16 numbers that 256 columns share:
+///
+///   q2_k, q4_k, q5_k   w = d sc c - dmin m   sc, m: 0..15 (q2_k) or 0..63, sc not 0
+///   q3_k, q6_k         w = d sc (c - z)      sc: 1..31 (q3_k) or 1..127; z: one of the two middle codes
+///
+/// The grids come before the codes, so these can be chosen by any quantizer: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, then
+/// `pack_gguf`.
+///
+/// Each group's best grid is searched by itself (25 ranges, each improved twice by least squares); d and dmin then let the largest scale
+/// and offset have the largest codes; each group takes the codes sc, m with the least error of those nearby; and up to four times d and
+/// dmin are solved by least squares, and the codes chosen again.
+///
+/// @par Shapes    W: rows x cols, cols a multiple of 256, any storage and layout
+/// @return        grids whose scales are d sc and whose offsets are -dmin m, exactly; `shared` holds the parts
+/// @post          every scale > 0: d is at least the smallest f16 number, sc at least 1. What f16 cannot hold is limited to its range
+/// @par Cost      about 90 passes over W; allocates the result
+/// @par Numerics  in double, in units of the largest weight of 256
+/// @par Errors    option_error if the type is no k-quant; shape_error; value_error if an entry is NaN or infinite
+/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point is
+///                its negative sc
+template <class Weights>
+[[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type) {
+    const auto w = as_const_view(W);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    detail::require_k_quant("fit_k_quant_grids", type, w.rows(), w.cols());
+    detail::require_finite("fit_k_quant_grids", "W", w);
+    return detail::fit_k_quant_grids<scalar>(w, type, {});
+}
+
+/// The same with errors weighted by H_jj, as ggml does with an importance matrix.
+/// @par Shapes    H: cols x cols
+/// @par Errors    also value_error if H is not a Gram matrix
+template <class Weights, class Gram>
+[[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type) {
+    const auto w = as_const_view(W);
+    const auto h = as_const_view(H);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    detail::require_k_quant("fit_k_quant_grids", type, w.rows(), w.cols());
+    detail::require_gram("fit_k_quant_grids", "H", h, w.cols());
+    detail::require_finite("fit_k_quant_grids", "W", w);
+    std::vector<double> importance;
+    for (index_t j = 0; j < w.cols(); ++j) importance.push_back(static_cast<double>(h(j, j)));
+    return detail::fit_k_quant_grids<scalar>(w, type, importance);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

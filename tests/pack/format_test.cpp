@@ -1,0 +1,197 @@
+#include <magr/pack/format.hpp>
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <magr/pack.hpp>
+
+#include "pack/samples.hpp"
+#include "support/catch.hpp"
+
+using magr::grid_options;
+using magr::index_t;
+using magr::packed_format;
+using magr::storage_type;
+using magr::zero_point;
+
+namespace {
+
+/// Packs in any format, and gives back the weights that the packed bytes stand for.
+magr::matrix<float> packed_weights(packed_format format, const magr::quantized_matrix<float>& q) {
+    using magr::ggml_type;
+    const auto gguf = [&](ggml_type type) { return magr::unpack_gguf(magr::pack_gguf(q, type)).dequantize(); };
+    switch (format) {
+        case packed_format::gptq_v1: return magr::unpack_gptq(magr::pack_gptq(q, magr::gptq_version::v1)).dequantize();
+        case packed_format::gptq_v2: return magr::unpack_gptq(magr::pack_gptq(q, magr::gptq_version::v2)).dequantize();
+        case packed_format::awq: return magr::unpack_awq(magr::pack_awq(q)).dequantize();
+        case packed_format::compressed_tensors: return magr::unpack_compressed_tensors(magr::pack_compressed_tensors(q)).dequantize();
+        case packed_format::matmul_nbits: return magr::unpack_matmul_nbits(magr::pack_matmul_nbits(q)).dequantize();
+        case packed_format::mlx: return magr::unpack_mlx(magr::pack_mlx(q)).dequantize();
+        case packed_format::gguf_q4_0: return gguf(ggml_type::q4_0);
+        case packed_format::gguf_q4_1: return gguf(ggml_type::q4_1);
+        case packed_format::gguf_q5_0: return gguf(ggml_type::q5_0);
+        case packed_format::gguf_q5_1: return gguf(ggml_type::q5_1);
+        case packed_format::gguf_q8_0: return gguf(ggml_type::q8_0);
+        case packed_format::gguf_q2_0: return gguf(ggml_type::q2_0);
+        case packed_format::gguf_q2_k: return gguf(ggml_type::q2_k);
+        case packed_format::gguf_q3_k: return gguf(ggml_type::q3_k);
+        case packed_format::gguf_q4_k: return gguf(ggml_type::q4_k);
+        case packed_format::gguf_q5_k: return gguf(ggml_type::q5_k);
+        case packed_format::gguf_q6_k: return gguf(ggml_type::q6_k);
+    }
+    return {};
+}
+
+bool has_two_levels(packed_format format) { return format >= packed_format::gguf_q2_k; }
+
+magr::ggml_type k_type(packed_format format) {
+    constexpr magr::ggml_type types[] = {magr::ggml_type::q2_k, magr::ggml_type::q3_k, magr::ggml_type::q4_k, magr::ggml_type::q5_k,
+                                         magr::ggml_type::q6_k};
+    return types[static_cast<int>(format) - static_cast<int>(packed_format::gguf_q2_k)];
+}
+
+magr::matrix<float> random_weights(index_t rows, index_t cols) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    magr::matrix<float> W(rows, cols);
+    for (index_t i = 0; i < rows; ++i)
+        for (index_t j = 0; j < cols; ++j) W(i, j) = normal(random);
+    return W;
+}
+
+/// One reason why something cannot be packed.
+struct violation {
+    std::string format;  ///< its name, or a prefix of it
+    std::string reason;  ///< what the problem names
+    std::function<void(index_t& rows, index_t& cols, grid_options& options)> cause;
+};
+
+const violation violations[] = {
+    {"gptq", "rows", [](index_t& rows, index_t&, grid_options&) { rows = 40; }},
+    {"gptq", "columns", [](index_t&, index_t& cols, grid_options&) { cols = 776; }},
+    {"gptq", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 5; }},
+    {"gptq", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::real; }},
+    {"gptq", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::offset; }},
+    {"gptq", "storage", [](index_t&, index_t&, grid_options& o) { o.storage = storage_type::bf16; }},
+    {"gptq", "storage", [](index_t&, index_t&, grid_options& o) { o.storage = storage_type::native; }},
+    {"awq", "rows", [](index_t& rows, index_t&, grid_options&) { rows = 12; }},
+    {"awq", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 3; }},
+    {"awq", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::offset; }},
+    {"awq", "storage", [](index_t&, index_t&, grid_options& o) { o.storage = storage_type::f32; }},
+    {"awq", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 100; }},
+    {"compressed_tensors", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::real; }},
+    {"compressed_tensors", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 100; }},
+    {"matmul_nbits", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 3; }},
+    {"matmul_nbits", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::offset; }},
+    {"matmul_nbits", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 48; }},
+    {"matmul_nbits", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 8; }},
+    {"mlx", "columns", [](index_t&, index_t& cols, grid_options& o) { o.group_size = 32, cols = 784; }},
+    {"mlx", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 7; }},
+    {"mlx", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::real; }},
+    {"mlx", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 16; }},
+    {"mlx", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = std::nullopt; }},
+    {"gguf_", "columns", [](index_t&, index_t& cols, grid_options&) { cols = 784; }},
+    {"gguf_", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 7; }},
+    {"gguf_", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::real; }},
+    {"gguf_", "storage", [](index_t&, index_t&, grid_options& o) { o.storage = storage_type::bf16; }},
+    {"gguf_", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 8; }},
+    {"gguf_", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 48; }},
+    {"", "levels", [](index_t&, index_t&, grid_options& o) { o.levels = {-1, 0, 1, 2}; }},
+    {"", "rows", [](index_t& rows, index_t&, grid_options&) { rows = 0; }},
+};
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("grid_options_for: fits its format, whose packer takes what is quantized with it", "[pack][format][property]") {
+    const auto W = random_weights(32, 768);
+    for (const auto format : magr::packed_formats) {
+        const grid_options options = magr::grid_options_for(format);
+        CAPTURE(to_string(format));
+        CHECK(problems(format, W.rows(), W.cols(), options).empty());
+        CHECK(problems(options).empty());
+        const auto q =
+            has_two_levels(format) ? magr::quantize_rtn(W, magr::fit_k_quant_grids(W, k_type(format))) : magr::quantize_rtn(W, options);
+        CHECK(q.bits == options.bits);
+        CHECK(q.group_size == options.group_size);
+        CHECK(q.zero_point == options.zero_point);
+        CHECK(packed_weights(format, q) == q.dequantize());
+    }
+}
+
+TEST_CASE("grid_options_for: another group size", "[pack][format]") {
+    CHECK(magr::grid_options_for(packed_format::gptq_v2, 32).group_size == 32);
+    CHECK(problems(packed_format::gguf_q4_0, 4, 256, magr::grid_options_for(packed_format::gguf_q4_0, 128)).empty());
+}
+
+TEST_CASE("problems: each is reported, and the packer refuses for the same reason", "[pack][format][edge]") {
+    std::mt19937 random(2);
+    for (const auto format : magr::packed_formats)
+        for (const auto& v : violations) {
+            if (std::string(to_string(format)).rfind(v.format, 0) != 0) continue;
+            index_t rows = 32, cols = 768;
+            grid_options options = magr::grid_options_for(format);
+            v.cause(rows, cols, options);
+            const auto found = problems(format, rows, cols, options);
+            CAPTURE(to_string(format), v.reason, found);
+            REQUIRE_FALSE(found.empty());
+            CHECK(contains(found.front(), std::string(to_string(format)) + ": " + v.reason + " must be "));
+            // only where the columns, or levels without a zero point, have consequences is there more than the one problem
+            if (v.reason != "columns" && v.reason != "levels") CHECK(found.size() == 1);
+
+            if (v.reason == "storage" && has_two_levels(format)) continue;  // a packer looks at scales, not at the type they could have
+            auto q = samples::quantized(rows, cols, options, random, 1);
+            if (v.reason == "levels") q.levels = {-1, 0, 1, 2};
+            // a number that does not fit where only a larger type could hold it
+            if (v.reason == "storage") q.scales(0, 0) = 1 + 0x1p-7F + 0x1p-12F, q.scales(1, 0) = 1e30F;
+            std::string message;
+            try {
+                packed_weights(format, q);
+            } catch (const std::logic_error& error) {
+                message = error.what();
+            }
+            CAPTURE(message);
+            if (v.reason == "storage")
+                CHECK(contains(message, "must be a number of type f16"));
+            else if (rows == 0)
+                CHECK(contains(message, "must not be empty"));
+            else
+                CHECK(contains(message, v.reason + " must be "));
+        }
+}
+
+TEST_CASE("problems: all of them at once", "[pack][format][edge]") {
+    const auto found =
+        problems(packed_format::gptq_v1, 33, 100,
+                 {.bits = 7, .zero_point = zero_point::offset, .group_size = 0, .storage = storage_type::f32, .levels = {0, 1}});
+    const std::vector<std::string> expected = {"gptq_v1: rows must be a multiple of 32, there are 33",
+                                               "gptq_v1: columns must be a multiple of 32, there are 100",
+                                               "gptq_v1: bits must be 2, 3, 4 or 8, it is 7",
+                                               "gptq_v1: zero_point must be none or integer, it is offset",
+                                               "gptq_v1: storage must be f16, it is f32",
+                                               "gptq_v1: levels must be empty, it is not",
+                                               "gptq_v1: group_size must be at least 1, it is 0"};
+    CHECK(found == expected);
+
+    std::mt19937 random(3);
+    const auto q = samples::quantized(5, 100, {.bits = 3, .group_size = 30, .storage = storage_type::f16}, random);
+    CHECK_THROWS_AS(magr::pack_awq(q), magr::shape_error);
+    CHECK_THROWS_WITH(magr::pack_awq(q),
+                      "pack_awq: rows must be a multiple of 8, there are 5; pack_awq: bits must be 4, it is 3; pack_awq: "
+                      "group_size must be a divisor of the columns, 100, it is 30");
+}
+
+TEST_CASE("problems: shapes that just fit have none", "[pack][format][edge]") {
+    for (const auto format : magr::packed_formats) {
+        const index_t rows = to_string(format)[0] == 'g' && to_string(format)[1] == 'p' ? 32 : format == packed_format::awq ? 8 : 1;
+        const index_t cols = has_two_levels(format) ? 256 : format == packed_format::mlx || format == packed_format::gguf_q2_0 ? 64 : 32;
+        CAPTURE(to_string(format));
+        CHECK(problems(format, rows, cols, magr::grid_options_for(format)).empty());
+    }
+    // the last block of a row may be short, and the last group of GPTQ
+    CHECK(problems(packed_format::matmul_nbits, 3, 33, magr::grid_options_for(packed_format::matmul_nbits)).empty());
+    CHECK(problems(packed_format::gptq_v2, 32, 160, magr::grid_options_for(packed_format::gptq_v2)).empty());
+}
