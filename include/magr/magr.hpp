@@ -25,4 +25,5 @@
 #include <magr/prox.hpp>
 #include <magr/quantize.hpp>
 #include <magr/quantize_layer.hpp>
+#include <magr/validate.hpp>
 #include <magr/version.hpp>

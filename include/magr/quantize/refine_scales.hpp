@@ -153,7 +153,7 @@ private:
             if (which == grid_parameter::scale)
                 q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));
             else
-                q_.zeros(row, g) = -(value * static_cast<Scalar>(q_.shared.offset_codes(row, g)));
+                q_.zeros(row, g) = Scalar(0) - value * static_cast<Scalar>(q_.shared.offset_codes(row, g));
         }
     }
 
