@@ -45,6 +45,10 @@ TEMPLATE_TEST_CASE("steps_on_grid: weights far outside go to the ends of the gri
     CHECK(steps_on_grid(limits::denorm_min(), limits::min(), scalar(3), scalar(7)) == 0);
 }
 
+TEMPLATE_TEST_CASE("steps_on_grid: a weight that is NaN goes to the low end", "[quantize][grid][edge]", float, double) {
+    CHECK(steps_on_grid<TestType>(std::numeric_limits<TestType>::quiet_NaN(), 1, 3, 7) == -3);
+}
+
 TEST_CASE("grid_options: every value outside of its range is refused by name", "[quantize][grid][edge]") {
     for (const int bits : {-1, 0, 1, 9, 32}) CHECK_THROWS_AS(validate(grid_options{.bits = bits}), magr::option_error);
     for (int bits = 2; bits <= 8; ++bits) CHECK_NOTHROW(validate(grid_options{.bits = bits}));

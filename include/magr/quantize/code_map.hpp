@@ -76,13 +76,20 @@ decltype(auto) with_code_map(const weight_grids<Scalar>& grids, Use&& use) {
     return affine.template operator()<zero_point::integer>();
 }
 
+/// Steps kept inside the grid. Those that are NaN, as errors that overflowed leave them, become its low end: the order of the arguments of
+/// max decides that.
+template <class Map, compute_scalar Scalar>
+[[nodiscard]] Scalar limited_steps(const Map& map, Scalar steps) noexcept {
+    return std::min(std::max(map.lowest(), steps), map.highest());
+}
+
 /// Steps of the grid point that stands for a weight, kept inside the grid.
 ///
 /// Rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers; weights far outside of
 /// the grid, even where weight / scale is infinite, go to its ends.
 template <class Map, compute_scalar Scalar, rounding_policy<Scalar> Rounding = round_half_even>
 [[nodiscard]] Scalar steps_on_grid(const Map& map, Scalar weight, index_t row, index_t column, const Rounding& rounding = {}) noexcept {
-    return rounding(std::min(std::max(map.steps(weight), map.lowest()), map.highest()), row, column);
+    return rounding(limited_steps(map, map.steps(weight)), row, column);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

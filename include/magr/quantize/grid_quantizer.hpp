@@ -60,8 +60,8 @@ public:
             for (index_t i = 0; i < rows; ++i) {
                 const auto map = map_of(scales[i], zeros[i]);
                 const Scalar wanted = map.steps(in[i]);
-                const Scalar limited = std::min(std::max(wanted, map.lowest()), map.highest());
-                clipped += std::abs(wanted - limited) > Scalar(0.5) ? 1 : 0;
+                const Scalar limited = limited_steps(map, wanted);
+                clipped += std::abs(wanted - limited) <= Scalar(0.5) ? 0 : 1;
                 out[i] = rounding_(limited, first_row + i, column);
             }
             clipped_ += clipped;
