@@ -566,8 +566,9 @@ TEST_CASE("quantize_optq: clipped weights are counted, and without them the loss
 }
 
 TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible, and independent of the blocks", "[quantize][optq][property]") {
-    const auto [weights, H] = layers::make_layer(5, 24, layers::inputs::neighbours, 40);
-    const MatrixXd W = 0.2 * weights;
+    const layers::layer layer = layers::make_layer(5, 24, layers::inputs::neighbours, 40);
+    const MatrixXd W = 0.2 * layer.W;
+    const MatrixXd& H = layer.H;
     const auto grids = magr::fit_grids(MatrixXd(10 * W), {.bits = 8});  // wide, so that nothing is clipped
     const auto run = [&](std::uint64_t seed, index_t block) {
         return quantize_optq(W, H, grids, {.block_size = block, .rounding = magr::rounding_mode::stochastic, .seed = seed});
@@ -624,7 +625,9 @@ TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked
 }
 
 TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[quantize][optq][edge]") {
-    auto [W, H] = layers::make_layer(5, 16, layers::inputs::neighbours, 16);
+    const layers::layer layer = layers::make_layer(5, 16, layers::inputs::neighbours, 16);
+    const MatrixXd& W = layer.W;
+    MatrixXd H = layer.H;
     for (const index_t j : {4, 11}) {
         H.row(j) *= 1e-6;
         H.col(j) *= 1e-6;

@@ -169,7 +169,8 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
 }
 
 TEST_CASE("quantize_layer: by default grids follow the output error, unless beta says how they shrink", "[quantize][layer]") {
-    const auto [W, H] = layers::make_layer(8, 24, layers::inputs::outliers, 8);
+    const layers::layer layer = layers::make_layer(8, 24, layers::inputs::outliers, 8);
+    const MatrixXd &W = layer.W, &H = layer.H;
     const auto scales = [&](const magr::grid_options& grid) { return quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.scales; };
     CHECK(scales({.bits = 3}) == magr::fit_grids(W, H, {.bits = 3, .range = magr::range_search::output_error}).scales);
     CHECK(scales({.bits = 3, .range = magr::range_search::min_max}) == magr::fit_grids(W, {.bits = 3}).scales);
