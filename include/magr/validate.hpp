@@ -51,7 +51,9 @@ inline namespace MAGR_ISA_NAMESPACE {
             "zero_point must be offset, as -scale * zero is seldom exact in the storage type, it is not");
     const bool scattered = options.quantizer == quantizer::optq && options.optq.order == column_order::act_order &&
                            options.optq.groups != group_update::fixed && options.grid.group_size.value_or(shape.cols) < shape.cols;
-    require(!scattered || *format == packed_format::gptq_v1 || *format == packed_format::gptq_v2,
+    const bool stores_groups =
+        *format == packed_format::gptq_v1 || *format == packed_format::gptq_v2 || *format == packed_format::compressed_tensors;
+    require(!scattered || stores_groups,
             "groups must be of neighbouring columns, with act_order they must be fixed or the order group_aware");
     return found;
 }

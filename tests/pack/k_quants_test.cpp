@@ -272,6 +272,11 @@ TEST_CASE("k-quants: OPTQ on fitted grids beats rounding on them", "[pack][k_qua
         CHECK(magr::output_error(W, optq.quantized.dequantize(), H) < magr::output_error(W, rtn.dequantize(), H));
         const auto packed = magr::pack_gguf(optq.quantized, k.type);
         CHECK(textbook::gguf_weights(packed, 256, k.bytes) == optq.quantized.dequantize());
+
+        auto refined = optq.quantized;  // the shared numbers move, and the products with them
+        const auto refinement = magr::refine_scales(refined, W, H);
+        if (k.bits <= 3) CHECK(refinement.changes > 0);  // more bits leave less to gain than an f16 number can follow
+        CHECK(textbook::gguf_weights(magr::pack_gguf(refined, k.type), 256, k.bytes) == refined.dequantize());
     }
 }
 

@@ -104,7 +104,8 @@ TEST_CASE("validate: reports everything at once", "[pack][validate][edge]") {
     layer_options scattered{.grid = magr::grid_options_for(packed_format::gptq_v2),
                             .optq = {.order = magr::column_order::act_order, .groups = magr::group_update::live}};
     CHECK(problems({64, 256}, scattered, packed_format::gptq_v2).empty());  // stores the group of each column
-    CHECK(problems({64, 256}, scattered, packed_format::compressed_tensors).size() == 1);
-    scattered.optq.order = magr::column_order::group_aware;
     CHECK(problems({64, 256}, scattered, packed_format::compressed_tensors).empty());
+    CHECK(problems({64, 256}, scattered, packed_format::awq).size() == 1);
+    scattered.optq.order = magr::column_order::group_aware;
+    CHECK(problems({64, 256}, scattered, packed_format::awq).empty());
 }

@@ -71,19 +71,19 @@ void require_shared(const char* function, const weight_grids<Scalar>& grids, con
     require_stored_exactly(function, "shared offset", shared.offsets, storage_type::f16);
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < groups; ++g) {
-            const auto require = [&](bool holds, const char* what, const auto& allowed, const auto& actual) {
-                if (!holds)
-                    raise<value_error>(concat(function, ": ", what, " (row ", i, ", group ", g, ") must be ", allowed, ", it is ", actual));
+            const auto refuse_group = [&](const char* what, const auto&... problem) {
+                raise<value_error>(concat(function, ": ", what, " (row ", i, ", group ", g, ") must be ", problem...));
             };
             const int code = shared.scale_codes(i, g);
-            require(code >= 1 && code <= kind.largest_scale, "scale code", concat("in 1..", kind.largest_scale), code);
+            if (code < 1 || code > kind.largest_scale) refuse_group("scale code", "in 1..", kind.largest_scale, ", it is ", code);
             const Scalar scale = shared.scales(i, g / kind.groups()) * static_cast<Scalar>(code);
-            require(grids.scales(i, g) == scale, "scale", concat("shared scale * scale code, ", scale), grids.scales(i, g));
+            if (grids.scales(i, g) != scale) refuse_group("scale", "shared scale * scale code, ", scale, ", it is ", grids.scales(i, g));
             if (!kind.has_offsets()) continue;
             const std::uint8_t offset_code = shared.offset_codes(i, g);
-            require(offset_code <= kind.largest_offset, "offset code", concat("in 0..", kind.largest_offset), int{offset_code});
+            if (offset_code > kind.largest_offset) refuse_group("offset code", "in 0..", kind.largest_offset, ", it is ", int{offset_code});
             const Scalar offset = shared_offset(shared.offsets(i, g / kind.groups()), offset_code);
-            require(grids.zeros(i, g) == offset, "offset", concat("-shared offset * offset code, ", offset), grids.zeros(i, g));
+            if (grids.zeros(i, g) != offset)
+                refuse_group("offset", "-shared offset * offset code, ", offset, ", it is ", grids.zeros(i, g));
         }
 }
 

@@ -1,0 +1,34 @@
+// From a layer's weights to the bytes of two engines: ask first, quantize onto grids that the format can hold, pack.
+#include <cstdio>
+#include <magr/magr.hpp>
+#include <random>
+
+int main() {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    magr::matrix<float> W(256, 512), X(2048, 512);  // your layer: out x in, and its inputs: tokens x in
+    for (float& w : std::span(W.data(), 256 * 512)) w = 0.02f * normal(random);
+    for (float& x : std::span(X.data(), 2048 * 512)) x = normal(random);
+    magr::gram_accumulator<float> calibration(512);
+    calibration.add(X);
+    const auto& H = calibration.gram();
+
+    // GPTQ, for vLLM and others: options for the format, what speaks against them, the tensors of the layer
+    const auto format = magr::packed_format::gptq_v1;
+    const magr::grid_options options = magr::grid_options_for(format, 128);
+    for (const auto& problem : magr::problems(format, W.rows(), W.cols(), options)) std::puts(problem.c_str());
+    const auto gptq = magr::quantize_optq(W, H, options).quantized;
+    const magr::gptq_tensors tensors = magr::pack_gptq(gptq, magr::gptq_version::v1);
+    std::printf("GPTQ, 4 bits: qweight %td x %td, output error %.4f\n", tensors.qweight.rows(), tensors.qweight.cols(),
+                magr::output_error(W, gptq.dequantize(), H));
+
+    // a k-quant, for llama.cpp: its grids come first, then OPTQ chooses the codes
+    const auto grids = magr::fit_k_quant_grids(W, H, magr::ggml_type::q4_k);
+    const auto q4_k = magr::quantize_optq(W, H, grids).quantized;
+    const magr::gguf_tensor tensor = magr::pack_gguf(q4_k, magr::ggml_type::q4_k);
+    std::printf("Q4_K: %zu bytes, output error %.4f\n", tensor.data.size(), magr::output_error(W, q4_k.dequantize(), H));
+
+    const bool exact = magr::unpack_gguf(tensor).dequantize() == q4_k.dequantize();
+    std::printf("unpacked weights are those that were quantized: %s\n", exact ? "yes" : "no");
+    return exact ? 0 : 1;
+}
