@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -31,6 +32,7 @@ struct k_quant_grid {
 };
 
 /// Fits the two-level grids of one block of 256 weights. All numbers are in units of its largest magnitude.
+template <int GroupSize>
 class k_quant_fitter {
 public:
     explicit k_quant_fitter(const k_quant& kind) : kind_(kind), largest_(largest_code(kind.bits)) {}
@@ -53,7 +55,7 @@ public:
         double largest_scale = 0, largest_offset = 0;
         for (index_t g = 0; g < kind_.groups(); ++g) {
             auto& grid = wanted[static_cast<std::size_t>(g)];
-            grid = best_grid(weights + g * kind_.group_size, importance + g * kind_.group_size);
+            grid = best_grid(of_group(weights, g), of_group(importance, g));
             largest_scale = std::max(largest_scale, grid.scale);
             largest_offset = std::max(largest_offset, grid.offset);
         }
@@ -71,6 +73,11 @@ public:
     }
 
 private:
+    using values = Eigen::Array<double, GroupSize, 1>;  // of a group
+    using const_values = Eigen::Map<const values>;
+
+    [[nodiscard]] static const_values of_group(const double* all, index_t g) { return const_values(all + g * GroupSize); }
+
     [[nodiscard]] static double stored(double value, double unit) { return store_scale<double>(value * unit, storage_type::f16) / unit; }
 
     [[nodiscard]] static k_quant_grid grid_of(const block& b, index_t g) {
@@ -78,32 +85,21 @@ private:
         return {b.scale * b.scale_codes[k], b.offset * b.offset_codes[k], b.zeros[k]};
     }
 
-    /// Code of a weight less the zero point.
-    [[nodiscard]] double step(double weight, k_quant_grid grid) const {
-        return std::clamp(std::nearbyint((weight + grid.offset) / grid.scale), -grid.zero, largest_ - grid.zero);
+    /// Codes of weights less the zero point.
+    [[nodiscard]] values steps(const_values weights, k_quant_grid grid) const {
+        return ((weights + grid.offset) / grid.scale).max(-grid.zero).min(largest_ - grid.zero).rint();
     }
 
-    [[nodiscard]] double error(const double* weights, const double* importance, k_quant_grid grid) const {
-        double sum = 0;
-        for (index_t k = 0; k < kind_.group_size; ++k) {
-            const double e = grid.scale * step(weights[k], grid) - grid.offset - weights[k];
-            sum += importance[k] * e * e;
-        }
-        return sum;
+    [[nodiscard]] static double error(const_values weights, const_values importance, const values& steps, k_quant_grid grid) {
+        return (importance * (grid.scale * steps - grid.offset - weights).square()).sum();
     }
 
-    /// Scale and offset that are best for the codes of a grid.
-    [[nodiscard]] k_quant_grid least_squares(const double* weights, const double* importance, k_quant_grid grid) const {
-        double cc = 0, c1 = 0, one = 0, cw = 0, w1 = 0;
-        for (index_t k = 0; k < kind_.group_size; ++k) {
-            const double c = step(weights[k], grid), v = importance[k];
-            cc += v * c * c;
-            c1 += v * c;
-            one += v;
-            cw += v * c * weights[k];
-            w1 += v * weights[k];
-        }
+    /// Scale and offset that are best for these codes.
+    [[nodiscard]] k_quant_grid least_squares(const_values weights, const_values importance, const values& steps, k_quant_grid grid) const {
+        const values weighted = importance * steps;
+        const double cc = (weighted * steps).sum(), cw = (weighted * weights).sum();
         if (kind_.has_offsets()) {
+            const double c1 = weighted.sum(), one = importance.sum(), w1 = (importance * weights).sum();
             const double determinant = cc * one - c1 * c1;
             const double offset = (c1 * cw - cc * w1) / determinant;
             if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset, 0};
@@ -112,21 +108,22 @@ private:
     }
 
     /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
-    [[nodiscard]] k_quant_grid best_grid(const double* weights, const double* importance) const {
-        double low = *std::min_element(weights, weights + kind_.group_size);
-        double high = *std::max_element(weights, weights + kind_.group_size);
+    [[nodiscard]] k_quant_grid best_grid(const_values weights, const_values importance) const {
+        double low = weights.minCoeff();
+        double high = weights.maxCoeff();
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
         if (low == 0 && high == 0) return best;
         double least = HUGE_VAL;
         const auto consider = [&](k_quant_grid grid) {
             for (int round = 0; round < 3; ++round) {
-                const double found = error(weights, importance, grid);
+                const values codes = steps(weights, grid);
+                const double found = error(weights, importance, codes, grid);
                 if (found < least) {
                     least = found;
                     best = grid;
                 }
-                grid = least_squares(weights, importance, grid);
+                grid = least_squares(weights, importance, codes, grid);
                 if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !std::isfinite(grid.offset)) break;
             }
         };
@@ -162,8 +159,8 @@ private:
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
                 const auto consider = [&](int m) {
-                    const double found =
-                        error(weights + g * kind_.group_size, importance + g * kind_.group_size, {s * scale, m * offset, wanted[at].zero});
+                    const k_quant_grid grid{s * scale, m * offset, wanted[at].zero};
+                    const double found = error(of_group(weights, g), of_group(importance, g), steps(of_group(weights, g), grid), grid);
                     if (found < least) {
                         least = found;
                         b.scale_codes[at] = s;
@@ -181,16 +178,17 @@ private:
     /// The two shared numbers that are best for all codes of a block.
     [[nodiscard]] k_quant_grid least_squares(const double* weights, const double* importance, const block& b) const {
         double cc = 0, cm = 0, mm = 0, cw = 0, mw = 0;
-        for (index_t g = 0; g < kind_.groups(); ++g)
-            for (index_t k = g * kind_.group_size; k < (g + 1) * kind_.group_size; ++k) {
-                const double v = importance[k], m = b.offset_codes[static_cast<std::size_t>(g)];
-                const double c = step(weights[k], grid_of(b, g)) * b.scale_codes[static_cast<std::size_t>(g)];
-                cc += v * c * c;
-                cm += v * c * m;
-                mm += v * m * m;
-                cw += v * c * weights[k];
-                mw += v * m * weights[k];
-            }
+        for (index_t g = 0; g < kind_.groups(); ++g) {
+            const const_values w = of_group(weights, g), v = of_group(importance, g);
+            const double m = b.offset_codes[static_cast<std::size_t>(g)];
+            const values c = steps(w, grid_of(b, g)) * double(b.scale_codes[static_cast<std::size_t>(g)]);
+            const values weighted = v * c;
+            cc += (weighted * c).sum();
+            cm += weighted.sum() * m;
+            mm += v.sum() * m * m;
+            cw += (weighted * w).sum();
+            mw += (v * w).sum() * m;
+        }
         const double determinant = cc * mm - cm * cm;
         const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
         if (mm > 0 && both.scale > 0 && both.offset > 0 && std::isfinite(both.scale) && std::isfinite(both.offset)) return both;
@@ -202,9 +200,8 @@ private:
 };
 
 /// @param importance  of each column, or empty
-template <compute_scalar Scalar, class T>
-[[nodiscard]] weight_grids<Scalar> fit_k_quant_grids(matrix_view<T> w, ggml_type type, std::span<const double> importance) {
-    const k_quant kind = k_quant_of(type);
+template <int GroupSize, compute_scalar Scalar, class T>
+[[nodiscard]] weight_grids<Scalar> fit_k_quant_groups(matrix_view<T> w, const k_quant& kind, std::span<const double> importance) {
     const index_t rows = w.rows(), cols = w.cols(), groups = cols / kind.group_size, blocks = cols / 256;
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(
         rows, cols,
@@ -215,7 +212,7 @@ template <compute_scalar Scalar, class T>
         shared.offsets = matrix<Scalar>(rows, blocks);
         shared.offset_codes = matrix<std::uint8_t>(rows, groups);
     }
-    const k_quant_fitter fitter(kind);
+    const k_quant_fitter<GroupSize> fitter(kind);
     std::array<double, 256> weights, weight_of_error;
     for (index_t i = 0; i < rows; ++i)
         for (index_t b = 0; b < blocks; ++b) {
@@ -250,6 +247,13 @@ template <compute_scalar Scalar, class T>
     return grids;
 }
 
+template <compute_scalar Scalar, class T>
+[[nodiscard]] weight_grids<Scalar> fit_k_quant_grids(matrix_view<T> w, ggml_type type, std::span<const double> importance) {
+    const k_quant kind = k_quant_of(type);
+    return kind.group_size == 16 ? fit_k_quant_groups<16, Scalar>(w, kind, importance)
+                                 : fit_k_quant_groups<32, Scalar>(w, kind, importance);
+}
+
 inline void require_k_quant(const char* function, ggml_type type, index_t rows, index_t cols) {
     require_option(k_quant_of(type).bits != 0, function, "type", "a k-quant", static_cast<std::uint32_t>(type));
     refuse(problems_of(function, format_of(type), rows, cols, grid_options_for(format_of(type))));
@@ -276,7 +280,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W: rows x cols, cols a multiple of 256, any storage and layout
 /// @return        grids whose scales are d sc and whose offsets are -dmin m, exactly; `shared` holds the parts
 /// @post          every scale > 0: d is at least the smallest f16 number, sc at least 1. What f16 cannot hold is limited to its range
-/// @par Cost      about 90 passes over W; allocates the result
+/// @par Cost      100 to 250 passes over W; allocates the result
 /// @par Numerics  in double, in units of the largest weight of 256
 /// @par Errors    option_error if the type is no k-quant; shape_error; value_error if an entry is NaN or infinite
 /// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point is
