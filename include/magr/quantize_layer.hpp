@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -47,7 +48,8 @@ enum class layer_status {
     rounded_to_nearest,    ///< H did not serve: plain rounding of the original weights, as `fallback::round_to_nearest` allows
     too_few_tokens,        ///< nothing: H is from fewer tokens than `minimum_tokens`
     dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
-    failed                 ///< nothing: H could not be factored as far as `fallback` allows
+    failed,                ///< nothing: H could not be factored as far as `fallback` allows
+    overflowed             ///< nothing: weights or errors left the range of numbers
 };
 
 /// The enumerator's name.
@@ -59,6 +61,7 @@ enum class layer_status {
         case layer_status::too_few_tokens: return "too_few_tokens";
         case layer_status::dead_columns_refused: return "dead_columns_refused";
         case layer_status::failed: return "failed";
+        case layer_status::overflowed: return "overflowed";
     }
     return "unknown";
 }
@@ -117,6 +120,7 @@ inline namespace MAGR_ISA_NAMESPACE {
         case optq_status::damped_more: return layer_status::damped_more;
         case optq_status::rounded_to_nearest: return layer_status::rounded_to_nearest;
         case optq_status::dead_columns_refused: return layer_status::dead_columns_refused;
+        case optq_status::overflowed: return layer_status::overflowed;
         case optq_status::failed: break;
     }
     return layer_status::failed;
@@ -185,6 +189,10 @@ template <compute_scalar Scalar, class T, class U>
     }
     result.limits = count_storage_limits(result.quantized);
     result.output_error = meter.error(w, result.quantized.dequantize().view());
+    if (std::isnan(result.output_error)) {
+        result.status = layer_status::overflowed;
+        result.quantized = {};
+    }
     return result;
 }
 

@@ -61,13 +61,6 @@ public:
         return kind < 0xFD ? raw<T>() : none[kind - 0xFD];
     }
 
-    /// A number whose grid does not overflow in float nor its square in double, or none.
-    template <class T>
-    [[nodiscard]] T weight() {
-        const float value = number<float>();
-        return static_cast<T>(std::abs(value) > std::numeric_limits<float>::max() / 4 ? value / 4 : value);
-    }
-
     /// Mostly small sizes, also such as are not sizes.
     [[nodiscard]] magr::index_t size() {
         const auto kind = raw<std::int8_t>();
@@ -256,7 +249,7 @@ void quantize(byte_reader& in) {
     const int call = in.choice(7);
     const magr::index_t rows = 1 + in.choice(6);
     const magr::index_t cols = 1 + in.choice(12);
-    const auto W = matrix_of<Weight>(rows, cols, [&] { return in.weight<Weight>(); });
+    const auto W = matrix_of<Weight>(rows, cols, [&] { return in.number<Weight>(); });
     const auto H = gram_of<Gram>(in, in.choice(32) > 0 ? cols : in.choice(4));
     const auto W_before = W;
     const auto H_before = H;
@@ -273,7 +266,8 @@ void quantize(byte_reader& in) {
             if (result)
                 check(result.quantized, rows, cols);
             else
-                require(result.status == magr::optq_status::failed || result.status == magr::optq_status::dead_columns_refused);
+                require(result.status == magr::optq_status::failed || result.status == magr::optq_status::dead_columns_refused ||
+                        result.status == magr::optq_status::overflowed);
         }
         if (call == 3) check(magr::quantize_rtn(W, *grids), rows, cols);
         if (call == 5) {

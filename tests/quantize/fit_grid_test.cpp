@@ -1,13 +1,16 @@
 #include <magr/quantize/fit_grid.hpp>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <span>
 #include <vector>
 
 #include <magr/matrix/eigen.hpp>
+#include <magr/quantize/quantized_matrix.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"
@@ -426,4 +429,22 @@ TEST_CASE("fit_grids: refuses what it cannot work with", "[quantize][fit_grid][e
     bad(1, 2) = std::nan("");
     CHECK_THROWS_WITH(magr::fit_grids(bad), "fit_grids: W must be finite, entry (row 1, column 2) is nan");
     CHECK_THROWS_WITH(magr::fit_grids(bad, H, {}), "fit_grids: W must be finite, entry (row 1, column 2) is nan");
+}
+
+TEST_CASE("fit_grids: weights near the end of the number range stay finite", "[quantize][fit_grid][edge][regression]") {
+    const float largest = std::numeric_limits<float>::max();
+    Eigen::MatrixXf W(2, 4);
+    W << -largest, -0.0F, -1.9375F, -6, largest, -largest, 1, 0;
+    for (const zero_point zero : all_zero_points)
+        for (const int bits : {2, 4, 8})
+            for (const auto range : {range_search::min_max, range_search::mse}) {
+                const auto grids = magr::fit_grids(W, {.bits = bits, .zero_point = zero, .range = range});
+                magr::quantized_matrix<float> q{grids, magr::matrix<std::uint8_t>(2, 4)};
+                for (const int code : {0, magr::largest_code(bits)}) {
+                    std::fill_n(q.codes.data(), 8, static_cast<std::uint8_t>(code));
+                    const auto values = q.dequantize();
+                    CAPTURE(static_cast<int>(zero), bits, code);
+                    for (magr::index_t i = 0; i < 2; ++i) CHECK(std::isfinite(values(i, 0)));
+                }
+            }
 }

@@ -709,3 +709,25 @@ TEST_CASE("quantize_optq: hostile layers give finite results", "[quantize][optq]
                         for (index_t j = 0; j < 24; ++j) CHECK(result.quantized.codes(i, j) <= 7);
                 }
 }
+
+TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives no codes", "[quantize][optq][edge][regression]") {
+    // almost singular: the compensation of the later columns grows far beyond the weights
+    int overflowed = 0;
+    for (unsigned seed = 0; seed < 300; ++seed) {
+        std::mt19937 random(seed);
+        const MatrixXd X = layers::normal_matrix(3, 6, random);
+        const MatrixXd H = X.transpose() * X;
+        const Eigen::MatrixXf W = (1e37 * layers::normal_matrix(2, 6, random)).cast<float>();
+        const auto result = quantize_optq(W, H, {.bits = 2, .group_size = 2}, {.damping = 1e-9, .groups = group_update::live});
+        if (result.status == optq_status::overflowed) {
+            ++overflowed;
+            CHECK_FALSE(result);
+            continue;
+        }
+        CHECK(values_of(result.quantized).allFinite());
+        CHECK(std::isfinite(result.output_error));
+    }
+    CHECK(overflowed > 0);
+    const auto squares = quantize_optq(MatrixXd(MatrixXd::Constant(1, 2, 1e200)), MatrixXd(MatrixXd::Identity(2, 2)));
+    CHECK(squares.status == optq_status::overflowed);
+}

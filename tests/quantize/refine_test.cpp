@@ -251,6 +251,18 @@ TEST_CASE("refine_codes: float weights of any scale", "[quantize][refine][edge]"
         }
 }
 
+TEST_CASE("refine_scales: squares that overflow leave everything as it was", "[quantize][refine][edge][regression]") {
+    MatrixXd W(1, 3);
+    W << 4.5e307, -1e307, 2e307;
+    const MatrixXd H = MatrixXd::Ones(3, 3) + MatrixXd::Identity(3, 3);
+    auto q = magr::quantize_rtn(W, {.bits = 2});
+    const auto before = q;
+    static_cast<void>(refine_scales(q, W, H));
+    static_cast<void>(refine_codes(q, W, H));
+    CHECK(values_of(q).allFinite());
+    CHECK((values_of(q) - W).cwiseAbs().maxCoeff() <= 1.0001 * (values_of(before) - W).cwiseAbs().maxCoeff());
+}
+
 TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and leave Q alone", "[quantize][refine][edge]") {
     const auto [W, H] = layers::make_layer(3, 8, layers::inputs::neighbours, 2);
     const auto good = magr::quantize_rtn(W, {.bits = 3, .group_size = 4});

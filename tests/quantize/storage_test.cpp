@@ -71,11 +71,21 @@ TEST_CASE("store_scale: is never zero", "[quantize][storage][edge]") {
     for (const storage_type storage : all_types) {
         const double smallest = magr::smallest_stored_scale<double>(storage);
         CHECK(smallest > 0);
-        CHECK(magr::store_scale<double>(smallest, storage) == smallest);
-        CHECK(magr::store_scale<double>(smallest / 1e3, storage) == smallest);
-        CHECK(magr::store_scale<double>(0, storage) == smallest);
-        CHECK(magr::store_scale<double>(3 * smallest, storage) == 3 * smallest);
+        CHECK(magr::store_scale<double>(smallest, storage, 15) == smallest);
+        CHECK(magr::store_scale<double>(smallest / 1e3, storage, 15) == smallest);
+        CHECK(magr::store_scale<double>(0, storage, 15) == smallest);
+        CHECK(magr::store_scale<double>(3 * smallest, storage, 15) == 3 * smallest);
     }
     CHECK(magr::smallest_stored_scale<double>(storage_type::f16) == std::ldexp(1.0, -24));  // the smallest subnormal number
-    CHECK(magr::store_scale<float>(1e-5, storage_type::f16) == static_cast<float>(Eigen::half(1e-5F)));
+    CHECK(magr::store_scale<float>(1e-5, storage_type::f16, 15) == static_cast<float>(Eigen::half(1e-5F)));
+}
+
+TEST_CASE("store_scale: a scale that is too large for the largest weight to be finite is lowered", "[quantize][storage][edge]") {
+    for (const storage_type storage : all_types)
+        for (const double multiple : {0.5, 3.0, 255.0, 1e6}) {
+            const float scale = magr::store_scale<float>(1e300, storage, multiple);
+            CHECK(std::isfinite(scale * static_cast<float>(multiple)));
+            CHECK(static_cast<double>(scale) * multiple > (storage == storage_type::f16 ? 3e4 : 3.3e38 * std::min(1.0, multiple)));
+            CHECK(scale == magr::round_to_storage<float>(static_cast<double>(scale), storage));
+        }
 }

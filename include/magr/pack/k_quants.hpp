@@ -78,7 +78,9 @@ private:
 
     [[nodiscard]] static const_values of_group(const double* all, index_t g) { return const_values(all + g * GroupSize); }
 
-    [[nodiscard]] static double stored(double value, double unit) { return store_scale<double>(value * unit, storage_type::f16) / unit; }
+    [[nodiscard]] double stored(double value, double unit) const {
+        return store_scale<double>(value * unit, storage_type::f16, largest_ * kind_.largest_scale) / unit;
+    }
 
     [[nodiscard]] static k_quant_grid grid_of(const block& b, index_t g) {
         const auto k = static_cast<std::size_t>(g);
@@ -231,7 +233,7 @@ template <int GroupSize, compute_scalar Scalar, class T>
             }
             const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
             // f16 numbers again, as multiplying by the unit may not give them back to the last bit
-            shared.scales(i, b) = store_scale<Scalar>(found.scale * unit, storage_type::f16);
+            shared.scales(i, b) = store_scale<Scalar>(found.scale * unit, storage_type::f16, double(kind.largest_scale) * largest_code(kind.bits));
             if (kind.has_offsets()) shared.offsets(i, b) = round_to_storage<Scalar>(found.offset * unit, storage_type::f16);
             for (index_t k = 0; k < kind.groups(); ++k) {
                 const index_t g = b * kind.groups() + k;

@@ -33,7 +33,8 @@ struct weight_range {
 template <compute_scalar Scalar>
 class grid_maker {
 public:
-    explicit grid_maker(const grid_options& options) : options_(options), largest_(largest_code(options.bits)) {}
+    explicit grid_maker(const grid_options& options)
+        : options_(options), largest_(largest_code(options.bits)), multiple_(largest_multiple(options.bits, options.levels)) {}
 
     /// Range of some weights. It includes 0 unless the zero point is a real number or an offset, and is never a single point.
     template <class Row>
@@ -63,13 +64,13 @@ public:
 
     /// The grid of this scale whose lowest weight is `low`, as nearly as its zero point allows.
     [[nodiscard]] affine_grid<Scalar> grid(double step, double low) const {
-        const Scalar scale = store_scale<Scalar>(step, options_.storage);
+        const Scalar scale = stored(step);
         return {scale, static_cast<Scalar>(zero_for(low, static_cast<double>(scale)))};
     }
 
     /// The grid of this scale and zero point.
     [[nodiscard]] affine_grid<Scalar> with_zero_code(double step, double zero) const {
-        return {store_scale<Scalar>(step, options_.storage), static_cast<Scalar>(zero)};
+        return {stored(step), static_cast<Scalar>(zero)};
     }
 
     /// The grid with beta applied, without a search.
@@ -83,9 +84,16 @@ public:
         return grid(step, range.low);
     }
 
+    /// The grid with another scale.
+    [[nodiscard]] affine_grid<Scalar> rescaled(affine_grid<Scalar> grid, double factor) const {
+        return {stored(factor * static_cast<double>(grid.scale)), grid.zero};
+    }
+
     [[nodiscard]] double largest() const { return largest_; }
 
 private:
+    [[nodiscard]] Scalar stored(double scale) const { return store_scale<Scalar>(scale, options_.storage, multiple_); }
+
     static weight_range with_zero(weight_range range) { return {std::min(0.0, range.low), std::max(0.0, range.high)}; }
 
     [[nodiscard]] double zero_for(double low, double scale) const {
@@ -101,6 +109,7 @@ private:
 
     const grid_options& options_;
     double largest_;
+    double multiple_;
 };
 
 /// Finds the best of many grids for each of some rows of weights at once.
@@ -189,8 +198,7 @@ private:
         const grids before = best_;
         for (const double factor : {0.97, 0.98, 0.99, 1.01, 1.02, 1.03})
             consider([&](std::size_t i) {
-                return affine_grid<Scalar>{store_scale<Scalar>(factor * static_cast<double>(before[i].scale), options_.storage),
-                                           before[i].zero};
+                return maker_.rescaled(before[i], factor);
             });
     }
 
@@ -301,7 +309,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @post          scale > 0; scale, real zero and offset are exact in the storage type; an integer zero is in 0..L
 /// @par Cost      O(n) for min_max; a search takes 80 passes, joint about 90, or 175 (2 bits) and 255 (3 bits). Allocates a few times n
 /// @par Numerics  range and scale are computed in double. What the storage type cannot hold is limited to its largest finite number, or
-///                raised to `smallest_stored_scale`; `count_storage_limits` counts such grids
+///                raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits` counts such grids
 /// @par Errors    none; checked entry points: magr::fit_grids, magr::quantize_rtn, magr::quantize_optq
 /// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with
 ///                beta < 1 and weights of one sign the published rule leaves the codes. A grid without zero point keeps its range

@@ -101,6 +101,13 @@ inline void validate(const grid_options& options) { detail::refuse_problems(prob
 /// Largest code of a grid: 2^bits - 1.
 [[nodiscard]] constexpr int largest_code(int bits) noexcept { return (1 << bits) - 1; }
 
+/// What a scale is multiplied by at most: the largest code, or the largest magnitude of the levels.
+template <class Levels>
+[[nodiscard]] double largest_multiple(int bits, const Levels& levels) {
+    if (levels.empty()) return largest_code(bits);
+    return std::max(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
+}
+
 /// Columns per grid in a row of `columns` weights.
 [[nodiscard]] inline index_t columns_per_group(const grid_options& options, index_t columns) {
     return options.group_size ? std::min(*options.group_size, columns) : columns;

@@ -68,7 +68,8 @@ enum class optq_status {
     damped_more,           ///< OPTQ with more damping, or with a floor under the diagonal of H
     rounded_to_nearest,    ///< H could not be factored: plain rounding, as `fallback::round_to_nearest` allows
     dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
-    failed                 ///< nothing: H could not be factored as far as `fallback` allows
+    failed,                ///< nothing: H could not be factored as far as `fallback` allows
+    overflowed             ///< nothing: weights or errors left the range of numbers
 };
 
 /// The enumerator's name.
@@ -79,6 +80,7 @@ enum class optq_status {
         case optq_status::rounded_to_nearest: return "rounded_to_nearest";
         case optq_status::dead_columns_refused: return "dead_columns_refused";
         case optq_status::failed: return "failed";
+        case optq_status::overflowed: return "overflowed";
     }
     return "unknown";
 }
@@ -190,6 +192,14 @@ template <compute_scalar Scalar>
     return bound;
 }
 
+template <compute_scalar Scalar>
+[[nodiscard]] bool has_finite_grids(const weight_grids<Scalar>& grids) {
+    const auto finite = [](const matrix<Scalar>& m) {
+        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return std::isfinite(value); });
+    };
+    return finite(grids.scales) && finite(grids.zeros);
+}
+
 /// Codes for the working copy of W, which becomes W - Q. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] std::vector<double> quantize_columns(col_major_matrix<Scalar>& columns, const feedback_factor<Scalar>& factor,
@@ -270,6 +280,10 @@ template <compute_scalar Scalar, class T, class U>
     const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
     result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
                                       : error_ratio(2 * result.loss - added_energy(columns, factor), energy);
+    if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
+        result.status = optq_status::overflowed;
+        result.quantized = {};
+    }
     return result;
 }
 

@@ -74,7 +74,8 @@ template <compute_scalar Scalar, class Scales>
                 const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
                 const Scalar steps = steps_on_grid(map, static_cast<Scalar>(wanted), row, j);
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
-                if (!(step * (0.5 * curvature * step + gradient[i]) < 0)) continue;
+                const double gain = step * (0.5 * curvature * step + gradient[i]);
+                if (!(gain < 0) || !std::isfinite(gain)) continue;
                 q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
                 change(i, k - begin) = step;
                 state.error(i, k) += step;

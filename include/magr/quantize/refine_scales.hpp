@@ -79,7 +79,8 @@ public:
             const index_t row = state.first_row + i;
             before[static_cast<std::size_t>(i)] = get(row, run, which);
             if (!(curvature[i] > 0)) continue;
-            const double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
+            double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
+            if (shares() && which == grid_parameter::zero) wanted = std::max(wanted, 0.0);  // as ggml keeps it
             if (!std::isfinite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
@@ -92,7 +93,7 @@ public:
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
             const double gain = change.row(i).dot(gradient.row(i) + 0.5 * product.row(i).segment(run.first, width));
-            if (gain < 0) {
+            if (gain < 0 && std::isfinite(gain)) {  // squares of huge weights overflow
                 state.error.row(i).segment(run.first, width) += change.row(i);
                 state.gradient.row(i) += product.row(i);
                 ++changes;
@@ -139,7 +140,9 @@ private:
 
     void set(index_t row, const scale_run& run, grid_parameter which, double wanted) {
         const storage_type storage = shares() ? storage_type::f16 : q_.storage;
-        restore(row, run, which, which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage) : round_to_storage<Scalar>(wanted, storage));
+        const double multiple = largest_multiple(q_.bits, q_.levels);
+        restore(row, run, which,
+                which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage, multiple) : round_to_storage<Scalar>(wanted, storage));
     }
 
     void restore(index_t row, const scale_run& run, grid_parameter which, Scalar value) {

@@ -62,10 +62,18 @@ template <compute_scalar Scalar>
     return static_cast<Scalar>(limited);
 }
 
-/// The scale that is stored for a scale > 0: the nearest one, but never less than `smallest_stored_scale`.
+/// Largest scale that is used with a storage type, if weights are up to `multiple` times the scale: that of a finite weight.
 template <compute_scalar Scalar>
-[[nodiscard]] Scalar store_scale(double scale, storage_type storage) {
-    return round_to_storage<Scalar>(std::max(scale, smallest_stored_scale<Scalar>(storage)), storage);
+[[nodiscard]] double largest_stored_scale(storage_type storage, double multiple) noexcept {
+    constexpr double rounding = 0.99;  // what the weight may be rounded up by
+    return std::min(largest_stored<Scalar>(storage), rounding * static_cast<double>(std::numeric_limits<Scalar>::max()) / multiple);
+}
+
+/// The scale that is stored for a scale > 0: the nearest one within what `smallest_stored_scale` and `largest_stored_scale` allow.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar store_scale(double scale, storage_type storage, double multiple) {
+    return round_to_storage<Scalar>(
+        std::min(std::max(scale, smallest_stored_scale<Scalar>(storage)), largest_stored_scale<Scalar>(storage, multiple)), storage);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -101,13 +101,15 @@ template <compute_scalar Scalar>
 [[nodiscard]] storage_limits count_storage_limits(const weight_grids<Scalar>& grids) {
     const double largest = largest_stored<Scalar>(grids.storage);
     const double smallest = smallest_stored_scale<Scalar>(grids.storage);
+    const auto largest_scale = static_cast<double>(
+        store_scale<Scalar>(largest, grids.storage, largest_multiple(grids.bits, grids.levels)));
     constexpr double normal_f16 = 0x1p-14;
     storage_limits count;
     for (index_t i = 0; i < grids.scales.rows(); ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const auto scale = static_cast<double>(grids.scales(i, g));
             const auto zero = static_cast<double>(grids.zeros(i, g));
-            if (scale >= largest || std::abs(zero) >= largest) ++count.largest;
+            if (scale >= largest_scale || std::abs(zero) >= largest) ++count.largest;
             if (scale <= smallest) ++count.smallest;
             if (grids.storage == storage_type::f16 && scale < normal_f16) ++count.subnormal;
         }
