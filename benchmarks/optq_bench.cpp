@@ -12,8 +12,8 @@
 
 namespace {
 
-using magr::index_t;
 using benchmarks::layer;
+using magr::index_t;
 using matrix = benchmarks::layer::matrix;
 using columns = Eigen::MatrixXf;
 

@@ -68,7 +68,9 @@ void fit_grids(benchmark::State& state, magr::range_search range, magr::range_ca
 void layer_sizes(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgName("n")->Arg(512)->Arg(1024)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
 }
-void small_layer(benchmark::internal::Benchmark* benchmark) { benchmark->ArgName("n")->Arg(512)->UseManualTime()->Unit(benchmark::kMillisecond); }
+void small_layer(benchmark::internal::Benchmark* benchmark) {
+    benchmark->ArgName("n")->Arg(512)->UseManualTime()->Unit(benchmark::kMillisecond);
+}
 
 BENCHMARK_CAPTURE(refine_codes, one_pass, 1)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(refine_codes, five_passes, 5)->Apply(layer_sizes);
@@ -77,6 +79,7 @@ BENCHMARK_CAPTURE(fit_grids, min_max, magr::range_search::min_max, magr::range_c
 BENCHMARK_CAPTURE(fit_grids, mse_shrink, magr::range_search::mse, magr::range_candidates::shrink)->Apply(small_layer);
 BENCHMARK_CAPTURE(fit_grids, mse_joint, magr::range_search::mse, magr::range_candidates::joint)->Apply(small_layer);
 BENCHMARK_CAPTURE(fit_grids, output_error_joint, magr::range_search::output_error, magr::range_candidates::joint)->Apply(small_layer);
-BENCHMARK_CAPTURE(fit_grids, row_output_error_joint, magr::range_search::row_output_error, magr::range_candidates::joint)->Apply(small_layer);
+BENCHMARK_CAPTURE(fit_grids, row_output_error_joint, magr::range_search::row_output_error, magr::range_candidates::joint)
+    ->Apply(small_layer);
 
 }  // namespace

@@ -126,13 +126,18 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("NAME")
         ->check(CLI::IsMember({"admm", "proximal_gradient"}));
     add_choice<magr::column_order>(
-        app, "--order", o.how.order, {{"natural", magr::column_order::natural}, {"act_order", magr::column_order::act_order}, {"group_aware", magr::column_order::group_aware}},
+        app, "--order", o.how.order,
+        {{"natural", magr::column_order::natural},
+         {"act_order", magr::column_order::act_order},
+         {"group_aware", magr::column_order::group_aware}},
         "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
         ->group(quantizing);
-    add_choice<magr::zero_point>(
-        app, "--zero-point", o.how.zero_point,
-        {{"none", magr::zero_point::none}, {"integer", magr::zero_point::integer}, {"real", magr::zero_point::real}, {"offset", magr::zero_point::offset}},
-        "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
+    add_choice<magr::zero_point>(app, "--zero-point", o.how.zero_point,
+                                 {{"none", magr::zero_point::none},
+                                  {"integer", magr::zero_point::integer},
+                                  {"real", magr::zero_point::real},
+                                  {"offset", magr::zero_point::offset}},
+                                 "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
         ->group(quantizing);
     add_choice<magr::storage_type>(app, "--storage", o.how.storage,
                                    {{"f32", magr::storage_type::f32}, {"f16", magr::storage_type::f16}, {"bf16", magr::storage_type::bf16}},

@@ -24,7 +24,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
     found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
     found.require(options.solver == solver::admm || options.solver == solver::proximal_gradient, "solver", "admm or proximal_gradient",
-                           static_cast<int>(options.solver));
+                  static_cast<int>(options.solver));
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
@@ -76,7 +76,9 @@ template <compute_scalar S>
     for (index_t first = 0; first < A.rows(); first += tile) {
         const auto rows = A.middleRows(first, std::min(tile, A.rows() - first));
         product.noalias() = rows * problem.H;
-        total += (rows.template cast<double>().array() * (product.template cast<double>() - problem.shift * rows.template cast<double>()).array()).sum();
+        total += (rows.template cast<double>().array() *
+                  (product.template cast<double>() - problem.shift * rows.template cast<double>()).array())
+                     .sum();
     }
     return std::max(0.0, total);
 }
@@ -145,7 +147,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
 /// @par Cost      admm: two factorizations of in^3/3 multiply-adds, then out in^2 per iteration, commonly 8-32; working memory four
 ///                matrices of W's size and, at its peak, four of H's, in the arithmetic type of W, and one of H's size in double
-/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Objective, gap and Cholesky factor of
+/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Objective, gap and Cholesky factor
+/// of
 ///                the certificate are in double. Deterministic
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration

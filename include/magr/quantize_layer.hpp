@@ -30,15 +30,15 @@ enum class rounding_target {
 
 /// From weights to codes, step by step.
 struct layer_options {
-    magr::quantizer quantizer = quantizer::optq;                      ///< which quantizer chooses the codes
-    grid_options grid = {};                                           ///< the grids; range: output_error unless told otherwise or beta < 1
-    std::optional<preprocess_options> preprocessing = std::nullopt;   ///< MagR before the grids are fitted; default: none
-    optq_options optq = {};                                           ///< OPTQ, and what happens if H does not serve
-    rounding_target target = rounding_target::preprocessed;           ///< which weights OPTQ rounds; original needs fixed groups
-    index_t refinement_rounds = 3;                                    ///< of scales, then codes, towards the original weights; >= 0
-    scale_refinement scales = {};                                     ///< in each round
-    code_refinement codes = {};                                       ///< in each round
-    index_t minimum_tokens = 0;                                       ///< fewer calibration tokens than this do not serve, >= 0
+    magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
+    grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
+    std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
+    optq_options optq = {};                                          ///< OPTQ, and what happens if H does not serve
+    rounding_target target = rounding_target::preprocessed;          ///< which weights OPTQ rounds; original needs fixed groups
+    index_t refinement_rounds = 3;                                   ///< of scales, then codes, towards the original weights; >= 0
+    scale_refinement scales = {};                                    ///< in each round
+    code_refinement codes = {};                                      ///< in each round
+    index_t minimum_tokens = 0;                                      ///< fewer calibration tokens than this do not serve, >= 0
 };
 
 /// What `quantize_layer` did.
@@ -143,7 +143,8 @@ template <compute_scalar Scalar, class T, class U>
 }
 
 template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] layer_result<Scalar> run_layer(matrix_view<T> w, matrix_view<U> h, std::optional<index_t> tokens, const layer_options& options) {
+[[nodiscard]] layer_result<Scalar> run_layer(matrix_view<T> w, matrix_view<U> h, std::optional<index_t> tokens,
+                                             const layer_options& options) {
     layer_result<Scalar> result;
     result.tokens = tokens;
     grid_options grid = options.grid;

@@ -46,7 +46,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     };
     require(!rules.two_level, "grids must come from fit_k_quant_grids, which quantize_layer does not call");
     const bool middle_codes_only = rules.groups == detail::group_rule::multiple && !rules.two_level;
-    require(!middle_codes_only || zero != zero_point::integer, "zero_point must be none, as it holds the two middle codes only, it is integer");
+    require(!middle_codes_only || zero != zero_point::integer,
+            "zero_point must be none, as it holds the two middle codes only, it is integer");
     require(*format != packed_format::mlx || zero == zero_point::offset,
             "zero_point must be offset, as -scale * zero is seldom exact in the storage type, it is not");
     const bool scattered = options.quantizer == quantizer::optq && options.optq.order == column_order::act_order &&

@@ -16,7 +16,8 @@ public:
     [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
 private:
-    std::filesystem::path path_ = std::filesystem::temp_directory_path() / ("magr_npy_test_" + std::to_string(std::hash<const void*>{}(this)) + ".npy");
+    std::filesystem::path path_ =
+        std::filesystem::temp_directory_path() / ("magr_npy_test_" + std::to_string(std::hash<const void*>{}(this)) + ".npy");
 };
 
 /// A version 1 file by the format's definition: magic, version, little-endian length, header, elements.

@@ -188,35 +188,16 @@ void change(byte_reader& in, magr::weight_grids<T>& grids) {
         return static_cast<magr::index_t>(in.choice(static_cast<int>(m.rows() * m.cols())));
     };
     switch (in.choice(10)) {
-        case 1:
-            grids.bits = static_cast<int>(in.size());
-            break;
-        case 2:
-            grids.group_size = in.size();
-            break;
-        case 3:
-            grids.zero_point = static_cast<magr::zero_point>(in.choice(4));
-            break;
-        case 4:
-            grids.storage = static_cast<magr::storage_type>(in.choice(4));
-            break;
-        case 5:
-            grids.levels.push_back(in.number<T>());
-            break;
-        case 6:
-            grids.scales.data()[place(grids.scales)] = in.number<T>();
-            break;
-        case 7:
-            grids.zeros.data()[place(grids.zeros)] = in.number<T>();
-            break;
-        case 8:
-            grids.group_of_column[static_cast<std::size_t>(in.choice(static_cast<int>(grids.cols())))] = in.size();
-            break;
-        case 9:
-            grids.scales = magr::matrix<T>(in.choice(8), 1);
-            break;
-        default:
-            break;
+        case 1: grids.bits = static_cast<int>(in.size()); break;
+        case 2: grids.group_size = in.size(); break;
+        case 3: grids.zero_point = static_cast<magr::zero_point>(in.choice(4)); break;
+        case 4: grids.storage = static_cast<magr::storage_type>(in.choice(4)); break;
+        case 5: grids.levels.push_back(in.number<T>()); break;
+        case 6: grids.scales.data()[place(grids.scales)] = in.number<T>(); break;
+        case 7: grids.zeros.data()[place(grids.zeros)] = in.number<T>(); break;
+        case 8: grids.group_of_column[static_cast<std::size_t>(in.choice(static_cast<int>(grids.cols())))] = in.size(); break;
+        case 9: grids.scales = magr::matrix<T>(in.choice(8), 1); break;
+        default: break;
     }
 }
 

@@ -63,7 +63,8 @@ TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[pack
 TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids", "[pack][validate][property]") {
     const auto [weights, H] = layers::make_layer(4, 256, layers::inputs::neighbours, 2);
     const Eigen::MatrixXf W = 0.05F * weights.cast<float>();
-    for (const auto type : {magr::ggml_type::q2_k, magr::ggml_type::q3_k, magr::ggml_type::q4_k, magr::ggml_type::q5_k, magr::ggml_type::q6_k}) {
+    for (const auto type :
+         {magr::ggml_type::q2_k, magr::ggml_type::q3_k, magr::ggml_type::q4_k, magr::ggml_type::q5_k, magr::ggml_type::q6_k}) {
         const auto grids = magr::fit_k_quant_grids(W, H, type);
         const auto rtn = magr::quantize_rtn(W, grids);
         auto q = magr::quantize_optq(W, H, grids).quantized;

@@ -3,8 +3,9 @@
 cmake_policy(SET CMP0057 NEW)  # IN_LIST
 
 # What may be shared: members of the vocabulary types and the functions around them, which only hand out what they are given.
-set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view quantized_matrix ignore_progress
-               shape_error option_error value_error detail5raise)
+set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view grid_options weight_grids shared_scales
+               quantized_matrix optq_result layer_result stored_matrix to_string ignore_progress shape_error option_error value_error
+               detail5raise)
 
 function(magr_symbols object result)
     execute_process(COMMAND ${nm} --defined-only --format=posix ${object} OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
@@ -21,7 +22,7 @@ if(count EQUAL 0)
 endif()
 
 foreach(name IN LISTS vocabulary)
-    list(FILTER in_one EXCLUDE REGEX "^_ZNK?4magr[0-9]+${name}[ICDc]")
+    list(FILTER in_one EXCLUDE REGEX "^_ZNK?4magr[0-9]+${name}[ICDcEa0-9]")
 endforeach()
 list(FILTER in_one EXCLUDE REGEX "D[0-2]Ev$")  # destructors
 foreach(symbol IN LISTS in_one)

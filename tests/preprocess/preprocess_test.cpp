@@ -35,8 +35,13 @@ TEMPLATE_TEST_CASE("preprocess: the result is within its certified gap of the op
                     const exact_problem oracle(start.template cast<double>(), H, alpha, group, damping);
                     const long double optimum = oracle.objective(oracle.optimum());
                     row_major<TestType> W = start;
-                    const auto result = magr::preprocess(W, H, {.alpha = alpha, .group_size = group, .solver = solver, .damping = damping,
-                                                                .max_iterations = 3000, .tolerance = 1e-4});
+                    const auto result = magr::preprocess(W, H,
+                                                         {.alpha = alpha,
+                                                          .group_size = group,
+                                                          .solver = solver,
+                                                          .damping = damping,
+                                                          .max_iterations = 3000,
+                                                          .tolerance = 1e-4});
                     CAPTURE(static_cast<int>(solver), group, alpha, damping, result.iterations, result.gap);
                     CHECK(result.stopped == magr::stop_reason::converged);
                     CHECK(result.gap <= 1e-4);
@@ -63,8 +68,13 @@ TEST_CASE("preprocess: the gap bounds the distance to the optimum after any numb
                     const exact_problem oracle(W0, H, 1e-2, group, damping);
                     const exact best = oracle.optimum();
                     row_major<double> W = W0;
-                    const auto result = magr::preprocess(W, H, {.alpha = 1e-2, .group_size = group, .solver = solver, .damping = damping,
-                                                                .max_iterations = iterations, .tolerance = 0.0});
+                    const auto result = magr::preprocess(W, H,
+                                                         {.alpha = 1e-2,
+                                                          .group_size = group,
+                                                          .solver = solver,
+                                                          .damping = damping,
+                                                          .max_iterations = iterations,
+                                                          .tolerance = 0.0});
                     CAPTURE(static_cast<int>(solver), iterations, damping, group);
                     CHECK(result.stopped == magr::stop_reason::iteration_limit);
                     CHECK(result.iterations == iterations);
@@ -79,7 +89,8 @@ TEMPLATE_TEST_CASE("preprocess: proximal_gradient is the authors' iteration", "[
         double alpha;
         int iterations;
     };
-    for (const auto& [group, alpha, iterations] : {recipe{48, 1e-3, 150}, recipe{48, 1e-3, 200}, recipe{16, 1e-4, 200}, recipe{10, 1e-2, 150}})
+    for (const auto& [group, alpha, iterations] :
+         {recipe{48, 1e-3, 150}, recipe{48, 1e-3, 200}, recipe{16, 1e-4, 200}, recipe{10, 1e-2, 150}})
         for (unsigned seed = 1; seed <= 3; ++seed) {
             const auto [W0, H] = random_layer(8, 48, seed);
             row_major<TestType> W = W0.cast<TestType>();
@@ -123,7 +134,8 @@ TEST_CASE("preprocess: the report agrees with the definitions", "[preprocess][or
         CHECK(result.linf_after == W.cwiseAbs().maxCoeff());
         const row_major<double> d = W - W0;
         CHECK(result.output_error == Approx((d * H).cwiseProduct(d).sum() / (W0 * H).cwiseProduct(W0).sum()).epsilon(1e-9));
-        CHECK(result.lambda_max == Approx(Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().maxCoeff()).epsilon(1e-8));
+        CHECK(result.lambda_max ==
+              Approx(Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().maxCoeff()).epsilon(1e-8));
         double before = 0, after = 0, groups = 0;
         for (index_t i = 0; i < 6; ++i)
             for (index_t j = 0; j < 25; j += group, groups += 1) {
@@ -166,7 +178,8 @@ TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
     const auto bound = static_cast<double>((oracle.W0 * oracle.H).cwiseAbs().rowwise().sum().maxCoeff());
     for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
         W = W0;
-        const auto all = magr::preprocess(W, H, {.alpha = 1.001 * bound, .solver = solver, .damping = 1e-2, .max_iterations = 20000, .tolerance = 1e-6});
+        const auto all =
+            magr::preprocess(W, H, {.alpha = 1.001 * bound, .solver = solver, .damping = 1e-2, .max_iterations = 20000, .tolerance = 1e-6});
         CHECK(W.cwiseAbs().maxCoeff() < 1e-5 * W0.cwiseAbs().maxCoeff());
         CHECK(all.output_error == Approx(1).epsilon(1e-5));
     }
@@ -250,14 +263,16 @@ TEMPLATE_TEST_CASE("preprocess: every layout gives the same bits", "[preprocess]
     CHECK(same(spaced));
 }
 
-TEMPLATE_TEST_CASE("preprocess: 16-bit weights are worked on in float and rounded once", "[preprocess][layout]", Eigen::half, Eigen::bfloat16) {
+TEMPLATE_TEST_CASE("preprocess: 16-bit weights are worked on in float and rounded once", "[preprocess][layout]", Eigen::half,
+                   Eigen::bfloat16) {
     const auto [W0, H] = random_layer(7, 18, 13);
     row_major<TestType> W = W0.cast<TestType>();
     row_major<float> expected = W.template cast<float>();
     const auto report = magr::preprocess(expected, H);
     CHECK(magr::preprocess(W, H).objective == report.objective);
     for (index_t i = 0; i < W.rows(); ++i)
-        for (index_t j = 0; j < W.cols(); ++j) CHECK(static_cast<float>(W(i, j)) == static_cast<float>(static_cast<TestType>(expected(i, j))));
+        for (index_t j = 0; j < W.cols(); ++j)
+            CHECK(static_cast<float>(W(i, j)) == static_cast<float>(static_cast<TestType>(expected(i, j))));
     row_major<float> again = W0.cast<TestType>().template cast<float>();
     const row_major<TestType> narrow = H.cast<TestType>();  // H may be stored in 16 bits too
     CHECK(magr::preprocess(again, narrow).stopped == magr::stop_reason::converged);
@@ -283,7 +298,8 @@ TEST_CASE("preprocess: singular Gram matrices", "[preprocess][edge]") {
         H = x * x.transpose();
     }
     SECTION("one tiny negative eigenvalue") {
-        H.diagonal().array() -= Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().minCoeff() + 1e-9 * H.diagonal().mean();
+        H.diagonal().array() -=
+            Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().minCoeff() + 1e-9 * H.diagonal().mean();
     }
     for (const double damping : {0.0, 1e-2})
         for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
@@ -324,12 +340,13 @@ TEST_CASE("preprocess: the observer sees every iteration and can cancel", "[prep
     row_major<double> W = W0;
     std::vector<index_t> seen;
     int checked = 0;
-    const auto result = magr::preprocess(W, H, {.max_iterations = 11, .tolerance = 1e-14, .check_interval = 3}, [&](const magr::iteration_info& info) {
-        seen.push_back(info.iteration);
-        CHECK(info.max_iterations == 11);
-        CHECK(info.gap.has_value() == (info.iteration % 3 == 0 || info.iteration == 11));
-        checked += info.gap.has_value();
-    });
+    const auto result =
+        magr::preprocess(W, H, {.max_iterations = 11, .tolerance = 1e-14, .check_interval = 3}, [&](const magr::iteration_info& info) {
+            seen.push_back(info.iteration);
+            CHECK(info.max_iterations == 11);
+            CHECK(info.gap.has_value() == (info.iteration % 3 == 0 || info.iteration == 11));
+            checked += info.gap.has_value();
+        });
     CHECK(result.stopped == magr::stop_reason::iteration_limit);
     CHECK(seen == std::vector<index_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
     CHECK(checked == 4);
@@ -347,7 +364,8 @@ TEST_CASE("preprocess: the observer sees every iteration and can cancel", "[prep
     }
 
     W = W0;
-    CHECK_THROWS_AS(magr::preprocess(W, H, {}, [](const magr::iteration_info&) { throw std::runtime_error("enough"); }), std::runtime_error);
+    CHECK_THROWS_AS(magr::preprocess(W, H, {}, [](const magr::iteration_info&) { throw std::runtime_error("enough"); }),
+                    std::runtime_error);
     CHECK(W == W0);
 }
 
@@ -356,7 +374,8 @@ TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preproces
     const row_major<float> start = W0.cast<float>(), H = H0.cast<float>();
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
 
-    const auto refused = [](row_major<float> W, const row_major<float>& gram, const magr::preprocess_options& options, const char* expected) {
+    const auto refused = [](row_major<float> W, const row_major<float>& gram, const magr::preprocess_options& options,
+                            const char* expected) {
         const row_major<float> before = W;
         std::string kind, message;
         try {
@@ -392,7 +411,8 @@ TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preproces
     refused(start, H, {.alpha = static_cast<double>(nan)}, "option: preprocess_options: alpha must be finite and at least 0, it is nan");
     refused(start, H, {.group_size = 0}, "option: preprocess_options: group_size must be at least 1, it is 0");
     refused(start, H, {.group_size = -4}, "option: preprocess_options: group_size must be at least 1, it is -4");
-    refused(start, H, {.damping = static_cast<double>(inf)}, "option: preprocess_options: damping must be finite and at least 0, it is inf");
+    refused(start, H, {.damping = static_cast<double>(inf)},
+            "option: preprocess_options: damping must be finite and at least 0, it is inf");
     refused(start, H, {.max_iterations = 0}, "option: preprocess_options: max_iterations must be at least 1, it is 0");
     refused(start, H, {.tolerance = -1e-3}, "option: preprocess_options: tolerance must be finite and at least 0, it is -0.001");
     refused(start, H, {.check_interval = 0}, "option: preprocess_options: check_interval must be at least 1, it is 0");

@@ -41,8 +41,9 @@ TEST_CASE("code_map: codes stand for the weights that the zero point says, and w
     std::mt19937 random(2);
     std::normal_distribution<double> normal(0, 2);
     const double scale = 0.3;
-    for (const auto& [kind, zero] : {std::pair{zero_point::none, 8.0}, std::pair{zero_point::integer, 5.0}, std::pair{zero_point::real, 4.3},
-                                     std::pair{zero_point::real, -3.7}, std::pair{zero_point::offset, -1.9}, std::pair{zero_point::offset, 0.7}}) {
+    for (const auto& [kind, zero] :
+         {std::pair{zero_point::none, 8.0}, std::pair{zero_point::integer, 5.0}, std::pair{zero_point::real, 4.3},
+          std::pair{zero_point::real, -3.7}, std::pair{zero_point::offset, -1.9}, std::pair{zero_point::offset, 0.7}}) {
         const zero_point k = kind;
         const double z = zero;
         magr::detail::with_code_map(grids(k), [&](const auto& map_of) {
@@ -67,7 +68,8 @@ TEST_CASE("code_map: codes stand for the weights that the zero point says, and w
 TEST_CASE("level_map: weights go to the nearest level, however uneven", "[quantize][code_map][property]") {
     std::mt19937 random(3);
     std::normal_distribution<double> normal(0, 3);
-    for (const std::vector<double>& levels : {std::vector<double>{-1, 1}, std::vector<double>{-1, -0.1, 0, 0.05, 0.3, 2}, std::vector<double>{0.5, 0.75, 4}}) {
+    for (const std::vector<double>& levels :
+         {std::vector<double>{-1, 1}, std::vector<double>{-1, -0.1, 0, 0.05, 0.3, 2}, std::vector<double>{0.5, 0.75, 4}}) {
         magr::detail::with_code_map(grids(zero_point::none, levels), [&](const auto& map_of) {
             const auto map = map_of(1.5, 0.0);
             for (int trial = 0; trial < 500; ++trial) {
@@ -94,8 +96,16 @@ TEST_CASE("level_map: integers with two halves", "[quantize][code_map][oracle]")
     magr::detail::with_code_map(grids(zero_point::none, levels), [&](const auto& map_of) {
         const auto map = map_of(1.0, 0.0);
         const auto value = [&](double w) { return map.weight(magr::detail::steps_on_grid(map, w, 0, 0)); };
-        for (const auto& [w, expected] : {std::pair{0.2, 0.0}, {0.3, 0.5}, {0.7, 0.5}, {0.76, 1.0}, {-0.26, -0.5}, {-0.6, -0.5}, {-0.8, -1.0},
-                                          {6.4, 6.0}, {9.0, 6.0}, {-9.0, -7.0}})
+        for (const auto& [w, expected] : {std::pair{0.2, 0.0},
+                                          {0.3, 0.5},
+                                          {0.7, 0.5},
+                                          {0.76, 1.0},
+                                          {-0.26, -0.5},
+                                          {-0.6, -0.5},
+                                          {-0.8, -1.0},
+                                          {6.4, 6.0},
+                                          {9.0, 6.0},
+                                          {-9.0, -7.0}})
             CHECK(value(w) == expected);
     });
 }

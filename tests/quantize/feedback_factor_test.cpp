@@ -288,7 +288,8 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
         CHECK(pivots(f).isApprox(pivots(expected), 1e-4));
         CHECK_FALSE(pivots(f) == pivots(expected));
         // a scale of H that float does not reach
-        const auto scaled = factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
+        const auto scaled =
+            factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
         CHECK(feedback_matrix(scaled).isApprox(feedback_matrix(expected), 1e-4));
     }
 }

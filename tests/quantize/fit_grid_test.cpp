@@ -19,8 +19,8 @@
 using magr::affine_grid;
 using magr::fit_grid;
 using magr::grid_options;
-using magr::range_search;
 using magr::range_candidates;
+using magr::range_search;
 using magr::zero_point;
 
 namespace {
@@ -56,7 +56,11 @@ TEST_CASE("fit_grid: worked rows", "[quantize][fit_grid][oracle]") {
     const worked_row rows[] = {
         {a, {.bits = 3}, 0.3071428571, 2, 0},
         {a, {.bits = 3, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.29485714, 2, 0.01782713},
-        {a, {.bits = 3, .zero_point = zero_point::none, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.396, 4, 0.06373138},
+        {a,
+         {.bits = 3, .zero_point = zero_point::none, .range = range_search::mse, .candidates = range_candidates::shrink},
+         0.396,
+         4,
+         0.06373138},
         {b, {.bits = 2, .range = range_search::mse, .candidates = range_candidates::shrink}, 0.59333333, 2, 0.09583409},
     };
     for (const worked_row& r : rows) {
@@ -83,7 +87,8 @@ TEST_CASE("fit_grid: follows the published rules for every option", "[quantize][
                     for (const std::size_t n : {1u, 2u, 7u, 64u, 257u}) {
                         std::vector<double> weights(n);
                         for (double& w : weights) w = heavy_tailed(random);
-                        const grid_options options{.bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .beta = beta};
+                        const grid_options options{
+                            .bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .beta = beta};
                         const affine_grid<double> grid = fit(weights, options);
                         const oracle::grid expected = oracle::fit(to_row(weights), rules_of(options));
                         CAPTURE(bits, n, beta, zero == zero_point::none, range == range_search::mse);
@@ -175,7 +180,8 @@ namespace {
 
 /// What code c stands for, in long double.
 oracle::real value_of(const grid_options& options, affine_grid<double> g, int code) {
-    if (!options.levels.empty()) return static_cast<oracle::real>(g.scale) * static_cast<oracle::real>(options.levels[static_cast<std::size_t>(code)]);
+    if (!options.levels.empty())
+        return static_cast<oracle::real>(g.scale) * static_cast<oracle::real>(options.levels[static_cast<std::size_t>(code)]);
     if (options.zero_point == zero_point::offset) return static_cast<oracle::real>(g.scale) * code + static_cast<oracle::real>(g.zero);
     return static_cast<oracle::real>(g.scale) * (code - static_cast<oracle::real>(g.zero));
 }
@@ -204,7 +210,8 @@ std::vector<double> heavy_tailed_row(std::size_t n, unsigned seed, double shift 
 }
 
 constexpr zero_point all_zero_points[] = {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset};
-constexpr magr::storage_type all_storage[] = {magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16, magr::storage_type::bf16};
+constexpr magr::storage_type all_storage[] = {magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16,
+                                              magr::storage_type::bf16};
 
 }  // namespace
 
@@ -264,7 +271,7 @@ TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][
         CHECK(high_c == Approx(2));
     }
     // an integer zero point is the nearest code to that
-    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::low}).zero == 8);  // 7.5, to even
+    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::low}).zero == 8);   // 7.5, to even
     CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::zero}).zero == 4);  // 3.75
     CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::centre}).zero == 0);
 }
@@ -279,7 +286,8 @@ TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joi
                     grid_options options{.bits = bits, .zero_point = zero};
                     const auto error = [&](affine_grid<double> g) {
                         oracle::real sum = 0;
-                        for (const oracle::real e : errors_on(options, g, weights)) sum += std::pow(std::abs(e), static_cast<oracle::real>(norm));
+                        for (const oracle::real e : errors_on(options, g, weights))
+                            sum += std::pow(std::abs(e), static_cast<oracle::real>(norm));
                         return static_cast<double>(sum);
                     };
                     const double plain = error(fit(weights, options));
@@ -378,7 +386,7 @@ TEST_CASE("fit_grid: levels reach from the smallest to the largest weight", "[qu
     CHECK(scale({-2, 3}) == Approx(6));
     CHECK(scale({0.1, 3}) == Approx(6));
     CHECK(scale({-0.25, -0.5}) == Approx(0.5));
-    CHECK(scale({0, 0}) == Approx(2));  // as if from -1 to 1
+    CHECK(scale({0, 0}) == Approx(2));                                                                       // as if from -1 to 1
     CHECK(fit<double>({-3, -2}, {.bits = 2, .zero_point = zero_point::none, .levels = {0, 1}}).scale == 1);  // nothing fits
     const grid_options search{.bits = 2, .zero_point = zero_point::none, .range = range_search::mse, .norm = 2, .levels = levels};
     const auto weights = heavy_tailed_row(80, 5);

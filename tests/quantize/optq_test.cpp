@@ -462,7 +462,8 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
     }
 }
 
-TEST_CASE("quantize_optq: grids that are given are kept, and W may be another matrix than they were fitted to", "[quantize][optq][property]") {
+TEST_CASE("quantize_optq: grids that are given are kept, and W may be another matrix than they were fitted to",
+          "[quantize][optq][property]") {
     const auto [W, H] = layers::make_layer(10, 48, layers::inputs::neighbours, 31);
     const MatrixXd clamped = W.cwiseMin(1.2).cwiseMax(-1.2);  // weights of a smaller range, as MagR makes them
     for (const index_t group : {0, 16})
@@ -523,7 +524,8 @@ TEST_CASE("quantize_optq: group-aware order is natural order on a permuted layer
     for (const auto update : {group_update::fixed, group_update::live, group_update::stale})
         for (const auto range : {magr::range_search::min_max, magr::range_search::output_error}) {
             const grid_options grid{.bits = 2, .group_size = 12, .range = range};
-            const auto result = quantize_optq(W, H, grid, {.block_size = 10, .order = column_order::group_aware, .groups = update}).quantized;
+            const auto result =
+                quantize_optq(W, H, grid, {.block_size = 10, .order = column_order::group_aware, .groups = update}).quantized;
             const auto expected = quantize_optq(w, h, grid, {.block_size = 10, .groups = update}).quantized;
             for (index_t k = 0; k < 36; ++k)
                 for (index_t i = 0; i < 8; ++i) {
@@ -565,7 +567,8 @@ TEST_CASE("quantize_optq: clipped weights are counted, and without them the loss
     CHECK_FALSE(result.bound_held().has_value());
 }
 
-TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible, and independent of the blocks", "[quantize][optq][property]") {
+TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible, and independent of the blocks",
+          "[quantize][optq][property]") {
     const layers::layer layer = layers::make_layer(5, 24, layers::inputs::neighbours, 40);
     const MatrixXd W = 0.2 * layer.W;
     const MatrixXd& H = layer.H;

@@ -35,14 +35,21 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     MatrixXd M = W;
     const auto magr_alone = magr::preprocess(M, H, {.alpha = 1e-2});
 
-    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes == magr::quantize_rtn(W, grid).codes);
+    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes ==
+          magr::quantize_rtn(W, grid).codes);
     CHECK(quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.codes == magr::quantize_optq(W, H, grid).quantized.codes);
-    const auto magr_rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
+    const auto magr_rtn = quantize_layer(
+        W, H,
+        {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
     CHECK(magr_rtn.quantized.codes == magr::quantize_rtn(M, grid).codes);
-    const auto magr_optq = quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
+    const auto magr_optq =
+        quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
     CHECK(magr_optq.quantized.codes == magr::quantize_optq(M, H, grid).quantized.codes);
-    const auto original = quantize_layer(
-        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .target = magr::rounding_target::original, .refinement_rounds = 0});
+    const auto original = quantize_layer(W, H,
+                                         {.grid = grid,
+                                          .preprocessing = magr::preprocess_options{.alpha = 1e-2},
+                                          .target = magr::rounding_target::original,
+                                          .refinement_rounds = 0});
     CHECK(original.quantized.codes == magr::quantize_optq(W, H, magr::fit_grids(M, grid)).quantized.codes);
     const auto live = quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0});
     CHECK(live.quantized.codes == magr::quantize_optq(W, H, grid, {.groups = magr::group_update::live}).quantized.codes);
@@ -153,9 +160,9 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
                             .scales = {.max_passes = 0},
                             .codes = {.damping = std::nan("")}};
     const auto found = problems(bad);
-    const std::vector<std::string> expected{"grid_options: bits",         "grid_options: beta",     "preprocess_options: alpha",
-                                            "optq_options: damping",      "scale_refinement: max_passes", "code_refinement: damping",
-                                            "layer_options: refinement_rounds", "layer_options: target"};
+    const std::vector<std::string> expected{
+        "grid_options: bits",           "grid_options: beta",       "preprocess_options: alpha",        "optq_options: damping",
+        "scale_refinement: max_passes", "code_refinement: damping", "layer_options: refinement_rounds", "layer_options: target"};
     REQUIRE(found.size() == expected.size());
     for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].find(expected[i]) == 0);
     CHECK_THROWS_AS(quantize_layer(W, H, bad), magr::option_error);
@@ -171,7 +178,9 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
 TEST_CASE("quantize_layer: by default grids follow the output error, unless beta says how they shrink", "[quantize][layer]") {
     const layers::layer layer = layers::make_layer(8, 24, layers::inputs::outliers, 8);
     const MatrixXd &W = layer.W, &H = layer.H;
-    const auto scales = [&](const magr::grid_options& grid) { return quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.scales; };
+    const auto scales = [&](const magr::grid_options& grid) {
+        return quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.scales;
+    };
     CHECK(scales({.bits = 3}) == magr::fit_grids(W, H, {.bits = 3, .range = magr::range_search::output_error}).scales);
     CHECK(scales({.bits = 3, .range = magr::range_search::min_max}) == magr::fit_grids(W, {.bits = 3}).scales);
     CHECK(scales({.bits = 3, .beta = 0.8}) == magr::fit_grids(W, {.bits = 3, .beta = 0.8}).scales);

@@ -48,7 +48,8 @@ double loss(const MatrixXd& W, const MatrixXd& Q, const MatrixXd& H) { return 0.
 std::vector<grid_options> kinds(int bits) {
     std::vector<grid_options> all;
     for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
-        for (const auto storage : {storage_type::native, storage_type::f16}) all.push_back({.bits = bits, .zero_point = zero, .storage = storage});
+        for (const auto storage : {storage_type::native, storage_type::f16})
+            all.push_back({.bits = bits, .zero_point = zero, .storage = storage});
     all.push_back({.bits = bits, .zero_point = zero_point::none, .levels = {-1, -0.4, -0.1, 0.2, 0.5, 1}});
     all.back().bits = std::max(bits, 3);
     return all;
@@ -208,7 +209,9 @@ TEST_CASE("refine_codes: dead columns keep their codes, and columns of any order
         H.row(dead).setZero();
         H.col(dead).setZero();
     }
-    auto q = magr::quantize_optq(W, H, {.bits = 2, .group_size = 6}, {.order = magr::column_order::act_order, .groups = magr::group_update::live}).quantized;
+    auto q = magr::quantize_optq(W, H, {.bits = 2, .group_size = 6},
+                                 {.order = magr::column_order::act_order, .groups = magr::group_update::live})
+                 .quantized;
     for (const index_t dead : {0, 13})
         for (index_t i = 0; i < 4; ++i) q.codes(i, dead) = 3;
     const double start = loss(W, values_of(q), damped(H, 0.01));
@@ -288,9 +291,11 @@ TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and le
     CHECK(refused(W, H, {.max_passes = 0}, {.max_passes = 0}) ==
           "code_refinement: max_passes must be at least 1, it is 0; scale_refinement: max_passes must be at least 1, it is 0");
     CHECK(refused(W, H, {.damping = -1}, {.damping = HUGE_VAL}) ==
-          "code_refinement: damping must be at least 0 and finite, it is -1; scale_refinement: damping must be at least 0 and finite, it is inf");
+          "code_refinement: damping must be at least 0 and finite, it is -1; scale_refinement: damping must be at least 0 and finite, it "
+          "is inf");
     CHECK(refused(W, H, {.denominator_offset = -1}, {.damping = -1}).find("code_refinement: denominator_offset") == 0);
-    CHECK(refused(W.topRows(2), H, {}, {}) == "refine_codes: Q.codes must be 2 x 8, it is 3 x 8; refine_scales: Q.codes must be 2 x 8, it is 3 x 8");
+    CHECK(refused(W.topRows(2), H, {}, {}) ==
+          "refine_codes: Q.codes must be 2 x 8, it is 3 x 8; refine_scales: Q.codes must be 2 x 8, it is 3 x 8");
     CHECK(refused(W, H.topLeftCorner(7, 7), {}, {}).find("refine_codes: H must be 8 x 8") == 0);
     MatrixXd bad = W;
     bad(2, 1) = std::nan("");

@@ -38,7 +38,8 @@ TEMPLATE_TEST_CASE("stochastic_rounding: is right on average, in every fraction"
     for (const scalar fraction : {scalar(0.03125), scalar(0.25), scalar(0.5), scalar(0.875)})
         for (const std::uint64_t seed : {0ULL, 1ULL, 0xffffffffffffffffULL}) {
             double sum = 0;
-            for (index_t i = 0; i < draws; ++i) sum += static_cast<double>(stochastic_rounding{seed}(scalar(5) + fraction, i % 200, i / 200)) - 5;
+            for (index_t i = 0; i < draws; ++i)
+                sum += static_cast<double>(stochastic_rounding{seed}(scalar(5) + fraction, i % 200, i / 200)) - 5;
             const double p = static_cast<double>(fraction);
             const double deviation = std::sqrt(p * (1 - p) / static_cast<double>(draws));
             CAPTURE(fraction, seed);

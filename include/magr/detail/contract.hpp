@@ -31,8 +31,7 @@ template <class T>
 
 template <class T>
 void require_not_empty(const char* function, const char* argument, matrix_view<T> m) {
-    if (m.rows() <= 0 || m.cols() <= 0)
-        raise<shape_error>(concat(function, ": ", argument, " must not be empty, it is ", shape_text(m)));
+    if (m.rows() <= 0 || m.cols() <= 0) raise<shape_error>(concat(function, ": ", argument, " must not be empty, it is ", shape_text(m)));
 }
 
 template <class T>
@@ -63,16 +62,15 @@ void require_finite(const char* function, const char* argument, matrix_view<T> m
 /// (1e-4 of the largest diagonal entry), or all zeros.
 template <class T>
 void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns) {
-    if (H.rows() != H.cols())
-        raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
+    if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
     require_shape(function, argument, H, columns, columns);
     require_finite(function, argument, H);
     double largest = 0;
     for (index_t i = 0; i < columns; ++i) {
         const auto value = static_cast<double>(H(i, i));
         if (value < 0)
-            raise<value_error>(concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i,
-                                      ") is ", value));
+            raise<value_error>(
+                concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
         largest = std::max(largest, value);
     }
     for (index_t i = 0; i < columns; ++i)

@@ -13,7 +13,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Cost      ten rounds of two multiplications; noexcept
 /// @par Source    J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011)
-[[nodiscard]] constexpr std::array<std::uint32_t, 4> philox(std::uint64_t counter_low, std::uint64_t counter_high, std::uint64_t key) noexcept {
+[[nodiscard]] constexpr std::array<std::uint32_t, 4> philox(std::uint64_t counter_low, std::uint64_t counter_high,
+                                                            std::uint64_t key) noexcept {
     std::uint32_t x0 = static_cast<std::uint32_t>(counter_low), x1 = static_cast<std::uint32_t>(counter_low >> 32);
     std::uint32_t x2 = static_cast<std::uint32_t>(counter_high), x3 = static_cast<std::uint32_t>(counter_high >> 32);
     std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);

@@ -233,7 +233,8 @@ template <int GroupSize, compute_scalar Scalar, class T>
             }
             const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
             // f16 numbers again, as multiplying by the unit may not give them back to the last bit
-            shared.scales(i, b) = store_scale<Scalar>(found.scale * unit, storage_type::f16, double(kind.largest_scale) * largest_code(kind.bits));
+            shared.scales(i, b) =
+                store_scale<Scalar>(found.scale * unit, storage_type::f16, double(kind.largest_scale) * largest_code(kind.bits));
             if (kind.has_offsets()) shared.offsets(i, b) = round_to_storage<Scalar>(found.offset * unit, storage_type::f16);
             for (index_t k = 0; k < kind.groups(); ++k) {
                 const index_t g = b * kind.groups() + k;

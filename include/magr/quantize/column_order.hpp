@@ -37,8 +37,8 @@ template <class T>
     const index_t width = std::min(group_size, H.cols());  // the sum below could overflow otherwise
     std::vector<std::span<const index_t>> groups;
     for (index_t first = 0; first < H.cols(); first += width) {
-        const auto group = std::span(columns).subspan(static_cast<std::size_t>(first),
-                                                      static_cast<std::size_t>(std::min(width, H.cols() - first)));
+        const auto group =
+            std::span(columns).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(std::min(width, H.cols() - first)));
         std::sort(group.begin(), group.end(), by_energy);
         groups.push_back(group);
     }

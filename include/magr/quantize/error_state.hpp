@@ -57,7 +57,8 @@ struct error_state {
     col_major_matrix<double> gradient;
 
     template <compute_scalar Scalar, class T>
-    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H, std::span<const index_t> order, index_t first)
+    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H, std::span<const index_t> order,
+                index_t first)
         : first_row(first) {
         const index_t rows = std::min(panel, W.rows() - first);
         error.resize(rows, W.cols());

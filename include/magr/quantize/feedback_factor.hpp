@@ -44,13 +44,13 @@ struct factor_options {
 template <compute_scalar Scalar>
 struct feedback_factor {
     factorization status = factorization::failed;
-    double damping = 0;               ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;        ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
-    int attempts = 0;                 ///< factorizations tried
-    std::vector<index_t> dead;        ///< the dead columns, ascending, in the order of H
-    matrix<Scalar> feedback;          ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
-    std::vector<double> pivots;       ///< D, n; 0 for dead columns; unit of H; empty if failed
-    std::vector<double> added;        ///< what was added to the diagonal, n, in the order of T; 0 for dead columns; empty if failed
+    double damping = 0;          ///< of the last attempt, as a fraction of the mean diagonal entry
+    double diagonal_floor = 0;   ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
+    int attempts = 0;            ///< factorizations tried
+    std::vector<index_t> dead;   ///< the dead columns, ascending, in the order of H
+    matrix<Scalar> feedback;     ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
+    std::vector<double> pivots;  ///< D, n; 0 for dead columns; unit of H; empty if failed
+    std::vector<double> added;   ///< what was added to the diagonal, n, in the order of T; 0 for dead columns; empty if failed
 };
 
 namespace detail {
@@ -103,7 +103,8 @@ template <compute_scalar Factor, compute_scalar Scalar, class T>
         turned(k, k) = dead(b) ? Factor(1) : static_cast<Factor>((static_cast<double>(H(b, b)) + added) / live.mean);
         for (index_t i = k + 1; i < n; ++i) {
             const index_t a = column(i);
-            turned(i, k) = dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
+            turned(i, k) =
+                dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
         }
     }
     const Eigen::Matrix<Factor, Eigen::Dynamic, 1> diagonal = turned.diagonal();

@@ -69,9 +69,7 @@ public:
     }
 
     /// The grid of this scale and zero point.
-    [[nodiscard]] affine_grid<Scalar> with_zero_code(double step, double zero) const {
-        return {stored(step), static_cast<Scalar>(zero)};
-    }
+    [[nodiscard]] affine_grid<Scalar> with_zero_code(double step, double zero) const { return {stored(step), static_cast<Scalar>(zero)}; }
 
     /// The grid with beta applied, without a search.
     [[nodiscard]] affine_grid<Scalar> min_max(weight_range range) const {
@@ -163,9 +161,8 @@ private:
         for (int k = 1; k < 80; ++k) {
             const double factor = 1 - k / 100.0;
             consider([&](std::size_t i) {
-                return has_code_zero(options_.zero_point)
-                           ? maker_.with_zero_code(factor * units_[i], static_cast<double>(whole[i].zero))
-                           : maker_.grid(factor * units_[i], factor * ranges_[i].low);
+                return has_code_zero(options_.zero_point) ? maker_.with_zero_code(factor * units_[i], static_cast<double>(whole[i].zero))
+                                                          : maker_.grid(factor * units_[i], factor * ranges_[i].low);
             });
         }
     }
@@ -197,9 +194,7 @@ private:
     void fine_tune() {
         const grids before = best_;
         for (const double factor : {0.97, 0.98, 0.99, 1.01, 1.02, 1.03})
-            consider([&](std::size_t i) {
-                return maker_.rescaled(before[i], factor);
-            });
+            consider([&](std::size_t i) { return maker_.rescaled(before[i], factor); });
     }
 
     /// Scale and zero point that are best for the codes of the best grid so far.
@@ -296,8 +291,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   offset       scale = (high - low) / L           zero = low                 low = min w, high = max w
 ///   levels       scale = max(high / last level, low / first level)
 ///
-/// and high = 1, low = -1 (0 for real and offset) if all weights are zero. Scale, real zero point and offset are rounded to the storage type, the scale before
-/// anything is derived from it. `beta` multiplies the scale; `anchor` says where the zero point then lies.
+/// and high = 1, low = -1 (0 for real and offset) if all weights are zero. Scale, real zero point and offset are rounded to the storage
+/// type, the scale before anything is derived from it. `beta` multiplies the scale; `anchor` says where the zero point then lies.
 ///
 /// A search takes the grid with the least error out of many: the range times 1, 0.99, .. 0.21 about the weight 0 (an integer zero
 /// point stays where it is); if `joint`, then up to 3 bits every zero point with 20 scales, or for real ones and offsets each end of
@@ -309,7 +304,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @post          scale > 0; scale, real zero and offset are exact in the storage type; an integer zero is in 0..L
 /// @par Cost      O(n) for min_max; a search takes 80 passes, joint about 90, or 175 (2 bits) and 255 (3 bits). Allocates a few times n
 /// @par Numerics  range and scale are computed in double. What the storage type cannot hold is limited to its largest finite number, or
-///                raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits` counts such grids
+///                raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits` counts such
+///                grids
 /// @par Errors    none; checked entry points: magr::fit_grids, magr::quantize_rtn, magr::quantize_optq
 /// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with
 ///                beta < 1 and weights of one sign the published rule leaves the codes. A grid without zero point keeps its range

@@ -24,10 +24,10 @@ enum class zero_point {
 
 /// How the range of a grid is chosen.
 enum class range_search {
-    min_max,           ///< from the smallest to the largest weight
-    mse,               ///< so that the sum of |error|^norm is least, which clips the largest weights
-    output_error,      ///< so that sum_j H_jj error_j^2 is least
-    row_output_error   ///< so that error H error^T is least, with H limited to the columns of the group
+    min_max,          ///< from the smallest to the largest weight
+    mse,              ///< so that the sum of |error|^norm is least, which clips the largest weights
+    output_error,     ///< so that sum_j H_jj error_j^2 is least
+    row_output_error  ///< so that error H error^T is least, with H limited to the columns of the group
 };
 
 /// Which ranges a search looks at.

@@ -59,9 +59,9 @@ public:
         metric.full_.resize(width, width);
         for (index_t a = 0; a < width; ++a)
             for (index_t b = 0; b < width; ++b)
-                metric.full_(a, b) = static_cast<Scalar>(
-                    static_cast<double>(H(columns[static_cast<std::size_t>(std::max(a, b))], columns[static_cast<std::size_t>(std::min(a, b))])) /
-                    largest);
+                metric.full_(a, b) = static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>(std::max(a, b))],
+                                                                               columns[static_cast<std::size_t>(std::min(a, b))])) /
+                                                         largest);
         return metric;
     }
 

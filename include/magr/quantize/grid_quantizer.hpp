@@ -37,7 +37,11 @@ public:
     /// @param out      has its grids, and gets the codes, in the order of the original columns
     /// @param order    original columns in the order of processing
     grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, Rounding rounding)
-        : out_(out), order_(order), rounding_(std::move(rounding)), scales_(out.scales.cols(), out.rows()), zeros_(out.scales.cols(), out.rows()) {
+        : out_(out),
+          order_(order),
+          rounding_(std::move(rounding)),
+          scales_(out.scales.cols(), out.rows()),
+          zeros_(out.scales.cols(), out.rows()) {
         for (index_t i = 0; i < out.rows(); ++i)
             for (index_t g = 0; g < out.scales.cols(); ++g) {
                 scales_(g, i) = out.scales(i, g);

@@ -99,7 +99,7 @@ struct optq_report {
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
 
     /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
-    [[nodiscard]] std::optional<bool> bound_held() const noexcept {
+    [[nodiscard]] MAGR_ALWAYS_INLINE std::optional<bool> bound_held() const noexcept {
         if (clipped > 0 || (status != optq_status::as_requested && status != optq_status::damped_more)) return std::nullopt;
         return loss <= loss_bound * (1 + 1e-4);  // each step is rounded to the precision of the weights
     }
@@ -204,7 +204,8 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] std::vector<double> quantize_columns(col_major_matrix<Scalar>& columns, const feedback_factor<Scalar>& factor,
                                                    std::span<const index_t> order, const optq_options& options,
-                                                   const grid_fitter<Scalar>* fitter, const Rounding& rounding, optq_result<Scalar>& result) {
+                                                   const grid_fitter<Scalar>* fitter, const Rounding& rounding,
+                                                   optq_result<Scalar>& result) {
     const auto view = matrix_view<Scalar>(columns.data(), columns.rows(), columns.cols(), columns.rows(), layout::col_major);
     const auto run = [&](auto&& quantizer) {
         auto squared_errors = quantize_sequentially(view, factor.feedback.view(), options.block_size, quantizer);
@@ -222,12 +223,11 @@ template <compute_scalar Scalar, class T, class U>
                                            const optq_options& options) {
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
     const std::vector<index_t> order = order_columns(h, options.order, group_size);
-    const feedback_factor<Scalar> factor =
-        factor_feedback<Scalar>(h, order,
-                                {.damping = options.damping,
-                                 .dead_threshold = options.dead_threshold,
-                                 .raise_damping = options.on_failure != fallback::none,
-                                 .precision = options.precision});
+    const feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
+                                                                   {.damping = options.damping,
+                                                                    .dead_threshold = options.dead_threshold,
+                                                                    .raise_damping = options.on_failure != fallback::none,
+                                                                    .precision = options.precision});
     optq_result<Scalar> result;
     result.damping = factor.damping;
     result.diagonal_floor = factor.diagonal_floor;

@@ -48,8 +48,7 @@ public:
     [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q) const {
         double sum = 0;
         for_each_panel(W.rows(), [&](index_t first, index_t rows) {
-            sum += output_energy(
-                load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
+            sum += output_energy(load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
         });
         return error_ratio(sum, energy_);
     }

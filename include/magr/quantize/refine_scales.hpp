@@ -141,8 +141,9 @@ private:
     void set(index_t row, const scale_run& run, grid_parameter which, double wanted) {
         const storage_type storage = shares() ? storage_type::f16 : q_.storage;
         const double multiple = largest_multiple(q_.bits, q_.levels);
-        restore(row, run, which,
-                which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage, multiple) : round_to_storage<Scalar>(wanted, storage));
+        restore(
+            row, run, which,
+            which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage, multiple) : round_to_storage<Scalar>(wanted, storage));
     }
 
     void restore(index_t row, const scale_run& run, grid_parameter which, Scalar value) {

@@ -93,7 +93,8 @@ template <class Weights, class Gram>
 template <class Weights, compute_scalar Scalar, class Rounding = round_half_even>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const weight_grids<Scalar>& grids, const Rounding& rounding = {}) {
     const auto w = as_const_view(W);
-    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>, "magr: grids must be double for double weights, float for others");
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
+                  "magr: grids must be double for double weights, float for others");
     detail::require_not_empty("quantize_rtn", "W", w);
     require_grids("quantize_rtn", grids, w.rows(), w.cols());
     detail::require_finite("quantize_rtn", "W", w);

@@ -19,11 +19,11 @@ namespace magr {
 /// scale of group g = scales(i, g / groups) * scale_codes(i, g); offset of group g = -offsets(i, g / groups) * offset_codes(i, g).
 template <compute_scalar Scalar>
 struct shared_scales {
-    index_t groups = 0;                  ///< groups per block that share; 0: nothing is shared
-    matrix<Scalar> scales;               ///< rows x blocks, f16 numbers
-    matrix<Scalar> offsets;              ///< rows x blocks, f16 numbers; 0 x 0 without offsets
-    matrix<std::int8_t> scale_codes;     ///< rows x groups
-    matrix<std::uint8_t> offset_codes;   ///< rows x groups; 0 x 0 without offsets
+    index_t groups = 0;                 ///< groups per block that share; 0: nothing is shared
+    matrix<Scalar> scales;              ///< rows x blocks, f16 numbers
+    matrix<Scalar> offsets;             ///< rows x blocks, f16 numbers; 0 x 0 without offsets
+    matrix<std::int8_t> scale_codes;    ///< rows x groups
+    matrix<std::uint8_t> offset_codes;  ///< rows x groups; 0 x 0 without offsets
 };
 
 /// The grids of a weight matrix: what its codes mean, and everything that is stored besides them.
@@ -101,8 +101,7 @@ template <compute_scalar Scalar>
 [[nodiscard]] storage_limits count_storage_limits(const weight_grids<Scalar>& grids) {
     const double largest = largest_stored<Scalar>(grids.storage);
     const double smallest = smallest_stored_scale<Scalar>(grids.storage);
-    const auto largest_scale = static_cast<double>(
-        store_scale<Scalar>(largest, grids.storage, largest_multiple(grids.bits, grids.levels)));
+    const auto largest_scale = static_cast<double>(store_scale<Scalar>(largest, grids.storage, largest_multiple(grids.bits, grids.levels)));
     constexpr double normal_f16 = 0x1p-14;
     storage_limits count;
     for (index_t i = 0; i < grids.scales.rows(); ++i)

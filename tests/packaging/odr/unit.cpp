@@ -28,6 +28,36 @@ double MAGR_UNIT() {
     const auto rtn = magr::quantize_rtn(W, {.bits = 3});
     const auto optq = magr::quantize_optq(W, H, {.bits = 3, .group_size = 4, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live});
-    return static_cast<double>(tau) + by_admm.objective + by_gradient.objective + magr::output_error(W, rtn.dequantize(), H) +
-           optq.output_error;
+    auto layer =
+        magr::quantize_layer(W, calibration,
+                             {.grid = {.bits = 2, .zero_point = magr::zero_point::real, .storage = magr::storage_type::f16},
+                              .preprocessing = magr::preprocess_options{},
+                              .optq = {.rounding = magr::rounding_mode::stochastic, .precision = magr::factor_precision::float32}});
+    const auto levels = magr::quantize_rtn(
+        W, H, {.bits = 2, .zero_point = magr::zero_point::none, .range = magr::range_search::row_output_error, .levels = {-1, 0, 1}});
+
+    constexpr int rows = 32;
+    constexpr int cols = 256;
+    Eigen::MatrixXf V(rows, cols);
+    for (int i = 0; i < V.size(); ++i) V.data()[i] = static_cast<float>((7 * i) % 31 - 15);
+    const auto quantized = [&](magr::packed_format format) {
+        magr::validate({rows, cols}, {.grid = magr::grid_options_for(format)}, format);
+        return magr::quantize_rtn(V, magr::grid_options_for(format));
+    };
+    using format = magr::packed_format;
+    const auto k_quant = magr::quantize_rtn(V, magr::fit_k_quant_grids(V, magr::ggml_type::q4_k));
+    const magr::quantized_matrix<float> unpacked[] = {
+        magr::unpack_gptq(magr::pack_gptq(quantized(format::gptq_v2), magr::gptq_version::v2)),
+        magr::unpack_awq(magr::pack_awq(quantized(format::awq))),
+        magr::unpack_compressed_tensors(magr::pack_compressed_tensors(quantized(format::compressed_tensors))),
+        magr::unpack_matmul_nbits(magr::pack_matmul_nbits(quantized(format::matmul_nbits))),
+        magr::unpack_mlx(magr::pack_mlx(quantized(format::mlx))),
+        magr::unpack_gguf(magr::pack_gguf(quantized(format::gguf_q4_0), magr::ggml_type::q4_0)),
+        magr::unpack_gguf(magr::pack_gguf(k_quant, magr::ggml_type::q4_k))};
+    double packing = 0;
+    for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
+    if (layer && layer.optq->bound_held().value_or(true)) packing += layer.output_error;
+
+    return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
+           magr::output_error(W, rtn.dequantize(), H) + optq.output_error;
 }
