@@ -142,9 +142,11 @@ template <compute_scalar Scalar, class T, class U>
     return all;
 }
 
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] layer_result<Scalar> run_layer(matrix_view<T> w, matrix_view<U> h, std::optional<index_t> tokens,
+/// On a copy of W in the arithmetic type, so that all storage types share the code.
+template <compute_scalar Scalar, class U>
+[[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
                                              const layer_options& options) {
+    const auto w = as_const_view(W);
     layer_result<Scalar> result;
     result.tokens = tokens;
     grid_options grid = options.grid;
@@ -159,13 +161,13 @@ template <compute_scalar Scalar, class T, class U>
         return result;
     }
 
-    row_major_matrix<Scalar> target = load<Scalar>(w);
+    row_major_matrix<Scalar> target = W;
     weight_grids<Scalar> grids = rtn;
     if (options.preprocessing && !too_few) {
         result.preprocess = preprocess(target, h, *options.preprocessing);
         result.output_error_preprocessed = meter.error(w, as_const_view(target));
         grids = fit_grids<Scalar>(as_const_view(target), h, grid);
-        if (options.target == rounding_target::original) target = load<Scalar>(w);
+        if (options.target == rounding_target::original) target = W;
     }
     if (options.quantizer == quantizer::optq && !too_few) {
         const bool fixed = options.optq.groups == group_update::fixed;
@@ -225,7 +227,7 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
     detail::require_not_empty("quantize_layer", "W", w);
     detail::require_gram("quantize_layer", "H", h, w.cols());
     detail::require_finite("quantize_layer", "W", w);
-    return detail::run_layer<scalar>(w, h, std::nullopt, options);
+    return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options);
 }
 
 /// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
@@ -239,7 +241,7 @@ auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const 
     const auto h = as_const_view(calibration.gram());
     detail::require_gram("quantize_layer", "calibration", h, w.cols());
     detail::require_finite("quantize_layer", "W", w);
-    return detail::run_layer<scalar>(w, h, calibration.tokens(), options);
+    return detail::run_layer(detail::load<scalar>(w), h, calibration.tokens(), options);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -47,7 +47,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
     CHECK(object.size() == 3);
     CHECK(object.at("model") == "folder/<model>");
     CHECK(object.at("baseline") == json{{"perplexity", 3.25}});
-    REQUIRE(object.at("results").size() == 8);
+    REQUIRE(object.at("results").size() == 12);
     CHECK(object.at("results")[0] == json{{"method", "rtn"},
                                           {"bits", 2},
                                           {"group_size", 64},
@@ -56,15 +56,15 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"output_error", 0.125},
                                           {"seconds", 1.5}});
     CHECK(object.at("results")[1].at("perplexity").is_null());
-    CHECK(object.at("results")[7].at("method") == "magr+optq");
-    CHECK(object.at("results")[7].at("group_size").is_null());
+    CHECK(object.at("results")[11].at("method") == "magr+optq+refine");
+    CHECK(object.at("results")[11].at("group_size").is_null());
 }
 
 TEST_CASE("report: the table has a line for full precision and for every run", "[examples][report]") {
     const std::string table = table_text(sample_report());
     CHECK_THAT(table, mentions("full precision"));
     for (const char* part :
-         {"rtn                 2        20.00         0.5000        0.1250    1.500", "magr+optq           3        33.00"})
+         {"rtn                 2        20.00         0.5000        0.1250    1.500", "magr+optq           3        34.00"})
         CHECK_THAT(table, mentions(part));
 }
 
@@ -95,7 +95,7 @@ TEST_CASE("report: the page is complete in itself and escapes what it shows", "[
     };
     CHECK(count("<svg") == 3);
     CHECK(count("<circle") == 9);
-    CHECK(count("<article>") == 9);
+    CHECK(count("<article>") == 13);
     for (const auto& [opened, closed] : {std::pair{"<table", "</table>"},
                                          {"<figure>", "</figure>"},
                                          {"<svg", "</svg>"},

@@ -6,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include <magr/calibration/gram.hpp>
-
 #include "pack/samples.hpp"
 #include "support/catch.hpp"
 
@@ -121,22 +119,6 @@ TEST_CASE("pack_gptq: three-bit codes cross words", "[pack][gptq][oracle]") {
         for (unsigned k = 0; k < 10; ++k) words[2] |= code(22 + k) << (3 * k + 2);
         for (index_t w = 0; w < 3; ++w) CHECK(static_cast<std::uint32_t>(packed.qweight(w, n)) == words[w]);
     }
-}
-
-TEST_CASE("pack_gptq: what OPTQ makes of a layer keeps its weights", "[pack][gptq][property]") {
-    std::mt19937 random(4);
-    std::normal_distribution<float> normal;
-    magr::matrix<float> W(32, 64), X(200, 64);
-    for (index_t i = 0; i < W.rows(); ++i)
-        for (index_t j = 0; j < W.cols(); ++j) W(i, j) = normal(random);
-    for (index_t i = 0; i < X.rows(); ++i)
-        for (index_t j = 0; j < X.cols(); ++j) X(i, j) = normal(random) * static_cast<float>(1 + j % 5);
-    magr::gram_accumulator<float> calibration(64);
-    calibration.add(X);
-    const auto q = magr::quantize_optq(W, calibration.gram(), magr::grid_options_for(magr::packed_format::gptq_v2, 16),
-                                       {.order = magr::column_order::act_order, .groups = magr::group_update::live})
-                       .quantized;
-    CHECK(textbook_weights(magr::pack_gptq(q, gptq_version::v2)) == q.dequantize());
 }
 
 TEST_CASE("pack_gptq: refuses what the format cannot hold, and says where", "[pack][gptq][edge]") {

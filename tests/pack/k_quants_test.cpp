@@ -253,33 +253,6 @@ TEST_CASE("k-quants: errors count where the inputs are", "[pack][k_quants][prope
     }
 }
 
-TEST_CASE("k-quants: OPTQ on fitted grids beats rounding on them", "[pack][k_quants][property]") {
-    std::mt19937 random(6);
-    const weights W = gaussian(8, 256, random);
-    magr::matrix<float> X(600, 256);
-    std::normal_distribution<float> normal;
-    for (index_t t = 0; t < X.rows(); ++t)
-        for (index_t j = 0; j < 256; ++j) X(t, j) = normal(random) + (j > 0 ? 0.7F * X(t, j - 1) : 0);
-    magr::matrix<float> H(256, 256);
-    for (index_t a = 0; a < 256; ++a)
-        for (index_t b = 0; b < 256; ++b)
-            for (index_t t = 0; t < X.rows(); ++t) H(a, b) += X(t, a) * X(t, b);
-    for (const auto& k : k_types) {
-        const auto grids = magr::fit_k_quant_grids(W, H, k.type);
-        const auto rtn = magr::quantize_rtn(W, grids);
-        const auto optq = magr::quantize_optq(W, H, grids);
-        CAPTURE(static_cast<int>(k.type));
-        CHECK(magr::output_error(W, optq.quantized.dequantize(), H) < magr::output_error(W, rtn.dequantize(), H));
-        const auto packed = magr::pack_gguf(optq.quantized, k.type);
-        CHECK(textbook::gguf_weights(packed, 256, k.bytes) == optq.quantized.dequantize());
-
-        auto refined = optq.quantized;  // the shared numbers move, and the products with them
-        const auto refinement = magr::refine_scales(refined, W, H);
-        if (k.bits <= 3) CHECK(refinement.changes > 0);  // more bits leave less to gain than an f16 number can follow
-        CHECK(textbook::gguf_weights(magr::pack_gguf(refined, k.type), 256, k.bytes) == refined.dequantize());
-    }
-}
-
 TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][k_quants][property]") {
     std::mt19937 random(7);
     const weights W = gaussian(3, 256, random);

@@ -1,12 +1,14 @@
 #include <magr/validate.hpp>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
 
 #include <magr/pack.hpp>
 
+#include "pack/textbook_gguf.hpp"
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
 
@@ -74,10 +76,30 @@ TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids"
         CHECK(magr::refine_scales(q, W, H).changes > 0);
         static_cast<void>(magr::refine_codes(q, W, H));
         CHECK(magr::output_error(W, q.dequantize(), H) < optq_error);
-        const auto read = magr::unpack_gguf(magr::pack_gguf(q, type));
+        const auto packed = magr::pack_gguf(q, type);
+        CHECK(textbook::gguf_weights(packed, 256, static_cast<magr::index_t>(packed.data.size()) / 4) == q.dequantize());
+        const auto read = magr::unpack_gguf(packed);
         CHECK(read.codes == q.codes);
         CHECK(read.scales == q.scales);
         CHECK(read.zeros == q.zeros);
+    }
+}
+
+TEST_CASE("validate: groups that act_order scatters come back from the formats that store them", "[pack][validate][property]") {
+    const auto [weights, H] = layers::make_layer(32, 256, layers::inputs::outliers, 3);
+    const Eigen::MatrixXf W = weights.cast<float>();
+    for (const auto format : {packed_format::gptq_v2, packed_format::compressed_tensors}) {
+        const layer_options options{.grid = magr::grid_options_for(format, 32),
+                                    .optq = {.order = magr::column_order::act_order, .groups = magr::group_update::live},
+                                    .refinement_rounds = 1};
+        CHECK(problems({32, 256}, options, format).empty());
+        const auto q = magr::quantize_layer(W, H, options).quantized;
+        CHECK_FALSE(std::is_sorted(q.group_of_column.begin(), q.group_of_column.end()));
+        const auto read = format == packed_format::gptq_v2 ? magr::unpack_gptq(magr::pack_gptq(q, magr::gptq_version::v2))
+                                                           : magr::unpack_compressed_tensors(magr::pack_compressed_tensors(q));
+        CHECK(read.codes == q.codes);
+        CHECK(read.group_of_column == q.group_of_column);
+        CHECK(read.dequantize() == q.dequantize());
     }
 }
 

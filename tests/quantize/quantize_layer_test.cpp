@@ -9,6 +9,7 @@
 #include "support/catch.hpp"
 
 using Eigen::MatrixXd;
+using Eigen::MatrixXf;
 using magr::index_t;
 using magr::layer_options;
 using magr::layer_status;
@@ -30,9 +31,11 @@ MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
 }  // namespace
 
 TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer][oracle]") {
-    const auto [W, H] = layers::make_layer(20, 48, layers::inputs::outliers, 1);
+    const layers::layer layer = layers::make_layer(20, 48, layers::inputs::outliers, 1);
+    const MatrixXf W = layer.W.cast<float>();
+    const MatrixXd& H = layer.H;
     const magr::grid_options grid{.bits = 2, .group_size = 16, .range = magr::range_search::mse};
-    MatrixXd M = W;
+    MatrixXf M = W;
     const auto magr_alone = magr::preprocess(M, H, {.alpha = 1e-2});
 
     CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes ==
@@ -85,7 +88,8 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
 }
 
 TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few of them refused", "[quantize][layer][edge]") {
-    const auto [W, H] = layers::make_layer(6, 12, layers::inputs::neighbours, 2);
+    const layers::layer layer = layers::make_layer(6, 12, layers::inputs::neighbours, 2);
+    const MatrixXf W = layer.W.cast<float>();
     std::mt19937 random(3);
     magr::gram_accumulator<double> calibration(12);
     calibration.add(layers::normal_matrix(30, 12, random));
@@ -112,7 +116,9 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
 }
 
 TEST_CASE("quantize_layer: says what it did instead, and in strict mode does nothing instead", "[quantize][layer][edge]") {
-    auto [W, H] = layers::make_layer(6, 12, layers::inputs::neighbours, 4);
+    const layers::layer layer = layers::make_layer(6, 12, layers::inputs::neighbours, 4);
+    const MatrixXf W = layer.W.cast<float>();
+    MatrixXd H = layer.H;
     MatrixXd hopeless = H;
     hopeless(0, 5) = hopeless(5, 0) = 1e3 * H.diagonal().maxCoeff();
     using magr::fallback;
@@ -151,7 +157,9 @@ TEST_CASE("quantize_layer: 16-bit weights in any layout, and nothing is written"
 }
 
 TEST_CASE("quantize_layer: refuses with every problem at once, before any work", "[quantize][layer][edge]") {
-    const auto [W, H] = layers::make_layer(3, 8, layers::inputs::neighbours, 7);
+    const layers::layer layer = layers::make_layer(3, 8, layers::inputs::neighbours, 7);
+    const MatrixXf W = layer.W.cast<float>();
+    const MatrixXd& H = layer.H;
     const layer_options bad{.grid = {.bits = 1, .beta = 3},
                             .preprocessing = magr::preprocess_options{.alpha = -1.0},
                             .optq = {.damping = -1, .groups = magr::group_update::live},
@@ -167,8 +175,8 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
     for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].find(expected[i]) == 0);
     CHECK_THROWS_AS(quantize_layer(W, H, bad), magr::option_error);
     CHECK_THROWS_AS(quantize_layer(W, MatrixXd(H.topLeftCorner(7, 7))), magr::shape_error);
-    MatrixXd nan = W;
-    nan(2, 7) = std::nan("");
+    MatrixXf nan = W;
+    nan(2, 7) = std::nanf("");
     CHECK_THROWS_WITH(quantize_layer(nan, H), "quantize_layer: W must be finite, entry (row 2, column 7) is nan");
     MatrixXd infinite = H;
     infinite(1, 1) = HUGE_VAL;
@@ -177,7 +185,8 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
 
 TEST_CASE("quantize_layer: by default grids follow the output error, unless beta says how they shrink", "[quantize][layer]") {
     const layers::layer layer = layers::make_layer(8, 24, layers::inputs::outliers, 8);
-    const MatrixXd &W = layer.W, &H = layer.H;
+    const MatrixXf W = layer.W.cast<float>();
+    const MatrixXd& H = layer.H;
     const auto scales = [&](const magr::grid_options& grid) {
         return quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.scales;
     };

@@ -176,8 +176,8 @@ TEST_CASE("refine_scales: with one offset per row, repeated passes reach the lea
                 by_scale += gradient(i, j) * q.codes(i, j);
                 by_offset += gradient(i, j);
             }
-            CHECK(std::abs(by_scale * q.scales(i, 0)) < 1e-5 * result.loss_after);
-            CHECK(std::abs(by_offset * q.scales(i, 0)) < 1e-5 * result.loss_after);
+            CHECK(std::abs(by_scale * q.scales(i, 0)) < 1e-4 * result.loss_after);
+            CHECK(std::abs(by_offset * q.scales(i, 0)) < 1e-4 * result.loss_after);
         }
     }
 }

@@ -19,7 +19,7 @@ namespace magr {
 
 /// How scales are refined.
 struct scale_refinement {
-    index_t max_passes = 1;  ///< over all groups, >= 1; it ends earlier when nothing changes any more
+    index_t max_passes = 1;  ///< over all groups, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
     double damping = 1e-2;   ///< added to diag(H), as a fraction of its mean, >= 0
 };
 
@@ -207,6 +207,7 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
         if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
         runs.back().last = k + 1;
     }
+    constexpr double smallest_gain = 1e-12;  // scale and zero point follow each other in ever smaller steps
     const bool moves_zero = Q.zero_point == zero_point::real || Q.zero_point == zero_point::offset;
 
     const auto damped = detail::load_damped(h, order, options.damping);
@@ -216,7 +217,9 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
         for (index_t first = 0; first < w.rows(); first += detail::error_state::panel) {
             detail::error_state state(Q, w, damped, order, first);
             result.loss_before += state.loss();
+            double loss = state.loss();
             for (index_t pass = 1; pass <= options.max_passes; ++pass) {
+                const double before = loss;
                 index_t changes = 0;
                 for (const auto& run : runs) {
                     changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
@@ -224,9 +227,10 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
                 }
                 result.passes = std::max(result.passes, pass);
                 result.changes += changes;
-                if (changes == 0) break;
+                loss = state.loss();
+                if (changes == 0 || before - loss <= smallest_gain * before) break;
             }
-            result.loss_after += state.loss();
+            result.loss_after += loss;
         }
     });
     return result;
