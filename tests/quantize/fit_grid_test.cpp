@@ -441,18 +441,18 @@ TEST_CASE("fit_grids: refuses what it cannot work with", "[quantize][fit_grid][e
 
 TEST_CASE("fit_grids: weights near the end of the number range stay finite", "[quantize][fit_grid][edge][regression]") {
     const float largest = std::numeric_limits<float>::max();
-    Eigen::MatrixXf W(2, 4);
-    W << -largest, -0.0F, -1.9375F, -6, largest, -largest, 1, 0;
+    Eigen::MatrixXf W(3, 4);
+    W << -largest, -0.0F, -1.9375F, -6, largest, -largest, 1, 0, largest, 0.3F * largest, 0.999F * largest, largest;
     for (const zero_point zero : all_zero_points)
         for (const int bits : {2, 4, 8})
             for (const auto range : {range_search::min_max, range_search::mse}) {
                 const auto grids = magr::fit_grids(W, {.bits = bits, .zero_point = zero, .range = range});
-                magr::quantized_matrix<float> q{grids, magr::matrix<std::uint8_t>(2, 4)};
+                magr::quantized_matrix<float> q{grids, magr::matrix<std::uint8_t>(3, 4)};
                 for (const int code : {0, magr::largest_code(bits)}) {
-                    std::fill_n(q.codes.data(), 8, static_cast<std::uint8_t>(code));
+                    std::fill_n(q.codes.data(), 12, static_cast<std::uint8_t>(code));
                     const auto values = q.dequantize();
                     CAPTURE(static_cast<int>(zero), bits, code);
-                    for (magr::index_t i = 0; i < 2; ++i) CHECK(std::isfinite(values(i, 0)));
+                    for (magr::index_t i = 0; i < 3; ++i) CHECK(std::isfinite(values(i, 0)));
                 }
             }
 }

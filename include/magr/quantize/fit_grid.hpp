@@ -64,6 +64,11 @@ public:
 
     /// The grid of this scale whose lowest weight is `low`, as nearly as its zero point allows.
     [[nodiscard]] affine_grid<Scalar> grid(double step, double low) const {
+        if (!has_code_zero()) {  // the weights of the first and the last code must be finite, also when rounded
+            constexpr double most = 0.99 * static_cast<double>(std::numeric_limits<Scalar>::max());
+            low = std::clamp(low, -most, most);
+            step = std::min(step, most / largest_ - low / largest_);
+        }
         const Scalar scale = stored(step);
         return {scale, static_cast<Scalar>(zero_for(low, static_cast<double>(scale)))};
     }
@@ -83,13 +88,19 @@ public:
     }
 
     /// The grid with another scale.
-    [[nodiscard]] affine_grid<Scalar> rescaled(affine_grid<Scalar> grid, double factor) const {
-        return {stored(factor * static_cast<double>(grid.scale)), grid.zero};
+    [[nodiscard]] affine_grid<Scalar> rescaled(affine_grid<Scalar> old, double factor) const {
+        const double step = factor * static_cast<double>(old.scale);
+        if (has_code_zero()) return {stored(step), old.zero};
+        return grid(step, static_cast<double>(old.zero) * (options_.zero_point == zero_point::offset ? 1 : -step));
     }
 
     [[nodiscard]] double largest() const { return largest_; }
 
 private:
+    [[nodiscard]] bool has_code_zero() const {
+        return options_.zero_point == zero_point::none || options_.zero_point == zero_point::integer;
+    }
+
     [[nodiscard]] Scalar stored(double scale) const { return store_scale<Scalar>(scale, options_.storage, multiple_); }
 
     static weight_range with_zero(weight_range range) { return {std::min(0.0, range.low), std::max(0.0, range.high)}; }

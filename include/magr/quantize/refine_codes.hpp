@@ -75,7 +75,8 @@ template <compute_scalar Scalar, class Scales>
                 const Scalar steps = steps_on_grid(map, static_cast<Scalar>(wanted), row, j);
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
                 const double gain = step * (0.5 * curvature * step + gradient[i]);
-                if (!(gain < 0) || !std::isfinite(gain)) continue;
+                // less could be rounding, and would let codes change to and fro
+                if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !std::isfinite(gain)) continue;
                 q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
                 change(i, k - begin) = step;
                 state.error(i, k) += step;
