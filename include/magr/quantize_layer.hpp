@@ -224,9 +224,7 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
-    detail::require_not_empty("quantize_layer", "W", w);
-    detail::require_gram("quantize_layer", "H", h, w.cols());
-    detail::require_finite("quantize_layer", "W", w);
+    detail::require_layer("quantize_layer", w, h);
     return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options);
 }
 

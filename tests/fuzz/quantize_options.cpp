@@ -1,4 +1,5 @@
 // Any weights, any symmetric or nearly symmetric matrix and any numbers as options: the quantizers refuse them or quantize.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -138,9 +139,12 @@ magr::optq_options optq_options_of(byte_reader& in) {
     return o;
 }
 
+/// Also numbers of passes that are none, but not so many that nearly parallel parameters follow each other for minutes.
+magr::index_t passes_of(byte_reader& in) { return std::min<magr::index_t>(in.size(), 127); }
+
 magr::code_refinement code_refinement_of(byte_reader& in) {
     magr::code_refinement o;
-    o.max_passes = in.size();
+    o.max_passes = passes_of(in);
     if (in.choice(2) == 1) o.damping = in.number<double>();
     if (in.choice(2) == 1) o.denominator_offset = in.number<double>();
     o.order = static_cast<magr::column_order>(in.choice(3));
@@ -149,7 +153,7 @@ magr::code_refinement code_refinement_of(byte_reader& in) {
 
 magr::scale_refinement scale_refinement_of(byte_reader& in) {
     magr::scale_refinement o;
-    o.max_passes = in.size();
+    o.max_passes = passes_of(in);
     if (in.choice(2) == 1) o.damping = in.number<double>();
     return o;
 }

@@ -194,3 +194,34 @@ TEST_CASE("quantize_layer: by default grids follow the output error, unless beta
     CHECK(scales({.bits = 3, .range = magr::range_search::min_max}) == magr::fit_grids(W, {.bits = 3}).scales);
     CHECK(scales({.bits = 3, .beta = 0.8}) == magr::fit_grids(W, {.bits = 3, .beta = 0.8}).scales);
 }
+
+TEST_CASE("quantize_layer: clipped weights and grids at the limits are counted without OPTQ too", "[quantize][layer][oracle]") {
+    const layers::layer layer = layers::make_layer(4, 20, layers::inputs::neighbours, 9);
+    MatrixXf W = layer.W.cast<float>();
+    W.row(0) *= 1e7F;
+    W.row(1) *= 1e-9F;
+    const auto result = quantize_layer(
+        W, layer.H,
+        {.quantizer = quantizer::rtn, .grid = {.bits = 3, .storage = magr::storage_type::f16, .beta = 0.5}, .refinement_rounds = 0});
+    const auto& q = result.quantized;
+    index_t clipped = 0;
+    for (index_t i = 0; i < 4; ++i)
+        for (index_t j = 0; j < 20; ++j) {
+            const float code = W(i, j) / q.scales(i, 0) + q.zeros(i, 0);
+            clipped += code < -0.5F || code > 7.5F ? 1 : 0;
+        }
+    CHECK(clipped > 5);
+    CHECK(result.clipped == clipped);
+    CHECK(result.limits.largest == 1);
+    CHECK(result.limits.smallest == 1);
+}
+
+TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quantize][layer][edge]") {
+    const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // no square of an error is a number
+    for (const auto how : {quantizer::rtn, quantizer::optq}) {
+        const auto result = quantize_layer(W, MatrixXd(MatrixXd::Identity(6, 6)), {.quantizer = how, .refinement_rounds = 0});
+        CHECK(result.status == layer_status::overflowed);
+        CHECK_FALSE(result);
+        CHECK(result.quantized.codes.empty());
+    }
+}

@@ -84,6 +84,14 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
     if (largest == 0) raise<value_error>(concat(function, ": ", argument, " must not be zero"));
 }
 
+/// Refuses weights W and a Gram matrix H that are not those of a layer.
+template <class T, class U>
+void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H) {
+    require_not_empty(function, "W", W);
+    require_gram(function, "H", H, W.cols());
+    require_finite(function, "W", W);
+}
+
 /// Refuses an option outside of its range; `allowed` is the range in words.
 template <class Value>
 void require_option(bool holds, const char* function, const char* option, const char* allowed, const Value& actual) {

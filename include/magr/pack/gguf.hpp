@@ -47,12 +47,6 @@ inline void require_known(const char* function, ggml_type type) {
     require_option(layout_of(type).weights > 0, function, "type", "an enumerator of ggml_type", static_cast<std::uint32_t>(type));
 }
 
-/// offset = -dmin m, with the sign of a zero always the same
-template <compute_scalar Scalar>
-[[nodiscard]] Scalar shared_offset(Scalar dmin, std::uint8_t code) noexcept {
-    return Scalar(0) - dmin * static_cast<Scalar>(code);
-}
-
 /// Refuses grids that are not the products of shared scales that they should be.
 template <compute_scalar Scalar>
 void require_shared(const char* function, const weight_grids<Scalar>& grids, const k_quant& kind) {

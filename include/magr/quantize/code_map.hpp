@@ -12,6 +12,9 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Whether the zero point is a code, so that the weight 0 is on the grid.
+[[nodiscard]] constexpr bool has_code_zero(zero_point zero) noexcept { return zero == zero_point::none || zero == zero_point::integer; }
+
 /// Between weights, steps and codes of one grid. A step is the distance between two neighbouring codes; the steps of a grid point are an
 /// integer, and differ from its code by a constant.
 ///
@@ -37,7 +40,7 @@ struct code_map {
     }
     [[nodiscard]] Scalar code(Scalar steps) const noexcept { return counts_from_zero ? steps + zero : steps; }
 
-    static constexpr bool counts_from_zero = Zero == zero_point::none || Zero == zero_point::integer;
+    static constexpr bool counts_from_zero = has_code_zero(Zero);
 };
 
 /// The same for fixed levels. Between two levels steps are linear, so the nearest integer is the nearest level.
@@ -74,6 +77,12 @@ decltype(auto) with_code_map(const weight_grids<Scalar>& grids, Use&& use) {
         case zero_point::integer: break;
     }
     return affine.template operator()<zero_point::integer>();
+}
+
+/// The weight that a code stands for.
+template <class Map, compute_scalar Scalar>
+[[nodiscard]] Scalar weight_of_code(const Map& map, Scalar code) noexcept {
+    return map.weight(code - map.code(0));
 }
 
 /// Steps kept inside the grid. Those that are NaN, as errors that overflowed leave them, become its low end: the order of the arguments of

@@ -68,7 +68,7 @@ struct error_state {
                 const index_t g = q.group_of_column[static_cast<std::size_t>(j)];
                 for (index_t i = 0; i < rows; ++i) {
                     const auto map = map_of(q.scales(first + i, g), q.zeros(first + i, g));
-                    const Scalar value = map.weight(static_cast<Scalar>(q.codes(first + i, j)) - map.code(0));
+                    const Scalar value = weight_of_code(map, static_cast<Scalar>(q.codes(first + i, j)));
                     error(i, k) = static_cast<double>(value) - static_cast<double>(W(first + i, j));
                 }
             }
@@ -80,12 +80,38 @@ struct error_state {
     [[nodiscard]] double loss() const { return std::max(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
+/// Passes over a quantized matrix, some rows after the others, until one changes nothing or gains almost nothing.
+///
+/// @param order    of the columns of H, which is damped
+/// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
+template <compute_scalar Scalar, class T, class Pass>
+[[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H,
+                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass) {
+    constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
+    refinement_result result;
+    with_code_map(q, [&](const auto& map_of) {
+        for (index_t first = 0; first < W.rows(); first += error_state::panel) {
+            error_state state(q, W, H, order, first);
+            double loss = state.loss();
+            result.loss_before += loss;
+            for (index_t pass = 1; pass <= max_passes; ++pass) {
+                const double before = loss;
+                const index_t changes = one_pass(map_of, state);
+                loss = state.loss();
+                result.passes = std::max(result.passes, pass);
+                result.changes += changes;
+                if (changes == 0 || !(before - loss > smallest_gain * before)) break;
+            }
+            result.loss_after += loss;
+        }
+    });
+    return result;
+}
+
 /// Refuses what the refinements cannot work with.
 template <compute_scalar Scalar, class T, class U>
 void require_refinable(const char* function, const quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> H) {
-    require_not_empty(function, "W", W);
-    require_gram(function, "H", H, W.cols());
-    require_finite(function, "W", W);
+    require_layer(function, W, H);
     require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
     require_grids(function, q, W.rows(), W.cols());
     const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -40,7 +41,7 @@ public:
     template <class Row>
     [[nodiscard]] weight_range range_of(const Row& weights) const {
         weight_range range{static_cast<double>(weights.minCoeff()), static_cast<double>(weights.maxCoeff())};
-        const bool can_exclude_zero = options_.zero_point == zero_point::real || options_.zero_point == zero_point::offset;
+        const bool can_exclude_zero = !has_code_zero(options_.zero_point);
         if (!can_exclude_zero || range.low == range.high) range = with_zero(range);
         if (options_.zero_point == zero_point::real && range.high - range.low < 1e-3 * std::max(-range.low, range.high))
             range = with_zero(range);  // the zero point would be too large to be stored well
@@ -64,7 +65,7 @@ public:
 
     /// The grid of this scale whose lowest weight is `low`, as nearly as its zero point allows.
     [[nodiscard]] affine_grid<Scalar> grid(double step, double low) const {
-        if (!has_code_zero()) {  // the weights of the first and the last code must be finite, also when rounded
+        if (!has_code_zero(options_.zero_point)) {  // the weights of the first and the last code must be finite, also when rounded
             constexpr double most = 0.99 * static_cast<double>(std::numeric_limits<Scalar>::max());
             low = std::clamp(low, -most, most);
             step = std::min(step, most / largest_ - low / largest_);
@@ -90,17 +91,13 @@ public:
     /// The grid with another scale.
     [[nodiscard]] affine_grid<Scalar> rescaled(affine_grid<Scalar> old, double factor) const {
         const double step = factor * static_cast<double>(old.scale);
-        if (has_code_zero()) return {stored(step), old.zero};
+        if (has_code_zero(options_.zero_point)) return {stored(step), old.zero};
         return grid(step, static_cast<double>(old.zero) * (options_.zero_point == zero_point::offset ? 1 : -step));
     }
 
     [[nodiscard]] double largest() const { return largest_; }
 
 private:
-    [[nodiscard]] bool has_code_zero() const {
-        return options_.zero_point == zero_point::none || options_.zero_point == zero_point::integer;
-    }
-
     [[nodiscard]] Scalar stored(double scale) const { return store_scale<Scalar>(scale, options_.storage, multiple_); }
 
     static weight_range with_zero(weight_range range) { return {std::min(0.0, range.low), std::max(0.0, range.high)}; }
@@ -152,8 +149,6 @@ public:
     }
 
 private:
-    static constexpr bool has_code_zero(zero_point zero) { return zero == zero_point::none || zero == zero_point::integer; }
-
     template <class Candidate>
     void consider(const Candidate& candidate) {
         grids tried;
@@ -366,6 +361,12 @@ private:
     std::vector<grid_metric<Scalar>> metrics_;
 };
 
+/// Refuses the searches that look at H where there is none.
+inline void require_search_without_gram(const char* function, const grid_options& options) {
+    if (options.range == range_search::output_error || options.range == range_search::row_output_error)
+        raise<option_error>(concat(function, ": range must be min_max or mse where no H is passed, it is an output-error search"));
+}
+
 /// Grids of the right shapes, with the groups in the order of the columns and nothing fitted.
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> make_weight_grids(index_t rows, index_t cols, const grid_options& options) {
@@ -429,9 +430,7 @@ template <class Weights, class Gram>
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
-    detail::require_not_empty("fit_grids", "W", w);
-    detail::require_gram("fit_grids", "H", h, w.cols());
-    detail::require_finite("fit_grids", "W", w);
+    detail::require_layer("fit_grids", w, h);
     return detail::fit_grids<scalar>(w, h, options);
 }
 

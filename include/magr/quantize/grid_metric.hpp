@@ -8,19 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/grid.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Refuses the searches that look at H where there is none.
-inline void require_search_without_gram(const char* function, const grid_options& options) {
-    if (options.range == range_search::output_error || options.range == range_search::row_output_error)
-        raise<option_error>(concat(function, ": range must be min_max or mse where no H is passed, it is an output-error search"));
-}
 
 /// How the errors of a group's columns are summed up: a norm, diag(H), or H itself.
 template <compute_scalar Scalar>

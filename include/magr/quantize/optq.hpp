@@ -321,9 +321,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(grid);
     validate(options);
-    detail::require_not_empty("quantize_optq", "W", w);
-    detail::require_gram("quantize_optq", "H", h, w.cols());
-    detail::require_finite("quantize_optq", "W", w);
+    detail::require_layer("quantize_optq", w, h);
     return detail::run_optq<scalar>(w, h, nullptr, grid, options);
 }
 
@@ -340,10 +338,8 @@ auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& 
     validate(options);
     if (options.groups != group_update::fixed)
         detail::raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
-    detail::require_not_empty("quantize_optq", "W", w);
-    detail::require_gram("quantize_optq", "H", h, w.cols());
+    detail::require_layer("quantize_optq", w, h);
     require_grids("quantize_optq", grids, w.rows(), w.cols());
-    detail::require_finite("quantize_optq", "W", w);
     return detail::run_optq<Scalar>(w, h, &grids, {}, options);
 }
 

@@ -39,7 +39,7 @@ template <compute_scalar Scalar>
             for (index_t j = 0; j < q.codes.cols(); ++j) {
                 const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
                 const auto map = map_of(q.scales(i, group), q.zeros(i, group));
-                weights(i, j) = map.weight(static_cast<Scalar>(q.codes(i, j)) - map.code(0));
+                weights(i, j) = weight_of_code(map, static_cast<Scalar>(q.codes(i, j)));
             }
     });
     return weights;

@@ -20,7 +20,7 @@ namespace magr {
 
 /// How codes are refined.
 struct code_refinement {
-    index_t max_passes = 5;                      ///< over all columns, >= 1; it ends earlier when no code changes any more
+    index_t max_passes = 5;                      ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
     double damping = 1e-2;                       ///< added to diag(H), as a fraction of its mean, >= 0; 0.75 in the authors' code
     double denominator_offset = 0;               ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
     column_order order = column_order::natural;  ///< in which order columns are visited
@@ -70,7 +70,7 @@ template <compute_scalar Scalar, class Scales>
             for (index_t i = 0; i < state.rows(); ++i) {
                 const index_t row = state.first_row + i;
                 const auto map = map_of(q.scales(row, group), q.zeros(row, group));
-                const Scalar now = map.weight(static_cast<Scalar>(q.codes(row, j)) - map.code(0));
+                const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
                 const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
                 const Scalar steps = steps_on_grid(map, static_cast<Scalar>(wanted), row, j);
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
@@ -119,21 +119,9 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
 
     const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
     const auto damped = detail::load_damped(h, order, options.damping);
-    refinement_result result;
-    detail::with_code_map(Q, [&](const auto& map_of) {
-        for (index_t first = 0; first < w.rows(); first += detail::error_state::panel) {
-            detail::error_state state(Q, w, damped, order, first);
-            result.loss_before += state.loss();
-            for (index_t pass = 1; pass <= options.max_passes; ++pass) {
-                const index_t changes = detail::descend(Q, map_of, damped, order, options.denominator_offset, state);
-                result.passes = std::max(result.passes, pass);
-                result.changes += changes;
-                if (changes == 0) break;
-            }
-            result.loss_after += state.loss();
-        }
+    return detail::refine_panels(Q, w, damped, order, options.max_passes, [&](const auto& map_of, detail::error_state& state) {
+        return detail::descend(Q, map_of, damped, order, options.denominator_offset, state);
     });
-    return result;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

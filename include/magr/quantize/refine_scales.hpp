@@ -119,7 +119,7 @@ private:
         // the weight of scale 1, without its offset
         const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
         const auto map = map_of(Scalar(1), zero);
-        const auto steps = static_cast<double>(map.weight(static_cast<Scalar>(q_.codes(row, column(k))) - map.code(0)));
+        const auto steps = static_cast<double>(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
         return shares() ? steps * q_.shared.scale_codes(row, g) : steps;
     }
 
@@ -128,7 +128,7 @@ private:
         std::vector<Scalar> out;
         for (index_t k = run.first; k < run.last; ++k) {
             const auto map = map_of(q_.scales(row, group(k)), q_.zeros(row, group(k)));
-            out.push_back(map.weight(static_cast<Scalar>(q_.codes(row, column(k))) - map.code(0)));
+            out.push_back(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
         }
         return out;
     }
@@ -157,7 +157,7 @@ private:
             if (which == grid_parameter::scale)
                 q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));
             else
-                q_.zeros(row, g) = Scalar(0) - value * static_cast<Scalar>(q_.shared.offset_codes(row, g));
+                q_.zeros(row, g) = shared_offset(value, q_.shared.offset_codes(row, g));
         }
     }
 
@@ -207,33 +207,18 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
         if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
         runs.back().last = k + 1;
     }
-    constexpr double smallest_gain = 1e-12;  // scale and zero point follow each other in ever smaller steps
-    const bool moves_zero = Q.zero_point == zero_point::real || Q.zero_point == zero_point::offset;
+    const bool moves_zero = !detail::has_code_zero(Q.zero_point);
 
     const auto damped = detail::load_damped(h, order, options.damping);
     detail::parameter_refiner<Scalar> refiner(Q, damped, order);
-    refinement_result result;
-    detail::with_code_map(Q, [&](const auto& map_of) {
-        for (index_t first = 0; first < w.rows(); first += detail::error_state::panel) {
-            detail::error_state state(Q, w, damped, order, first);
-            result.loss_before += state.loss();
-            double loss = state.loss();
-            for (index_t pass = 1; pass <= options.max_passes; ++pass) {
-                const double before = loss;
-                index_t changes = 0;
-                for (const auto& run : runs) {
-                    changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
-                    if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
-                }
-                result.passes = std::max(result.passes, pass);
-                result.changes += changes;
-                loss = state.loss();
-                if (changes == 0 || before - loss <= smallest_gain * before) break;
-            }
-            result.loss_after += loss;
+    return detail::refine_panels(Q, w, damped, order, options.max_passes, [&](const auto& map_of, detail::error_state& state) {
+        index_t changes = 0;
+        for (const auto& run : runs) {
+            changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
+            if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
         }
+        return changes;
     });
-    return result;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

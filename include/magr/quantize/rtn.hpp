@@ -81,9 +81,7 @@ template <class Weights, class Gram>
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
-    detail::require_not_empty("quantize_rtn", "W", w);
-    detail::require_gram("quantize_rtn", "H", h, w.cols());
-    detail::require_finite("quantize_rtn", "W", w);
+    detail::require_layer("quantize_rtn", w, h);
     return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, h, options), round_half_even{});
 }
 

@@ -52,6 +52,18 @@ struct storage_limits {
     index_t subnormal = 0;  ///< scale is a subnormal f16 number, which some engines take for 0
 };
 
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The offset of a group with shared scales, with the sign of a zero always the same.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar shared_offset(Scalar shared, std::uint8_t code) noexcept {
+    return Scalar(0) - shared * static_cast<Scalar>(code);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Refuses grids that weights cannot be rounded onto.
