@@ -5,7 +5,8 @@ include(CMakePackageConfigHelpers)
 
 set(magr_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/magr)
 
-install(TARGETS magr EXPORT magrTargets FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS magr EXPORT magrTargets FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILE_SET adaptors DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT magrTargets NAMESPACE magr:: DESTINATION ${magr_package_dir})
 
 # While the major version is 0, a new minor version may break callers.

@@ -1,9 +1,22 @@
 // Uses every part of the library; compiled several times into one program, under the name MAGR_UNIT.
 #include <Eigen/Core>
+#include <cstddef>
 #include <span>
 #include <vector>
 
 #include <magr/magr.hpp>
+#include <magr/parallel/callback.hpp>
+#include <magr/parallel/thread_pool.hpp>
+
+namespace {
+
+void run_on_pool(void* pool, std::size_t count, magr::callback_executor::task_function task, void* task_data) {
+    static_cast<magr::thread_pool*>(pool)->parallel_for(static_cast<magr::index_t>(count), [=](magr::index_t i, magr::index_t worker) {
+        task(task_data, static_cast<std::size_t>(i), static_cast<std::size_t>(worker));
+    });
+}
+
+}  // namespace
 
 double MAGR_UNIT() {
     constexpr int outputs = 3;
@@ -57,6 +70,12 @@ double MAGR_UNIT() {
     double packing = 0;
     for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
     if (layer && layer.optq->bound_held().value_or(true)) packing += layer.output_error;
+
+    magr::thread_pool pool(2);
+    const magr::callback_executor exec(run_on_pool, &pool, pool.concurrency());
+    magr::index_t tasks[2] = {};
+    exec.parallel_for(10, [&](magr::index_t, magr::index_t worker) { ++tasks[worker]; });
+    magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
            magr::output_error(W, rtn.dequantize(), H) + optq.output_error;

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include <magr/matrix/matrix_view.hpp>
+
+namespace magr {
+
+/// What runs the tasks of a parallel loop. The library starts no thread: the host passes an executor, and without one everything runs on
+/// the caller's thread.
+///
+///   exec.concurrency()           >= 1: how many tasks may run at once, so how many pieces of scratch memory a loop needs
+///   exec.parallel_for(count, f)  calls f(task, worker) once for each task of 0..count-1, in any order and on any threads, and returns
+///                                when all are done; f is called by several threads at once, hence const; no task if count <= 0
+///
+/// What an executor promises: 0 <= worker < concurrency(), and two tasks that run at the same time have different workers. What tasks wrote
+/// is visible to the caller afterwards.
+///
+/// What the caller promises: tasks do not wait for each other, a task calls no parallel_for of the same executor, and no two threads do at
+/// the same time. Each task writes only to its own part of the result and to the scratch memory of its worker, so that results depend
+/// neither on the number of workers nor on the order of tasks. All functions of the library do so.
+///
+/// @par Errors    if tasks throw, parallel_for throws one of their exceptions, once, when no task runs any more; the executor can be used
+///                again. The executors of the library choose the exception of the lowest task: they skip a task only if a lower one has
+///                failed, so which exception arrives does not depend on threads either, if what a task throws does not. Without exceptions
+///                `MAGR_FAILURE_HANDLER` is called on the thread whose task fails.
+///
+/// A function that works in parallel takes an executor last, and its default is serial:
+///
+///   template <class Weights, executor Executor = serial_executor>
+///   void f(const Weights& W, Executor&& exec = {});
+template <class Executor>
+concept executor = requires(std::remove_reference_t<Executor>& exec, index_t count, void (&task)(index_t, index_t)) {
+    { exec.concurrency() } -> std::convertible_to<index_t>;
+    exec.parallel_for(count, task);
+};
+
+/// Runs tasks in ascending order on the caller's thread: a plain loop. The first exception ends it.
+struct serial_executor {
+    [[nodiscard]] constexpr index_t concurrency() const noexcept { return 1; }
+
+    template <class F>
+    constexpr void parallel_for(index_t count, const F& f) const {
+        for (index_t task = 0; task < count; ++task) f(task, index_t{0});
+    }
+};
+
+}  // namespace magr

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tbb/parallel_for.h>
+#include <tbb/partitioner.h>
+#include <tbb/task_arena.h>
+
+#include <magr/detail/contract.hpp>
+#include <magr/parallel/executor.hpp>
+#include <magr/parallel/first_failure.hpp>
+
+namespace magr {
+
+/// An `executor` on the threads of oneTBB, in an arena of its own. Link the library (CMake: `find_package(TBB)`, `TBB::tbb`).
+class tbb_executor {
+public:
+    /// @param concurrency  as many as oneTBB would take, unless given; the thread that calls `parallel_for` is one of them
+    /// @par Errors         option_error if concurrency < 1
+    explicit tbb_executor(int concurrency = tbb::this_task_arena::max_concurrency()) : concurrency_(concurrency), arena_(concurrency) {
+        detail::require_option(concurrency >= 1, "tbb_executor", "concurrency", "at least 1", concurrency);
+    }
+
+    [[nodiscard]] index_t concurrency() const noexcept { return concurrency_; }
+
+    template <class F>
+    void parallel_for(index_t count, const F& f) {
+        detail::first_failure failure;
+        const auto run = [&](index_t task) { failure.run(f, task, tbb::this_task_arena::current_thread_index()); };
+        arena_.execute([&] { tbb::parallel_for(index_t{0}, count, run, tbb::simple_partitioner()); });
+        failure.rethrow();
+    }
+
+private:
+    int concurrency_;
+    tbb::task_arena arena_;
+};
+
+}  // namespace magr
