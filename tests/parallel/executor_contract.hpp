@@ -116,7 +116,7 @@ template <magr::executor Executor>
 void check_many_small_loops(Executor& exec) {
     std::vector<index_t> sums(static_cast<std::size_t>(exec.concurrency()));
     index_t expected = 0;
-    for (index_t loop = 0; loop < 3000; ++loop) {
+    for (index_t loop = 0; loop < 1000; ++loop) {
         const index_t count = loop % 5;
         exec.parallel_for(count, [&](index_t task, index_t worker) { sums[static_cast<std::size_t>(worker)] += loop + task; });
         expected += count * loop + count * (count - 1) / 2;
