@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "support/catch.hpp"
 
@@ -57,6 +58,8 @@ void check_operations() {
         "copysign", [](auto a, auto b) { return simd::copysign(a, b); }, same_bits<T>);
     check_lanes<T, Arch>(
         "select", [](auto a, auto b) { return simd::select(a > b, a, b); }, same_bits<T>);
+    check_lanes<T, Arch>(
+        "fma", [](auto a, auto b) { return simd::fma(a, b, b - a); }, same_bits<T>);
 }
 
 }  // namespace
@@ -82,4 +85,24 @@ TEMPLATE_TEST_CASE("pack: reduce_add adds every lane once", "[simd][pack][isa]",
     for (std::size_t i = 0; i < powers.size(); ++i) powers[i] = std::ldexp(TestType(1), static_cast<int>(i));
     CHECK(simd::reduce_add(traits::load(powers.data())) == std::ldexp(TestType(1), static_cast<int>(powers.size())) - 1);
     CHECK(simd::reduce_add(traits::broadcast(TestType(0.5))) == TestType(traits::lanes) / 2);
+}
+
+// (1 + e)(1 - e) = 1 - e^2 exactly, which one rounding of the product makes 1: the sum is then 0 instead of -e^2.
+TEMPLATE_TEST_CASE("pack: fma adds the three numbers in their order, and rounds once where the processor does", "[simd][pack][isa]", float,
+                   double) {
+    using traits = simd::pack_traits<TestType, simd::default_arch>;
+    const auto of_packs = [](TestType a, TestType b, TestType c) {
+        return simd::reduce_add(simd::fma(traits::broadcast(a), traits::broadcast(b), traits::broadcast(c))) / TestType(traits::lanes);
+    };
+    CHECK(of_packs(2, 3, 5) == 11);
+    CHECK(simd::fma(TestType(2), TestType(3), TestType(5)) == 11);
+    const TestType e = std::numeric_limits<TestType>::epsilon();
+    volatile TestType a = 1 + e, b = 1 - e, c = -1;  // else the compiler computes the sum, without rounding
+#if defined(__FMA__) || defined(__AVX512F__)
+    const TestType expected = -e * e;
+#else
+    const TestType expected = 0;
+#endif
+    CHECK(of_packs(a, b, c) == expected);
+    CHECK(simd::fma(TestType(a), TestType(b), TestType(c)) == expected);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 
 #include <magr/config.hpp>
@@ -54,6 +55,14 @@ template <class T>
 MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept { return condition ? a : b; }
 MAGR_ALWAYS_INLINE float copysign(float magnitude, float sign) noexcept { return __builtin_copysignf(magnitude, sign); }
 MAGR_ALWAYS_INLINE double copysign(double magnitude, double sign) noexcept { return __builtin_copysign(magnitude, sign); }
+/// a * b + c with one rounding where the instruction set has it in one instruction, else with two: never a call into the library.
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_FEATURE_FMA)
+MAGR_ALWAYS_INLINE float fma(float a, float b, float c) noexcept { return __builtin_fmaf(a, b, c); }
+MAGR_ALWAYS_INLINE double fma(double a, double b, double c) noexcept { return __builtin_fma(a, b, c); }
+#else
+template <class T>
+MAGR_ALWAYS_INLINE T fma(T a, T b, T c) noexcept { return a * b + c; }
+#endif
 template <class T>
 MAGR_ALWAYS_INLINE void store(T* p, T a) noexcept { *p = a; }
 template <class T>
@@ -74,6 +83,22 @@ template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> copysign(const xsimd::batch<T, A>& magnitude, const xsimd::batch<T, A>& sign) noexcept {
     return xsimd::copysign(magnitude, sign);
 }
+template <class T, class A>
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b, const xsimd::batch<T, A>& c) noexcept {
+    return xsimd::fma(a, b, c);
+}
+#if defined(__AVX512F__)  // xsimd 8 has no such instruction for these and multiplies and adds
+template <std::derived_from<xsimd::avx512f> A>
+MAGR_ALWAYS_INLINE xsimd::batch<float, A> fma(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,
+                                              const xsimd::batch<float, A>& c) noexcept {
+    return _mm512_fmadd_ps(a, b, c);
+}
+template <std::derived_from<xsimd::avx512f> A>
+MAGR_ALWAYS_INLINE xsimd::batch<double, A> fma(const xsimd::batch<double, A>& a, const xsimd::batch<double, A>& b,
+                                               const xsimd::batch<double, A>& c) noexcept {
+    return _mm512_fmadd_pd(a, b, c);
+}
+#endif
 template <class T, class A>
 MAGR_ALWAYS_INLINE void store(T* p, const xsimd::batch<T, A>& a) noexcept { a.store_unaligned(p); }
 template <class T, class A>
