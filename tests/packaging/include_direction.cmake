@@ -50,7 +50,7 @@ foreach(header IN LISTS headers)
             endif()
         elseif(folder MATCHES "^(simd|kernels)$")
             # Templates of the standard library or Eigen would be compiled for the instruction set of the kernel under a name without it.
-            if(NOT include MATCHES "^<(cstddef|cstdint|type_traits|concepts|limits|xsimd/xsimd.hpp)>$")
+            if(NOT include MATCHES "^<(cstddef|cstdint|type_traits|concepts|limits|utility|xsimd/xsimd.hpp)>$")
                 message(SEND_ERROR "${header}: a kernel must not include ${include}")
             endif()
         elseif(NOT include MATCHES "^<(Eigen/(Core|Cholesky|QR|LU|Eigenvalues)|xsimd/xsimd.hpp|[a-z_]+)>$")

@@ -42,6 +42,15 @@ struct pack_traits<T, scalar_arch> {
     static MAGR_ALWAYS_INLINE type load(const T* p) noexcept { return *p; }
 };
 
+/// How many registers Arch has for packs.
+template <class Arch>
+inline constexpr std::ptrdiff_t register_count = 16;
+#if MAGR_HAS_XSIMD
+template <class Arch>
+    requires std::derived_from<Arch, xsimd::avx512f> || std::derived_from<Arch, xsimd::neon64>
+inline constexpr std::ptrdiff_t register_count<Arch> = 32;
+#endif
+
 template <class T, class Arch>
 using pack = typename pack_traits<T, Arch>::type;
 
