@@ -54,13 +54,6 @@ void run_backwards(void* loops, std::size_t count, callback_executor::task_funct
     for (std::size_t i = count; i-- > 0;) task(task_data, i, 0);
 }
 
-/// How a pool goes through an interface that is compiled for another instruction set.
-void run_on_thread_pool(void* pool, std::size_t count, callback_executor::task_function task, void* task_data) noexcept {
-    static_cast<magr::thread_pool*>(pool)->parallel_for(static_cast<index_t>(count), [=](index_t index, index_t worker) {
-        task(task_data, static_cast<std::size_t>(index), static_cast<std::size_t>(worker));
-    });
-}
-
 }  // namespace
 
 TEST_CASE("callback_executor: keeps the contract of executors on the pool of an engine", "[parallel][callback][property]") {
@@ -71,10 +64,16 @@ TEST_CASE("callback_executor: keeps the contract of executors on the pool of an 
     }
 }
 
-TEST_CASE("callback_executor: keeps the contract of executors on a thread_pool", "[parallel][callback][property]") {
+TEST_CASE("callback_executor: keeps the contract of executors on a pool in C++", "[parallel][callback][property]") {
     for (const index_t concurrency : {1, 2, 7}) {
         magr::thread_pool pool(concurrency);
-        const callback_executor exec(run_on_thread_pool, &pool, concurrency);
+        const callback_executor exec(  // as in README.md
+            [](void* context, std::size_t count, auto task, void* task_data) {
+                static_cast<magr::thread_pool*>(context)->parallel_for(static_cast<index_t>(count), [=](index_t i, index_t thread) {
+                    task(task_data, static_cast<std::size_t>(i), static_cast<std::size_t>(thread));
+                });
+            },
+            &pool, concurrency);
         tests::check_executor_contract(exec, concurrency);
     }
 }

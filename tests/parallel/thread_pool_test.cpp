@@ -27,7 +27,7 @@ std::vector<std::thread::id> threads_of_workers(thread_pool& pool) {
     const index_t count = pool.concurrency();
     std::vector<std::thread::id> threads(static_cast<std::size_t>(count));
     std::atomic<index_t> begun{0};
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     pool.parallel_for(count, [&](index_t, index_t worker) {
         threads[static_cast<std::size_t>(worker)] = std::this_thread::get_id();
         ++begun;

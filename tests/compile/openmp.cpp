@@ -1,0 +1,1 @@
+#include <magr/parallel/openmp.hpp>
