@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/rollback.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/preprocess/admm.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/proximal_gradient.hpp>
 #include <magr/preprocess/result.hpp>
+#include <magr/preprocess/solve.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -28,8 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    found.require(options.check_interval >= 1, "check_interval", "at least 1", options.check_interval);
-    found.require(std::isfinite(options.rho) && options.rho > 0, "rho", "finite and above 0", options.rho);
+    found.require(std::isfinite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0", options.rho.value_or(1));
     found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
     return found.take();
 }
@@ -45,82 +48,63 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 [[nodiscard]] inline solver_settings resolve(const preprocess_options& options, index_t inputs) {
     const bool authors = options.solver == solver::proximal_gradient;
+    const double damping = options.damping.value_or(authors ? 0 : 1e-2);
     return {.alpha = options.alpha.value_or(options.group_size ? 1e-4 : 1e-3),
             .group_size = options.group_size.value_or(inputs),
-            .damping = options.damping.value_or(authors ? 0 : 1e-2),
+            .damping = damping,
             .max_iterations = options.max_iterations.value_or(authors ? 200 : 100),
             .tolerance = options.tolerance.value_or(authors ? 0 : 1e-3),
-            .check_interval = options.check_interval,
-            .rho = options.rho,
+            .rho = options.rho.value_or(std::clamp(0.05 * std::pow(damping / 1e-2, 0.45), 0.01, 0.2)),
             .relaxation = options.relaxation};
 }
 
-template <compute_scalar S>
-void report_magnitudes(const layer_problem<S>& problem, const row_major_matrix<S>& W, double& largest, double& mean) {
-    double total = 0;
-    for (index_t i = 0; i < W.rows(); ++i)
-        problem.for_each_group([&](index_t, index_t j, index_t size) {
-            const auto norm = static_cast<double>(W.row(i).segment(j, size).template lpNorm<Eigen::Infinity>());
-            largest = std::max(largest, norm);
-            total += norm;
-        });
-    mean = total / static_cast<double>(W.rows() * problem.groups());
-}
-
-/// tr(A H A^T) with the undamped H, by blocks of rows
-template <compute_scalar S>
-[[nodiscard]] double undamped_energy(const layer_problem<S>& problem, const row_major_matrix<S>& A) {
-    constexpr index_t tile = 256;
-    double total = 0;
-    row_major_matrix<S> product;
-    for (index_t first = 0; first < A.rows(); first += tile) {
-        const auto rows = A.middleRows(first, std::min(tile, A.rows() - first));
-        product.noalias() = rows * problem.H;
-        total += (rows.template cast<double>().array() *
-                  (product.template cast<double>() - problem.shift * rows.template cast<double>()).array())
-                     .sum();
-    }
-    return std::max(0.0, total);
-}
-
-template <compute_scalar S, progress_observer Observer>
-[[nodiscard]] preprocess_result solve(const layer_problem<S>& problem, const preprocess_options& options, const solver_settings& settings,
-                                      Observer& observer, row_major_matrix<S>& W) {
-    const duality_gap<S> gap(problem);
-    solve_outcome outcome;
-    const auto run = [&](auto&& method) {
-        outcome = run_solver(method, gap, settings, observer);
-        W = method.point();
-    };
-    if (options.solver == solver::admm)
-        run(admm<S>(problem, settings));
-    else
-        run(proximal_gradient<S>(problem));
-
+/// The report of all rows.
+[[nodiscard]] inline preprocess_result summarize(const std::vector<row_report>& reports, index_t groups) {
     preprocess_result result;
-    result.stopped = outcome.stopped;
-    result.iterations = outcome.iterations;
-    double dual = 0;
-    for (index_t i = 0; i < problem.rows(); ++i) {
-        const auto row = static_cast<std::size_t>(i);
-        double before = 0;
-        problem.for_each_group([&](index_t, index_t j, index_t size) {
-            before += settings.alpha * static_cast<double>(problem.W0.row(i).segment(j, size).template lpNorm<Eigen::Infinity>());
-        });
-        // An early stop must not leave a row worse than it was.
-        double primal = outcome.bounds.primal[row];
-        if (primal > before) {
-            W.row(i) = problem.W0.row(i);
-            primal = before;
-        }
-        const double relative = certificate::relative(primal, outcome.bounds.dual[row]);
-        result.objective_before += before;
-        result.objective += primal;
-        dual += outcome.bounds.dual[row];
+    const auto rows = static_cast<double>(reports.size());
+    double bound = 0, energy = 0, error = 0;
+    for (const row_report& row : reports) {
+        const double relative = relative_gap(row.objective, row.bound);
+        result.objective += row.objective;
+        result.objective_before += row.objective_before;
+        bound += row.bound;
+        energy += row.energy;
+        error += row.error;
         result.largest_gap = std::max(result.largest_gap, relative);
-        result.mean_gap += relative / static_cast<double>(problem.rows());
+        result.mean_gap += relative / rows;
+        result.linf_before = std::max(result.linf_before, row.linf_before);
+        result.linf_after = std::max(result.linf_after, row.linf_after);
+        result.mean_linf_before += row.sum_linf_before / (rows * static_cast<double>(groups));
+        result.mean_linf_after += row.sum_linf_after / (rows * static_cast<double>(groups));
+        result.iterations = std::max(result.iterations, row.iterations);
+        result.products += row.products / rows;
     }
-    result.gap = certificate::relative(result.objective, dual);
+    result.gap = relative_gap(result.objective, bound);
+    result.output_error = energy > 0 ? error / energy : 0;
+    return result;
+}
+
+template <compute_scalar S, class T, class Gram, progress_observer Observer, executor Executor>
+[[nodiscard]] preprocess_result run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings, matrix_view<T> W,
+                                           Observer& observer, Executor& exec) {
+    std::vector<row_report> reports;
+    for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, W, i));
+    stop_reason ended{};
+    if (problem.alpha == 0) {
+        ended = stop_reason::converged;  // W0 is the optimum
+    } else {
+        std::optional<rollback<T>> undo;
+        if constexpr (!std::is_nothrow_invocable_v<Observer&, const preprocess_progress&>) undo.emplace(W);
+        if (method == solver::proximal_gradient)
+            ended = solve_rows<S>(make_proximal_gradient<S>(problem), problem, settings, W, reports, observer, exec);
+        else if (const auto fast = make_admm<S>(problem, settings, exec))
+            ended = solve_rows<S>(*fast, problem, settings, W, reports, observer, exec);
+        else
+            ended = stop_reason::not_factored;
+        if (undo) undo->keep();
+    }
+    preprocess_result result = summarize(reports, problem.groups());
+    result.stopped = ended;
     return result;
 }
 
@@ -139,49 +123,37 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W: out x in, any dense matrix (in/out) · H: in x in, the Gram matrix X^T X of the inputs, any positive multiple of it
 /// @par Units     alpha: see `preprocess_options`; W keeps its unit
-/// @param observer  called after every iteration, may cancel (see `progress_observer`)
+/// @param observer  called when some rows are done, may cancel (see `progress_observer`)
+/// @param exec      what runs the tiles of rows and the factorization (see `executor`); serial by default
 /// @pre           W and H do not overlap in memory
 /// @post          no row's objective is above its value at W0, however early the iteration ended
 /// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric, zero H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: two factorizations of in^3/3 multiply-adds, then out in^2 per iteration, commonly 8-32; working memory four
-///                matrices of W's size and, at its peak, four of H's, in the arithmetic type of W, and one of H's size in double
-/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Objective, gap and Cholesky factor
-/// of
-///                the certificate are in double. Deterministic
+/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as many
+///                for measuring energies. Beyond W and H one matrix of H's size, and for each worker five matrices of 96 rows, in the
+///                arithmetic type of W
+/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that type,
+///                across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are solved in
+///                tiles of 96, which stop together
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
-template <class Weights, class Gram, progress_observer Observer = ignore_progress>
-preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {}) {
+template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>
+preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {},
+                             Executor&& exec = {}) {
     const auto weights = as_mutable_view(W);
     const auto gram = as_const_view(H);
     using S = compute_t<typename decltype(weights)::value_type>;
     validate(options);
-    detail::require_not_empty("preprocess", "W", weights);
     detail::require_not_empty("preprocess", "H", gram);
-    detail::require_gram("preprocess", "H", gram, weights.cols());
-    detail::require_finite("preprocess", "W", weights);
+    detail::require_layer("preprocess", weights, gram);
 
     const detail::solver_settings settings = detail::resolve(options, weights.cols());
-    const auto problem = detail::make_layer_problem<S>(weights, gram, settings.alpha, settings.group_size, settings.damping);
-    detail::row_major_matrix<S> solution = problem.W0;
-    preprocess_result result;
-    if (settings.alpha > 0)
-        result = detail::solve(problem, options, settings, observer, solution);
-    else
-        result.stopped = stop_reason::converged;  // W0 is the optimum
-
+    const auto problem = detail::make_layer_problem(gram, settings.alpha, settings.group_size, settings.damping);
+    preprocess_result result = detail::run_solver<S>(problem, options.solver, settings, weights, observer, exec);
     result.alpha = settings.alpha;
     result.damping = settings.damping;
     result.lambda_max = problem.lambda_max;
-    detail::report_magnitudes(problem, problem.W0, result.linf_before, result.mean_linf_before);
-    detail::report_magnitudes(problem, solution, result.linf_after, result.mean_linf_after);
-    const double energy = detail::undamped_energy(problem, problem.W0);
-    const detail::row_major_matrix<S> difference = solution - problem.W0;
-    const double error = detail::undamped_energy(problem, difference);
-    result.output_error = energy > 0 ? error / energy : 0;
-    if (settings.alpha > 0) detail::store(solution, weights);
     return result;
 }
 

@@ -3,11 +3,13 @@
 #include <Eigen/QR>
 #include <random>
 
+#include <magr/matrix/eigen.hpp>
+
 #include "support/catch.hpp"
 
 namespace {
 
-using matrix = magr::detail::row_major_matrix<double>;
+using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// A symmetric matrix with the given eigenvalues and random eigenvectors.
 matrix with_spectrum(const Eigen::VectorXd& eigenvalues, unsigned seed) {
@@ -20,6 +22,11 @@ matrix with_spectrum(const Eigen::VectorXd& eigenvalues, unsigned seed) {
     const Eigen::MatrixXd Q = Eigen::HouseholderQR<Eigen::MatrixXd>(A).householderQ();
     const matrix H = Q * eigenvalues.asDiagonal() * Q.transpose();
     return (H + H.transpose()) / 2;
+}
+
+template <class Matrix>
+double largest_eigenvalue(const Matrix& H) {
+    return magr::detail::largest_eigenvalue(magr::as_const_view(H));
 }
 
 }  // namespace
@@ -38,9 +45,9 @@ TEST_CASE("largest_eigenvalue: finds the top of any spectrum", "[calibration][pr
         INFO(name);
         for (unsigned seed = 1; seed <= 3; ++seed) {
             const matrix H = with_spectrum(values, seed);
-            CHECK(magr::detail::largest_eigenvalue(H) == Approx(values.maxCoeff()).epsilon(1e-8));
-            const magr::detail::row_major_matrix<float> single = H.cast<float>();
-            CHECK(magr::detail::largest_eigenvalue(single) == Approx(values.maxCoeff()).epsilon(2e-6));
+            CHECK(largest_eigenvalue(H) == Approx(values.maxCoeff()).epsilon(1e-8));
+            const Eigen::MatrixXf single = H.cast<float>();
+            CHECK(largest_eigenvalue(single) == Approx(values.maxCoeff()).epsilon(2e-6));
         }
     }
 }
@@ -48,10 +55,24 @@ TEST_CASE("largest_eigenvalue: finds the top of any spectrum", "[calibration][pr
 TEST_CASE("largest_eigenvalue: patterned eigenvectors are not missed", "[calibration][edge]") {
     matrix H(2, 2);
     H << 1, -0.9, -0.9, 1;  // its top eigenvector is orthogonal to (1, 1)
-    CHECK(magr::detail::largest_eigenvalue(H) == Approx(1.9).epsilon(1e-12));
+    CHECK(largest_eigenvalue(H) == Approx(1.9).epsilon(1e-12));
     for (const Eigen::Index place : {0, 31, 63}) {
         matrix unit = matrix::Zero(64, 64);
         unit(place, place) = 1;
-        CHECK(magr::detail::largest_eigenvalue(unit) == Approx(1).epsilon(1e-12));
+        CHECK(largest_eigenvalue(unit) == Approx(1).epsilon(1e-12));
     }
+}
+
+TEST_CASE("largest_eigenvalue: any scale, any strides", "[calibration][edge]") {
+    Eigen::VectorXd values = Eigen::VectorXd::LinSpaced(37, 0.01, 1);
+    const matrix H = with_spectrum(values, 4);
+    for (const double scale : {1e-300, 1e-30, 1e30, 1e300}) {
+        const matrix scaled = scale * H;
+        CHECK(largest_eigenvalue(scaled) == Approx(scale).epsilon(1e-8));
+    }
+    std::vector<double> spaced(37 * 37 * 6);
+    const auto view = magr::matrix_view<double>::with_strides(spaced.data(), 37, 37, 2, 37 * 5);
+    for (Eigen::Index i = 0; i < 37; ++i)
+        for (Eigen::Index j = 0; j < 37; ++j) view(i, j) = H(i, j);
+    CHECK(magr::detail::largest_eigenvalue(magr::matrix_view<const double>(view)) == Approx(1).epsilon(1e-8));
 }

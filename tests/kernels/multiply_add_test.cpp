@@ -38,7 +38,7 @@ struct operand {
 
 /// C + factor A B against sums in long double; elements that are not wanted, and all around C, keep their bits.
 template <class T, class A, class B, class Arch>
-void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagonal, T factor, Arch arch) {
+void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagonal, double factor, Arch arch) {
     std::mt19937 random(static_cast<unsigned>(m * 1000003 + n * 1009 + depth * 13 + arrangement));
     const operand<A> a(m, depth, arrangement % 3, random);
     const operand<B> b(depth, n, arrangement / 3, random);
@@ -57,7 +57,7 @@ void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagona
                 sum += term;
                 size += std::abs(term);
             }
-            sum = at(i, j) + factor * sum;
+            sum = at(i, j) + static_cast<long double>(factor) * sum;
             size = std::abs(at(i, j)) + std::abs(static_cast<long double>(factor)) * size;
             worst = std::max(worst, static_cast<double>(std::abs(c.view(i, j) - sum) / (size + 1e-30L)));
             at(i, j) = c.view(i, j);
@@ -76,21 +76,21 @@ TEMPLATE_TEST_CASE("multiply_add: any shapes, strides and triangles", "[kernels]
             for (const index_t depth : {0, 1, 2, 30})
                 for (int arrangement = 0; arrangement < 9; ++arrangement)
                     for (const index_t diagonal : {whole, index_t{0}, index_t{-3}, index_t{9}}) {
-                        check<TestType, TestType, TestType>(m, n, depth, arrangement, diagonal, TestType(1), default_arch{});
-                        check<TestType, TestType, TestType>(m, n, depth, arrangement, diagonal, TestType(-0.5), scalar_arch{});
+                        check<TestType, TestType, TestType>(m, n, depth, arrangement, diagonal, 1.0, default_arch{});
+                        check<TestType, TestType, TestType>(m, n, depth, arrangement, diagonal, -0.5, scalar_arch{});
                     }
 }
 
 TEMPLATE_TEST_CASE("multiply_add: more than one block each way", "[kernels][product][oracle]", float, double) {
     using blocks = product_blocks<TestType, default_arch>;
-    check<TestType, TestType, TestType>(2 * blocks::rows + 5, 30, blocks::depth + 1, 0, whole, TestType(1), default_arch{});
-    check<TestType, TestType, TestType>(17, blocks::cols + 40, 2 * blocks::depth + 3, 4, whole, TestType(-1), default_arch{});
-    check<TestType, TestType, TestType>(2 * blocks::rows + 5, 2 * blocks::rows + 5, 20, 3, 0, TestType(1), default_arch{});
+    check<TestType, TestType, TestType>(2 * blocks::rows + 5, 30, blocks::depth + 1, 0, whole, 1.0, default_arch{});
+    check<TestType, TestType, TestType>(17, blocks::cols + 40, 2 * blocks::depth + 3, 4, whole, -1.0, default_arch{});
+    check<TestType, TestType, TestType>(2 * blocks::rows + 5, 2 * blocks::rows + 5, 20, 3, 0, 1.0, default_arch{});
 }
 
 TEST_CASE("multiply_add: operands of other storage types", "[kernels][product][oracle]") {
-    check<float, Eigen::bfloat16, Eigen::bfloat16>(30, 40, 50, 1, whole, 1.0F, default_arch{});
-    check<float, Eigen::half, float>(30, 40, 50, 3, 0, 1.0F, default_arch{});
+    check<float, Eigen::bfloat16, Eigen::bfloat16>(30, 40, 50, 1, whole, 1.0, default_arch{});
+    check<float, Eigen::half, float>(30, 40, 50, 3, 0, 1.0, default_arch{});
     check<double, float, Eigen::half>(30, 40, 50, 5, whole, 1.0, default_arch{});
 }
 
@@ -102,15 +102,15 @@ TEMPLATE_TEST_CASE("multiply_add: an element does not depend on what is computed
     const operand<TestType> a(m, depth, 0, random), b(depth, n, 0, random);
     std::vector<TestType> scratch(static_cast<std::size_t>(blocks::scratch));
     std::vector<TestType> all(static_cast<std::size_t>(m * n)), part(1);
-    multiply_add(matrix_view<TestType>(all.data(), m, n), TestType(1), a.read(), b.read(), scratch.data());
+    multiply_add(matrix_view<TestType>(all.data(), m, n), 1.0, a.read(), b.read(), scratch.data());
     for (const index_t i : {index_t{0}, index_t{11}, index_t{12}, blocks::rows, m - 1})
         for (const index_t j : {index_t{0}, index_t{31}, index_t{32}, n - 1}) {
             part[0] = 0;
-            multiply_add(matrix_view<TestType>(part.data(), 1, 1), TestType(1), a.read().block(i, 0, 1, depth),
+            multiply_add(matrix_view<TestType>(part.data(), 1, 1), 1.0, a.read().block(i, 0, 1, depth),
                          b.read().block(0, j, depth, 1), scratch.data());
             CHECK(part[0] == all[static_cast<std::size_t>(i * n + j)]);
         }
 }
 
-static_assert(noexcept(multiply_add(matrix_view<float>{}, 1.0F, matrix_view<const float>{}, matrix_view<const float>{},
+static_assert(noexcept(multiply_add(matrix_view<float>{}, 1.0, matrix_view<const float>{}, matrix_view<const float>{},
                                     static_cast<float*>(nullptr))));

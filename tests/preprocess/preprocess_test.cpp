@@ -1,11 +1,15 @@
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
+
+#include <magr/parallel/thread_pool.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"
@@ -337,38 +341,70 @@ TEST_CASE("preprocess: tiny shapes and rows of zeros", "[preprocess][edge]") {
     CHECK(zero.gap == 0);
 }
 
-TEST_CASE("preprocess: the observer sees every iteration and can cancel", "[preprocess][observer]") {
-    const auto [W0, H] = random_layer(5, 20, 17);
-    row_major<double> W = W0;
-    std::vector<index_t> seen;
-    int checked = 0;
-    const auto result =
-        magr::preprocess(W, H, {.max_iterations = 11, .tolerance = 1e-14, .check_interval = 3}, [&](const magr::iteration_info& info) {
-            seen.push_back(info.iteration);
-            CHECK(info.max_iterations == 11);
-            CHECK(info.gap.has_value() == (info.iteration % 3 == 0 || info.iteration == 11));
-            checked += info.gap.has_value();
-        });
-    CHECK(result.stopped == magr::stop_reason::iteration_limit);
-    CHECK(seen == std::vector<index_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
-    CHECK(checked == 4);
-
+TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preprocess][observer]") {
+    const auto [W0, H] = random_layer(1000, 20, 17);  // more tiles than one serial batch
     for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
-        row_major<double> five = W0, cancelled = W0;
-        static_cast<void>(magr::preprocess(five, H, {.solver = solver, .max_iterations = 5, .tolerance = 0.0}));
-        const auto stopped = magr::preprocess(cancelled, H, {.solver = solver, .tolerance = 0.0}, [](const magr::iteration_info& info) {
-            return info.iteration == 5 ? magr::flow::stop : magr::flow::proceed;
+        row_major<double> all = W0;
+        std::vector<index_t> seen;
+        const auto result = magr::preprocess(all, H, {.solver = solver}, [&](const magr::preprocess_progress& progress) {
+            CHECK(progress.rows == 1000);
+            seen.push_back(progress.rows_done);
+        });
+        CHECK(result.stopped != magr::stop_reason::cancelled);
+        REQUIRE(seen.size() > 2);
+        CHECK(std::is_sorted(seen.begin(), seen.end(), std::less_equal<>()));
+        CHECK(seen.back() == 1000);
+
+        row_major<double> part = W0;
+        const auto stopped = magr::preprocess(part, H, {.solver = solver}, [&](const magr::preprocess_progress& progress) noexcept {
+            return progress.rows_done < seen[1] ? magr::flow::proceed : magr::flow::stop;
         });
         CHECK(stopped.stopped == magr::stop_reason::cancelled);
-        CHECK(stopped.iterations == 5);
-        CHECK(stopped.gap > 0);
-        CHECK(cancelled == five);
-    }
+        CHECK(part.topRows(seen[1]) == all.topRows(seen[1]));
+        CHECK(part.bottomRows(1000 - seen[1]) == W0.bottomRows(1000 - seen[1]));
+        CHECK(stopped.objective > result.objective);
+        CHECK(stopped.objective < stopped.objective_before);
 
-    W = W0;
-    CHECK_THROWS_AS(magr::preprocess(W, H, {}, [](const magr::iteration_info&) { throw std::runtime_error("enough"); }),
-                    std::runtime_error);
+        row_major<float> thrown = W0.cast<float>();
+        const row_major<float> before = thrown;
+        int calls = 0;
+        CHECK_THROWS_AS(magr::preprocess(thrown, H, {.solver = solver},
+                                         [&](const magr::preprocess_progress&) {
+                                             if (++calls == 2) throw std::runtime_error("enough");
+                                         }),
+                        std::runtime_error);
+        CHECK(thrown == before);
+    }
+    row_major<double> W = W0;  // who says stop when all is done has not cancelled anything
+    CHECK(magr::preprocess(W, H, {}, [](const magr::preprocess_progress& p) { return p.rows_done == p.rows ? magr::flow::stop : magr::flow::proceed; })
+              .stopped == magr::stop_reason::converged);
+}
+
+TEST_CASE("preprocess: an indefinite H is refused in the result", "[preprocess][edge]") {
+    const auto [W0, H0] = random_layer(3, 10, 19);
+    row_major<double> H = H0, W = W0;
+    H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
+    const auto result = magr::preprocess(W, H);
+    CHECK(result.stopped == magr::stop_reason::not_factored);
+    CHECK(result.objective == result.objective_before);
     CHECK(W == W0);
+}
+
+TEMPLATE_TEST_CASE("preprocess: the same bits whatever executes it", "[preprocess][determinism]", float, double) {
+    const auto [W0, H] = random_layer(300, 130, 20);
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        row_major<TestType> expected = W0.cast<TestType>();
+        const magr::preprocess_options options{.group_size = 32, .solver = solver};
+        const auto report = magr::preprocess(expected, H, options);
+        for (const index_t workers : {1, 2, 7}) {
+            magr::thread_pool pool(workers);
+            row_major<TestType> W = W0.cast<TestType>();
+            const auto result = magr::preprocess(W, H, options, magr::ignore_progress{}, pool);
+            CHECK(W == expected);
+            CHECK(result.gap == report.gap);
+            CHECK(result.objective == report.objective);
+        }
+    }
 }
 
 TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preprocess][errors]") {
@@ -417,8 +453,7 @@ TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preproces
             "option: preprocess_options: damping must be finite and at least 0, it is inf");
     refused(start, H, {.max_iterations = 0}, "option: preprocess_options: max_iterations must be at least 1, it is 0");
     refused(start, H, {.tolerance = -1e-3}, "option: preprocess_options: tolerance must be finite and at least 0, it is -0.001");
-    refused(start, H, {.check_interval = 0}, "option: preprocess_options: check_interval must be at least 1, it is 0");
-    refused(start, H, {.rho = 0}, "option: preprocess_options: rho must be finite and above 0, it is 0");
+    refused(start, H, {.rho = 0.0}, "option: preprocess_options: rho must be finite and above 0, it is 0");
     refused(start, H, {.relaxation = 2}, "option: preprocess_options: relaxation must be between 0 and 2 exclusively, it is 2");
 }
 
@@ -444,7 +479,7 @@ matrix read(const std::string& path, Eigen::Index rows, Eigen::Index cols) {
 
 }  // namespace
 
-TEST_CASE("preprocess: real layers reach a certified gap of 1e-3 within 20 iterations", "[preprocess][real]") {
+TEST_CASE("preprocess: real layers reach a certified gap of 1e-3 within 14 products", "[preprocess][real]") {
     const char* const folder = std::getenv("MAGR_MODELS");
     if (folder == nullptr) return;
     for (const auto& [name, out, in] : real_layers) {
@@ -458,7 +493,7 @@ TEST_CASE("preprocess: real layers reach a certified gap of 1e-3 within 20 itera
             CAPTURE(name, alpha, result.iterations, result.gap);
             CHECK(result.stopped == magr::stop_reason::converged);
             CHECK(result.gap <= 1e-3);
-            CHECK(result.iterations <= 20);
+            CHECK(result.products <= 14);
         }
     }
 }

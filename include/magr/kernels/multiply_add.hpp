@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <type_traits>
 
 #include <magr/kernels/register_tile.hpp>
 
@@ -11,21 +12,24 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Copies V, at most `Width` rows, for `multiply_tile`: element (r, k) goes to out[k * Width + r], times `factor`; missing rows are zero.
 ///
-/// The left operand is packed as it is, the right one transposed.
+/// The left operand is packed as it is, the right one transposed. Numbers of a wider type than T are multiplied before they are narrowed.
 template <index_t Width, class T, class U>
-inline void pack_panel(matrix_view<const U> V, T factor, T* out) noexcept {
+inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
+    using wide = std::conditional_t<std::is_same_v<U, double>, double, T>;
     const index_t rows = V.rows();
     const index_t depth = V.cols();
     const U* const data = V.data();
+    const auto f = static_cast<wide>(factor);
+    const auto value = [&](index_t at) { return static_cast<T>(f * static_cast<wide>(data[at])); };
     const auto fill = [&](auto row_stride, auto col_stride) {
         if (rows == Width) {
             for (index_t k = 0; k < depth; ++k)
-                for (index_t r = 0; r < Width; ++r) out[k * Width + r] = factor * static_cast<T>(data[r * row_stride + k * col_stride]);
+                for (index_t r = 0; r < Width; ++r) out[k * Width + r] = value(r * row_stride + k * col_stride);
             return;
         }
         for (index_t k = 0; k < depth; ++k)
             for (index_t r = 0; r < Width; ++r)
-                out[k * Width + r] = r < rows ? factor * static_cast<T>(data[r * row_stride + k * col_stride]) : T(0);
+                out[k * Width + r] = r < rows ? value(r * row_stride + k * col_stride) : T(0);
     };
     struct one {
         constexpr operator index_t() const noexcept { return 1; }
@@ -59,7 +63,7 @@ inline constexpr index_t whole = std::numeric_limits<index_t>::max();
 /// @param scratch product_blocks<T, Arch>::scratch elements
 /// @par Numerics  every element is a sum over blocks of 384 k, each summed in order: the same bits whatever the other rows and columns are
 template <class T, class A, class B, class Arch = simd::default_arch>
-inline void multiply_add(matrix_view<T> C, T factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch, index_t diagonal = whole,
+inline void multiply_add(matrix_view<T> C, double factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch, index_t diagonal = whole,
                          Arch arch = {}) noexcept {
     using tile = register_tile<T, Arch>;
     using blocks = product_blocks<T, Arch>;
@@ -76,7 +80,7 @@ inline void multiply_add(matrix_view<T> C, T factor, matrix_view<const A> a, mat
         for (index_t k0 = 0; k0 < depth; k0 += blocks::depth) {
             const index_t d = least(blocks::depth, depth - k0);
             for (index_t j = 0; j < cols; j += tile::cols)
-                pack_panel<tile::cols>(b.block(k0, j0 + j, d, least(tile::cols, cols - j)).transposed(), T(1), right + j * d);
+                pack_panel<tile::cols>(b.block(k0, j0 + j, d, least(tile::cols, cols - j)).transposed(), 1.0, right + j * d);
             for (index_t i0 = 0; i0 < m; i0 += blocks::rows) {
                 const index_t rows = least(blocks::rows, m - i0);
                 if (!wanted(i0 + rows - 1, j0)) continue;

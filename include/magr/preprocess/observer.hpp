@@ -2,7 +2,6 @@
 #pragma once
 
 #include <concepts>
-#include <optional>
 #include <type_traits>
 
 #include <magr/matrix/matrix_view.hpp>
@@ -12,33 +11,32 @@ namespace magr {
 /// What an observer answers.
 enum class flow { proceed, stop };
 
-/// What an observer is told after each iteration.
-struct iteration_info {
-    index_t iteration = 0;       ///< iterations done, from 1
-    index_t max_iterations = 0;  ///< the limit
-    std::optional<double> gap;   ///< relative duality gap, if this iteration checked it
+/// What an observer is told each time that some rows are done.
+struct preprocess_progress {
+    index_t rows_done = 0;  ///< rows 0..rows_done - 1 have their final values
+    index_t rows = 0;       ///< of W
 };
 
-/// A callable that takes `const iteration_info&` and returns `flow` or nothing.
+/// A callable that takes `const preprocess_progress&` and returns `flow` or nothing.
 ///
-/// It is called on the caller's thread, between iterations. After `flow::stop` W holds the last iterate and the result says `cancelled`.
-/// It may throw; W is then as it was before the call.
+/// It is called on the caller's thread. After `flow::stop` the rows that are not done keep the weights that were passed in, and the result
+/// says `cancelled`. It may throw; W is then as it was before the call, for which a copy is kept if it is not declared noexcept.
 template <class Observer>
-concept progress_observer = std::invocable<Observer&, const iteration_info&> &&
-                            (std::same_as<std::invoke_result_t<Observer&, const iteration_info&>, flow> ||
-                             std::is_void_v<std::invoke_result_t<Observer&, const iteration_info&>>);
+concept progress_observer = std::invocable<Observer&, const preprocess_progress&> &&
+                            (std::same_as<std::invoke_result_t<Observer&, const preprocess_progress&>, flow> ||
+                             std::is_void_v<std::invoke_result_t<Observer&, const preprocess_progress&>>);
 
 /// The observer that does nothing.
 struct ignore_progress {
-    constexpr void operator()(const iteration_info&) const noexcept {}
+    constexpr void operator()(const preprocess_progress&) const noexcept {}
 };
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <progress_observer Observer>
-[[nodiscard]] flow notify(Observer& observer, const iteration_info& info) {
-    if constexpr (std::is_void_v<std::invoke_result_t<Observer&, const iteration_info&>>) {
+[[nodiscard]] flow notify(Observer& observer, const preprocess_progress& info) {
+    if constexpr (std::is_void_v<std::invoke_result_t<Observer&, const preprocess_progress&>>) {
         observer(info);
         return flow::proceed;
     } else {

@@ -21,9 +21,8 @@ struct preprocess_options {
     std::optional<double> damping = {};          ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
     std::optional<double> tolerance = {};        ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
-    index_t check_interval = 4;                  ///< iterations from one gap check to the next, at least 1; a check costs about two iterations
-    double rho = 0.03;                           ///< admm: step in the metric of diag H, above 0; too small oscillates, too large creeps
-    double relaxation = 1.6;                     ///< admm: over-relaxation, between 0 and 2 exclusively
+    std::optional<double> rho = {};              ///< admm: step in the metric of diag H, above 0; 0.05 (damping / 0.01)^0.45, from 0.01 to 0.2
+    double relaxation = 1.5;                     ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 
 }  // namespace magr

@@ -1,55 +1,61 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/kernels/linf.hpp>
-#include <magr/preprocess/solve.hpp>
+#include <Eigen/Core>
+#include <utility>
+
+#include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The iteration of the paper's authors for a `layer_problem`:
+/// The iteration of the paper's authors, row by row:
 ///
-///     V = W - step (W - W0) H,   W = prox of step alpha ||.||_inf at V, per row or group,   step = 1 / lambda_max(H)
+///     v = z - step (z - w0) H_d,   z = prox of step alpha ||.||_inf at v, per row or group,   step = 1 / lambda_max(H_d)
 ///
 /// Without damping step is 1 and the prox threshold alpha itself, as in their code.
 ///
-/// @par Cost      in^2 multiply-adds per row and iteration; allocates the point and a product of its size
 /// @par Source    arXiv 2406.00800, Algorithm 1, as in the authors' code: there H is normalised first, so that eta = 1
 template <compute_scalar S>
 class proximal_gradient {
 public:
-    explicit proximal_gradient(const layer_problem<S>& problem)
-        : problem_(problem), step_(1 / (1 + problem.shift)), point_(problem.W0), before_prox_(problem.W0),
-          thresholds_(problem.rows(), problem.groups()) {
-        thresholds_.setZero();
-    }
+    /// @param shift  what damping has added to the diagonal of H / lambda_max(H)
+    proximal_gradient(packed_matrix<S> damped, index_t cols, double shift)
+        : damped_(std::move(damped)), metric_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(cols, static_cast<S>(1 + shift))),
+          step_(static_cast<S>(1 / (1 + shift))) {}
 
-    void iterate() {
-        before_prox_ = point_;
-        difference_ = point_ - problem_.W0;
-        before_prox_.noalias() -= static_cast<S>(step_) * difference_ * problem_.H;
-        point_ = before_prox_;
-        for (index_t i = 0; i < problem_.rows(); ++i)
-            problem_.for_each_group([&](index_t g, index_t j, index_t size) {
-                thresholds_(i, g) = kernels::prox_linf<S>(kernels::contiguous_source<S>{&point_(i, j)}, kernels::unit_metric{}, size,
-                                                          step_ * problem_.alpha, thresholds_(i, g));
-            });
-    }
+    [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return damped_; }
+    [[nodiscard]] const S* metric() const noexcept { return metric_.data(); }
 
-    [[nodiscard]] certificate certify(const duality_gap<S>& gap) const {
-        return gap.evaluate(point_, [&](index_t i, index_t j) {
-            return (static_cast<double>(before_prox_(i, j)) - static_cast<double>(point_(i, j))) / step_;
-        });
-    }
+    /// e^T H_d e <= curvature e^T metric e
+    [[nodiscard]] double curvature() const noexcept { return 1; }
 
-    [[nodiscard]] const row_major_matrix<S>& point() const noexcept { return point_; }
+    static constexpr bool starts_with_prox = false;
+
+    void prepare(const row_tile<S>& t, index_t r) const noexcept { t.row(t.product(r)) = t.row(t.z(r)) - t.row(t.w0(r)); }
+
+    /// u <- the argument of the prox; y <- z - w0, g <- H_d y
+    void advance(const row_tile<S>& t, index_t r) const noexcept {
+        t.row(t.y()) = t.row(t.z(r)) - t.row(t.w0(r));
+        t.row(t.g()) = t.row(t.product(r));
+        t.row(t.u(r)) = t.row(t.z(r)) - step_ * t.row(t.product(r));
+    }
 
 private:
-    const layer_problem<S>& problem_;
-    double step_;
-    row_major_matrix<S> point_, before_prox_, difference_;
-    row_major_matrix<S> thresholds_;  // of the last prox, one per row and group: where the next search starts
+    packed_matrix<S> damped_;
+    Eigen::Array<S, 1, Eigen::Dynamic> metric_;
+    S step_;
 };
+
+/// @par Cost      allocates one matrix of H's size
+template <compute_scalar S, class Gram>
+[[nodiscard]] proximal_gradient<S> make_proximal_gradient(const layer_problem<Gram>& problem) {
+    const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
+    aligned_buffer<S> damped = load_damped_triangle<S>(problem, [](index_t) { return 0.0; });
+    for (index_t i = 0; i < n; ++i)
+        for (index_t j = i + 1; j < n; ++j) damped.data()[i * stride + j] = damped.data()[j * stride + i];
+    return proximal_gradient<S>(packed_matrix<S>(std::move(damped), n), n, problem.shift);
+}
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

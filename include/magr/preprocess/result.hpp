@@ -10,6 +10,7 @@ enum class stop_reason {
     converged,        ///< the certified relative duality gap is at most the tolerance
     iteration_limit,  ///< all iterations were done, or all that the authors' method prescribes
     cancelled,        ///< the observer said stop
+    not_factored,     ///< nothing was done: H + rho D is not positive definite, H is far from being a Gram matrix
 };
 
 /// The enumerator's name.
@@ -18,6 +19,7 @@ enum class stop_reason {
         case stop_reason::converged: return "converged";
         case stop_reason::iteration_limit: return "iteration_limit";
         case stop_reason::cancelled: return "cancelled";
+        case stop_reason::not_factored: return "not_factored";
     }
     return "unknown";
 }
@@ -28,7 +30,8 @@ enum class stop_reason {
 /// H_d = (H + damping mean(diag H) I) / lambda_max(H).
 struct [[nodiscard]] preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
-    index_t iterations = 0;
+    index_t iterations = 0;       ///< of the rows that took most
+    double products = 0;          ///< multiplications of a row with a matrix of H's size, mean over the rows; iterations and all measurements
     double objective = 0;         ///< P summed over the rows
     double objective_before = 0;  ///< the same at W0
     double gap = 0;               ///< certified bound of (objective - optimum) / objective, both summed over the rows

@@ -1,62 +1,293 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/preprocess/duality_gap.hpp>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
-#include <magr/preprocess/options.hpp>
 #include <magr/preprocess/result.hpp>
+#include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
 
-/// `preprocess_options` with every default filled in.
-struct solver_settings {
-    double alpha;
-    index_t group_size;
-    double damping;
-    index_t max_iterations;
-    double tolerance;
-    index_t check_interval;
-    double rho;
-    double relaxation;
+/// What is known of a row when it is done. W0 and W in their own unit, H in that of its largest eigenvalue.
+struct row_report {
+    double objective_before = 0;  ///< at w0
+    double objective = 0;
+    double bound = 0;            ///< at most the optimum
+    double energy = 0;           ///< w0^T H w0
+    double error = 0;            ///< (w - w0)^T H (w - w0)
+    double linf_before = 0;      ///< max |w0_j|
+    double linf_after = 0;       ///< max |w_j|
+    double sum_linf_before = 0;  ///< sum over the groups of max |w0_j|
+    double sum_linf_after = 0;   ///< sum over the groups of max |w_j|
+    double products = 0;         ///< multiplications with a matrix of H's size
+    index_t iterations = 0;
+    bool converged = false;
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// How an iteration ended, with the certificate of the point it ended at.
-struct solve_outcome {
-    stop_reason stopped = stop_reason::iteration_limit;
-    index_t iterations = 0;
-    certificate bounds;
+/// The report of a row that stays as it is.
+template <class T, class Gram>
+[[nodiscard]] row_report report_unchanged(const layer_problem<Gram>& problem, matrix_view<T> W, index_t row) {
+    row_report report;
+    problem.for_each_group([&](index_t, index_t j, index_t size) {
+        double largest = 0;
+        for (index_t k = j; k < j + size; ++k) largest = std::max(largest, std::abs(static_cast<double>(W(row, k))));
+        report.sum_linf_before += largest;
+        report.linf_before = std::max(report.linf_before, largest);
+    });
+    report.sum_linf_after = report.sum_linf_before;
+    report.linf_after = report.linf_before;
+    report.objective = report.objective_before = problem.alpha * report.sum_linf_before;
+    return report;
+}
+
+/// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
+[[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
+    if (!(linear > 0)) return 0;
+    const double t = quadratic > 0 ? std::min(limit, linear / quadratic) : limit;
+    return t * linear - t * t / 2 * quadratic;
+}
+
+/// (objective - bound) / objective, 0 where both are zero
+[[nodiscard]] inline double relative_gap(double objective, double bound) noexcept {
+    return objective > 0 ? std::max(0.0, (objective - bound) / objective) : 0.0;
+}
+
+/// The bounds of a row in the unit it is solved in, and what they are made of.
+struct row_bounds {
+    double known = 0;      ///< y^T g + 2 e^T g: the part of d^T H_d d that is known, with d = z - w0 = y + e
+    double unknown = 0;    ///< e^T metric e: the rest is at most `curvature` times this
+    double penalty = 0;    ///< alpha sum_g ||z_g||_inf
+    double dual = 0;       ///< at most the optimum
+
+    [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
 };
 
-/// The loop around both solvers: iterate, certify now and then, report, stop. Nothing in it knows the method.
+/// Solves some rows of W for a `layer_problem`, in place.
 ///
-/// `solver.iterate()` advances the point, `solver.certify(gap)` evaluates its certificate.
-template <class Solver, class Gap, progress_observer Observer>
-[[nodiscard]] solve_outcome run_solver(Solver& solver, const Gap& gap, const solver_settings& settings, Observer& observer) {
-    solve_outcome outcome;
-    for (index_t k = 1;; ++k) {
-        solver.iterate();
-        outcome.iterations = k;
-        iteration_info info{k, settings.max_iterations, {}};
-        const bool last = k == settings.max_iterations;
+/// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. With s the subgradient of the penalty at z
+/// that its prox has found (||s_g||_1 <= alpha), e = z - w0 - y and f = s + g,
+///
+///     P(z) = 1/2 (y^T g + 2 e^T g + e^T H_d e) + alpha sum_g ||z_g||_inf                                      at least the optimum
+///     Q(s) = s^T w0 - 1/2 s^T H_d^-1 s  >=  s^T w0 - 1/2 (y^T g - 2 f^T y + f^T f / shift)                    at most the optimum
+///     Q(t g), t >= 0:                       -t g^T w0 - t^2/2 y^T g     with t small enough that ||t g||_1 <= alpha in each group
+///
+/// No other product is needed for the lower bounds, as H is positive semi-definite and H_d = H + shift I. e^T H_d e, the only unknown, is
+/// estimated until the gap is small enough, and only then measured, by half a product.
+///
+/// Rows stop together: when the sum of their gaps is small enough. Every row is scaled by a power of two, so that squares of weights of
+/// any size are numbers.
+template <compute_scalar S, class Method, class T, class Gram>
+class row_solver {
+public:
+    /// @param W        at most row_tile::capacity rows
+    /// @param reports  of these rows while they are as they are; then what became of them
+    row_solver(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, matrix_view<T> W,
+               const row_tile<S>& tile, row_report* reports)
+        : method_(method), problem_(problem), settings_(settings), W_(W), t_(tile), reports_(reports) {}
+
+    void run() {
+        const index_t count = W_.rows();
+        for (index_t r = 0; r < count; ++r) load(r);
+        double curvature = method_.curvature();
+        double products = 0;
+        index_t iteration = 0;
         bool converged = false;
-        const bool checked = last || (settings.tolerance > 0 && k % settings.check_interval == 0);
-        if (checked) {
-            outcome.bounds = solver.certify(gap);
-            info.gap = outcome.bounds.relative_gap();
-            converged = settings.tolerance > 0 && *info.gap <= settings.tolerance;
+        while (!converged && iteration < settings_.max_iterations) {
+            ++iteration;
+            for (index_t r = 0; r < count; ++r) method_.prepare(t_, r);
+            t_.multiply(method_.matrix(), count);
+            products += 1;
+            for (index_t r = 0; r < count; ++r) advance(r);
+            if (iteration < settings_.max_iterations && (settings_.tolerance == 0 || !close([&](index_t r) { return estimate(r, curvature); })))
+                continue;
+            measure([&](index_t r) { return t_.row(t_.z(r)) - t_.row(t_.w0(r)); });
+            products += 0.5;
+            for (index_t r = 0; r < count; ++r) complete(r);
+            converged = settings_.tolerance > 0 && close([&](index_t r) { return reports_[r].objective; });
+            if (!converged) curvature = std::max(2 * curvature, measured_curvature());
         }
-        const flow answer = notify(observer, info);
-        if (converged)
-            outcome.stopped = stop_reason::converged;
-        else if (answer == flow::stop)
-            outcome.stopped = stop_reason::cancelled;
-        else if (!last)
-            continue;
-        if (!checked) outcome.bounds = solver.certify(gap);
-        return outcome;
+        measure([&](index_t r) { return t_.row(t_.w0(r)); });
+        products += 0.5;
+        for (index_t r = 0; r < count; ++r) {
+            reports_[r].iterations = iteration;
+            reports_[r].products = products;
+            reports_[r].converged = converged;
+            store(r);
+        }
     }
+
+private:
+    /// w0 <- row r, scaled; z, u <- the first point
+    void load(index_t r) {
+        int exponent = 0;
+        static_cast<void>(std::frexp(reports_[r].linf_before, &exponent));
+        scale_[at(r)] = std::ldexp(1.0, std::clamp(-exponent, -500, 500));
+        alpha_[at(r)] = problem_.alpha * scale_[at(r)];
+        S* const w0 = t_.w0(r);
+        for (index_t j = 0; j < problem_.cols(); ++j) w0[j] = static_cast<S>(static_cast<double>(W_(r, j)) * scale_[at(r)]);
+        std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
+        t_.row(t_.u(r)) = t_.row(w0);
+        if constexpr (Method::starts_with_prox)
+            shrink(r);
+        else
+            t_.row(t_.z(r)) = t_.row(w0);
+    }
+
+    /// z <- prox(u), u <- u - z
+    void shrink(index_t r) {
+        t_.row(t_.z(r)) = t_.row(t_.u(r));
+        S* const thresholds = t_.thresholds(r, problem_.groups());
+        problem_.for_each_group([&](index_t g, index_t j, index_t size) {
+            thresholds[g] = kernels::prox_linf<S>(kernels::contiguous_source<S>{t_.z(r) + j}, kernels::diagonal_metric<S>{method_.metric() + j},
+                                                  size, alpha_[at(r)], thresholds[g]);
+        });
+        t_.row(t_.u(r)) -= t_.row(t_.z(r));
+    }
+
+    /// The rest of an iteration after its product.
+    void advance(index_t r) {
+        method_.advance(t_, r);
+        shrink(r);
+        kernels::bound_sums sums;
+        row_bounds& bounds = bounds_[at(r)] = {};
+        double limit_s = 1, limit_g = std::numeric_limits<double>::infinity();
+        const S* const thresholds = t_.thresholds(r, problem_.groups());
+        problem_.for_each_group([&](index_t g, index_t j, index_t size) {
+            const auto norms = kernels::add_bound_sums(size, t_.w0(r) + j, t_.z(r) + j, t_.u(r) + j, method_.metric() + j, t_.y() + j,
+                                                       t_.g() + j, sums);
+            if (norms.s > 0) limit_s = std::min(limit_s, alpha_[at(r)] / norms.s);
+            if (norms.g > 0) limit_g = std::min(limit_g, alpha_[at(r)] / norms.g);
+            bounds.penalty += alpha_[at(r)] * static_cast<double>(thresholds[g]);
+        });
+        bounds.known = sums.yg + 2 * sums.eg;
+        bounds.unknown = sums.ee;
+        if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
+        if (problem_.shift > 0)
+            bounds.dual = std::max(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem_.shift, limit_s));
+    }
+
+    /// energy <- x^T H x of rows x
+    template <class Rows>
+    void measure(const Rows& rows) {
+        for (index_t r = 0; r < W_.rows(); ++r) {
+            t_.row(t_.product(r)) = rows(r);
+            norm_[at(r)] = t_.row(t_.product(r)).matrix().template cast<double>().squaredNorm();
+        }
+        t_.measure(problem_, W_.rows(), energy_.data());
+    }
+
+    /// The report of row r, after z - w0 was measured.
+    void complete(index_t r) {
+        row_report& report = reports_[r];
+        const double squared = unit(r) * unit(r);
+        report.error = std::max(0.0, energy_[at(r)]) * squared;
+        report.sum_linf_after = 0;
+        report.linf_after = 0;
+        problem_.for_each_group([&](index_t, index_t j, index_t size) {
+            const double largest = unit(r) * static_cast<double>(t_.row(t_.z(r)).segment(j, size).abs().maxCoeff());
+            report.sum_linf_after += largest;
+            report.linf_after = std::max(report.linf_after, largest);
+        });
+        report.objective = (report.error + problem_.shift * norm_[at(r)] * squared) / 2 + problem_.alpha * report.sum_linf_after;
+        report.bound = bounds_[at(r)].dual * squared;
+    }
+
+    [[nodiscard]] static std::size_t at(index_t r) { return static_cast<std::size_t>(r); }
+    [[nodiscard]] double unit(index_t r) const { return 1 / scale_[at(r)]; }
+
+    /// The objective of row r with an estimate of what was not measured.
+    [[nodiscard]] double estimate(index_t r, double curvature) const {
+        return bounds_[at(r)].primal(curvature) * unit(r) * unit(r);
+    }
+
+    /// Whether the sum of the gaps is small enough, given the objective of each row; no row has to be worse than it was.
+    template <class Objective>
+    [[nodiscard]] bool close(const Objective& objective) const {
+        double gap = 0, total = 0;
+        for (index_t r = 0; r < W_.rows(); ++r) {
+            const double best = std::min(objective(r), reports_[r].objective_before);
+            gap += std::max(0.0, best - bounds_[at(r)].dual * unit(r) * unit(r));
+            total += best;
+        }
+        return gap <= settings_.tolerance * total;
+    }
+
+    /// What e^T H_d e was in units of e^T metric e.
+    [[nodiscard]] double measured_curvature() const {
+        double measured = 0, estimated = 0;
+        for (index_t r = 0; r < W_.rows(); ++r) {
+            const row_bounds& bounds = bounds_[at(r)];
+            measured += 2 * (reports_[r].objective - bounds.primal(0) * unit(r) * unit(r));
+            estimated += bounds.unknown * unit(r) * unit(r);
+        }
+        return measured / estimated;
+    }
+
+    /// row r of W <- z, unless that is worse than what is there: an early stop must not do harm
+    void store(index_t r) {
+        row_report& report = reports_[r];
+        report.energy = std::max(0.0, energy_[at(r)]) * unit(r) * unit(r);
+        if (!(report.objective <= report.objective_before)) {
+            report.objective = report.objective_before;
+            report.error = 0;
+            report.linf_after = report.linf_before;
+            report.sum_linf_after = report.sum_linf_before;
+            return;
+        }
+        for (index_t j = 0; j < problem_.cols(); ++j) W_(r, j) = static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) * unit(r)));
+    }
+
+    static constexpr auto capacity = static_cast<std::size_t>(row_tile<S>::capacity);
+
+    const Method& method_;
+    const layer_problem<Gram>& problem_;
+    const solver_settings& settings_;
+    matrix_view<T> W_;
+    const row_tile<S>& t_;
+    row_report* reports_;
+    // of each row
+    std::array<double, capacity> scale_;
+    std::array<double, capacity> alpha_;  // in the scale of the row
+    std::array<double, capacity> energy_;
+    std::array<double, capacity> norm_;
+    std::array<row_bounds, capacity> bounds_;
+};
+
+/// Solves all rows of W, tile by tile, until the observer has enough. Reports of rows that were not reached stay as they are.
+template <compute_scalar S, class Method, class T, class Gram, progress_observer Observer, executor Executor>
+[[nodiscard]] stop_reason solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, matrix_view<T> W,
+                               std::vector<row_report>& reports, Observer& observer, Executor& exec) {
+    constexpr index_t rows = row_tile<S>::capacity;
+    const index_t tiles = (W.rows() + rows - 1) / rows;
+    const index_t workers = exec.concurrency();
+    std::vector<row_tile<S>> memory;
+    memory.reserve(static_cast<std::size_t>(workers));
+    for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
+    constexpr bool reports_progress = !std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>;
+    const index_t batch = reports_progress ? 4 * workers : tiles;
+    for (index_t first = 0; first < tiles; first += batch) {
+        const index_t count = std::min(batch, tiles - first);
+        exec.parallel_for(count, [&](index_t task, index_t worker) {
+            const index_t row = (first + task) * rows;
+            row_solver<S, Method, T, Gram>(method, problem, settings, W.block(row, 0, std::min(rows, W.rows() - row), W.cols()),
+                                           memory[static_cast<std::size_t>(worker)], reports.data() + row)
+                .run();
+        });
+        const index_t done = std::min((first + count) * rows, W.rows());
+        if (notify(observer, {done, W.rows()}) == flow::stop && done < W.rows()) return stop_reason::cancelled;
+    }
+    const bool converged = std::all_of(reports.begin(), reports.end(), [](const row_report& row) { return row.converged; });
+    return converged ? stop_reason::converged : stop_reason::iteration_limit;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

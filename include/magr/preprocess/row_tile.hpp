@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include <magr/detail/aligned_buffer.hpp>
+#include <magr/kernels/bound_sums.hpp>
+#include <magr/kernels/linf.hpp>
+#include <magr/kernels/packed_product.hpp>
+#include <magr/preprocess/row_energies.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// A symmetric matrix that many rows are multiplied with, packed for that; in x in.
+template <compute_scalar S>
+class packed_matrix {
+public:
+    using tile = kernels::register_tile<S, simd::default_arch>;
+
+    /// Distance between the rows of a matrix that is going to be packed, or that takes the product: whole panels.
+    [[nodiscard]] static constexpr index_t stride_for(index_t n) noexcept { return kernels::round_up(n, tile::cols); }
+
+    /// @param values  n x n with rows `stride_for(n)` elements apart; what lies between them is overwritten
+    packed_matrix(aligned_buffer<S> values, index_t n) : values_(std::move(values)), n_(n) {
+        const index_t stride = stride_for(n);
+        for (index_t i = 0; i < n; ++i) std::fill(values_.data() + i * stride + n, values_.data() + (i + 1) * stride, S(0));
+        const aligned_buffer<S> buffer(std::min(n, kernels::product_blocks<S, simd::default_arch>::depth) * stride);
+        kernels::pack_in_place(values_.data(), n, stride, buffer.data());
+    }
+
+    /// product <- left * this
+    /// @param rows  a multiple of tile::rows; left as `kernels::pack_left` makes it; the rows of product `stride` >= stride_for(n) apart
+    void multiply(index_t rows, const S* left, S* product, index_t stride) const noexcept {
+        kernels::multiply_packed(rows, n_, stride_for(n_), left, values_.data(), product, stride);
+    }
+
+private:
+    aligned_buffer<S> values_;
+    index_t n_;
+};
+
+/// The lower triangle of H_d + diag(added), rows `packed_matrix::stride_for` elements apart.
+template <compute_scalar S, class Gram, class Added>
+[[nodiscard]] aligned_buffer<S> load_damped_triangle(const layer_problem<Gram>& problem, const Added& added) {
+    const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
+    aligned_buffer<S> values(n * stride);
+    constexpr index_t tile = 32;  // H is read by columns and written by rows
+    for (index_t i0 = 0; i0 < n; i0 += tile)
+        for (index_t j0 = 0; j0 <= i0; j0 += tile)
+            for (index_t j = j0; j < std::min(j0 + tile, n); ++j)
+                for (index_t i = std::max(i0, j); i < std::min(i0 + tile, n); ++i)
+                    values.data()[i * stride + j] = static_cast<S>(problem.unit * static_cast<double>(problem.H(i, j)));
+    for (index_t j = 0; j < n; ++j)
+        values.data()[j * stride + j] = static_cast<S>(problem.unit * static_cast<double>(problem.H(j, j)) + problem.shift + added(j));
+    return values;
+}
+
+/// A row of some matrix as an Eigen array.
+template <compute_scalar S>
+using row_of = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic>>;
+
+/// The rows that are solved together, so that they stay in cache while a matrix of H's size passes by: the working memory of one worker.
+template <compute_scalar S>
+class row_tile {
+public:
+    static constexpr index_t capacity = 96;
+    static_assert(capacity % packed_matrix<S>::tile::rows == 0);
+
+    row_tile(index_t cols, index_t groups)
+        : cols_(cols), stride_(packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols), memory_(elements(cols, groups)) {}
+
+    /// What a tile allocates, in elements.
+    [[nodiscard]] static index_t elements(index_t cols, index_t groups) {
+        const index_t stride = packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols;
+        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + blocks::scratch;
+    }
+
+    // one row each of: the weights, the point, the dual variable (before the prox: its argument), the product
+    [[nodiscard]] S* w0(index_t r) const noexcept { return memory_.data() + r * stride_; }
+    [[nodiscard]] S* z(index_t r) const noexcept { return w0(capacity + r); }
+    [[nodiscard]] S* u(index_t r) const noexcept { return w0(2 * capacity + r); }
+    [[nodiscard]] S* product(index_t r) const noexcept { return w0(3 * capacity + r); }
+    // a direction whose product with H is known, and that product, of the row at hand
+    [[nodiscard]] S* y() const noexcept { return w0(4 * capacity); }
+    [[nodiscard]] S* g() const noexcept { return w0(4 * capacity + 1); }
+    [[nodiscard]] S* left() const noexcept { return w0(4 * capacity + 2); }
+    [[nodiscard]] S* thresholds(index_t r, index_t groups) const noexcept { return left() + capacity * cols_ + r * groups; }
+
+    [[nodiscard]] row_of<S> row(S* data) const noexcept { return {data, cols_}; }
+
+    /// product <- (the rows that are there now) * matrix
+    void multiply(const packed_matrix<S>& matrix, index_t count) const noexcept {
+        constexpr index_t step = packed_matrix<S>::tile::rows;
+        const index_t rows = kernels::round_up(count, step);
+        for (index_t r = 0; r < count; r += step)
+            kernels::pack_left(matrix_view<const S>(product(r), std::min(step, count - r), cols_, stride_), rows, r, left());
+        matrix.multiply(rows, left(), product(0), stride_);
+    }
+
+    /// energy_r = unit x_r^T H x_r for the first `count` rows of `product`
+    template <class Gram>
+    void measure(const layer_problem<Gram>& problem, index_t count, double* energy) const {
+        S* const block = thresholds(capacity, problem.groups());
+        row_energies(problem, matrix_view<const S>(product(0), count, cols_, stride_), energy, block, block + energy_block * capacity);
+    }
+
+private:
+    using blocks = kernels::product_blocks<S, simd::default_arch>;
+
+    index_t cols_, stride_;
+    aligned_buffer<S> memory_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
