@@ -290,6 +290,7 @@ private:
 };
 
 /// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
+/// @param near  as for `newton_threshold`
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums, bool near,
                                       Arch arch) noexcept {
@@ -353,22 +354,9 @@ template <class T, class Source, class Metric, class Arch>
     return active >= 16 ? tau : T(0);
 }
 
-/// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
-///
-/// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
-/// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
-/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side.
-///
-/// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
-/// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
-/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
-/// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
+/// `find_threshold` without a hint.
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
-    if (total > 0 && hint > T(0)) {
-        const threshold_sums sums = sums_above(v, metric, n, hint, arch);
-        if (sums.weight > 0) return threshold_from(v, metric, n, total, hint, sums, true, arch);
-    }
+[[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, Arch arch) noexcept {
     // Shorter vectors gain less from a better start than it costs.
     constexpr index_t groups = group_maxima<T>::groups;
     T tau = total > 0 && n >= 8 * groups ? sample_threshold<T>(v, metric, n, total, arch) : T(0);
@@ -383,6 +371,31 @@ template <class T, class Source, class Metric, class Arch>
         tau = newton_threshold(total, tau, false, [&](T at) { return sums_above(largest, weights, groups, at, arch); });
     }
     return threshold_from(v, metric, n, total, tau, sums_above(v, metric, n, tau, arch), false, arch);
+}
+
+/// `find_threshold` for one who has already seen the vector once.
+/// @param sums  the sums above the hint, which may also be 0
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T continue_threshold(const Source& v, Metric metric, index_t n, double total, T hint, const threshold_sums& sums,
+                                          Arch arch) noexcept {
+    const bool is_start = total > 0 && sums.weight > 0 && (hint > T(0) || n < 4 * group_maxima<T>::groups);
+    return is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch) : cold_threshold<T>(v, metric, n, total, arch);
+}
+
+/// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
+///
+/// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
+/// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
+/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side.
+///
+/// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
+/// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
+/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
+/// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
+    if (!(total > 0 && hint > T(0))) return cold_threshold<T>(v, metric, n, total, arch);
+    return continue_threshold(v, metric, n, total, hint, sums_above(v, metric, n, hint, arch), arch);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
