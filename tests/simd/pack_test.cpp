@@ -106,3 +106,14 @@ TEMPLATE_TEST_CASE("pack: fma adds the three numbers in their order, and rounds 
     CHECK(of_packs(a, b, c) == expected);
     CHECK(simd::fma(TestType(a), TestType(b), TestType(c)) == expected);
 }
+
+TEMPLATE_TEST_CASE("pack: any finds a single lane", "[simd][pack][isa]", float, double) {
+    using traits = simd::pack_traits<TestType, simd::default_arch>;
+    std::array<TestType, static_cast<std::size_t>(traits::lanes)> a{};
+    CHECK_FALSE(simd::any(traits::load(a.data()) > traits::broadcast(0)));
+    for (std::size_t lane = 0; lane < a.size(); ++lane) {
+        a[lane] = 1;
+        CHECK(simd::any(traits::load(a.data()) > traits::broadcast(0)));
+        a[lane] = 0;
+    }
+}

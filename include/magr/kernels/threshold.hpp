@@ -89,9 +89,10 @@ struct threshold_sums {
     double weight = 0;  ///< sum of e_i over m_i > tau
 };
 
-/// One pass over at most `block_size` contiguous elements, added to `sums`.
-template <class T, class Metric, class Arch>
-inline void add_threshold_sums(const T* v, Metric metric, index_t n, T tau, threshold_sums& sums, Arch arch) noexcept {
+/// One pass over at most `block_size` elements, added to `sums`. `load(i, arch)` gives the `weighted_magnitude` of pack i.., with
+/// `simd::scalar_arch` of element i.
+template <class T, class Load, class Arch>
+inline void add_threshold_sums(const Load& load, index_t n, T tau, threshold_sums& sums, Arch arch) noexcept {
     using traits = simd::pack_traits<T, Arch>;
     using pack = typename traits::type;
     constexpr index_t lanes = traits::lanes;
@@ -103,9 +104,10 @@ inline void add_threshold_sums(const T* v, Metric metric, index_t n, T tau, thre
     const index_t unrolled = n - n % (unroll * lanes);
     const index_t packed = n - n % lanes;
     const auto step = [&](index_t at, index_t k) {
-        const auto [m, e] = load_weighted(v, metric, at, arch);
-        excess[k] = excess[k] + e * simd::max(m - threshold, zero);
-        weight[k] = weight[k] + simd::select(m > threshold, e, zero);
+        const auto [m, e] = load(at, arch);
+        const pack active = simd::select(m > threshold, e, zero);
+        excess[k] = simd::fma(active, m - threshold, excess[k]);
+        weight[k] = weight[k] + active;
     };
     for (index_t i = 0; i < unrolled; i += unroll * lanes)
         for (index_t k = 0; k < unroll; ++k) step(i + k * lanes, k);
@@ -114,7 +116,7 @@ inline void add_threshold_sums(const T* v, Metric metric, index_t n, T tau, thre
     double excess_sum = static_cast<double>(simd::reduce_add(fold(excess)));
     double weight_sum = static_cast<double>(simd::reduce_add(fold(weight)));
     for (index_t i = packed; i < n; ++i) {
-        const auto [m, e] = load_weighted(v, metric, i, simd::scalar_arch{});
+        const auto [m, e] = load(i, simd::scalar_arch{});
         if (m > tau) {
             excess_sum += static_cast<double>(e * (m - tau));
             weight_sum += static_cast<double>(e);
@@ -131,7 +133,9 @@ template <class T, class Source, class Metric, class Arch>
     T buffer[block_size];
     for (index_t i = 0; i < n; i += block_size) {
         const index_t m = n - i < block_size ? n - i : block_size;
-        add_threshold_sums(v.block(i, m, buffer), metric_at(metric, i), m, tau, sums, arch);
+        const T* block = v.block(i, m, buffer);
+        const Metric block_metric = metric_at(metric, i);
+        add_threshold_sums([&](index_t k, auto pack_arch) { return load_weighted(block, block_metric, k, pack_arch); }, m, tau, sums, arch);
     }
     return sums;
 }
@@ -151,72 +155,212 @@ template <class T, class Source, class Metric, class Arch>
     constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
     static_assert(block_size % groups == 0 && groups % lanes == 0);
     group_maxima<T> maxima;
-    const auto keep_larger = [&](const T* block, Metric block_metric, index_t k, auto pack_arch) {
-        using traits = simd::pack_traits<T, decltype(pack_arch)>;
-        T* magnitude = maxima.magnitude + k % groups;
-        T* weight = maxima.weight + k % groups;
-        const auto [m, e] = load_weighted(block, block_metric, k, pack_arch);
-        const auto largest = traits::load(magnitude);
-        simd::store(weight, simd::select(m > largest, e, traits::load(weight)));
-        simd::store(magnitude, simd::max(m, largest));
-    };
     T buffer[block_size];
     for (index_t i = 0; i < n; i += block_size) {
         const index_t m = n - i < block_size ? n - i : block_size;
         const T* block = v.block(i, m, buffer);
         const Metric block_metric = metric_at(metric, i);
+        const auto keep_larger = [&](index_t group, index_t end, auto pack_arch) {  // elements group, group + groups, ... before end
+            using traits = simd::pack_traits<T, decltype(pack_arch)>;
+            auto magnitude = traits::load(maxima.magnitude + group);
+            auto weight = traits::load(maxima.weight + group);
+            for (index_t k = group; k < end; k += groups) {
+                const auto [one_m, one_e] = load_weighted(block, block_metric, k, pack_arch);
+                weight = simd::select(one_m > magnitude, one_e, weight);
+                magnitude = simd::max(one_m, magnitude);
+            }
+            simd::store(maxima.magnitude + group, magnitude);
+            simd::store(maxima.weight + group, weight);
+        };
         const index_t packed = m - m % lanes;
-        for (index_t k = 0; k < packed; k += lanes) keep_larger(block, block_metric, k, arch);
-        for (index_t k = packed; k < m; ++k) keep_larger(block, block_metric, k, simd::scalar_arch{});
+        for (index_t group = 0; group < groups; group += lanes) keep_larger(group, packed, arch);
+        for (index_t k = packed; k < m; ++k) {
+            const auto [one_m, one_e] = load_weighted(block, block_metric, k, simd::scalar_arch{});
+            if (one_m > maxima.magnitude[k % groups]) {
+                maxima.magnitude[k % groups] = one_m;
+                maxima.weight[k % groups] = one_e;
+            }
+        }
     }
     return maxima;
 }
 
-/// Newton's method for `find_threshold` from any tau >= 0.
-/// @param sums  the sums above tau; at least one element lies above it, unless tau is the root
-template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T newton_threshold(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums sums,
-                                        Arch arch) noexcept {
-    const auto step = [&] {
-        const double next = static_cast<double>(tau) + (sums.excess - total) / sums.weight;
-        return next > 0 ? static_cast<T>(next) : T(0);
-    };
-    if (sums.weight > 0 && sums.excess < total) {  // above the root
-        const T next = step();
+/// Newton's method from any tau >= 0, with the steps of that for the square root of the excess where many elements lie between tau and the
+/// root: it is linear in tau where their density is constant. From below the root Newton's own step stays below, from above it falls
+/// below. The search ends when a step leaves the set of elements above tau, and with it the linear piece, as it was.
+/// @param sums       the sums above tau
+/// @param near       whether tau may be so near the root that Newton's own step is tried first
+/// @param sums_at    gives the sums above another tau
+/// @param find_near  `find_near(tau, sums, next, root)` may find the root itself, when Newton's step from tau to next is short
+template <class T, class SumsAt, class FindNear>
+[[nodiscard]] inline T newton_threshold(double total, T tau, threshold_sums sums, bool near, const SumsAt& sums_at,
+                                        const FindNear& find_near) noexcept {
+    T bound = T(0);           // the root is not below
+    double weight_below = 0;  // of the last tau below the root
+    for (;; sums = sums_at(tau)) {
+        if (!(sums.weight > 0)) {  // all elements are below tau
+            if (tau == bound) return tau;
+            tau = bound;
+            continue;
+        }
+        const double step = (sums.excess - total) / sums.weight;
+        const double newton = static_cast<double>(tau) + step;
+        const T next = newton > 0 ? static_cast<T>(newton) : T(0);
         if (next == tau) return tau;
-        tau = next;
-        sums = sums_above(v, metric, n, tau, arch);
+        const bool below = next > tau;
+        if (below ? sums.weight == weight_below : tau == bound) return next;
+        T root;
+        if (find_near(tau, sums, next, root)) return root;
+        const double factor = near ? 1 : 2 / (1 + __builtin_sqrt(total / sums.excess));
+        const T further = static_cast<T>(static_cast<double>(tau) + factor * step);
+        near = false;
+        if (below) {
+            weight_below = sums.weight;
+            bound = next;
+            tau = further;
+        } else {
+            tau = further < tau ? further : next;
+            if (tau < bound) tau = bound;
+        }
     }
-    while (sums.excess > total) {
-        const T next = step();
-        if (!(next > tau)) break;  // at the resolution of T
-        const double weight = sums.weight;
-        tau = next;
-        sums = sums_above(v, metric, n, tau, arch);
-        if (sums.weight == weight) return step();  // on the same linear piece the last step was exact but for rounding: correct that
-    }
-    return tau;
 }
 
-/// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
-///
-/// Newton's method on the convex, decreasing, piecewise linear left side: monotone from below the root, and from above the first step
-/// falls below it. It ends when a step leaves the set of elements above tau, and with it the linear piece, as it was. Without a hint it
-/// starts at the threshold of the largest elements of groups alone, a lower bound because the other elements only add to the left side.
-///
-/// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
-/// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
-/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
-/// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
-template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
-    if (total > 0 && hint > T(0)) {
-        const threshold_sums sums = sums_above(v, metric, n, hint, arch);
-        if (sums.weight > 0) return newton_threshold(v, metric, n, total, hint, sums, arch);
+/// The same, from the sums alone.
+template <class T, class SumsAt>
+[[nodiscard]] inline T newton_threshold(double total, T tau, bool near, const SumsAt& sums_at) noexcept {
+    return newton_threshold(total, tau, sums_at(tau), near, sums_at, [](T, const threshold_sums&, T, T&) { return false; });
+}
+
+/// The elements with magnitudes in (low, high], as whole packs; what else is in these has weight zero.
+template <class T, class Arch>
+struct threshold_band {
+    static constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
+    static constexpr index_t capacity = 64 * lanes;
+    T magnitude[capacity];
+    T weight[capacity];
+    index_t size = 0;
+
+    /// One pass over a whole vector, which ends early when there are too many of them.
+    /// @return whether all of them are here now
+    template <class Source, class Metric>
+    [[nodiscard]] bool collect(const Source& v, Metric metric, index_t n, T low, T high, Arch arch) noexcept {
+        T buffer[block_size];
+        for (index_t i = 0; i < n; i += block_size) {
+            const index_t m = n - i < block_size ? n - i : block_size;
+            const T* block = v.block(i, m, buffer);
+            if (!collect_block(block, metric_at(metric, i), m, low, high, arch)) return false;
+        }
+        return true;
     }
-    T tau = T(0);
+
+    [[nodiscard]] threshold_sums sums_above(T tau, Arch arch) const noexcept {
+        return kernels::sums_above(contiguous_source<const T>{magnitude}, diagonal_metric<T>{weight}, size, tau, arch);
+    }
+
+private:
+    template <class Metric>
+    [[nodiscard]] bool collect_block(const T* v, Metric metric, index_t n, T low, T high, Arch arch) noexcept {
+        constexpr index_t unroll = 4;  // packs in one branch, which is hardly ever taken
+        const auto is_inside = [&](index_t i, auto pack_arch) {
+            using traits = simd::pack_traits<T, decltype(pack_arch)>;
+            const auto m = load_weighted(v, metric, i, pack_arch).magnitude;
+            return m > traits::broadcast(low) && m <= traits::broadcast(high);
+        };
+        const auto add = [&](index_t i, auto pack_arch) {
+            using traits = simd::pack_traits<T, decltype(pack_arch)>;
+            const auto inside = is_inside(i, pack_arch);
+            if (!simd::any(inside)) return;
+            const auto [m, e] = load_weighted(v, metric, i, pack_arch);
+            simd::store(magnitude + size, m);
+            simd::store(weight + size, simd::select(inside, e, traits::broadcast(T(0))));
+            size += traits::lanes;
+        };
+        const index_t unrolled = n - n % (unroll * lanes);
+        for (index_t i = 0; i < unrolled; i += unroll * lanes) {
+            const auto first = is_inside(i, arch) || is_inside(i + lanes, arch);
+            const auto second = is_inside(i + 2 * lanes, arch) || is_inside(i + 3 * lanes, arch);
+            if (!simd::any(first || second)) continue;
+            if (size + unroll * lanes > capacity) return false;
+            for (index_t k = 0; k < unroll; ++k) add(i + k * lanes, arch);
+        }
+        if (size + n - unrolled > capacity) return false;
+        for (index_t i = unrolled; i < n; ++i) add(i, simd::scalar_arch{});
+        return true;
+    }
+};
+
+/// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
+/// @param near  as for `newton_threshold`
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums, bool near,
+                                      Arch arch) noexcept {
+    double short_step = 0.25;  // relative to the excess
+    const auto find_near = [&](T from, const threshold_sums& known, T next, T& root) {
+        const bool below = next > from;
+        const double distance = (below ? known.excess - total : total - known.excess) / known.excess;
+        if (distance > short_step) return false;
+        const T low = below ? from : next;
+        const T high = below ? next + (next - from) : from;
+        threshold_band<T, Arch> band;
+        if (!band.collect(v, metric, n, low, high, arch)) {
+            short_step = distance / 8;
+            return false;
+        }
+        threshold_sums above = known;  // above high
+        if (below) {
+            const threshold_sums inside = band.sums_above(from, arch);
+            above.weight -= inside.weight;
+            above.excess -= inside.excess + above.weight * (static_cast<double>(high) - static_cast<double>(from));
+            if (above.excess > total) return false;
+        }
+        root = newton_threshold(total, low, true, [&](T at) {
+            threshold_sums inside = band.sums_above(at, arch);
+            inside.excess += above.excess + above.weight * (static_cast<double>(high) - static_cast<double>(at));
+            inside.weight += above.weight;
+            return inside;
+        });
+        return true;
+    };
+    return newton_threshold(total, tau, sums, near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
+}
+
+/// The threshold of a sample, spread evenly, of which each element stands for as many others.
+/// @pre    n >= 256
+/// @return 0 if so few elements of the sample are above it that it says little about the others
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T sample_threshold(const Source& v, Metric metric, index_t n, double total, Arch arch) noexcept {
+    constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
+    constexpr index_t run = lanes > 16 ? lanes : 16;  // elements that follow each other
+    constexpr index_t size = 256;
+    static_assert(run % lanes == 0 && size % run == 0);
+    T magnitude[size];
+    T weight[size];
+    T buffer[run];
+    for (index_t i = 0; i < size; i += run) {
+        const index_t first = i / run * (n / (size / run));
+        const T* elements = v.block(first, run, buffer);
+        for (index_t k = 0; k < run; k += lanes) {
+            const auto [m, e] = load_weighted(elements, metric_at(metric, first), k, arch);
+            simd::store(magnitude + i + k, m);
+            simd::store(weight + i + k, e);
+        }
+    }
+    const contiguous_source<const T> sample{magnitude};
+    const diagonal_metric<T> weights{weight};
+    const T tau = newton_threshold(total * (static_cast<double>(size) / static_cast<double>(n)), T(0), false,
+                                   [&](T at) { return sums_above(sample, weights, size, at, arch); });
+    index_t active = 0;
+    for (const T m : magnitude) active += m > tau ? 1 : 0;
+    return active >= 16 ? tau : T(0);
+}
+
+/// `find_threshold` without a hint.
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, Arch arch) noexcept {
+    // Shorter vectors gain less from a better start than it costs.
     constexpr index_t groups = group_maxima<T>::groups;
-    if (total <= 0 || n >= 4 * groups) {  // shorter vectors gain less than the search in the groups costs
+    T tau = total > 0 && n >= 8 * groups ? sample_threshold<T>(v, metric, n, total, arch) : T(0);
+    if (total <= 0 || (n >= 4 * groups && tau == T(0))) {
         const group_maxima<T> maxima = find_group_maxima<T>(v, metric, n, arch);
         if (total <= 0) {
             for (const T magnitude : maxima.magnitude) tau = simd::max(tau, magnitude);
@@ -224,9 +368,34 @@ template <class T, class Source, class Metric, class Arch>
         }
         const contiguous_source<const T> largest{maxima.magnitude};
         const diagonal_metric<T> weights{maxima.weight};
-        tau = newton_threshold(largest, weights, groups, total, tau, sums_above(largest, weights, groups, tau, arch), arch);
+        tau = newton_threshold(total, tau, false, [&](T at) { return sums_above(largest, weights, groups, at, arch); });
     }
-    return newton_threshold(v, metric, n, total, tau, sums_above(v, metric, n, tau, arch), arch);
+    return threshold_from(v, metric, n, total, tau, sums_above(v, metric, n, tau, arch), false, arch);
+}
+
+/// `find_threshold` for one who has already seen the vector once.
+/// @param sums  the sums above the hint, which may also be 0
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T continue_threshold(const Source& v, Metric metric, index_t n, double total, T hint, const threshold_sums& sums,
+                                          Arch arch) noexcept {
+    const bool is_start = total > 0 && sums.weight > 0 && (hint > T(0) || n < 4 * group_maxima<T>::groups);
+    return is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch) : cold_threshold<T>(v, metric, n, total, arch);
+}
+
+/// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
+///
+/// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
+/// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
+/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side.
+///
+/// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
+/// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
+/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
+/// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
+    if (!(total > 0 && hint > T(0))) return cold_threshold<T>(v, metric, n, total, arch);
+    return continue_threshold(v, metric, n, total, hint, sums_above(v, metric, n, hint, arch), arch);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

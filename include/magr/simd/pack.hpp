@@ -72,6 +72,7 @@ MAGR_ALWAYS_INLINE double fma(double a, double b, double c) noexcept { return __
 template <class T>
 MAGR_ALWAYS_INLINE T fma(T a, T b, T c) noexcept { return a * b + c; }
 #endif
+MAGR_ALWAYS_INLINE bool any(bool condition) noexcept { return condition; }
 template <class T>
 MAGR_ALWAYS_INLINE void store(T* p, T a) noexcept { *p = a; }
 template <class T>
@@ -108,6 +109,8 @@ MAGR_ALWAYS_INLINE xsimd::batch<double, A> fma(const xsimd::batch<double, A>& a,
     return _mm512_fmadd_pd(a, b, c);
 }
 #endif
+template <class T, class A>
+MAGR_ALWAYS_INLINE bool any(const xsimd::batch_bool<T, A>& c) noexcept { return xsimd::any(c); }
 template <class T, class A>
 MAGR_ALWAYS_INLINE void store(T* p, const xsimd::batch<T, A>& a) noexcept { a.store_unaligned(p); }
 template <class T, class A>
