@@ -32,7 +32,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    found.require(std::isfinite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0", options.rho.value_or(1));
+    found.require(std::isfinite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
+                  options.rho.value_or(1));
     found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
     return found.take();
 }
@@ -85,8 +86,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 template <compute_scalar S, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] preprocess_result run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings, matrix_view<T> W,
-                                           Observer& observer, Executor& exec) {
+[[nodiscard]] preprocess_result run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
+                                           matrix_view<T> W, Observer& observer, Executor& exec) {
     std::vector<row_report> reports;
     for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, W, i));
     stop_reason ended{};
@@ -130,10 +131,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric, zero H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as many
+/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as
+/// many
 ///                for measuring energies. Beyond W and H one matrix of H's size, and for each worker five matrices of 96 rows, in the
 ///                arithmetic type of W
-/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that type,
+/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that
+/// type,
 ///                across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are solved in
 ///                tiles of 96, which stop together
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,

@@ -36,7 +36,8 @@ TEST_CASE("largest_eigenvalue: finds the top of any spectrum", "[calibration][pr
         const char* name;
         Eigen::VectorXd values;
     };
-    Eigen::VectorXd flat = Eigen::VectorXd::Ones(50), outlier = Eigen::VectorXd::LinSpaced(80, 1e-10, 1e-6), close(300), rank_one = Eigen::VectorXd::Zero(60);
+    Eigen::VectorXd flat = Eigen::VectorXd::Ones(50), outlier = Eigen::VectorXd::LinSpaced(80, 1e-10, 1e-6), close(300),
+                    rank_one = Eigen::VectorXd::Zero(60);
     outlier(79) = 1;
     for (Eigen::Index i = 0; i < 300; ++i) close(i) = 1 - 1e-4 * static_cast<double>(i);
     rank_one(7) = 3;

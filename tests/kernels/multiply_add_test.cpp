@@ -106,8 +106,8 @@ TEMPLATE_TEST_CASE("multiply_add: an element does not depend on what is computed
     for (const index_t i : {index_t{0}, index_t{11}, index_t{12}, blocks::rows, m - 1})
         for (const index_t j : {index_t{0}, index_t{31}, index_t{32}, n - 1}) {
             part[0] = 0;
-            multiply_add(matrix_view<TestType>(part.data(), 1, 1), 1.0, a.read().block(i, 0, 1, depth),
-                         b.read().block(0, j, depth, 1), scratch.data());
+            multiply_add(matrix_view<TestType>(part.data(), 1, 1), 1.0, a.read().block(i, 0, 1, depth), b.read().block(0, j, depth, 1),
+                         scratch.data());
             CHECK(part[0] == all[static_cast<std::size_t>(i * n + j)]);
         }
 }

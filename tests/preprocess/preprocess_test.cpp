@@ -376,8 +376,9 @@ TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preproce
         CHECK(thrown == before);
     }
     row_major<double> W = W0;  // who says stop when all is done has not cancelled anything
-    CHECK(magr::preprocess(W, H, {}, [](const magr::preprocess_progress& p) { return p.rows_done == p.rows ? magr::flow::stop : magr::flow::proceed; })
-              .stopped == magr::stop_reason::converged);
+    CHECK(magr::preprocess(W, H, {}, [](const magr::preprocess_progress& p) {
+              return p.rows_done == p.rows ? magr::flow::stop : magr::flow::proceed;
+          }).stopped == magr::stop_reason::converged);
 }
 
 TEST_CASE("preprocess: an indefinite H is refused in the result", "[preprocess][edge]") {
@@ -508,5 +509,6 @@ TEST_CASE("preprocess: without damping the fast solver goes far below what the a
     matrix W = W0;
     CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .damping = 0.0}).objective <= 0.1205);
     W = W0;
-    CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .solver = magr::solver::proximal_gradient}).objective == Approx(0.1762).epsilon(1e-3));
+    CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .solver = magr::solver::proximal_gradient}).objective ==
+          Approx(0.1762).epsilon(1e-3));
 }

@@ -28,8 +28,7 @@ inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
             return;
         }
         for (index_t k = 0; k < depth; ++k)
-            for (index_t r = 0; r < Width; ++r)
-                out[k * Width + r] = r < rows ? value(r * row_stride + k * col_stride) : T(0);
+            for (index_t r = 0; r < Width; ++r) out[k * Width + r] = r < rows ? value(r * row_stride + k * col_stride) : T(0);
     };
     struct one {
         constexpr operator index_t() const noexcept { return 1; }
@@ -63,8 +62,8 @@ inline constexpr index_t whole = std::numeric_limits<index_t>::max();
 /// @param scratch product_blocks<T, Arch>::scratch elements
 /// @par Numerics  every element is a sum over blocks of 384 k, each summed in order: the same bits whatever the other rows and columns are
 template <class T, class A, class B, class Arch = simd::default_arch>
-inline void multiply_add(matrix_view<T> C, double factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch, index_t diagonal = whole,
-                         Arch arch = {}) noexcept {
+inline void multiply_add(matrix_view<T> C, double factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch,
+                         index_t diagonal = whole, Arch arch = {}) noexcept {
     using tile = register_tile<T, Arch>;
     using blocks = product_blocks<T, Arch>;
     if (C.col_stride() != 1 && C.row_stride() == 1 && diagonal == whole)

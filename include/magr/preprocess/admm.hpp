@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include <magr/kernels/admm_step.hpp>
 #include <magr/linalg/spd_inverse.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/row_tile.hpp>
@@ -21,7 +22,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///     u = v - z
 ///
 /// z is the answer, and rho D u a subgradient of the penalty there. It starts at z + u = w0, where x would be w0, so that every iteration
-/// costs exactly one product with M. That also tells H_d (x - w0) = rho D (z - u - x), from which the bounds of the optimum follow for free.
+/// costs exactly one product with M. That also tells H_d (x - w0) = rho D (z - u - x), from which the bounds of the optimum follow for
+/// free.
 ///
 /// @par Numerics  the metric takes out the different scales of the inputs; the condition number that remains is about 1 / rho
 /// @par Source    Boyd et al., Distributed optimization and statistical learning via ADMM, 2011, sections 3.1.1, 3.4.3 and 6.4
@@ -38,24 +40,38 @@ public:
     /// e^T H_d e <= curvature e^T metric e for the differences e between two iterates; an estimate, the largest one possible is not known.
     [[nodiscard]] double curvature() const noexcept { return 1 / rho_; }
 
-    /// Whether the first point is the prox at w0, or w0 itself.
-    static constexpr bool starts_with_prox = true;
+    /// z, u <- the first point, product <- what is multiplied by M first
+    template <class Gram>
+    void start(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const noexcept {
+        t.row(t.z(r)) = t.row(t.w0(r));
+        t.row(t.u(r)).setZero();
+        t.row(t.y()).setZero();
+        iterate(problem, t, r, alpha, S(1));
+    }
 
-    /// product <- what is multiplied by M next
+    /// z, u <- the next point, product <- what is multiplied by M next; y <- x - w0, g <- H_d y
+    template <class Gram>
+    void advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const noexcept {
+        t.row(t.y()) = t.row(t.product(r));
+        t.row(t.g()) = metric_ * (t.row(t.z(r)) - t.row(t.u(r)) - t.row(t.w0(r)) - t.row(t.y()));
+        iterate(problem, t, r, alpha, relaxation_);
+    }
+
+    /// product <- what is multiplied by M next, once more
     void prepare(const row_tile<S>& t, index_t r) const noexcept {
         t.row(t.product(r)) = metric_ * (t.row(t.z(r)) - t.row(t.u(r)) - t.row(t.w0(r)));
     }
 
-    /// u <- the argument of the prox; y <- x - w0, g <- H_d y
-    void advance(const row_tile<S>& t, index_t r) const noexcept {
-        const auto w0 = t.row(t.w0(r)), z = t.row(t.z(r)), x = t.row(t.product(r));
-        auto u = t.row(t.u(r));
-        t.row(t.y()) = x;
-        t.row(t.g()) = metric_ * (z - u - w0 - x);
-        u += relaxation_ * (x + w0) + (S(1) - relaxation_) * z;
+private:
+    template <class Gram>
+    void iterate(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha, S relaxation) const noexcept {
+        S* const thresholds = t.thresholds(r, problem.groups());
+        problem.for_each_group([&](index_t g, index_t j, index_t size) {
+            const kernels::admm_arrays<S> arrays{t.y() + j, t.w0(r) + j, metric_.data() + j, t.z(r) + j, t.u(r) + j, t.product(r) + j};
+            thresholds[g] = kernels::admm_step(arrays, size, relaxation, alpha, thresholds[g]);
+        });
     }
 
-private:
     packed_matrix<S> inverse_;
     Eigen::Array<S, 1, Eigen::Dynamic> metric_;
     double rho_;

@@ -15,14 +15,16 @@ enum class solver {
 
 /// Options of `preprocess`. Those without a value are derived; the defaults are named at each.
 struct preprocess_options {
-    std::optional<double> alpha = {};            ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
-    std::optional<index_t> group_size = {};      ///< inputs per group, at least 1, the last group may be shorter; the whole row
-    magr::solver solver = solver::admm;          ///< which algorithm
-    std::optional<double> damping = {};          ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
+    std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
+    std::optional<index_t> group_size = {};  ///< inputs per group, at least 1, the last group may be shorter; the whole row
+    magr::solver solver = solver::admm;      ///< which algorithm
+    std::optional<double> damping =
+        {};  ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
-    std::optional<double> tolerance = {};        ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
-    std::optional<double> rho = {};              ///< admm: step in the metric of diag H, above 0; 0.05 (damping / 0.01)^0.45, from 0.01 to 0.2
-    double relaxation = 1.5;                     ///< admm: over-relaxation, between 0 and 2 exclusively
+    std::optional<double> tolerance =
+        {};  ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
+    std::optional<double> rho = {};  ///< admm: step in the metric of diag H, above 0; 0.05 (damping / 0.01)^0.45, from 0.01 to 0.2
+    double relaxation = 1.5;         ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 
 }  // namespace magr

@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <utility>
 
+#include <magr/kernels/linf.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
@@ -21,7 +22,8 @@ class proximal_gradient {
 public:
     /// @param shift  what damping has added to the diagonal of H / lambda_max(H)
     proximal_gradient(packed_matrix<S> damped, index_t cols, double shift)
-        : damped_(std::move(damped)), metric_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(cols, static_cast<S>(1 + shift))),
+        : damped_(std::move(damped)),
+          metric_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(cols, static_cast<S>(1 + shift))),
           step_(static_cast<S>(1 / (1 + shift))) {}
 
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return damped_; }
@@ -30,16 +32,31 @@ public:
     /// e^T H_d e <= curvature e^T metric e
     [[nodiscard]] double curvature() const noexcept { return 1; }
 
-    static constexpr bool starts_with_prox = false;
+    /// z <- w0, product <- what is multiplied by H_d first
+    template <class Gram>
+    void start(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, double) const noexcept {
+        t.row(t.z(r)) = t.row(t.w0(r));
+        prepare(t, r);
+    }
 
-    void prepare(const row_tile<S>& t, index_t r) const noexcept { t.row(t.product(r)) = t.row(t.z(r)) - t.row(t.w0(r)); }
-
-    /// u <- the argument of the prox; y <- z - w0, g <- H_d y
-    void advance(const row_tile<S>& t, index_t r) const noexcept {
+    /// z <- the next point, u <- what its prox took away, product <- what is multiplied by H_d next; y <- the last z - w0, g <- H_d y
+    template <class Gram>
+    void advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const noexcept {
         t.row(t.y()) = t.row(t.z(r)) - t.row(t.w0(r));
         t.row(t.g()) = t.row(t.product(r));
         t.row(t.u(r)) = t.row(t.z(r)) - step_ * t.row(t.product(r));
+        t.row(t.z(r)) = t.row(t.u(r));
+        S* const thresholds = t.thresholds(r, problem.groups());
+        problem.for_each_group([&](index_t g, index_t j, index_t size) {
+            thresholds[g] = kernels::prox_linf<S>(kernels::contiguous_source<S>{t.z(r) + j},
+                                                  kernels::diagonal_metric<S>{metric_.data() + j}, size, alpha, thresholds[g]);
+        });
+        t.row(t.u(r)) -= t.row(t.z(r));
+        prepare(t, r);
     }
+
+    /// product <- what is multiplied by H_d next, once more
+    void prepare(const row_tile<S>& t, index_t r) const noexcept { t.row(t.product(r)) = t.row(t.z(r)) - t.row(t.w0(r)); }
 
 private:
     packed_matrix<S> damped_;

@@ -30,9 +30,9 @@ enum class stop_reason {
 /// H_d = (H + damping mean(diag H) I) / lambda_max(H).
 struct [[nodiscard]] preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
-    index_t iterations = 0;       ///< of the rows that took most
-    double products = 0;          ///< multiplications of a row with a matrix of H's size, mean over the rows; iterations and all measurements
-    double objective = 0;         ///< P summed over the rows
+    index_t iterations = 0;  ///< of the rows that took most
+    double products = 0;     ///< multiplications of a row with a matrix of H's size, mean over the rows; iterations and all measurements
+    double objective = 0;    ///< P summed over the rows
     double objective_before = 0;  ///< the same at W0
     double gap = 0;               ///< certified bound of (objective - optimum) / objective, both summed over the rows
     double largest_gap = 0;       ///< the same of the worst single row

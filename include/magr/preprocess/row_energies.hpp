@@ -24,8 +24,10 @@ void row_energies(const layer_problem<Gram>& problem, matrix_view<const S> X, do
         const matrix_view<S> block(product, size, rows);
         std::fill(product, product + size * rows, S(0));
         if (first > 0)
-            kernels::multiply_add(block, 2 * problem.unit, problem.H.block(first, 0, size, first), X.block(0, 0, rows, first).transposed(), scratch);
-        kernels::multiply_add(block, problem.unit, problem.H.block(first, first, size, size), X.block(0, first, rows, size).transposed(), scratch);
+            kernels::multiply_add(block, 2 * problem.unit, problem.H.block(first, 0, size, first), X.block(0, 0, rows, first).transposed(),
+                                  scratch);
+        kernels::multiply_add(block, problem.unit, problem.H.block(first, first, size, size), X.block(0, first, rows, size).transposed(),
+                              scratch);
         for (index_t k = 0; k < size; ++k)
             for (index_t r = 0; r < rows; ++r) energy[r] += static_cast<double>(X(r, first + k)) * static_cast<double>(block(k, r));
     }

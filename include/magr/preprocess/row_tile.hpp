@@ -9,7 +9,6 @@
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/bound_sums.hpp>
-#include <magr/kernels/linf.hpp>
 #include <magr/kernels/packed_product.hpp>
 #include <magr/preprocess/row_energies.hpp>
 

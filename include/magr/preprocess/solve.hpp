@@ -64,10 +64,10 @@ template <class T, class Gram>
 
 /// The bounds of a row in the unit it is solved in, and what they are made of.
 struct row_bounds {
-    double known = 0;      ///< y^T g + 2 e^T g: the part of d^T H_d d that is known, with d = z - w0 = y + e
-    double unknown = 0;    ///< e^T metric e: the rest is at most `curvature` times this
-    double penalty = 0;    ///< alpha sum_g ||z_g||_inf
-    double dual = 0;       ///< at most the optimum
+    double known = 0;    ///< y^T g + 2 e^T g: the part of d^T H_d d that is known, with d = z - w0 = y + e
+    double unknown = 0;  ///< e^T metric e: the rest is at most `curvature` times this
+    double penalty = 0;  ///< alpha sum_g ||z_g||_inf
+    double dual = 0;     ///< at most the optimum
 
     [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
 };
@@ -102,19 +102,21 @@ public:
         double products = 0;
         index_t iteration = 0;
         bool converged = false;
-        while (!converged && iteration < settings_.max_iterations) {
+        while (iteration < settings_.max_iterations) {
             ++iteration;
-            for (index_t r = 0; r < count; ++r) method_.prepare(t_, r);
             t_.multiply(method_.matrix(), count);
             products += 1;
             for (index_t r = 0; r < count; ++r) advance(r);
-            if (iteration < settings_.max_iterations && (settings_.tolerance == 0 || !close([&](index_t r) { return estimate(r, curvature); })))
+            if (iteration < settings_.max_iterations &&
+                (settings_.tolerance == 0 || !close([&](index_t r) { return estimate(r, curvature); })))
                 continue;
             measure([&](index_t r) { return t_.row(t_.z(r)) - t_.row(t_.w0(r)); });
             products += 0.5;
             for (index_t r = 0; r < count; ++r) complete(r);
             converged = settings_.tolerance > 0 && close([&](index_t r) { return reports_[r].objective; });
-            if (!converged) curvature = std::max(2 * curvature, measured_curvature());
+            if (converged) break;
+            curvature = std::max(2 * curvature, measured_curvature());
+            for (index_t r = 0; r < count; ++r) method_.prepare(t_, r);
         }
         measure([&](index_t r) { return t_.row(t_.w0(r)); });
         products += 0.5;
@@ -127,7 +129,7 @@ public:
     }
 
 private:
-    /// w0 <- row r, scaled; z, u <- the first point
+    /// w0 <- row r, scaled; the first point
     void load(index_t r) {
         int exponent = 0;
         static_cast<void>(std::frexp(reports_[r].linf_before, &exponent));
@@ -136,35 +138,19 @@ private:
         S* const w0 = t_.w0(r);
         for (index_t j = 0; j < problem_.cols(); ++j) w0[j] = static_cast<S>(static_cast<double>(W_(r, j)) * scale_[at(r)]);
         std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
-        t_.row(t_.u(r)) = t_.row(w0);
-        if constexpr (Method::starts_with_prox)
-            shrink(r);
-        else
-            t_.row(t_.z(r)) = t_.row(w0);
-    }
-
-    /// z <- prox(u), u <- u - z
-    void shrink(index_t r) {
-        t_.row(t_.z(r)) = t_.row(t_.u(r));
-        S* const thresholds = t_.thresholds(r, problem_.groups());
-        problem_.for_each_group([&](index_t g, index_t j, index_t size) {
-            thresholds[g] = kernels::prox_linf<S>(kernels::contiguous_source<S>{t_.z(r) + j}, kernels::diagonal_metric<S>{method_.metric() + j},
-                                                  size, alpha_[at(r)], thresholds[g]);
-        });
-        t_.row(t_.u(r)) -= t_.row(t_.z(r));
+        method_.start(problem_, t_, r, alpha_[at(r)]);
     }
 
     /// The rest of an iteration after its product.
     void advance(index_t r) {
-        method_.advance(t_, r);
-        shrink(r);
+        method_.advance(problem_, t_, r, alpha_[at(r)]);
         kernels::bound_sums sums;
         row_bounds& bounds = bounds_[at(r)] = {};
         double limit_s = 1, limit_g = std::numeric_limits<double>::infinity();
         const S* const thresholds = t_.thresholds(r, problem_.groups());
         problem_.for_each_group([&](index_t g, index_t j, index_t size) {
-            const auto norms = kernels::add_bound_sums(size, t_.w0(r) + j, t_.z(r) + j, t_.u(r) + j, method_.metric() + j, t_.y() + j,
-                                                       t_.g() + j, sums);
+            const auto norms =
+                kernels::add_bound_sums(size, t_.w0(r) + j, t_.z(r) + j, t_.u(r) + j, method_.metric() + j, t_.y() + j, t_.g() + j, sums);
             if (norms.s > 0) limit_s = std::min(limit_s, alpha_[at(r)] / norms.s);
             if (norms.g > 0) limit_g = std::min(limit_g, alpha_[at(r)] / norms.g);
             bounds.penalty += alpha_[at(r)] * static_cast<double>(thresholds[g]);
@@ -206,9 +192,7 @@ private:
     [[nodiscard]] double unit(index_t r) const { return 1 / scale_[at(r)]; }
 
     /// The objective of row r with an estimate of what was not measured.
-    [[nodiscard]] double estimate(index_t r, double curvature) const {
-        return bounds_[at(r)].primal(curvature) * unit(r) * unit(r);
-    }
+    [[nodiscard]] double estimate(index_t r, double curvature) const { return bounds_[at(r)].primal(curvature) * unit(r) * unit(r); }
 
     /// Whether the sum of the gaps is small enough, given the objective of each row; no row has to be worse than it was.
     template <class Objective>
@@ -265,8 +249,8 @@ private:
 
 /// Solves all rows of W, tile by tile, until the observer has enough. Reports of rows that were not reached stay as they are.
 template <compute_scalar S, class Method, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] stop_reason solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, matrix_view<T> W,
-                               std::vector<row_report>& reports, Observer& observer, Executor& exec) {
+[[nodiscard]] stop_reason solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings,
+                                     matrix_view<T> W, std::vector<row_report>& reports, Observer& observer, Executor& exec) {
     constexpr index_t rows = row_tile<S>::capacity;
     const index_t tiles = (W.rows() + rows - 1) / rows;
     const index_t workers = exec.concurrency();
