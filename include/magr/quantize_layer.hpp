@@ -163,13 +163,19 @@ template <compute_scalar Scalar, class U>
 
     row_major_matrix<Scalar> target = W;
     weight_grids<Scalar> grids = rtn;
-    if (options.preprocessing && !too_few) {
+    bool serves = !too_few;  // whether anything may be made of H
+    if (options.preprocessing && serves) {
         result.preprocess = preprocess(target, h, *options.preprocessing);
+        serves = result.preprocess->stopped != stop_reason::not_factored;
+        if (!serves && options.optq.on_failure != fallback::round_to_nearest) {
+            result.status = layer_status::failed;
+            return result;
+        }
         result.output_error_preprocessed = meter.error(w, as_const_view(target));
         grids = fit_grids<Scalar>(as_const_view(target), h, grid);
         if (options.target == rounding_target::original) target = W;
     }
-    if (options.quantizer == quantizer::optq && !too_few) {
+    if (options.quantizer == quantizer::optq && serves) {
         const bool fixed = options.optq.groups == group_update::fixed;
         auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, grid, options.optq);
         result.optq = optq;
@@ -178,9 +184,9 @@ template <compute_scalar Scalar, class U>
         if (!optq && optq.status != optq_status::rounded_to_nearest) return result;
         result.quantized = std::move(optq.quantized);
     } else {
-        result.status = too_few ? layer_status::rounded_to_nearest : layer_status::as_requested;
+        result.status = serves ? layer_status::as_requested : layer_status::rounded_to_nearest;
     }
-    if (options.quantizer == quantizer::rtn && !too_few) {
+    if (options.quantizer == quantizer::rtn && serves) {
         result.quantized = round_onto_grids(as_const_view(target), grids, round_half_even{});
         result.clipped = count_clipped(as_const_view(target), grids);
     }

@@ -225,3 +225,23 @@ TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quant
         CHECK(result.quantized.codes.empty());
     }
 }
+
+TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for silence", "[quantize][layer][edge]") {
+    const layers::layer layer = layers::make_layer(4, 20, layers::inputs::neighbours, 9);
+    MatrixXd H = layer.H;
+    H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
+    const auto run = [&](magr::fallback on_failure, quantizer how) {
+        return quantize_layer(layer.W, H,
+                              {.quantizer = how, .preprocessing = magr::preprocess_options{}, .optq = {.on_failure = on_failure}});
+    };
+    for (const auto how : {quantizer::rtn, quantizer::optq}) {
+        const auto strict = run(magr::fallback::none, how);
+        CHECK(strict.status == layer_status::failed);
+        CHECK_FALSE(strict);
+        REQUIRE(strict.preprocess);
+        CHECK(strict.preprocess->stopped == magr::stop_reason::not_factored);
+        const auto rounded = run(magr::fallback::round_to_nearest, how);
+        CHECK(rounded.status == layer_status::rounded_to_nearest);
+        CHECK(rounded.quantized.codes == magr::quantize_rtn(layer.W, H, {.range = magr::range_search::output_error}).codes);
+    }
+}
