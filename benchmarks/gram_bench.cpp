@@ -1,49 +1,72 @@
 // SPDX-License-Identifier: MIT
-// Accumulating a Gram matrix beside a bare Eigen product X^T X of the same size in the type it is summed in. `x_gemm` is the time in
-// units of that product, measured in turn with it; a triangle alone would be 0.5.
+// Accumulating a Gram matrix, 1920 tokens in batches of some size, beside a bare product X^T X of the same size in the type it is summed
+// in. `x_gemm` is the time in units of the fastest such product, measured in turn with it: a triangle alone would be 0.5. `share_of_peak`
+// is that of the multiply-adds of one triangle on one core, so with two workers it can reach 2. Medians.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>
 #include <magr/calibration/gram.hpp>
+#include <magr/parallel/thread_pool.hpp>
 #include <random>
+#include <vector>
 
+#include "bare_product.hpp"
+#include "peak.hpp"
 #include "timing.hpp"
 
 namespace {
 
-constexpr magr::index_t tokens = 2048;
+constexpr magr::index_t tokens = 5 * 384;  // whole blocks, so that none of the work is left for later
 
 template <class Sum, class Input>
-void gram_accumulator(benchmark::State& state) {
-    const magr::index_t n = state.range(0);
+void measure(benchmark::State& state, magr::executor auto&& exec) {
+    const magr::index_t n = state.range(0), batch = state.range(1);
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
     Eigen::Matrix<Input, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> X(tokens, n);
     for (magr::index_t t = 0; t < tokens; ++t)
         for (magr::index_t j = 0; j < n; ++j) X(t, j) = static_cast<Input>(normal(random));
-    const Eigen::Matrix<Sum, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> same = X.template cast<Sum>();
-    Eigen::Matrix<Sum, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> product(n, n);
-    double gemm = 0, own = 0;
+    benchmarks::bare_product<Sum> product(n, n, tokens);
     magr::gram_accumulator<Sum> accumulator(n);
+    std::vector<double> own;
     for (auto _ : state) {
-        gemm += seconds([&] {
-            product.noalias() = same.transpose() * same;
-            benchmark::DoNotOptimize(product.data());
-        });
-        const double time = seconds([&] { accumulator.add(X); });
-        own += time;
-        state.SetIterationTime(time);
+        product.measure();
+        own.push_back(seconds([&] {
+            for (magr::index_t t = 0; t < tokens; t += batch) accumulator.add(X.middleRows(t, std::min(batch, tokens - t)), exec);
+        }));
+        state.SetIterationTime(own.back());
     }
-    state.counters["x_gemm"] = own / gemm;
+    const double time = benchmarks::median(own);
+    state.counters["x_gemm"] = time / product.seconds_per_product();
+    state.counters["share_of_peak"] = static_cast<double>(n * n * tokens) / time / benchmarks::fma_peak<Sum>();
     state.SetItemsProcessed(state.iterations() * tokens);
 }
 
-void widths(benchmark::internal::Benchmark* benchmark) {
-    benchmark->ArgName("n")->Arg(512)->Arg(1024)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
+template <class Sum, class Input>
+void gram_accumulator(benchmark::State& state) {
+    measure<Sum, Input>(state, magr::serial_executor{});
 }
 
-BENCHMARK_TEMPLATE(gram_accumulator, float, float)->Apply(widths);
-BENCHMARK_TEMPLATE(gram_accumulator, double, float)->Apply(widths);
-BENCHMARK_TEMPLATE(gram_accumulator, double, Eigen::bfloat16)->Apply(widths);
+template <class Sum, class Input>
+void gram_accumulator_two_threads(benchmark::State& state) {
+    measure<Sum, Input>(state, magr::thread_pool(2));
+}
+
+void sizes(benchmark::internal::Benchmark* benchmark) {
+    benchmark->ArgNames({"n", "batch"})->UseManualTime()->Unit(benchmark::kMillisecond);
+    for (const int n : {512, 1024, 2048, 4096}) benchmark->Args({n, tokens});
+}
+
+void batches(benchmark::internal::Benchmark* benchmark) {
+    sizes(benchmark);
+    benchmark->Args({2048, 1})->Args({2048, 64})->Args({2048, 2048});
+}
+
+BENCHMARK_TEMPLATE(gram_accumulator, float, float)->Apply(batches);
+BENCHMARK_TEMPLATE(gram_accumulator, double, float)->Apply(batches);
+BENCHMARK_TEMPLATE(gram_accumulator, float, Eigen::bfloat16)->Apply(sizes);
+BENCHMARK_TEMPLATE(gram_accumulator, float, Eigen::half)->Apply(sizes);
+BENCHMARK_TEMPLATE(gram_accumulator, double, Eigen::bfloat16)->Apply(sizes);
+BENCHMARK_TEMPLATE(gram_accumulator_two_threads, double, float)->Apply(sizes);
 
 }  // namespace

@@ -1,8 +1,13 @@
 #include <magr/calibration/gram.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <type_traits>
+#include <utility>
+
+#include <magr/parallel/thread_pool.hpp>
 
 #include "support/catch.hpp"
 
@@ -68,6 +73,96 @@ TEMPLATE_TEST_CASE("gram_accumulator: sums x x^T of every storage type and layou
     CHECK(of_pointer.gram() == of_copy.gram());
 }
 
+TEMPLATE_TEST_CASE("gram_accumulator: more inputs than one task has rows, more tokens than enter H at once", "[calibration][oracle]", float,
+                   double) {
+    const double unit = std::is_same_v<TestType, double> ? 1.2e-16 : 6e-8;
+    for (const magr::index_t inputs : {95, 96, 97, 230}) {
+        CAPTURE(inputs);
+        const auto X = random_tokens<float>(800, inputs, 10);
+        magr::gram_accumulator<TestType> accumulator(inputs);
+        accumulator.add(X);
+        CHECK(error_against_oracle(X, accumulator.gram()) < 384 * unit);
+    }
+}
+
+namespace {
+
+/// H of X added in batches of the sizes that `next` returns.
+template <class Scalar, class Matrix, class Next>
+magr::matrix<Scalar> gram_by_batches(const Matrix& X, Next&& next) {
+    magr::gram_accumulator<Scalar> accumulator(X.cols());
+    for (magr::index_t at = 0; at < X.rows();) {
+        const magr::index_t size = std::min(static_cast<magr::index_t>(next()), X.rows() - at);
+        accumulator.add(X.middleRows(at, size));
+        at += size;
+    }
+    return accumulator.gram();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("gram_accumulator: the same bits however tokens are split into batches", "[calibration][property][determinism]", float,
+                   double) {
+    const auto X = random_tokens<float>(1300, 50, 11);
+    const auto whole = gram_by_batches<TestType>(X, [] { return 1300; });
+    for (const int size : {1, 2, 100, 383, 384, 385, 768, 1000}) {
+        CAPTURE(size);
+        CHECK(gram_by_batches<TestType>(X, [&] { return size; }) == whole);
+    }
+    std::mt19937 random(12);
+    std::uniform_int_distribution<int> any(1, 500);
+    for (int trial = 0; trial < 5; ++trial) CHECK(gram_by_batches<TestType>(X, [&] { return any(random); }) == whole);
+    // and it is the sums that decide: where a block ends elsewhere, they are rounded elsewhere
+    magr::gram_accumulator<TestType> broken(50);
+    broken.add(X.topRows(100));
+    static_cast<void>(broken.gram());
+    broken.add(X.bottomRows(1200));
+    CHECK_FALSE(broken.gram() == whole);
+    CHECK(error_against_oracle(X, broken.gram()) < 384 * 6e-8);
+}
+
+TEMPLATE_TEST_CASE("gram_accumulator: the same bits whatever runs it", "[calibration][determinism]", float, double) {
+    const auto X = random_tokens<float>(1000, 410, 13);
+    magr::gram_accumulator<TestType> serial(410);
+    serial.add(X.topRows(500));
+    serial.add(X.bottomRows(500));
+    magr::gram_accumulator<TestType> doubled = serial;
+    doubled.merge(serial);
+    for (const magr::index_t workers : {1, 2, 7}) {
+        CAPTURE(workers);
+        magr::thread_pool pool(workers);
+        magr::gram_accumulator<TestType> first(410);
+        first.add(X.topRows(500));
+        first.add(X.bottomRows(500), pool);
+        magr::gram_accumulator<TestType> both = first;
+        both.merge(first, pool);
+        CHECK(first.gram(pool) == serial.gram());
+        CHECK(both.gram(pool) == doubled.gram());
+        CHECK(both.tokens() == 2000);
+    }
+}
+
+TEST_CASE("gram_accumulator: copies go their own way, with the tokens that wait", "[calibration][property]") {
+    const auto X = random_tokens<float>(450, 30, 14);
+    magr::gram_accumulator<> whole(30), original(30);
+    whole.add(X);
+    original.add(X.topRows(420));
+    magr::gram_accumulator<> copy = original;
+    copy.add(X.bottomRows(30));
+    CHECK(copy.gram() == whole.gram());
+    CHECK(original.tokens() == 420);
+    original.add(X.bottomRows(30));
+    const magr::gram_accumulator<> before = original;
+    magr::gram_accumulator<> moved = std::move(original);
+    CHECK(moved.gram() == whole.gram());
+    magr::gram_accumulator<> assigned(2);
+    assigned = before;
+    CHECK(assigned.gram() == whole.gram());
+    assigned.merge(assigned);
+    CHECK(assigned.tokens() == 900);
+    for (magr::index_t i = 0; i < 30; ++i) CHECK(assigned.gram()(i, i) == 2 * whole.gram()(i, i));
+}
+
 TEST_CASE("gram_accumulator: is exactly symmetric, also after later batches", "[calibration][property]") {
     magr::gram_accumulator<float> accumulator(45);
     for (unsigned batch = 0; batch < 3; ++batch) {
@@ -110,7 +205,8 @@ TEST_CASE("gram_accumulator: refuses bad input, names the place and stays as it 
     accumulator.add(random_tokens<float>(9, 4, 6));
     const auto before = accumulator.gram();
     auto X = random_tokens<float>(500, 4, 7);
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
         X(437, 2) = bad;  // beyond the first tile of tokens
         try {
             accumulator.add(X);
@@ -126,6 +222,13 @@ TEST_CASE("gram_accumulator: refuses bad input, names the place and stays as it 
     CHECK_THROWS_AS(accumulator.merge(magr::gram_accumulator<>(5)), magr::shape_error);
     CHECK(accumulator.tokens() == 9);
     CHECK(accumulator.gram() == before);
+
+    // nor did a refused batch take the place of tokens that wait
+    magr::gram_accumulator<> waiting(4), untouched(4);
+    for (auto* each : {&waiting, &untouched}) each->add(random_tokens<float>(300, 4, 8));
+    CHECK_THROWS_AS(waiting.add(X), magr::value_error);
+    for (auto* each : {&waiting, &untouched}) each->add(random_tokens<float>(9, 4, 6));
+    CHECK(waiting.gram() == untouched.gram());
     CHECK_THROWS_AS(magr::gram_accumulator<>(0), magr::shape_error);
     CHECK_THROWS_AS(magr::gram_accumulator<>(-3), magr::shape_error);
     CHECK_THROWS_AS(magr::gram_accumulator<>(3).gram(), magr::value_error);

@@ -1,11 +1,15 @@
 #include <magr/detail/contract.hpp>
 
 #include <Eigen/Core>
+#include <bit>
+#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include <magr/matrix/eigen.hpp>
 
@@ -86,6 +90,52 @@ TEST_CASE("require_finite: accepts the largest and the smallest numbers", "[deta
     Eigen::MatrixXf m(1, 3);
     m << std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min(), -0.0f;
     CHECK_NOTHROW(magr::detail::require_finite("f", "W", as_const_view(m)));
+}
+
+namespace {
+
+/// Whether `is_finite` says of a matrix, by rows, by columns and with gaps, what the standard library says of its one unusual entry.
+template <class T>
+bool agrees_with_isfinite(T value) {
+    const bool expected = std::isfinite(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
+    std::vector<T> m(2 * 3 * 4, T(1.0f));
+    m[2 * 7] = value;
+    const magr::matrix_view<const T> read(m.data(), 4, 6);
+    const auto gaps = magr::matrix_view<const T>::with_strides(m.data(), 3, 4, 8, 2);
+    return magr::detail::is_finite(read) == expected && magr::detail::is_finite(read.transposed()) == expected &&
+           magr::detail::is_finite(gaps) == expected && magr::detail::is_finite(read.block(0, 0, 2, 6)) &&
+           magr::detail::is_finite(read.block(0, 3, 4, 3));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("is_finite: agrees with the standard library on every number of 16 bits", "[detail][contract][oracle]", Eigen::half,
+                   Eigen::bfloat16) {
+    index_t wrong = 0;
+    for (unsigned bits = 0; bits < 0x10000; ++bits) {
+        const auto value = std::bit_cast<TestType>(static_cast<std::uint16_t>(bits));
+        wrong += agrees_with_isfinite(value) ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+}
+
+TEMPLATE_TEST_CASE("is_finite: agrees with the standard library on random bits", "[detail][contract][oracle]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    CHECK(agrees_with_isfinite(limits::max()));
+    CHECK(agrees_with_isfinite(limits::denorm_min()));
+    CHECK(agrees_with_isfinite(-limits::infinity()));
+    CHECK(agrees_with_isfinite(limits::signaling_NaN()));
+    std::mt19937_64 random(9);
+    index_t wrong = 0, special = 0;
+    for (int i = 0; i < 100000; ++i) {
+        using bits = std::conditional_t<std::is_same_v<TestType, double>, std::uint64_t, std::uint32_t>;
+        constexpr auto all = std::bit_cast<bits>(limits::infinity());
+        const auto value = std::bit_cast<TestType>(static_cast<bits>(random() | (i % 2 == 0 ? all : 0)));  // seldom by chance
+        special += std::isfinite(value) ? 0 : 1;
+        wrong += agrees_with_isfinite(value) ? 0 : 1;
+    }
+    CHECK(special >= 50000);
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("require_gram: accepts a Gram matrix, in double and rounded to float", "[detail][contract]") {

@@ -1,15 +1,79 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <type_traits>
+#include <vector>
 
 #include <magr/detail/contract.hpp>
-#include <magr/detail/convert.hpp>
+#include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
+#include <magr/parallel/executor.hpp>
 
 namespace magr {
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Up to `capacity` tokens, packed as the right operands of register tiles: panels of `tile::cols` inputs, each token by token.
+template <compute_scalar Scalar>
+class token_panels {
+public:
+    using tile = kernels::register_tile<Scalar, simd::default_arch>;
+    static constexpr index_t capacity = kernels::product_blocks<Scalar, simd::default_arch>::depth;
+
+    explicit token_panels(index_t inputs)
+        : inputs_(inputs), data_(static_cast<std::size_t>((inputs + tile::cols - 1) / tile::cols * tile::cols * capacity)) {}
+
+    [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
+    [[nodiscard]] bool full() const noexcept { return tokens_ == capacity; }
+    void clear() noexcept { tokens_ = 0; }
+
+    /// Takes as many of the tokens of X as there is room for, and says how many.
+    template <class T>
+    index_t append(matrix_view<const T> X) noexcept {
+        const index_t count = std::min(X.rows(), capacity - tokens_);
+        for (index_t j = 0; j < inputs_; j += tile::cols) {
+            const auto part = X.block(0, j, count, std::min(tile::cols, inputs_ - j));
+            kernels::pack_panel<tile::cols>(part.transposed(), Scalar(1), data_.data() + j * capacity + tokens_ * tile::cols);
+        }
+        tokens_ += count;
+        return count;
+    }
+
+    /// The panel that begins with input j, a multiple of `tile::cols`.
+    [[nodiscard]] const Scalar* right(index_t j) const noexcept { return data_.data() + j * capacity; }
+
+    /// Copies `count` <= `tile::rows` inputs for use as the left operand of register tiles; its other rows keep what they are.
+    void pack_left(index_t first, index_t count, Scalar* out) const noexcept {
+        const auto copy = [&](const Scalar* from, Scalar* to, auto width) {
+            for (index_t t = 0; t < tokens_; ++t)
+                for (index_t r = 0; r < width; ++r) to[t * tile::rows + r] = from[t * tile::cols + r];
+        };
+        for (index_t done = 0; done < count;) {  // what lies in one panel at a time
+            const index_t column = (first + done) % tile::cols;
+            const Scalar* const from = right(first + done - column) + column;
+            const index_t width = std::min(count - done, tile::cols - column);
+            if (width == tile::rows)
+                copy(from, out, std::integral_constant<index_t, tile::rows>{});
+            else
+                copy(from, out + done, width);
+            done += width;
+        }
+    }
+
+private:
+    index_t inputs_;
+    index_t tokens_ = 0;
+    std::vector<Scalar> data_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Accumulates the Gram matrix of calibration inputs.
@@ -19,39 +83,48 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Every algorithm of the library is invariant to a positive factor of H, so H is a sum, not a mean: accumulators of parts of the data
 /// merge by addition, and a Gram matrix of another convention can be used in its place.
 ///
-/// @tparam Scalar   what H is summed and kept in, whatever the inputs are stored in
+/// Tokens wait, converted, until there are 384 of them, and enter H together: one at a time they cost what they cost in large batches.
+///
+/// @tparam Scalar   what inputs are converted to and H is summed and kept in
 /// @par Shapes      X: tokens x inputs · H: inputs x inputs
-/// @par Cost        inputs^2 multiply-adds per token, as only one triangle is computed; allocates H once and a tile of 256 tokens per call
-/// @par Numerics    deterministic for the same batches in the same order; another split into batches changes the last bits
+/// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. Allocates H and room for 384 tokens at once,
+///                  and with the first 384 tokens room for 96 x 384 numbers per worker; after that nothing
+/// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar: the same bits for the same tokens in
+///                  the same order, however they are split into batches and whatever the executor. `gram` and `merge` end a block
 /// @par Errors      shape_error, value_error; a batch that is refused leaves the accumulator as it was
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:
     /// @par Errors shape_error if inputs < 1
-    explicit gram_accumulator(index_t inputs) : gram_(checked(inputs), inputs) {}
+    explicit gram_accumulator(index_t inputs) : gram_(checked(inputs), inputs), waiting_(inputs) {}
 
-    /// Adds the tokens of one batch.
+    /// Adds the tokens of one batch, of any size, in any storage type and layout. H changes, by tasks of `exec`, when 384 are together.
     /// @par Errors shape_error if X is empty or has another number of columns; value_error with row and column of a NaN or Inf
-    template <class Matrix>
-    void add(const Matrix& X) {
+    template <class Matrix, executor Executor = serial_executor>
+    void add(const Matrix& X, Executor&& exec = {}) {
         const auto x = as_const_view(X);
         detail::require_not_empty("gram_accumulator::add", "X", x);
         detail::require_shape("gram_accumulator::add", "X", x, x.rows(), inputs());
         detail::require_finite("gram_accumulator::add", "X", x);
-        constexpr index_t tile = 256;
-        for (index_t first = 0; first < x.rows(); first += tile) {
-            const auto part = detail::load<Scalar>(x.block(first, 0, std::min(tile, x.rows() - first), x.cols()));
-            map().template selfadjointView<Eigen::Lower>().rankUpdate(part.transpose());
+        if (waiting_.tokens() + x.rows() >= panels::capacity) reserve(exec);
+        for (index_t first = 0; first < x.rows();) {
+            first += waiting_.append(x.block(first, 0, x.rows() - first, inputs()));
+            if (waiting_.full()) flush(exec);
         }
         tokens_ += x.rows();
     }
 
     /// Adds the tokens that another accumulator has seen.
     /// @par Errors shape_error if its number of inputs differs
-    void merge(const gram_accumulator& other) {
+    template <executor Executor = serial_executor>
+    void merge(const gram_accumulator& other, Executor&& exec = {}) {
         detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
-        map() += Eigen::Map<const detail::row_major_matrix<Scalar>>(other.gram_.data(), inputs(), inputs());
-        tokens_ += other.tokens_;
+        reserve(exec);
+        const index_t tokens = other.tokens_;
+        flush(exec);  // first, as other may be this one
+        std::transform(gram_.data(), gram_.data() + inputs() * inputs(), other.gram_.data(), gram_.data(), std::plus<>{});
+        add_tokens(other.waiting_, exec);
+        tokens_ += tokens;
     }
 
     [[nodiscard]] index_t inputs() const noexcept { return gram_.cols(); }
@@ -59,20 +132,79 @@ public:
 
     /// The symmetric matrix H of all tokens so far; valid until the next change.
     /// @par Errors value_error if no token was added
-    [[nodiscard]] const matrix<Scalar>& gram() {
+    template <executor Executor = serial_executor>
+    [[nodiscard]] const matrix<Scalar>& gram(Executor&& exec = {}) {
         if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
-        map().template triangularView<Eigen::StrictlyUpper>() = map().transpose();
+        reserve(exec);
+        flush(exec);
+        constexpr index_t width = 32;  // of squares whose rows and columns stay in the cache
+        exec.parallel_for((inputs() + width - 1) / width, [&](index_t task, index_t) {
+            const index_t first = task * width, last = std::min(first + width, inputs());
+            for (index_t j0 = 0; j0 < last; j0 += width)
+                for (index_t i = first; i < last; ++i)
+                    for (index_t j = j0; j < std::min(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
+        });
         return gram_;
     }
 
 private:
+    using panels = detail::token_panels<Scalar>;
+    using tile = typename panels::tile;
+    static constexpr index_t block_rows = kernels::product_blocks<Scalar, simd::default_arch>::rows;
+    [[nodiscard]] index_t left_size() const noexcept {
+        return std::min(block_rows, (inputs() + tile::rows - 1) / tile::rows * tile::rows) * panels::capacity;
+    }
+
     static index_t checked(index_t inputs) {
         if (inputs < 1) detail::raise<shape_error>(detail::concat("gram_accumulator: inputs must be at least 1, it is ", inputs));
         return inputs;
     }
-    [[nodiscard]] Eigen::Map<detail::row_major_matrix<Scalar>> map() noexcept { return {gram_.data(), inputs(), inputs()}; }
 
-    matrix<Scalar> gram_;  // the lower triangle is current, the upper one only after gram()
+    /// Memory for the left operands of each worker. All that can throw comes before H is written.
+    template <class Executor>
+    void reserve(const Executor& exec) {
+        const auto needed = static_cast<std::size_t>(static_cast<index_t>(exec.concurrency()) * left_size());
+        if (left_.size() < needed) left_.resize(needed);
+    }
+
+    template <class Executor>
+    void flush(Executor& exec) {
+        add_tokens(waiting_, exec);
+        waiting_.clear();
+    }
+
+    /// H <- H + X^T X in the lower triangle, a task for each 96 rows of it. The longest come first, so that no worker is left with one.
+    template <class Executor>
+    void add_tokens(const panels& x, Executor& exec) {
+        const index_t blocks = (inputs() + block_rows - 1) / block_rows;
+        exec.parallel_for(x.tokens() == 0 ? 0 : blocks, [&](index_t task, index_t worker) {
+            add_rows(x, (blocks - 1 - task) * block_rows, left_.data() + worker * left_size());
+        });
+    }
+
+    void add_rows(const panels& x, index_t first, Scalar* left) noexcept {
+        const index_t last = std::min(first + block_rows, inputs());
+        for (index_t i = first; i < last; i += tile::rows)
+            x.pack_left(i, std::min(tile::rows, last - i), left + (i - first) * panels::capacity);
+        for (index_t j = 0; j < last; j += tile::cols)
+            for (index_t i = first; i < last; i += tile::rows) {
+                const index_t end = std::min(i + tile::rows, last);
+                if (j >= end) continue;
+                const Scalar* const a = left + (i - first) * panels::capacity;
+                if (i + tile::rows <= last && j + tile::cols <= i + 1) {
+                    kernels::multiply_tile(x.tokens(), a, x.right(j), &gram_(i, j), inputs(), simd::default_arch{});
+                    continue;
+                }
+                Scalar sums[tile::rows * tile::cols] = {};
+                kernels::multiply_tile(x.tokens(), a, x.right(j), sums, tile::cols, simd::default_arch{});
+                for (index_t r = i; r < end; ++r)
+                    for (index_t c = j; c < std::min(j + tile::cols, r + 1); ++c) gram_(r, c) += sums[(r - i) * tile::cols + c - j];
+            }
+    }
+
+    matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current; the upper one only after gram()
+    panels waiting_;
+    std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;
 };
 

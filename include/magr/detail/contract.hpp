@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <sstream>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -40,9 +43,38 @@ void require_shape(const char* function, const char* argument, matrix_view<T> m,
         raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, ", it is ", shape_text(m)));
 }
 
+/// Whether no entry is NaN or infinite: whether no exponent has all its bits set. In integers, so that it vectorizes.
+template <class T>
+[[nodiscard]] bool is_finite(matrix_view<T> m) {
+    using value = std::remove_const_t<T>;
+    using bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+    constexpr auto exponent = static_cast<bits>(std::is_same_v<value, double>        ? 0x7ff0000000000000
+                                                : std::is_same_v<value, float>       ? 0x7f800000
+                                                : std::is_same_v<value, Eigen::half> ? 0x7c00
+                                                                                     : 0x7f80);
+    constexpr auto lowest_bit = static_cast<bits>(exponent & (~exponent + 1));
+    constexpr auto carry = static_cast<bits>(exponent + lowest_bit);
+    if (m.row_stride() < m.col_stride()) m = m.transposed();
+    const auto has_all_bits = [&](const T* row, auto stride) {
+        bits sums = 0;
+        for (index_t j = 0; j < m.cols(); ++j) {
+            bits entry;
+            std::memcpy(&entry, row + j * stride, sizeof entry);
+            sums = static_cast<bits>(sums | ((entry & exponent) + lowest_bit));
+        }
+        return (sums & carry) != 0;
+    };
+    for (index_t i = 0; i < m.rows(); ++i) {
+        const T* const row = m.data() + i * m.row_stride();
+        if (m.col_stride() == 1 ? has_all_bits(row, std::integral_constant<index_t, 1>{}) : has_all_bits(row, m.col_stride())) return false;
+    }
+    return true;
+}
+
 /// Refuses NaN and infinite entries.
 template <class T>
 void require_finite(const char* function, const char* argument, matrix_view<T> m) {
+    if (is_finite(m)) return;
     using compute = compute_t<std::remove_const_t<T>>;
     const auto check = [&](index_t i, index_t j) {
         const auto value = static_cast<compute>(m(i, j));
