@@ -15,13 +15,6 @@
 
 namespace benchmarks {
 
-/// The middle one of some times.
-[[nodiscard]] inline double median(std::vector<double> times) {
-    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-    std::nth_element(times.begin(), middle, times.end());
-    return *middle;
-}
-
 /// The yardstick of what ought to cost as much as a matrix product: the faster one of Eigen's product and the library's own, m x depth
 /// times depth x n on one core.
 template <class T>

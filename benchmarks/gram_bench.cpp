@@ -36,7 +36,7 @@ void measure(benchmark::State& state, magr::executor auto&& exec) {
         }));
         state.SetIterationTime(own.back());
     }
-    const double time = benchmarks::median(own);
+    const double time = median(own);
     state.counters["x_gemm"] = time / product.seconds_per_product();
     state.counters["share_of_peak"] = static_cast<double>(n * n * tokens) / time / benchmarks::fma_peak<Sum>();
     state.SetItemsProcessed(state.iterations() * tokens);

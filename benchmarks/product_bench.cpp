@@ -36,10 +36,10 @@ void measure(benchmark::State& state, Function&& own) {
         }));
         state.SetIterationTime(own_times.back());
     }
-    const double time = benchmarks::median(own_times);
+    const double time = median(own_times);
     const auto flops = 2 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
     state.counters["share_of_peak"] = flops / time / benchmarks::fma_peak<T>();
-    state.counters["x_eigen"] = time / benchmarks::median(eigen_times);
+    state.counters["x_eigen"] = time / median(eigen_times);
 }
 
 template <class T>

@@ -143,13 +143,6 @@ struct prox {
     }
 };
 
-/// Times of microseconds are best compared by their medians: a single interruption is worth thousands of them.
-double median(std::vector<double> times) {
-    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-    std::nth_element(times.begin(), middle, times.end());
-    return *middle;
-}
-
 enum class algorithm { cold, warm, sort_reference, raw_loop };
 
 template <class Kernel>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <vector>
 
 /// Wall time of one call. Benchmarks time themselves and their yardstick in turn with it, so that a ratio compares equal moments of a
 /// machine whose speed drifts.
@@ -10,4 +13,11 @@ template <class Function>
     const auto start = std::chrono::steady_clock::now();
     function();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The middle one of some times: a single interruption is worth thousands of the short ones.
+[[nodiscard]] inline double median(std::vector<double> times) {
+    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+    std::nth_element(times.begin(), middle, times.end());
+    return *middle;
 }

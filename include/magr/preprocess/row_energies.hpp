@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <magr/kernels/multiply_add.hpp>
+#include <magr/matrix/scalar.hpp>
 #include <magr/preprocess/layer_problem.hpp>
 
 namespace magr::detail {
