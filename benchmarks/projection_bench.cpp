@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the
 // vector. Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in
-// the second level of cache. Each measures its yardsticks in the same run on the same vectors:
+// the second level of cache. `find_threshold_l1` and `find_threshold_linf` are the searches of the two alone, beside sorting alone; what the
+// kernels take beyond them is one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of noise,
+// which for the largest element of `one_huge` and for the equal ones may lie above all elements and then says nothing.
+// Each measures its yardsticks in the same run on the same vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes
 //   speedup_vs_sort   time of the textbook version / own time
 #include <benchmark/benchmark.h>
@@ -143,6 +146,17 @@ struct prox {
     }
 };
 
+/// The threshold that `Kernel` applies, alone.
+template <class Kernel>
+struct search {
+    static constexpr double share = Kernel::share;
+    static float run(std::span<float> v, double total, float hint) {
+        return magr::kernels::find_threshold(magr::kernels::contiguous_source<const float>{v.data()}, magr::kernels::unit_metric{},
+                                             static_cast<index_t>(v.size()), total, hint, magr::simd::default_arch{});
+    }
+    static void apply(std::span<float>, float) {}
+};
+
 enum class algorithm { cold, warm, sort_reference, raw_loop };
 
 template <class Kernel>
@@ -214,6 +228,8 @@ void add(const std::string& kernel) {
 const bool added = [] {
     add<projection>("project_l1_ball");
     add<prox>("prox_linf");
+    add<search<projection>>("find_threshold_l1");
+    add<search<prox>>("find_threshold_linf");
     return true;
 }();
 

@@ -116,8 +116,8 @@ TEMPLATE_TEST_CASE("admm_step: is the textbook sequence of its formulas", "[kern
             }
 }
 
-// z minimizes iff s = d u is a subgradient of the penalty there: ||s||_1 = penalty, and s is zero but where |z_i| is largest, with its sign.
-// What leaves the dual variable as it was or shrinks the vector has another s.
+// z minimizes iff s = d u is a subgradient of the penalty there: ||s||_1 = penalty, and s is zero but where |z_i| is largest, with its
+// sign. What leaves the dual variable as it was or shrinks the vector has another s.
 TEMPLATE_TEST_CASE("admm_step: the dual variable certifies that z is the minimizer", "[kernels][admm][certificate]", float, double) {
     for (const index_t n : lengths())
         for (const double share : {1e-3, 0.1, 0.6}) {

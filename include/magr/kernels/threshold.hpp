@@ -347,11 +347,15 @@ template <class T, class Source, class Metric, class Arch>
     }
     const contiguous_source<const T> sample{magnitude};
     const diagonal_metric<T> weights{weight};
-    const T tau = newton_threshold(total * (static_cast<double>(size) / static_cast<double>(n)), T(0), false,
-                                   [&](T at) { return sums_above(sample, weights, size, at, arch); });
-    index_t active = 0;
-    for (const T m : magnitude) active += m > tau ? 1 : 0;
-    return active >= 16 ? tau : T(0);
+    const double share = total * (static_cast<double>(size) / static_cast<double>(n));
+    const auto sums_at = [&](T at) { return sums_above(sample, weights, size, at, arch); };
+    const threshold_sums all = sums_at(T(0));
+    const auto is_enough = [&](T, const threshold_sums& sums, T next, T& root) {
+        const bool few = sums.weight < all.weight / 16;
+        root = few ? T(0) : next;
+        return few || (sums.excess < 1.1 * share && sums.excess > 0.9 * share);  // far nearer than the sample is to the whole
+    };
+    return newton_threshold(share, T(0), all, false, sums_at, is_enough);
 }
 
 /// `find_threshold` without a hint.
