@@ -6,54 +6,15 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
-#include <vector>
 
-#include <magr/kernels/multiply_add.hpp>
+#include <magr/kernels/register_tile.hpp>
+#include <magr/linalg/block_row.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/simd/pack.hpp>
 
-/// What the blocked factorizations share: the factor of a block on the diagonal, and how the rest of the matrix is cut into tasks.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Memory that is written before it is read: pages of it that are never written cost nothing.
-template <class T>
-[[nodiscard]] std::unique_ptr<T[]> uninitialized(index_t size) {
-    return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(size)]);
-}
-
-/// Consecutive rows or columns.
-struct index_range {
-    index_t begin = 0;
-    index_t size = 0;
-};
-
-/// The rows (or columns) of a matrix that lie before and behind a block of them, in pieces of at most `side`.
-///
-/// The pieces depend on the sizes of matrix and block alone, so that tasks, and with them the bits of results, are the same for every
-/// executor.
-class pieces_around {
-public:
-    pieces_around(index_t n, index_range block, index_t side) noexcept
-        : n_(n), block_(block), side_(side), before_((block.begin + side - 1) / side) {}
-
-    [[nodiscard]] index_t before() const noexcept { return before_; }
-    [[nodiscard]] index_t count() const noexcept { return before_ + (n_ - behind() + side_ - 1) / side_; }
-    [[nodiscard]] index_range operator[](index_t piece) const noexcept {
-        const bool is_before = piece < before_;
-        const index_t begin = is_before ? piece * side_ : behind() + (piece - before_) * side_;
-        return {begin, std::min(side_, (is_before ? block_.begin : n_) - begin)};
-    }
-
-private:
-    [[nodiscard]] index_t behind() const noexcept { return block_.begin + block_.size; }
-
-    index_t n_;
-    index_range block_;
-    index_t side_;
-    index_t before_;
-};
 
 /// A block of at most `side` rows and columns on the diagonal, factored: A = L L^T. It solves systems with L and L^T for many right-hand
 /// sides at once, laid out as the right operand of `kernels::multiply_tile`: element (k, c) of a panel at panel[k * cols + c].
@@ -71,7 +32,10 @@ public:
     static constexpr index_t side = 192;
     static constexpr index_t cols = tile::cols;
     static constexpr index_t panel_size = side * cols;
-    static_assert(side % tile::rows == 0 && side % cols == 0);
+    static_assert(side % block_row<T, Arch>::strip == 0);
+
+    /// Rows of a block of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
+    [[nodiscard]] static constexpr index_t side_for(index_t n) noexcept { return n < 1024 ? side / 2 : side; }
 
     cholesky_block() : packed_(uninitialized<T>(side * side)), upper_(uninitialized<T>(side * side)), diagonal_(uninitialized<T>(side)) {}
 
@@ -94,7 +58,7 @@ public:
                 kernels::multiply_tile(first, row, panel, panel + first * cols, cols, Arch{});
             }
             if (!factor_tile(first, high)) return false;
-            for (index_t p = first / cols; p < panels; ++p) substitute<1>(first, upper_.get() + p * panel_size);
+            for (index_t p = first / cols; p < panels; ++p) substitute<false>(first, upper_.get() + p * panel_size);
         }
         for (index_t first = 0; first < size_; first += tile::rows)
             for (index_t k = first + tile::rows; k < padded(); ++k)
@@ -117,15 +81,33 @@ public:
 
     /// B, as many rows as the block and at most `cols` columns, into a panel.
     void load(matrix_view<const T> B, T* panel) const noexcept {
-        kernels::pack_panel<cols>(B.transposed(), T(1), panel);
-        std::fill(panel + size_ * cols, panel + padded() * cols, T(0));
+        const index_t wide = B.cols();
+        if (wide < cols || padded() > size_) std::fill_n(panel, padded() * cols, T(0));
+        if (B.col_stride() == 1) {
+            for (index_t k = 0; k < size_; ++k)
+                for (index_t c = 0; c < wide; ++c) panel[k * cols + c] = B(k, c);
+        } else {
+            for (index_t c = 0; c < wide; ++c)
+                for (index_t k = 0; k < size_; ++k) panel[k * cols + c] = B(k, c);
+        }
+    }
+
+    /// B <- factor * panel
+    void store(const T* panel, T factor, matrix_view<T> B) const noexcept {
+        if (B.col_stride() == 1) {
+            for (index_t k = 0; k < size_; ++k)
+                for (index_t c = 0; c < B.cols(); ++c) B(k, c) = factor * panel[k * cols + c];
+        } else {
+            for (index_t c = 0; c < B.cols(); ++c)
+                for (index_t k = 0; k < size_; ++k) B(k, c) = factor * panel[k * cols + c];
+        }
     }
 
     /// panel <- L^-1 panel
     void forward(T* panel) const noexcept {
         for (index_t first = 0; first < size_; first += tile::rows) {
             kernels::multiply_tile(first, packed_.get() + first * side, panel, panel + first * cols, cols, Arch{});
-            substitute<1>(first, panel);
+            substitute<false>(first, panel);
         }
     }
 
@@ -135,8 +117,16 @@ public:
             const index_t behind = first + tile::rows;
             kernels::multiply_tile(padded() - behind, packed_.get() + first * side + behind * tile::rows, panel + behind * cols,
                                    panel + first * cols, cols, Arch{});
-            substitute<-1>(first, panel);
+            substitute<true>(first, panel);
         }
+    }
+
+    /// panel <- columns first, .., first + cols - 1 of A^-1
+    void inverse(index_t first, T* panel) const noexcept {
+        std::fill_n(panel, padded() * cols, T(0));
+        for (index_t c = 0; c < std::min(cols, size_ - first); ++c) panel[(first + c) * cols + c] = 1;
+        forward(panel);
+        backward(panel);
     }
 
 private:
@@ -166,16 +156,16 @@ private:
         return true;
     }
 
-    /// Solves with the tile of L (Step 1) or L^T (Step -1) on the diagonal, whose rows start at `first`, in place in those rows of a panel.
-    template <index_t Step>
+    /// Solves with the tile of L or L^T on the diagonal, whose rows start at `first`, in place in those rows of a panel.
+    template <bool Transposed>
     void substitute(index_t first, T* panel) const noexcept {
         using traits = simd::pack_traits<T, Arch>;
         const T* const s = packed_.get() + first * side + first * tile::rows;
         T* const x = panel + first * cols;
-        constexpr index_t start = Step > 0 ? 0 : tile::rows - 1;
-        for (index_t r = start; r >= 0 && r < tile::rows; r += Step) {
+        constexpr index_t start = Transposed ? tile::rows - 1 : 0, step = Transposed ? -1 : 1;
+        for (index_t r = start; r >= 0 && r < tile::rows; r += step) {
             auto left = traits::load(x + r * cols), right = traits::load(x + r * cols + tile::lanes);
-            for (index_t q = start; q != r; q += Step) {
+            for (index_t q = start; q != r; q += step) {
                 const auto f = traits::broadcast(s[q * tile::rows + r]);
                 left = simd::fma(f, traits::load(x + q * cols), left);
                 right = simd::fma(f, traits::load(x + q * cols + tile::lanes), right);
