@@ -45,7 +45,8 @@ dense<T> with_condition(index_t n, double condition, unsigned seed) {
            A.template triangularView<Eigen::StrictlyLower>().toDenseMatrix().transpose();
 }
 
-/// I + X X^T for a few random columns X: quick to make for large n, with the largest eigenvalue near 5, and an inverse by Woodbury's formula.
+/// I + X X^T for a few random columns X: quick to make for large n, with the largest eigenvalue near 5, and an inverse by Woodbury's
+/// formula.
 template <class T>
 struct low_rank_and_identity {
     dense<double> X;

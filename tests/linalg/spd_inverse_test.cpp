@@ -52,8 +52,8 @@ TEMPLATE_TEST_CASE("spd_inverse: a small matrix by hand", "[linalg][spd_inverse]
     CHECK(spd_inverse(matrix_view<TestType>(nullptr, 0, 0)));
 }
 
-// Section 14.3 of Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition: inverses by way of a triangular one have residuals of
-// n unit cond(A), times a constant; with one it holds for those that are made here. A single number is rounded five times.
+// Section 14.3 of Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition: inverses by way of a triangular one have residuals
+// of n unit cond(A), times a constant; with one it holds for those that are made here. A single number is rounded five times.
 TEMPLATE_TEST_CASE("spd_inverse: the product with the matrix is the identity, within the bound of rounding",
                    "[linalg][spd_inverse][property]", float, double) {
     std::vector<index_t> sizes = near_blocks;
@@ -94,7 +94,8 @@ TEMPLATE_TEST_CASE("spd_inverse: the inverse of a diagonal matrix is exact", "[l
     }
 }
 
-TEMPLATE_TEST_CASE("spd_inverse: the same bits for any strides, and nothing else is touched", "[linalg][spd_inverse][edge]", float, double) {
+TEMPLATE_TEST_CASE("spd_inverse: the same bits for any strides, and nothing else is touched", "[linalg][spd_inverse][edge]", float,
+                   double) {
     for (const index_t n : {1, 2, 13, 64, 97, 130, 500}) {
         const dense<TestType> A = low_rank_and_identity<TestType>(n, 11).A;
         dense<TestType> expected = A;
@@ -113,7 +114,7 @@ TEMPLATE_TEST_CASE("spd_inverse: the same bits for any strides, and nothing else
 
 TEMPLATE_TEST_CASE("spd_inverse: one pivot that is not positive or no number is enough", "[linalg][spd_inverse][edge]", float, double) {
     for (const index_t n : {1, 2, 13, 45, 240})
-        for (index_t k = 0; k < n; k += n > 100 ? 17 : 1) {
+        for (index_t k = 0; k<n; k += n> 100 ? 17 : 1) {
             Eigen::VectorXd pivots = Eigen::VectorXd::Ones(n);
             dense<TestType> good = with_pivots<TestType>(pivots, 2);
             dense<TestType> not_a_number = good;

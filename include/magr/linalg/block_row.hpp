@@ -19,6 +19,8 @@ template <class T>
     return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(size)]);
 }
 
+[[nodiscard]] constexpr index_t round_up(index_t size, index_t multiple) noexcept { return (size + multiple - 1) / multiple * multiple; }
+
 /// Consecutive rows or columns.
 struct index_range {
     index_t begin = 0;
@@ -62,9 +64,9 @@ public:
     /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
     static constexpr index_t side = 4 * strip;
 
-    /// @par Cost allocates 2 height (n + strip) numbers
+    /// @par Cost allocates 2 height n numbers, n rounded up to whole strips
     block_row(index_t height, index_t n)
-        : height_(height), right_(uninitialized<T>((n + strip) * height)), left_(uninitialized<T>((n + strip) * height)) {}
+        : height_(height), right_(uninitialized<T>(round_up(n, strip) * height)), left_(uninitialized<T>(round_up(n, strip) * height)) {}
 
     /// X from column j on, tile::cols columns: element (k, c) at panel(j)[k * tile::cols + c], as the right operand is packed.
     [[nodiscard]] T* panel(index_t j) const noexcept { return right_.get() + j * height_; }

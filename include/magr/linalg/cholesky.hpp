@@ -30,9 +30,9 @@ template <compute_scalar T, executor Executor = serial_executor>
     using block = detail::cholesky_block<T>;
     if (A.rows() != A.cols()) detail::raise<shape_error>(detail::concat("cholesky: A must be square, it is ", detail::shape_text(A)));
     const index_t n = A.cols();
-    const index_t side = block::side_for(n);
-    const detail::block_row<T> X(side, n);  // L21^T
-    block diagonal;
+    block diagonal(n);
+    const index_t side = diagonal.side();
+    const detail::block_row<T> X(side, n > side ? n : 0);  // L21^T
     for (index_t first = 0; first < n; first += side) {
         const detail::index_range here{first, std::min(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);
