@@ -13,7 +13,7 @@ using namespace samples;
 
 namespace {
 
-/// The largest |A - L L^T|_ij in units of its bound (n + 4) unit sqrt(A_ii A_jj): theorem 10.3 and equation 10.7 of Higham, Accuracy and
+/// The largest |A - L L^T|_ij in units of its bound (n + 4) unit sqrt(A_ii A_jj): theorems 10.3 and 10.5 of Higham, Accuracy and
 /// Stability of Numerical Algorithms, 2nd edition. Three more roundings are for the reciprocals of the diagonal, and for terms of second
 /// order.
 template <class T>

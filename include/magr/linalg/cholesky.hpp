@@ -2,11 +2,12 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include <magr/detail/contract.hpp>
-#include <magr/kernels/multiply_add.hpp>
+#include <magr/linalg/block_row.hpp>
 #include <magr/linalg/cholesky_block.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor.hpp>
 
 namespace magr::linalg {
@@ -14,16 +15,19 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Cholesky factorization in place, A = L L^T with L lower triangular.
 ///
-/// Blocks of 192 columns one after another: the block on the diagonal, A11 = L11 L11^T, then L21 = A21 L11^-T in parallel over its rows,
-/// then A22 <- A22 - L21 L21^T in parallel over tiles of its lower triangle.
+/// Blocks of 192 columns (96 below 1024), one after another:
+///
+///     A11 = L11 L11^T          the block on the diagonal
+///     L21 = A21 L11^-T         in parallel over rows
+///     A22 <- A22 - L21 L21^T   in parallel over tiles of the lower triangle
 ///
 /// @param A       symmetric; its lower triangle is read and becomes L, the strict upper triangle is left alone
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
 /// @return        whether all pivots were positive and finite; if not, the lower triangle holds numbers of no use
 /// @par Errors    shape_error if A is not square
-/// @par Cost      n^3 / 6 multiply-adds; allocates 192 n numbers, and working memory of kernels::multiply_add per worker
+/// @par Cost      n^3 / 6 multiply-adds; allocates 2 blocks of columns, 384 n numbers
 /// @par Numerics  ||A - L L^T|| <= about n eps ||A||, whatever the condition number; the same bits for every executor
-/// @par Source    Golub and Van Loan, Matrix Computations, section 4.2.6; the bound: Higham, Accuracy and Stability of Numerical
+/// @par Source    Golub and Van Loan, Matrix Computations, section 4.2; the bound: Higham, Accuracy and Stability of Numerical
 ///                Algorithms, 2nd edition, theorem 10.3
 template <compute_scalar T, executor Executor = serial_executor>
 [[nodiscard]] bool cholesky(matrix_view<T> A, Executor&& exec = {}) {

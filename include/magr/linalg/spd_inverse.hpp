@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include <magr/detail/contract.hpp>
-#include <magr/kernels/multiply_add.hpp>
+#include <magr/linalg/block_row.hpp>
 #include <magr/linalg/cholesky_block.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor.hpp>
 
 namespace magr::linalg {
@@ -13,12 +15,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Inverse of a symmetric positive definite matrix in place: A = L L^T, A^-1 = L^-T L^-1.
 ///
-/// Factor, its inverse and the product of the inverses grow in one sweep over blocks of 192 columns. Where block 1 is on the diagonal, 0 is
-/// before and 2 behind it,
+/// Factor, its inverse and the product of the inverses grow in one sweep over blocks of 192 columns (96 below 1024). Where block 1 is on
+/// the diagonal, 0 is before and 2 behind it,
 ///
-///     A11 = L11 L11^T                                                    the block on the diagonal
-///     X = L11^-1 [A10, A21^T],  A10 <- L11^-T X0,  A21 <- -(L11^-T X2)^T,  A11 <- L11^-T L11^-1    in parallel over the columns of X
-///     A00 <- A00 + X0^T X0,  A20 <- A20 - X2^T X0,  A22 <- A22 - X2^T X2                          in parallel over tiles
+///     A11 = L11 L11^T                                                        the block on the diagonal
+///     X0 = L11^-1 A10,  X2 = L11^-1 A21^T,                                   in parallel over columns of X
+///         A10 <- L11^-T X0,  A21 <- -(L11^-T X2)^T,  A11 <- L11^-T L11^-1
+///     A00 <- A00 + X0^T X0,  A20 <- A20 - X2^T X0,  A22 <- A22 - X2^T X2     in parallel over tiles
 ///
 /// so that X0 holds rows of L^-1, X2 columns of L, and every step is one product of the size of the whole triangle.
 ///
@@ -26,7 +29,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
 /// @return        whether all pivots were positive and finite; if not, A holds numbers of no use
 /// @par Errors    shape_error if A is not square
-/// @par Cost      n^3 / 2 multiply-adds; allocates 192 n numbers, and working memory of kernels::multiply_add per worker
+/// @par Cost      n^3 / 2 multiply-adds; allocates 2 blocks of columns, 384 n numbers, and 24 KB per worker
 /// @par Numerics  ||A M - I|| <= about n eps cond(A); the same bits for every executor
 /// @par Source    Bientinesi, Gunter and van de Geijn, Families of algorithms related to the inversion of a symmetric positive definite
 ///                matrix, ACM TOMS 35(1), 2008: the one-sweep algorithm
