@@ -4,10 +4,13 @@
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
+#include <algorithm>
 #include <cmath>
 #include <magr/quantize.hpp>
+#include <type_traits>
 
 #include "layer.hpp"
+#include "peak.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -51,12 +54,32 @@ void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
             [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
 }
 
-/// The share of quantize_optq that does not depend on the number of rows.
+/// The share of quantize_optq that does not depend on the number of rows, beside a bare product of as many multiply-adds, n^3 / 6, in the
+/// precision of the factor. `share_of_peak` counts those alone, in the best of all times.
+template <class Factor>
 void factor_feedback(benchmark::State& state) {
     const layer data(state.range(0));
     const auto H = magr::as_view(data.H);
-    const auto order = magr::order_columns(H, magr::column_order::natural, H.cols());
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::factor_feedback<float>(H, order, {.damping = 0.01})); });
+    const index_t n = H.cols();
+    const auto order = magr::order_columns(H, magr::column_order::natural, n);
+    const auto precision = std::is_same_v<Factor, double> ? magr::factor_precision::float64 : magr::factor_precision::float32;
+    using square = Eigen::Matrix<Factor, Eigen::Dynamic, Eigen::Dynamic>;
+    const square left = data.H.template cast<Factor>(), right = left.leftCols(n / 6);
+    square product(n, n / 6);
+    double gemm = 0, own = 0, best = 1e300;
+    for (auto _ : state) {
+        gemm += seconds([&] {
+            product.noalias() = left * right;
+            benchmark::DoNotOptimize(product.data());
+        });
+        const double time =
+            seconds([&] { benchmark::DoNotOptimize(magr::factor_feedback<float>(H, order, {.damping = 0.01, .precision = precision})); });
+        own += time;
+        best = std::min(best, time);
+        state.SetIterationTime(time);
+    }
+    state.counters["x_gemm"] = own / gemm;
+    state.counters["share_of_peak"] = std::pow(static_cast<double>(n), 3) / 3 / best / benchmarks::fma_peak<Factor>();
 }
 
 /// OPTQ as published: the Cholesky factor of the inverse, and all later weights updated after each block of 128 columns.
@@ -104,7 +127,8 @@ void layer_sizes(benchmark::internal::Benchmark* benchmark) {
 
 BENCHMARK(quantize_optq)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);
-BENCHMARK(factor_feedback)->Apply(layer_sizes);
+BENCHMARK_TEMPLATE(factor_feedback, double)->Apply(layer_sizes);
+BENCHMARK_TEMPLATE(factor_feedback, float)->Apply(layer_sizes);
 BENCHMARK(textbook_optq)->Apply(layer_sizes);
 BENCHMARK(quantize_rtn)->Apply(layer_sizes);
 

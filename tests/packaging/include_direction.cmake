@@ -8,9 +8,10 @@ set(may_include_simd ${base} simd)
 set(may_include_kernels ${base} simd kernels matrix)
 set(may_include_detail ${base} detail matrix)
 set(may_include_parallel ${base} matrix detail parallel)
-set(may_include_calibration ${base} matrix detail parallel simd kernels calibration)
-set(may_include_preprocess ${base} matrix detail parallel simd kernels calibration preprocess)
-set(may_include_quantize ${base} matrix detail parallel simd kernels calibration quantize)
+set(may_include_linalg ${base} matrix detail parallel simd kernels linalg)
+set(may_include_calibration ${base} matrix detail parallel simd kernels linalg calibration)
+set(may_include_preprocess ${base} matrix detail parallel simd kernels linalg calibration preprocess)
+set(may_include_quantize ${base} matrix detail parallel simd kernels linalg calibration quantize)
 set(may_include_pack ${base} matrix detail parallel quantize pack)
 
 # Threads are the host's: what each adaptor in parallel/ needs of them, which no other header may include. Nor may any include an adaptor.

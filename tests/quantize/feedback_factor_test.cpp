@@ -20,6 +20,15 @@ using magr::index_t;
 
 namespace {
 
+/// Runs the last task first, each as another worker than the one before it.
+struct backwards {
+    [[nodiscard]] index_t concurrency() const { return 3; }
+    template <class F>
+    void parallel_for(index_t count, const F& f) const {
+        for (index_t task = count - 1; task >= 0; --task) f(task, task % 3);
+    }
+};
+
 template <class Scalar = double>
 feedback_factor<Scalar> factor(const MatrixXd& H, double damping, column_order order = column_order::natural) {
     const auto view = magr::as_const_view(H);
@@ -291,5 +300,24 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
         const auto scaled =
             factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
         CHECK(feedback_matrix(scaled).isApprox(feedback_matrix(expected), 1e-4));
+    }
+}
+
+TEST_CASE("factor_feedback: the same bits for any executor", "[quantize][feedback_factor][determinism]") {
+    for (const index_t n : {1, 33, 300}) {
+        MatrixXd H = layers::make_layer(1, n, layers::inputs::neighbours, 5).H;
+        H.row(n / 2) *= n > 1 ? 0 : 1;
+        H.col(n / 2) *= n > 1 ? 0 : 1;
+        const auto view = magr::as_const_view(H);
+        const auto order = magr::order_columns(view, column_order::act_order, n);
+        for (const auto precision : {magr::factor_precision::float64, magr::factor_precision::float32}) {
+            const auto expected = factor_feedback<float>(view, order, {.precision = precision});
+            const auto f = factor_feedback<float>(view, order, {.precision = precision}, backwards{});
+            CAPTURE(n);
+            CHECK(f.feedback == expected.feedback);
+            CHECK(f.pivots == expected.pivots);
+            CHECK(f.added == expected.added);
+            CHECK(f.attempts == expected.attempts);
+        }
     }
 }

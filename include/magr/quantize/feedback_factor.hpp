@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Cholesky>
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
+#include <magr/parallel/executor.hpp>
 
 namespace magr {
 
@@ -88,44 +90,60 @@ template <class T>
 ///
 /// H = T D T^T runs from the last column to the first; turning the matrix round makes it an ordinary Cholesky factorization, without
 /// the inverse of H that the feedback is usually derived from.
-template <compute_scalar Factor, compute_scalar Scalar, class T>
-[[nodiscard]] bool factor_once(matrix_view<T> H, std::span<const index_t> order, const live_columns& live, feedback_factor<Scalar>& out) {
-    using matrix_type = Eigen::Matrix<Factor, Eigen::Dynamic, Eigen::Dynamic>;
+template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
+[[nodiscard]] bool factor_once(matrix_view<T> H, std::span<const index_t> order, const live_columns& live, feedback_factor<Scalar>& out,
+                               Executor& exec) {
     const index_t n = H.cols();
     const auto column = [&](index_t k) { return order[static_cast<std::size_t>(n - 1 - k)]; };
     const auto dead = [&](index_t j) { return live.dead[static_cast<std::size_t>(j)] != 0; };
-
     // in units of the mean diagonal entry, which float could not hold for some scales of H
-    matrix_type turned(n, n);
-    for (index_t k = 0; k < n; ++k) {
+    const auto diagonal = [&](index_t k) {
         const index_t b = column(k);
         const double added = out.added[static_cast<std::size_t>(n - 1 - k)];
-        turned(k, k) = dead(b) ? Factor(1) : static_cast<Factor>((static_cast<double>(H(b, b)) + added) / live.mean);
-        for (index_t i = k + 1; i < n; ++i) {
-            const index_t a = column(i);
-            turned(i, k) =
-                dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
-        }
-    }
-    const Eigen::Matrix<Factor, Eigen::Dynamic, 1> diagonal = turned.diagonal();
-    const Eigen::LLT<Eigen::Ref<matrix_type>> cholesky(turned);
-    if (cholesky.info() != Eigen::Success) return false;
+        return dead(b) ? Factor(1) : static_cast<Factor>((static_cast<double>(H(b, b)) + added) / live.mean);
+    };
+    const auto below_diagonal = [&](index_t i, index_t k) {
+        const index_t a = column(i), b = column(k);
+        return dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
+    };
+    // squares, so that neither side of a transposition is walked across its memory order over long distances
+    constexpr index_t square = 32;
+    const index_t strips = (n + square - 1) / square;
+
+    row_major_matrix<Factor> turned(n, n);  // only its lower triangle
+    exec.parallel_for(strips, [&](index_t strip, index_t) {
+        const index_t end = std::min(n, (strip + 1) * square);
+        for (index_t k0 = 0; k0 < end; k0 += square)
+            for (index_t i = strip * square; i < end; ++i)
+                for (index_t k = k0; k < std::min(k0 + square, i); ++k) turned(i, k) = below_diagonal(i, k);
+        for (index_t i = strip * square; i < end; ++i) turned(i, i) = diagonal(i);
+    });
+    if (!linalg::cholesky(matrix_view<Factor>(turned.data(), n, n), exec)) return false;
 
     // a pivot this far below its diagonal entry has lost most of its digits to rounding, and with it the feedback computed from it
     constexpr double smallest = std::is_same_v<Factor, double> ? 1e-10 : 1e-4;
-    bool accepted = true;
-    for (index_t k = 0; k < n; ++k) {
-        const index_t position = n - 1 - k;
-        const double root = static_cast<double>(turned(k, k));
-        const double pivot = root * root;
-        accepted = accepted && pivot >= smallest * static_cast<double>(diagonal(k));
-        out.pivots[static_cast<std::size_t>(position)] = dead(column(k)) ? 0 : pivot * live.mean;
-        Scalar* const row = &out.feedback(position, 0);
-        for (index_t i = k + 1; i < n; ++i) row[n - 1 - i] = static_cast<Scalar>(turned(i, k) / turned(k, k));
-        row[position] = 1;
-        for (index_t j = 0; j < position; ++j) accepted = accepted && std::isfinite(row[j]);
-    }
-    return accepted;
+    std::vector<char> accepted(static_cast<std::size_t>(strips), 1);
+    exec.parallel_for(strips, [&](index_t strip, index_t) {
+        const index_t first = strip * square, end = std::min(n, first + square);
+        bool good = true;
+        for (index_t k = first; k < end; ++k) {
+            const double root = static_cast<double>(turned(k, k));
+            const double pivot = root * root;
+            good = good && pivot >= smallest * static_cast<double>(diagonal(k));
+            out.pivots[static_cast<std::size_t>(n - 1 - k)] = dead(column(k)) ? 0 : pivot * live.mean;
+            out.feedback(n - 1 - k, n - 1 - k) = 1;
+        }
+        for (index_t i0 = first; i0 < n; i0 += square)
+            for (index_t k = first; k < end; ++k) {
+                Scalar* const row = &out.feedback(n - 1 - k, 0);
+                for (index_t i = std::max(i0, k + 1); i < std::min(i0 + square, n); ++i) {
+                    row[n - 1 - i] = static_cast<Scalar>(turned(i, k) / turned(k, k));
+                    good = good && std::isfinite(row[n - 1 - i]);
+                }
+            }
+        accepted[static_cast<std::size_t>(strip)] = good;
+    });
+    return std::all_of(accepted.begin(), accepted.end(), [](char good) { return good != 0; });
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -144,14 +162,17 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
 /// @pre           H is finite and symmetric, with no negative and at least one positive diagonal entry; options in their ranges
 /// @return        the factors, or status `failed` after the last attempt
-/// @par Cost      n^3 / 6 multiply-adds per attempt; allocates n^2 numbers of the chosen precision and the result
-/// @par Numerics  in double unless told otherwise, T rounded to Scalar at the end; the lower triangle of H is read; cH gives the same T
+/// @par Cost      n^3 / 6 multiply-adds per attempt, in parallel; allocates n^2 numbers of the chosen precision, what linalg::cholesky
+///                needs, and the result
+/// @par Numerics  in double unless told otherwise, T rounded to Scalar at the end; the lower triangle of H is read; cH gives the same T;
+///                the same bits for every executor
 /// @par Errors    none; checked entry point: magr::quantize_optq
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304); equals the Cholesky factor of the inverse in OPTQ (arXiv 2210.17323) by
 ///                U = D^-1/2 T^-1. The mean of the diagonal is that of OPTQ except that dead columns, set to 1 there, are left out:
 ///                they would tie the damping to the scale of H.
-template <compute_scalar Scalar, class T>
-[[nodiscard]] feedback_factor<Scalar> factor_feedback(matrix_view<T> H, std::span<const index_t> order, const factor_options& options) {
+template <compute_scalar Scalar, class T, executor Executor = serial_executor>
+[[nodiscard]] feedback_factor<Scalar> factor_feedback(matrix_view<T> H, std::span<const index_t> order, const factor_options& options,
+                                                      Executor&& exec = {}) {
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
     constexpr double first_floor = 1e-6;
@@ -173,8 +194,8 @@ template <compute_scalar Scalar, class T>
             const double damped = energy + factor.damping * live.mean;
             factor.added[k] = live.dead[j] ? 0 : std::max(damped, factor.diagonal_floor) - energy;
         }
-        const bool good = options.precision == factor_precision::float64 ? detail::factor_once<double>(H, order, live, factor)
-                                                                         : detail::factor_once<float>(H, order, live, factor);
+        const bool good = options.precision == factor_precision::float64 ? detail::factor_once<double>(H, order, live, factor, exec)
+                                                                         : detail::factor_once<float>(H, order, live, factor, exec);
         if (good) factor.status = factor.attempts == 1 ? factorization::as_requested : factorization::damped_more;
         return good;
     };

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+
+#include <magr/kernels/register_tile.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
+
+/// What the blocked factorizations share: how a matrix is cut into tasks, and the product that updates it.
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Memory that is written before it is read.
+template <class T>
+[[nodiscard]] std::unique_ptr<T[]> uninitialized(index_t size) {
+    return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(size)]);
+}
+
+[[nodiscard]] constexpr index_t round_up(index_t size, index_t multiple) noexcept { return (size + multiple - 1) / multiple * multiple; }
+
+/// Consecutive rows or columns.
+struct index_range {
+    index_t begin = 0;
+    index_t size = 0;
+
+    [[nodiscard]] index_t end() const noexcept { return begin + size; }
+};
+
+/// The rows (or columns) of a matrix that lie before and behind a block of them, in pieces of at most `side`.
+///
+/// They depend on the sizes of matrix and block alone, so that tasks, and with them the bits of results, are the same for every executor.
+class pieces_around {
+public:
+    pieces_around(index_t n, index_range block, index_t side) noexcept
+        : n_(n), block_(block), side_(side), before_((block.begin + side - 1) / side) {}
+
+    [[nodiscard]] index_t before() const noexcept { return before_; }
+    [[nodiscard]] index_t count() const noexcept { return before_ + (n_ - block_.end() + side_ - 1) / side_; }
+    [[nodiscard]] index_range operator[](index_t piece) const noexcept {
+        const bool is_before = piece < before_;
+        const index_t begin = is_before ? piece * side_ : block_.end() + (piece - before_) * side_;
+        return {begin, std::min(side_, (is_before ? block_.begin : n_) - begin)};
+    }
+
+private:
+    index_t n_;
+    index_range block_;
+    index_t side_;
+    index_t before_;
+};
+
+/// A block of rows X, as many columns as the matrix has, packed once per block as both operands of all products X_i^T X_j.
+template <compute_scalar T, class Arch = simd::default_arch>
+class block_row {
+    using tile = kernels::register_tile<T, Arch>;
+
+public:
+    /// Columns that are packed together, a multiple of both sides of a register tile: all ranges of columns begin at multiples of it.
+    static constexpr index_t strip = 96;
+    static_assert(strip % tile::rows == 0 && strip % tile::cols == 0);
+    /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
+    static constexpr index_t side = 4 * strip;
+
+    /// @par Cost allocates 2 height n numbers, n rounded up to whole strips
+    block_row(index_t height, index_t n)
+        : height_(height), right_(uninitialized<T>(round_up(n, strip) * height)), left_(uninitialized<T>(round_up(n, strip) * height)) {}
+
+    /// X from column j on, tile::cols columns: element (k, c) at panel(j)[k * tile::cols + c], as the right operand is packed.
+    [[nodiscard]] T* panel(index_t j) const noexcept { return right_.get() + j * height_; }
+
+    /// Packs the columns of a strip, whose panels are filled, times `factor` as the left operand.
+    void pack_left(index_range columns, index_t depth, T factor) const noexcept {
+        for (index_t k = 0; k < depth; ++k) {
+            T row[strip] = {};
+            for (index_t j = 0; j < columns.size; j += tile::cols)
+                std::copy_n(panel(columns.begin + j) + k * tile::cols, tile::cols, row + j);
+            for (index_t i = 0; i < columns.size; i += tile::rows) {
+                T* const out = left_.get() + (columns.begin + i) * height_ + k * tile::rows;
+                for (index_t r = 0; r < tile::rows; ++r) out[r] = factor * row[i + r];
+            }
+        }
+    }
+
+    /// A <- A + factor X^T X in the lower triangle, in rows and columns of the pieces from number `first` on; tiles in parallel.
+    template <class Executor>
+    void update(matrix_view<T> A, const pieces_around& pieces, index_t first, index_t depth, Executor& exec) const {
+        const index_t count = pieces.count() - first;
+        exec.parallel_for(count * (count + 1) / 2, [&](index_t task, index_t) {
+            index_t row = 0, column = task;
+            for (; column > row; column -= row) ++row;
+            update_piece(A, pieces[first + row], pieces[first + column], depth);
+        });
+    }
+
+private:
+    void update_piece(matrix_view<T> A, index_range rows, index_range columns, index_t depth) const noexcept {
+        for (index_t j = columns.begin; j < columns.end(); j += tile::cols)
+            for (index_t i = rows.begin; i < rows.end(); i += tile::rows) {
+                const index_t high = std::min(tile::rows, rows.end() - i), wide = std::min(tile::cols, columns.end() - j);
+                if (i + high <= j) continue;  // above the diagonal
+                const T* const left = left_.get() + i * height_;
+                if (A.col_stride() == 1 && high == tile::rows && wide == tile::cols && j + wide <= i + 1) {
+                    kernels::multiply_tile(depth, left, panel(j), &A(i, j), A.row_stride(), Arch{});
+                    continue;
+                }
+                T sums[tile::rows * tile::cols] = {};
+                kernels::multiply_tile(depth, left, panel(j), sums, tile::cols, Arch{});
+                for (index_t c = 0; c < wide; ++c)
+                    for (index_t r = std::max<index_t>(0, j + c - i); r < high; ++r) A(i + r, j + c) += sums[r * tile::cols + c];
+            }
+    }
+
+    index_t height_;
+    std::unique_ptr<T[]> right_, left_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
