@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
-// OPTQ of a square layer beside its yardsticks in the same run: a bare Eigen product of as many multiply-adds (in^2 * out / 2, float),
-// the textbook algorithm, and round to nearest. `x_gemm` is the time in units of that product, measured in turn with it.
+// OPTQ of a square layer beside its yardsticks in the same run: a bare product of as many multiply-adds (in^2 * out / 2, float), the
+// textbook algorithm, and round to nearest. `x_gemm` is the time in units of the fastest such product, measured in turn with it, and
+// `share_of_peak` that of its multiply-adds alone. Medians.
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize.hpp>
+#include <span>
 #include <type_traits>
+#include <vector>
 
+#include "bare_product.hpp"
 #include "layer.hpp"
 #include "peak.hpp"
 #include "timing.hpp"
@@ -24,28 +30,45 @@ using columns = Eigen::MatrixXf;
 template <class Function>
 void measure(benchmark::State& state, const layer& data, Function&& function) {
     const index_t n = data.W.cols();
-    const columns left = data.W;
-    const columns right = data.H.leftCols(n / 2);
-    columns product(n, n / 2);
-    double gemm = 0;
-    double own = 0;
+    benchmarks::bare_product<float> product(n, n / 2, n);
+    std::vector<double> own;
     for (auto _ : state) {
-        gemm += seconds([&] {
-            product.noalias() = left * right;
-            benchmark::DoNotOptimize(product.data());
-        });
-        const double time = seconds(function);
-        own += time;
-        state.SetIterationTime(time);
+        product.measure();
+        own.push_back(seconds(function));
+        state.SetIterationTime(own.back());
     }
-    state.counters["x_gemm"] = own / gemm;
-    state.counters["gemm_ms"] = benchmark::Counter(1e3 * gemm / static_cast<double>(state.iterations()));
+    const double time = median(own);
+    state.counters["x_gemm"] = time / product.seconds_per_product();
+    state.counters["share_of_peak"] = static_cast<double>(n * n * n) / time / benchmarks::fma_peak<float>();
     state.SetItemsProcessed(state.iterations() * n * n);
 }
 
 void quantize_optq(benchmark::State& state) {
     const layer data(state.range(0));
     measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4})); });
+}
+
+void quantize_optq_two_threads(benchmark::State& state) {
+    const layer data(state.range(0));
+    magr::thread_pool pool(2);
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {}, pool)); });
+}
+
+/// The share of quantize_optq that depends on rounding: all but the factorization, with the identity in the place of its result.
+void quantize_sequentially(benchmark::State& state) {
+    const layer data(state.range(0));
+    const matrix T = matrix::Identity(data.W.cols(), data.W.cols());
+    columns residual(data.W.rows(), data.W.cols());
+    struct round_to_steps {
+        void operator()(index_t, index_t, std::span<const float> weights, std::span<float> rounded) const {
+            for (std::size_t i = 0; i < weights.size(); ++i) rounded[i] = 0.01F * std::nearbyint(100 * weights[i]);
+        }
+    };
+    measure(state, data, [&] {
+        residual = data.W;
+        const auto sums = magr::quantize_sequentially(magr::as_mutable_view(residual), magr::as_const_view(T), 128, round_to_steps{});
+        benchmark::DoNotOptimize(sums.data());
+    });
 }
 
 void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
@@ -125,7 +148,9 @@ void layer_sizes(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgName("n")->Arg(512)->Arg(1024)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 
-BENCHMARK(quantize_optq)->Apply(layer_sizes);
+BENCHMARK(quantize_optq)->Apply(layer_sizes)->Arg(4096);
+BENCHMARK(quantize_optq_two_threads)->Apply(layer_sizes)->Arg(4096);
+BENCHMARK(quantize_sequentially)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);
 BENCHMARK_TEMPLATE(factor_feedback, double)->Apply(layer_sizes);
 BENCHMARK_TEMPLATE(factor_feedback, float)->Apply(layer_sizes);

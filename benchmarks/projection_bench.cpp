@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the
 // vector. Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in
-// the second level of cache. `find_threshold_l1` and `find_threshold_linf` are the searches of the two alone, beside sorting alone; what the
-// kernels take beyond them is one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of noise,
-// which for the largest element of `one_huge` and for the equal ones may lie above all elements and then says nothing.
-// Each measures its yardsticks in the same run on the same vectors:
+// the second level of cache. `find_threshold_l1` and `find_threshold_linf` are the searches of the two alone, beside sorting alone; what
+// the kernels take beyond them is one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of
+// noise, which for the largest element of `one_huge` and for the equal ones may lie above all elements and then says nothing. Each measures
+// its yardsticks in the same run on the same vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes
 //   speedup_vs_sort   time of the textbook version / own time
 #include <benchmark/benchmark.h>
@@ -187,18 +187,10 @@ void measure(benchmark::State& state, algorithm which, const distribution& from)
         }
     };
     switch (which) {
-        case algorithm::cold:
-            repeat(cold);
-            break;
-        case algorithm::warm:
-            repeat(warm);
-            break;
-        case algorithm::sort_reference:
-            repeat(sort);
-            break;
-        case algorithm::raw_loop:
-            repeat(raw);
-            break;
+        case algorithm::cold: repeat(cold); break;
+        case algorithm::warm: repeat(warm); break;
+        case algorithm::sort_reference: repeat(sort); break;
+        case algorithm::raw_loop: repeat(raw); break;
     }
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(n * sizeof(float)));
     state.counters["x_raw_loop"] = median(own_times) / median(raw_times);

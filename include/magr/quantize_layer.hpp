@@ -14,6 +14,7 @@
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
 
@@ -143,9 +144,9 @@ template <compute_scalar Scalar, class T, class U>
 }
 
 /// On a copy of W in the arithmetic type, so that all storage types share the code.
-template <compute_scalar Scalar, class U>
+template <compute_scalar Scalar, class U, executor Executor>
 [[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
-                                             const layer_options& options) {
+                                             const layer_options& options, Executor& exec) {
     const auto w = as_const_view(W);
     layer_result<Scalar> result;
     result.tokens = tokens;
@@ -165,7 +166,7 @@ template <compute_scalar Scalar, class U>
     weight_grids<Scalar> grids = rtn;
     bool serves = !too_few;  // whether anything may be made of H
     if (options.preprocessing && serves) {
-        result.preprocess = preprocess(target, h, *options.preprocessing);
+        result.preprocess = preprocess(target, h, *options.preprocessing, ignore_progress{}, exec);
         serves = result.preprocess->stopped != stop_reason::not_factored;
         if (!serves && options.optq.on_failure != fallback::round_to_nearest) {
             result.status = layer_status::failed;
@@ -177,7 +178,7 @@ template <compute_scalar Scalar, class U>
     }
     if (options.quantizer == quantizer::optq && serves) {
         const bool fixed = options.optq.groups == group_update::fixed;
-        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, grid, options.optq);
+        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, grid, options.optq, exec);
         result.optq = optq;
         result.status = status_of(optq.status);
         result.clipped = optq.clipped;
@@ -218,26 +219,28 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// `optq.on_failure = fallback::none` nothing is put in its place at all.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
+/// @param exec    what runs MagR and OPTQ; grids, refinement and report are serial
 /// @return        codes and grids, and how it went; look at `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
-/// @par Numerics  that of its steps; 16-bit weights are preprocessed in float and not rounded back before they are quantized
+/// @par Numerics  that of its steps, the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before
+/// they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
 ///                Gram matrix. All before any work
-template <class Weights, class Gram>
+template <class Weights, class Gram, executor Executor = serial_executor>
     requires dense_matrix<const Gram>
-auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}) {
+auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_layer("quantize_layer", w, h);
-    return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options);
+    return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options, exec);
 }
 
 /// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
 /// @par Errors    also value_error if it has seen no token
-template <class Weights, compute_scalar Sum>
-auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}) {
+template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
+auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
@@ -245,7 +248,7 @@ auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const 
     const auto h = as_const_view(calibration.gram());
     detail::require_gram("quantize_layer", "calibration", h, w.cols());
     detail::require_finite("quantize_layer", "W", w);
-    return detail::run_layer(detail::load<scalar>(w), h, calibration.tokens(), options);
+    return detail::run_layer(detail::load<scalar>(w), h, calibration.tokens(), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize/rtn.hpp>
 
 #include "quantize/layers.hpp"
@@ -733,4 +734,37 @@ TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives
     CHECK(overflowed > 0);
     const auto squares = quantize_optq(MatrixXd(MatrixXd::Constant(1, 2, 1e200)), MatrixXd(MatrixXd::Identity(2, 2)));
     CHECK(squares.status == optq_status::overflowed);
+}
+
+TEST_CASE("quantize_optq: the same bits whatever runs it", "[quantize][optq][determinism]") {
+    auto [weights, gram] = layers::make_layer(600, 70, layers::inputs::outliers, 31);
+    gram.row(20).setZero();
+    gram.col(20).setZero();
+    const Eigen::Matrix<Eigen::bfloat16, Eigen::Dynamic, Eigen::Dynamic> W = weights.cast<Eigen::bfloat16>();
+    const MatrixXd H = gram;
+    for (const auto update : {group_update::fixed, group_update::live, group_update::stale}) {
+        const grid_options grid{.bits = 3, .group_size = 24};
+        const optq_options options{.block_size = 32,
+                                   .order = column_order::act_order,
+                                   .groups = update,
+                                   .dead = magr::dead_columns::zero,
+                                   .rounding = magr::rounding_mode::stochastic,
+                                   .seed = 5};
+        const auto serial = quantize_optq(W, H, grid, options);
+        REQUIRE(serial.status == optq_status::as_requested);
+        for (const index_t workers : {1, 2, 7}) {
+            CAPTURE(static_cast<int>(update), workers);
+            magr::thread_pool pool(workers);
+            const auto result = quantize_optq(W, H, grid, options, pool);
+            CHECK(result.quantized.codes == serial.quantized.codes);
+            CHECK(result.quantized.scales == serial.quantized.scales);
+            CHECK(result.quantized.zeros == serial.quantized.zeros);
+            CHECK(result.clipped == serial.clipped);
+            CHECK(result.loss == serial.loss);
+            CHECK(result.output_error == serial.output_error);
+        }
+    }
+    const auto grids = magr::fit_grids(W, H, {.bits = 4});
+    magr::thread_pool pool(2);
+    CHECK(quantize_optq(W, H, grids, {}, pool).quantized.codes == quantize_optq(W, H, grids).quantized.codes);
 }

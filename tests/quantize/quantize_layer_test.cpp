@@ -1,3 +1,4 @@
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_layer.hpp>
 
 #include <Eigen/Core>
@@ -243,5 +244,20 @@ TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for sile
         const auto rounded = run(magr::fallback::round_to_nearest, how);
         CHECK(rounded.status == layer_status::rounded_to_nearest);
         CHECK(rounded.quantized.codes == magr::quantize_rtn(layer.W, H, {.range = magr::range_search::output_error}).codes);
+    }
+}
+
+TEST_CASE("quantize_layer: the same bits whatever executes it", "[quantize][layer][determinism]") {
+    const layers::layer layer = layers::make_layer(300, 40, layers::inputs::neighbours, 10);
+    const MatrixXf W = layer.W.cast<float>();
+    const magr::layer_options options{.grid = {.bits = 3, .group_size = 16}, .preprocessing = magr::preprocess_options{.alpha = 1e-3}};
+    const auto expected = quantize_layer(W, layer.H, options);
+    for (const index_t workers : {1, 2, 7}) {
+        magr::thread_pool pool(workers);
+        const auto result = quantize_layer(W, layer.H, options, pool);
+        CHECK(result.quantized.codes == expected.quantized.codes);
+        CHECK(result.quantized.scales == expected.quantized.scales);
+        CHECK(result.output_error == expected.output_error);
+        CHECK(result.preprocess->gap == expected.preprocess->gap);
     }
 }

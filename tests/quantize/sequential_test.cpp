@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
 
@@ -126,6 +127,58 @@ TEST_CASE("quantize_sequentially: rows do not see each other", "[quantize][seque
     const MatrixXd W = 3 * weights;
     const auto together = quantize(W, H, 0.01, 8, integer_quantizer{});
     for (const index_t i : {0, 63, 64, 130}) CHECK(quantize(W.row(i), H, 0.01, 8, integer_quantizer{}).Q == together.Q.row(i));
+}
+
+namespace {
+
+/// The definition, one weight after the other.
+MatrixXd one_weight_at_a_time(const MatrixXd& W, const magr::matrix<double>& feedback) {
+    MatrixXd Q(W.rows(), W.cols());
+    for (index_t i = 0; i < W.rows(); ++i)
+        for (index_t k = 0; k < W.cols(); ++k) {
+            double wanted = W(i, k);
+            for (index_t j = 0; j < k; ++j) wanted += (W(i, j) - Q(i, j)) * feedback(k, j);
+            Q(i, k) = std::nearbyint(wanted);
+        }
+    return Q;
+}
+
+}  // namespace
+
+TEST_CASE("quantize_sequentially: any number of rows, columns and columns per block", "[quantize][sequential][oracle]") {
+    for (const index_t n : {1, 11, 12, 13, 130, 400}) {
+        const auto [weights, H] = layers::make_layer(300, n, layers::inputs::neighbours, 9);
+        const MatrixXd all = 3 * weights;
+        const auto view = magr::as_const_view(H);
+        const auto order = magr::order_columns(view, magr::column_order::natural, n);
+        const auto factor = magr::factor_feedback<double>(view, order, {.damping = 0.01});
+        for (const index_t rows : {1, 15, 16, 17, 257, 300}) {
+            const MatrixXd W = all.topRows(rows);
+            const MatrixXd expected = one_weight_at_a_time(W, factor.feedback);
+            for (const index_t block : {5, 24, 128}) {
+                CAPTURE(n, rows, block);
+                CHECK(nearest(quantize(W, H, 0.01, block, integer_quantizer{}).Q) == expected);  // W - (W - Q), but for rounding
+            }
+        }
+    }
+}
+
+TEST_CASE("quantize_sequentially: the same bits whatever runs it", "[quantize][sequential][determinism]") {
+    const auto [weights, H] = layers::make_layer(900, 150, layers::inputs::neighbours, 10);
+    const MatrixXd W = 3 * weights;
+    const auto serial = quantize(W, H, 0.01, 64, integer_quantizer{});
+    const auto view = magr::as_const_view(H);
+    const auto order = magr::order_columns(view, magr::column_order::natural, 150);
+    const auto factor = magr::factor_feedback<double>(view, order, {.damping = 0.01});
+    for (const index_t workers : {1, 2, 7}) {
+        CAPTURE(workers);
+        magr::thread_pool pool(workers);
+        MatrixXd residual = W;
+        const auto errors =
+            magr::quantize_sequentially(magr::as_mutable_view(residual), factor.feedback.view(), 64, integer_quantizer{}, pool);
+        CHECK(W - residual == serial.Q);
+        CHECK(errors == serial.squared_errors);
+    }
 }
 
 TEST_CASE("quantize_sequentially: a column that is not rounded costs nothing and makes up for the others",

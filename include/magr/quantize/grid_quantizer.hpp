@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -41,7 +42,9 @@ public:
           order_(order),
           rounding_(std::move(rounding)),
           scales_(out.scales.cols(), out.rows()),
-          zeros_(out.scales.cols(), out.rows()) {
+          zeros_(out.scales.cols(), out.rows()),
+          codes_(out.cols(), out.rows()),
+          clipped_(static_cast<std::size_t>(out.rows())) {
         for (index_t i = 0; i < out.rows(); ++i)
             for (index_t g = 0; g < out.scales.cols(); ++g) {
                 scales_(g, i) = out.scales(i, g);
@@ -49,7 +52,7 @@ public:
             }
     }
 
-    /// Rounds column k of the order.
+    /// Rounds column k of the order, in some rows; several threads may do so at once in different rows.
     void operator()(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
         const index_t column = order_[static_cast<std::size_t>(k)];
         const index_t group = out_.group_of_column[static_cast<std::size_t>(column)];
@@ -59,7 +62,7 @@ public:
         const Scalar* const in = weights.data();
         Scalar* const out = rounded.data();
         with_code_map(out_, [&](const auto& map_of) {
-            // two loops, so that the arithmetic vectorizes although the codes of a column are far apart
+            std::uint8_t* const codes = &codes_(column, first_row);
             std::int32_t clipped = 0;
             for (index_t i = 0; i < rows; ++i) {
                 const auto map = map_of(scales[i], zeros[i]);
@@ -68,17 +71,25 @@ public:
                 clipped += std::abs(wanted - limited) <= Scalar(0.5) ? 0 : 1;
                 out[i] = rounding_(limited, first_row + i, column);
             }
-            clipped_ += clipped;
+            clipped_[static_cast<std::size_t>(first_row)] += clipped;
             for (index_t i = 0; i < rows; ++i) {
                 const auto map = map_of(scales[i], zeros[i]);
-                out_.codes(first_row + i, column) = static_cast<std::uint8_t>(map.code(out[i]));
+                codes[i] = static_cast<std::uint8_t>(map.code(out[i]));
                 out[i] = map.weight(out[i]);
             }
         });
     }
 
+    /// Hands over the codes of some rows, when all of their columns are rounded.
+    void store_codes(index_t first_row, index_t rows) {
+        constexpr index_t width = 64;  // of tiles that are read by columns and written by rows
+        for (index_t first = 0; first < codes_.rows(); first += width)
+            for (index_t i = first_row; i < first_row + rows; ++i)
+                for (index_t j = first; j < std::min(first + width, codes_.rows()); ++j) out_.codes(i, j) = codes_(j, i);
+    }
+
     /// Weights that were rounded from a value more than half a step outside of their grid.
-    [[nodiscard]] index_t clipped() const noexcept { return clipped_; }
+    [[nodiscard]] index_t clipped() const { return std::accumulate(clipped_.begin(), clipped_.end(), index_t{0}); }
 
 protected:
     void set_grid(index_t row, index_t group, affine_grid<Scalar> grid) {
@@ -93,7 +104,8 @@ private:
     Rounding rounding_;
     matrix<Scalar> scales_;  // groups x rows: the grids of a group are contiguous
     matrix<Scalar> zeros_;
-    index_t clipped_ = 0;
+    matrix<std::uint8_t> codes_;    // columns x rows: those of one column are written together
+    std::vector<index_t> clipped_;  // of the rows from this one on that are quantized together, so that tasks do not share a counter
 };
 
 /// The same, which fits the grids of a group when it is reached.

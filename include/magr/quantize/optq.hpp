@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,8 +13,8 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
-#include <magr/detail/convert.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/fit_grid.hpp>
@@ -134,42 +134,24 @@ inline void validate(const optq_options& options) { detail::refuse_problems(prob
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Working copy of W with its columns in another order.
+/// Writes some rows of W, its columns in another order, as a strip of `row_strips`.
 template <compute_scalar Scalar, class T>
-[[nodiscard]] col_major_matrix<Scalar> load_columns(matrix_view<T> w, std::span<const index_t> order) {
-    constexpr index_t panel = 32;  // rows read side by side, so that neither matrix is walked across its memory order over long distances
-    col_major_matrix<Scalar> out(w.rows(), w.cols());
-    for (index_t first = 0; first < w.rows(); first += panel)
-        for (index_t k = 0; k < w.cols(); ++k)
-            for (index_t i = first; i < std::min(first + panel, w.rows()); ++i)
-                out(i, k) = static_cast<Scalar>(w(i, order[static_cast<std::size_t>(k)]));
-    return out;
-}
-
-/// tr(W (H + shift I) W^T) = sum_k D_k ||(W T)_k||^2 over the columns that are not dead.
-template <compute_scalar Scalar>
-[[nodiscard]] double damped_energy(const col_major_matrix<Scalar>& W, const feedback_factor<Scalar>& factor) {
-    constexpr index_t block = 128;
-    const index_t n = W.cols();
-    const Eigen::Map<const col_major_matrix<Scalar>> T(factor.feedback.data(), n, n);
-    col_major_matrix<Scalar> product;
-    double energy = 0;
-    for (index_t first = 0; first < n; first += block) {
-        const index_t width = std::min(block, n - first);
-        product.noalias() = W.leftCols(first + width) * T.block(0, first, first + width, width);
-        for (index_t k = 0; k < width; ++k)
-            energy += factor.pivots[static_cast<std::size_t>(first + k)] * product.col(k).template cast<double>().squaredNorm();
+void load_strip(matrix_view<T> w, std::span<const index_t> order, Scalar* strip) {
+    constexpr index_t height = row_strips<Scalar>::height;
+    constexpr index_t panel = 256;  // columns whose part of the strip stays in cache
+    if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
+    for (index_t first = 0; first < w.cols(); first += panel) {
+        const index_t last = std::min(first + panel, w.cols());
+        const auto copy = [&](index_t i, index_t k) {
+            strip[k * height + i] = static_cast<Scalar>(w(i, order[static_cast<std::size_t>(k)]));
+        };
+        if (w.row_stride() < w.col_stride())
+            for (index_t k = first; k < last; ++k)
+                for (index_t i = 0; i < w.rows(); ++i) copy(i, k);
+        else
+            for (index_t i = 0; i < w.rows(); ++i)
+                for (index_t k = first; k < last; ++k) copy(i, k);
     }
-    return energy;
-}
-
-/// sum over columns of what was added to their diagonal entry times ||w||^2
-template <compute_scalar Scalar>
-[[nodiscard]] double added_energy(const col_major_matrix<Scalar>& W, const feedback_factor<Scalar>& factor) {
-    double energy = 0;
-    for (index_t k = 0; k < W.cols(); ++k)
-        energy += factor.added[static_cast<std::size_t>(k)] * W.col(k).template cast<double>().squaredNorm();
-    return energy;
 }
 
 /// Half the sum of D_k (s/2)^2 over all weights, s the widest step of their grid.
@@ -200,17 +182,24 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
-/// Codes for the working copy of W, which becomes W - Q. `fitter` is null if the grids are fixed.
-template <compute_scalar Scalar, class Rounding>
-[[nodiscard]] std::vector<double> quantize_columns(col_major_matrix<Scalar>& columns, const feedback_factor<Scalar>& factor,
-                                                   std::span<const index_t> order, const optq_options& options,
-                                                   const grid_fitter<Scalar>* fitter, const Rounding& rounding,
-                                                   optq_result<Scalar>& result) {
-    const auto view = matrix_view<Scalar>(columns.data(), columns.rows(), columns.cols(), columns.rows(), layout::col_major);
+/// Codes for W. `fitter` is null if the grids are fixed.
+template <compute_scalar Scalar, class T, class Rounding, class Executor>
+[[nodiscard]] sequential_sums quantize_columns(matrix_view<T> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
+                                               const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
+                                               optq_result<Scalar>& result, Executor& exec) {
+    constexpr index_t height = row_strips<Scalar>::height;
+    const auto load = [&](index_t row, index_t rows, Scalar* strip) {
+        load_strip(w.block(row, 0, rows, w.cols()), order, strip);
+        if (options.dead != dead_columns::zero) return;
+        for (index_t k = 0; k < w.cols(); ++k)
+            if (factor.pivots[static_cast<std::size_t>(k)] == 0) std::fill_n(strip + k * height, height, Scalar(0));
+    };
     const auto run = [&](auto&& quantizer) {
-        auto squared_errors = quantize_sequentially(view, factor.feedback.view(), options.block_size, quantizer);
+        const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
+        const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
+        auto sums = pass.run(w.rows(), load, quantizer, finish, true, exec);
         result.clipped = quantizer.clipped();
-        return squared_errors;
+        return sums;
     };
     if (fitter == nullptr) return run(grid_quantizer<Scalar, Rounding>(result.quantized, order, rounding));
     const auto runs = group_runs(order, result.quantized.group_size, options.order == column_order::act_order);
@@ -218,9 +207,9 @@ template <compute_scalar Scalar, class Rounding>
 }
 
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
-template <compute_scalar Scalar, class T, class U>
+template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
 [[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const weight_grids<Scalar>* given, const grid_options& grid,
-                                           const optq_options& options) {
+                                           const optq_options& options, Executor&& exec = {}) {
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
     const std::vector<index_t> order = order_columns(h, options.order, group_size);
     const feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
@@ -263,23 +252,21 @@ template <compute_scalar Scalar, class T, class U>
     }
     result.quantized.codes = matrix<std::uint8_t>(w.rows(), w.cols());
 
-    col_major_matrix<Scalar> columns = load_columns<Scalar>(w, order);
-    const double energy = damped_energy(columns, factor) - added_energy(columns, factor);
-    if (options.dead == dead_columns::zero)
-        for (index_t k = 0; k < w.cols(); ++k)
-            if (factor.pivots[static_cast<std::size_t>(k)] == 0) columns.col(k).setZero();
     const grid_fitter<Scalar>* const live = fitter ? &*fitter : nullptr;
-    const std::vector<double> squared_errors =
-        options.rounding == rounding_mode::nearest
-            ? quantize_columns(columns, factor, order, options, live, round_half_even{}, result)
-            : quantize_columns(columns, factor, order, options, live, stochastic_rounding{options.seed}, result);
-
-    for (std::size_t k = 0; k < squared_errors.size(); ++k) result.loss += 0.5 * factor.pivots[k] * squared_errors[k];
+    const sequential_sums sums = options.rounding == rounding_mode::nearest
+                                     ? quantize_columns(w, factor, order, options, live, round_half_even{}, result, exec)
+                                     : quantize_columns(w, factor, order, options, live, stochastic_rounding{options.seed}, result, exec);
+    const auto weighted = [](const std::vector<double>& weights, const std::vector<double>& of_columns) {
+        return std::inner_product(weights.begin(), weights.end(), of_columns.begin(), 0.0);
+    };
+    // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
+    const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
+    result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
     const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
     result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
-                                      : error_ratio(2 * result.loss - added_energy(columns, factor), energy);
+                                      : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
     if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
@@ -305,32 +292,34 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        codes and grids, and how it went; look at `status`: nothing is ever put in the place of what was asked for without
 ///                saying so
 /// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
-///                that reach beyond their block add rows * cols^2 / 2. Allocates rows * (cols + block_size) and cols^2 in Scalar,
-///                cols^2 in double, and the result
+///                that reach beyond their block add rows * cols^2 / 2. Allocates 3/2 cols^2 in Scalar, cols^2 in double, 256 * (cols +
+///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each; grids and H are serial
 /// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the
 ///                same codes as long as no rounding error decides a tie. `loss` is what the rounding errors sum up to, and
-///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar
+///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar. The same bits
+///                for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 /// @par Source    E. Frantar et al., OPTQ (arXiv 2210.17323), computed as LDLQ (QuIP, arXiv 2307.13304). Differs from the published code:
 ///                no inverse of H; dead columns are rounded unless told otherwise and do not enter the mean of diag(H); groups are
 ///                `fixed` unless told otherwise
-template <class Weights, class Gram>
-auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {}) {
+template <class Weights, class Gram, executor Executor = serial_executor>
+auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(grid);
     validate(options);
     detail::require_layer("quantize_optq", w, h);
-    return detail::run_optq<scalar>(w, h, nullptr, grid, options);
+    return detail::run_optq<scalar>(w, h, nullptr, grid, options, exec);
 }
 
 /// The same on grids that are given: those of another matrix (of MagR's weights, while W are the original ones), of a file format, or
 /// one's own.
 ///
 /// @par Errors    also those of `require_grids`; option_error if `groups` is not fixed
-template <class Weights, class Gram, compute_scalar Scalar>
-auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids, const optq_options& options = {}) {
+template <class Weights, class Gram, compute_scalar Scalar, executor Executor = serial_executor>
+auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids, const optq_options& options = {},
+                   Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
@@ -340,7 +329,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& 
         detail::raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
     detail::require_layer("quantize_optq", w, h);
     require_grids("quantize_optq", grids, w.rows(), w.cols());
-    return detail::run_optq<Scalar>(w, h, &grids, {}, options);
+    return detail::run_optq<Scalar>(w, h, &grids, {}, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
