@@ -96,18 +96,19 @@ template <class T>
     constexpr index_t side = 32;  // of tiles: one is copied, so that both are read along their rows
     if (H.row_stride() < H.col_stride()) H = H.transposed();
     const index_t n = H.rows();
-    double across[side * side];
+    using compute = compute_t<std::remove_const_t<T>>;
+    compute across[side * side];
     for (index_t i0 = 0; i0 < n; i0 += side)
         for (index_t j0 = 0; j0 <= i0; j0 += side) {
             const index_t rows = std::min(side, n - i0), cols = std::min(side, n - j0);
             for (index_t j = 0; j < cols; ++j)
-                for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<double>(H(j0 + j, i0 + i));
-            for (index_t i = 0; i < rows; ++i) {
-                double largest = 0;
+                for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<compute>(H(j0 + j, i0 + i));
+            int beyond = 0;
+            for (index_t i = 0; i < rows; ++i)
                 for (index_t j = 0; j < cols; ++j)
-                    largest = std::max(largest, std::abs(static_cast<double>(H(i0 + i, j0 + j)) - across[i * side + j]));
-                if (largest > tolerance) return false;
-            }
+                    beyond |=
+                        std::abs(static_cast<double>(H(i0 + i, j0 + j)) - static_cast<double>(across[i * side + j])) > tolerance ? 1 : 0;
+            if (beyond != 0) return false;
         }
     return true;
 }

@@ -82,10 +82,17 @@ public:
 
     /// Hands over the codes of some rows, when all of their columns are rounded.
     void store_codes(index_t first_row, index_t rows) {
-        constexpr index_t width = 64;  // of tiles that are read by columns and written by rows
-        for (index_t first = 0; first < codes_.rows(); first += width)
-            for (index_t i = first_row; i < first_row + rows; ++i)
-                for (index_t j = first; j < std::min(first + width, codes_.rows()); ++j) out_.codes(i, j) = codes_(j, i);
+        constexpr index_t width = 64, height = 32;  // of tiles that are read by columns and written by rows
+        std::uint8_t tile[height * width];
+        for (index_t i0 = 0; i0 < rows; i0 += height)
+            for (index_t j0 = 0; j0 < codes_.rows(); j0 += width) {
+                const index_t high = std::min(height, rows - i0), wide = std::min(width, codes_.rows() - j0);
+                for (index_t j = 0; j < wide; ++j) {
+                    const std::uint8_t* const column = &codes_(j0 + j, first_row + i0);
+                    for (index_t i = 0; i < high; ++i) tile[i * width + j] = column[i];
+                }
+                for (index_t i = 0; i < high; ++i) std::copy_n(tile + i * width, wide, &out_.codes(first_row + i0 + i, j0));
+            }
     }
 
     /// Weights that were rounded from a value more than half a step outside of their grid.

@@ -216,7 +216,8 @@ template <compute_scalar Scalar, class T, class U, executor Executor = serial_ex
                                                                    {.damping = options.damping,
                                                                     .dead_threshold = options.dead_threshold,
                                                                     .raise_damping = options.on_failure != fallback::none,
-                                                                    .precision = options.precision});
+                                                                    .precision = options.precision},
+                                                                   exec);
     optq_result<Scalar> result;
     result.damping = factor.damping;
     result.diagonal_floor = factor.diagonal_floor;
@@ -293,7 +294,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                saying so
 /// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
 ///                that reach beyond their block add rows * cols^2 / 2. Allocates 3/2 cols^2 in Scalar, cols^2 in double, 256 * (cols +
-///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each; grids and H are serial
+///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each; grids are serial
 /// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the
 ///                same codes as long as no rounding error decides a tie. `loss` is what the rounding errors sum up to, and
 ///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar. The same bits

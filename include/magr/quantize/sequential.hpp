@@ -362,15 +362,19 @@ private:
                              const working_memory& memory) noexcept {
         using traits = simd::pack_traits<Scalar, simd::default_arch>;
         constexpr index_t lanes = traits::lanes;
+        static_assert(strips_type::height == 2 * lanes);
         Scalar* const error = memory.residual.column(s, k);
+        Scalar* const sums = memory.sums.column(s, 0);
         const Scalar* const rounded = memory.rounded + s * strips_type::height;
-        for (index_t i = 0; i < strips_type::height; i += lanes) {
-            const auto e = traits::load(error + i) - traits::load(rounded + i);
-            simd::store(error + i, e);
-            for (index_t c = in_panel + 1; c < width; ++c) {
-                Scalar* const sum = memory.sums.column(s, c) + i;
-                simd::store(sum, simd::fma(traits::broadcast(T[c]), e, traits::load(sum)));
-            }
+        const auto e0 = traits::load(error) - traits::load(rounded);
+        const auto e1 = traits::load(error + lanes) - traits::load(rounded + lanes);
+        simd::store(error, e0);
+        simd::store(error + lanes, e1);
+        for (index_t c = in_panel + 1; c < width; ++c) {
+            Scalar* const sum = sums + c * strips_type::height;
+            const auto t = traits::broadcast(T[c]);
+            simd::store(sum, simd::fma(t, e0, traits::load(sum)));
+            simd::store(sum + lanes, simd::fma(t, e1, traits::load(sum + lanes)));
         }
     }
 
