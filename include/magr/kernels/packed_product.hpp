@@ -7,9 +7,6 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Smallest multiple of `step` that is at least `n`.
-[[nodiscard]] constexpr index_t round_up(index_t n, index_t step) noexcept { return (n + step - 1) / step * step; }
-
 /// Repacks B in place. Blocks of `product_blocks::depth` rows keep their place; inside of one, panels of `register_tile::cols` columns
 /// follow each other, each by rows.
 ///

@@ -11,6 +11,9 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Smallest multiple of `step` that is at least `n`.
+[[nodiscard]] constexpr index_t round_up(index_t n, index_t step) noexcept { return (n + step - 1) / step * step; }
+
 /// The largest block whose sums fit into the registers of Arch, with two more for a row of B and one for an element of A.
 ///
 /// Every sum is a chain of dependent operations; there are 2 * rows of them, enough to hide the latency of each.

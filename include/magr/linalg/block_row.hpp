@@ -2,9 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
-#include <memory>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/register_tile.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
@@ -12,14 +11,6 @@
 /// What the blocked factorizations share: how a matrix is cut into tasks, and the product that updates it.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Memory that is written before it is read.
-template <class T>
-[[nodiscard]] std::unique_ptr<T[]> uninitialized(index_t size) {
-    return std::unique_ptr<T[]>(new T[static_cast<std::size_t>(size)]);
-}
-
-[[nodiscard]] constexpr index_t round_up(index_t size, index_t multiple) noexcept { return (size + multiple - 1) / multiple * multiple; }
 
 /// Consecutive rows or columns.
 struct index_range {
@@ -66,10 +57,10 @@ public:
 
     /// @par Cost allocates 2 height n numbers, n rounded up to whole strips
     block_row(index_t height, index_t n)
-        : height_(height), right_(uninitialized<T>(round_up(n, strip) * height)), left_(uninitialized<T>(round_up(n, strip) * height)) {}
+        : height_(height), right_(kernels::round_up(n, strip) * height), left_(kernels::round_up(n, strip) * height) {}
 
     /// X from column j on, tile::cols columns: element (k, c) at panel(j)[k * tile::cols + c], as the right operand is packed.
-    [[nodiscard]] T* panel(index_t j) const noexcept { return right_.get() + j * height_; }
+    [[nodiscard]] T* panel(index_t j) const noexcept { return right_.data() + j * height_; }
 
     /// Packs the columns of a strip, whose panels are filled, times `factor` as the left operand.
     void pack_left(index_range columns, index_t depth, T factor) const noexcept {
@@ -78,7 +69,7 @@ public:
             for (index_t j = 0; j < columns.size; j += tile::cols)
                 std::copy_n(panel(columns.begin + j) + k * tile::cols, tile::cols, row + j);
             for (index_t i = 0; i < columns.size; i += tile::rows) {
-                T* const out = left_.get() + (columns.begin + i) * height_ + k * tile::rows;
+                T* const out = left_.data() + (columns.begin + i) * height_ + k * tile::rows;
                 for (index_t r = 0; r < tile::rows; ++r) out[r] = factor * row[i + r];
             }
         }
@@ -101,7 +92,7 @@ private:
             for (index_t i = rows.begin; i < rows.end(); i += tile::rows) {
                 const index_t high = std::min(tile::rows, rows.end() - i), wide = std::min(tile::cols, columns.end() - j);
                 if (i + high <= j) continue;  // above the diagonal
-                const T* const left = left_.get() + i * height_;
+                const T* const left = left_.data() + i * height_;
                 if (A.col_stride() == 1 && high == tile::rows && wide == tile::cols && j + wide <= i + 1) {
                     kernels::multiply_tile(depth, left, panel(j), &A(i, j), A.row_stride(), Arch{});
                     continue;
@@ -114,7 +105,7 @@ private:
     }
 
     index_t height_;
-    std::unique_ptr<T[]> right_, left_;
+    aligned_buffer<T> right_, left_;
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <limits>
-#include <memory>
 
 #include <magr/kernels/register_tile.hpp>
 #include <magr/linalg/block_row.hpp>
@@ -33,10 +31,10 @@ public:
 
     /// Blocks of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
     explicit cholesky_block(index_t n)
-        : side_(std::min((n < 1024 ? 1 : 2) * block_row<T, Arch>::strip, round_up(n, tile::rows))),
-          packed_(uninitialized<T>(side_ * side_)),
-          upper_(uninitialized<T>(round_up(side_, cols) * side_)),
-          diagonal_(uninitialized<T>(side_)) {}
+        : side_(std::min((n < 1024 ? 1 : 2) * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows))),
+          packed_(side_ * side_),
+          upper_(kernels::round_up(side_, cols) * side_),
+          diagonal_(side_) {}
 
     /// Rows of the largest block.
     [[nodiscard]] index_t side() const noexcept { return side_; }
@@ -47,41 +45,41 @@ public:
     [[nodiscard]] bool factor(matrix_view<const T> A) noexcept {
         MAGR_ASSERT(A.rows() == A.cols() && A.cols() <= side_);
         size_ = A.cols();
-        const index_t panels = round_up(size_, cols) / cols;
-        std::fill_n(upper_.get(), panels * panel_size(), T(0));
+        const index_t panels = kernels::round_up(size_, cols) / cols;
+        std::fill_n(upper_.data(), panels * panel_size(), T(0));
         for (index_t i = 0; i < size_; ++i)
             for (index_t j = 0; j <= i; ++j) upper(i, j) = upper(j, i) = A(i, j);
 
         for (index_t first = 0; first < size_; first += tile::rows) {
-            T* const row = packed_.get() + first * side_;
+            T* const row = packed_.data() + first * side_;
             const index_t high = std::min(tile::rows, size_ - first);
             for (index_t k = 0; k < first; ++k)
                 for (index_t r = 0; r < tile::rows; ++r) row[k * tile::rows + r] = r < high ? -upper(k, first + r) : T(0);
             for (index_t p = first / cols; p < panels; ++p) {
-                T* const panel = upper_.get() + p * panel_size();
+                T* const panel = upper_.data() + p * panel_size();
                 kernels::multiply_tile(first, row, panel, panel + first * cols, cols, Arch{});
             }
             if (!factor_tile(first, high)) return false;
-            for (index_t p = first / cols; p < panels; ++p) substitute<false>(first, upper_.get() + p * panel_size());
+            for (index_t p = first / cols; p < panels; ++p) substitute<false>(first, upper_.data() + p * panel_size());
         }
         for (index_t first = 0; first < size_; first += tile::rows)
             for (index_t k = first + tile::rows; k < padded(); ++k)
                 for (index_t r = 0; r < tile::rows; ++r)
-                    packed_[static_cast<std::size_t>(first * side_ + k * tile::rows + r)] = k < size_ ? -upper(first + r, k) : T(0);
+                    packed_.data()[first * side_ + k * tile::rows + r] = k < size_ ? -upper(first + r, k) : T(0);
         return true;
     }
 
     /// The factor into the lower triangle of A.
     void store(matrix_view<T> A) const noexcept {
         for (index_t i = 0; i < size_; ++i) {
-            const T* const row = packed_.get() + (i - i % tile::rows) * side_ + i % tile::rows;
+            const T* const row = packed_.data() + (i - i % tile::rows) * side_ + i % tile::rows;
             for (index_t j = 0; j < i; ++j) A(i, j) = -row[j * tile::rows];
-            A(i, i) = diagonal_[static_cast<std::size_t>(i)];
+            A(i, i) = diagonal_.data()[i];
         }
     }
 
     /// Rows of a panel: those of the block and zeros up to the height of a register tile.
-    [[nodiscard]] index_t padded() const noexcept { return round_up(size_, tile::rows); }
+    [[nodiscard]] index_t padded() const noexcept { return kernels::round_up(size_, tile::rows); }
 
     /// B, as many rows as the block and at most `cols` columns, into a panel.
     void load(matrix_view<const T> B, T* panel) const noexcept {
@@ -110,7 +108,7 @@ public:
     /// panel <- L^-1 panel
     void forward(T* panel) const noexcept {
         for (index_t first = 0; first < size_; first += tile::rows) {
-            kernels::multiply_tile(first, packed_.get() + first * side_, panel, panel + first * cols, cols, Arch{});
+            kernels::multiply_tile(first, packed_.data() + first * side_, panel, panel + first * cols, cols, Arch{});
             substitute<false>(first, panel);
         }
     }
@@ -119,7 +117,7 @@ public:
     void backward(T* panel) const noexcept {
         for (index_t first = padded() - tile::rows; first >= 0; first -= tile::rows) {
             const index_t behind = first + tile::rows;
-            kernels::multiply_tile(padded() - behind, packed_.get() + first * side_ + behind * tile::rows, panel + behind * cols,
+            kernels::multiply_tile(padded() - behind, packed_.data() + first * side_ + behind * tile::rows, panel + behind * cols,
                                    panel + first * cols, cols, Arch{});
             substitute<true>(first, panel);
         }
@@ -134,13 +132,11 @@ public:
     }
 
 private:
-    [[nodiscard]] T& upper(index_t i, index_t j) noexcept {
-        return upper_[static_cast<std::size_t>(j / cols * panel_size() + i * cols + j % cols)];
-    }
+    [[nodiscard]] T& upper(index_t i, index_t j) noexcept { return upper_.data()[j / cols * panel_size() + i * cols + j % cols]; }
 
     /// The tile of S on the diagonal, with the reciprocals of L's diagonal on its own.
     [[nodiscard]] bool factor_tile(index_t first, index_t high) noexcept {
-        T* const s = packed_.get() + first * side_ + first * tile::rows;
+        T* const s = packed_.data() + first * side_ + first * tile::rows;
         std::fill_n(s, tile::rows * tile::rows, T(0));
         T lower[tile::rows][tile::rows];
         for (index_t r = 0; r < high; ++r)
@@ -150,7 +146,7 @@ private:
                 if (q == r) {
                     if (!(sum > 0 && sum <= std::numeric_limits<T>::max())) return false;
                     lower[r][r] = std::sqrt(sum);
-                    diagonal_[static_cast<std::size_t>(first + r)] = lower[r][r];
+                    diagonal_.data()[first + r] = lower[r][r];
                     s[r * tile::rows + r] = 1 / lower[r][r];
                 } else {
                     lower[r][q] = sum * s[q * tile::rows + q];
@@ -164,7 +160,7 @@ private:
     template <bool Transposed>
     void substitute(index_t first, T* panel) const noexcept {
         using traits = simd::pack_traits<T, Arch>;
-        const T* const s = packed_.get() + first * side_ + first * tile::rows;
+        const T* const s = packed_.data() + first * side_ + first * tile::rows;
         T* const x = panel + first * cols;
         constexpr index_t start = Transposed ? tile::rows - 1 : 0, step = Transposed ? -1 : 1;
         for (index_t r = start; r >= 0 && r < tile::rows; r += step) {
@@ -182,9 +178,9 @@ private:
 
     index_t side_;
     index_t size_ = 0;
-    std::unique_ptr<T[]> packed_;    // S, in rows of tiles: element (first + r, k) at first * side_ + k * tile::rows + r
-    std::unique_ptr<T[]> upper_;     // the block while it is factored: its columns in panels, L^T in the end
-    std::unique_ptr<T[]> diagonal_;  // of L
+    aligned_buffer<T> packed_;    // S, in rows of tiles: element (first + r, k) at first * side_ + k * tile::rows + r
+    aligned_buffer<T> upper_;     // the block while it is factored: its columns in panels, L^T in the end
+    aligned_buffer<T> diagonal_;  // of L
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

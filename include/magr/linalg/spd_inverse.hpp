@@ -41,7 +41,7 @@ template <compute_scalar T, executor Executor = serial_executor>
     block diagonal(n);
     const index_t side = diagonal.side();
     const detail::block_row<T> X(side, n > side ? n : 0);
-    const auto panels = detail::uninitialized<T>(static_cast<index_t>(exec.concurrency()) * diagonal.panel_size());
+    const detail::aligned_buffer<T> panels(static_cast<index_t>(exec.concurrency()) * diagonal.panel_size());
     for (index_t first = 0; first < n; first += side) {
         const detail::index_range here{first, std::min(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);
@@ -49,7 +49,7 @@ template <compute_scalar T, executor Executor = serial_executor>
 
         const detail::pieces_around strips(n, here, X.strip);
         exec.parallel_for(strips.count(), [&](index_t task, index_t worker) {
-            T* const panel = panels.get() + worker * diagonal.panel_size();
+            T* const panel = panels.data() + worker * diagonal.panel_size();
             const detail::index_range strip = strips[task];
             const bool before = task < strips.before();
             for (index_t j = strip.begin; j < strip.end(); j += block::cols) {
@@ -64,7 +64,7 @@ template <compute_scalar T, executor Executor = serial_executor>
             X.pack_left(strip, here.size, before ? T(1) : T(-1));
         });
         exec.parallel_for((here.size + block::cols - 1) / block::cols, [&](index_t task, index_t worker) {
-            T* const panel = panels.get() + worker * diagonal.panel_size();
+            T* const panel = panels.data() + worker * diagonal.panel_size();
             const index_t j = task * block::cols;
             diagonal.inverse(j, panel);
             for (index_t i = j; i < here.size; ++i)
