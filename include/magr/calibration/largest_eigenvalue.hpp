@@ -49,15 +49,15 @@ template <class T>
     Eigen::MatrixXd basis(n, limit);
     Eigen::VectorXd diagonal(limit);
     Eigen::VectorXd off(limit);
+    Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
     // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (index_t i = 0; i < n; ++i) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        basis(i, 0) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
+        next(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
     }
-    basis.col(0).normalize();
+    basis.col(0) = next / next.norm();
     Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
-    Eigen::VectorXd next(n);
     double theta = 0;
     for (index_t k = 0; k < limit; ++k) {
         for (index_t i = 0; i < n; ++i) next(i) = column_times(i, basis.col(k).data());
