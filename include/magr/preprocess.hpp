@@ -55,7 +55,7 @@ inline namespace MAGR_ISA_NAMESPACE {
             .damping = damping,
             .max_iterations = options.max_iterations.value_or(authors ? 200 : 100),
             .tolerance = options.tolerance.value_or(authors ? 0 : 1e-3),
-            .rho = options.rho.value_or(std::clamp(0.05 * std::pow(damping / 1e-2, 0.45), 0.01, 0.2)),
+            .rho = options.rho.value_or(damping > 0 ? std::clamp(0.05 * std::pow(damping / 1e-2, 0.45), 0.01, 0.2) : 0.05),
             .relaxation = options.relaxation};
 }
 
