@@ -3,11 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <magr/calibration/gram.hpp>
-#include <magr/preprocess.hpp>
-#include <magr/quantize_layer.hpp>
-#include <stdexcept>
 
 #include "common/parallel_for.hpp"
 #include "quantize_llama/forward.hpp"
@@ -51,76 +47,7 @@ std::array<gram, site_count> collect_grams(const llama_config& config, const lla
     return std::move(parts[0]);
 }
 
-std::vector<float> largest_per_row(const matrix_f& W) {
-    std::vector<float> largest(static_cast<std::size_t>(W.rows()));
-    Eigen::Map<Eigen::VectorXf>(largest.data(), W.rows()) = W.cwiseAbs().rowwise().maxCoeff();
-    return largest;
-}
-
-/// What the library is asked to do, MagR's penalty aside.
-magr::layer_options layer_options_of(const quantization& how) {
-    magr::layer_options options;
-    options.quantizer = uses_optq(how.method) ? magr::quantizer::optq : magr::quantizer::rtn;
-    options.grid = {.bits = how.bits,
-                    .zero_point = how.zero_point,
-                    .group_size = how.group_size,
-                    .storage = how.storage,
-                    .range = how.range,
-                    .beta = how.beta};
-    options.optq.order = how.order;
-    options.target = how.target;
-    options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
-    if (how.damping) options.optq.damping = options.scales.damping = options.codes.damping = *how.damping;
-    return options;
-}
-
-/// Replaces the weights of one layer by their quantized values: the whole use of the library is here.
-///
-/// Which penalty is best differs from layer to layer; unless one is given, the layer is quantized with each and the smallest output
-/// error decides. One of them is 0, so MagR is left out where it does not help.
-layer_record quantize_layer(const std::string& name, matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
-    layer_record record{.name = name, .output_error = std::numeric_limits<double>::infinity()};
-    magr::layer_options options = layer_options_of(how);
-    std::vector<double> penalties = {0};
-    if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
-    magr::matrix<float> best;
-    for (const double alpha : penalties) {
-        options.preprocessing.reset();
-        if (alpha > 0)
-            options.preprocessing =
-                magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
-        const auto result = magr::quantize_layer(W, H, options);
-        if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.status));
-        if (result.output_error > record.output_error) continue;
-        record.output_error = result.output_error;
-        record.alpha = alpha;
-        best = result.quantized.dequantize();
-    }
-    if (uses_magr(how.method)) {
-        record.largest_before = largest_per_row(W);
-        record.largest_after = record.largest_before;
-        if (record.alpha > 0) {
-            matrix_f M = W;
-            static_cast<void>(magr::preprocess(
-                M, H, {.alpha = record.alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}));
-            record.largest_after = largest_per_row(M);
-        }
-    }
-    W = Eigen::Map<const matrix_f>(best.data(), best.rows(), best.cols());
-    return record;
-}
-
 }  // namespace
-
-const char* name_of(method m) {
-    constexpr std::array names{"rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine"};
-    return names[static_cast<std::size_t>(m)];
-}
-
-std::vector<double> default_alphas(bool grouped) {
-    if (grouped) return {0, 1e-5, 1e-4, 1e-3};
-    return {0, 1e-4, 1e-3, 1e-2, 1e-1};
-}
 
 double quantized_llama::mean_output_error() const {
     double sum = 0;
@@ -145,14 +72,17 @@ quantized_llama quantize_model(const llama_model& model, std::span<const sequenc
                        "/" + std::to_string(result.model.blocks.size()));
         llama_block& block = result.model.blocks[layer];
         std::array<gram, site_count> grams = collect_grams(config, block, rope, state, threads, chunk_done);
-        std::array<const magr::matrix<double>*, site_count> H;
-        for (std::size_t s = 0; s < site_count; ++s) H[s] = &grams[s].gram();
+        std::array<layer_calibration, site_count> inputs;
+        for (std::size_t s = 0; s < site_count; ++s) inputs[s].fitting = grams[s].gram();
 
         std::array<layer_record, all_linears.size()> records;
         parallel_for(all_linears.size(), threads, [&](std::size_t i) {
             const linear kind = all_linears[all_linears.size() - 1 - i];  // down_proj, the longest, must not be the last to start
             const std::string name = "layers." + std::to_string(layer) + "." + name_of(kind);
-            records[static_cast<std::size_t>(kind)] = quantize_layer(name, block[kind], *H[static_cast<std::size_t>(input_of(kind))], how);
+            quantized_layer done = quantize_layer(name, block[kind], inputs[static_cast<std::size_t>(input_of(kind))], how);
+            const magr::matrix<float> values = done.quantized.dequantize();
+            block[kind] = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
+            records[static_cast<std::size_t>(kind)] = std::move(done.record);
         });
         std::move(records.begin(), records.end(), std::back_inserter(result.layers));
 

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <magr/quantize_layer.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "quantize_llama/model.hpp"
+
+namespace examples {
+
+enum class method { rtn, optq, optq_refine, magr_rtn, magr_optq, magr_optq_refine };
+inline constexpr std::array all_methods{method::rtn,      method::optq,      method::optq_refine,
+                                        method::magr_rtn, method::magr_optq, method::magr_optq_refine};
+
+/// "rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine"
+[[nodiscard]] const char* name_of(method m);
+
+[[nodiscard]] constexpr bool uses_magr(method m) {
+    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine;
+}
+[[nodiscard]] constexpr bool uses_optq(method m) { return m != method::rtn && m != method::magr_rtn; }
+[[nodiscard]] constexpr bool refines(method m) { return m == method::optq_refine || m == method::magr_optq_refine; }
+
+/// How one model is quantized. All methods use the same grid, so that they can be compared.
+struct quantization {
+    examples::method method = method::magr_optq;
+    int bits = 4;
+    std::optional<magr::index_t> group_size = {};  ///< inputs that share a scale; default: all of a row
+    std::optional<double> alpha = {};              ///< MagR's penalty; default: the best of default_alphas for each layer
+    double beta = 1;                               ///< factor of the grid's range
+    std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the library's
+    magr::solver solver = magr::solver::admm;
+    magr::column_order order = magr::column_order::natural;
+    magr::zero_point zero_point = magr::zero_point::integer;
+    magr::storage_type storage = magr::storage_type::f32;
+    magr::range_search range = magr::range_search::min_max;  ///< the paper's; output_error is better, see README.md
+    magr::rounding_target target = magr::rounding_target::preprocessed;
+    magr::index_t refinement_rounds = 3;  ///< of the methods that refine
+};
+
+/// The penalties of which each layer takes the one with the smallest output error; 0 is MagR left out.
+[[nodiscard]] std::vector<double> default_alphas(bool grouped);
+
+/// One linear layer after quantization.
+struct layer_record {
+    std::string name;
+    double output_error = 0;                 ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), W the original weights
+    double alpha = 0;                        ///< MagR's penalty that was taken
+    std::vector<float> largest_before = {};  ///< max |w| of each output channel; only if MagR was used
+    std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
+};
+
+/// Gram matrices of a layer's inputs, in x in.
+struct layer_calibration {
+    magr::matrix<double> fitting;  ///< from all sequences
+};
+
+/// What one layer became.
+struct quantized_layer {
+    magr::quantized_matrix<float> quantized;
+    layer_record record;
+};
+
+/// Quantizes the weights of one layer: the whole use of the library is here.
+/// @throws std::runtime_error  naming the layer, if it cannot be quantized
+[[nodiscard]] quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
+                                             const quantization& how);
+
+}  // namespace examples
