@@ -53,9 +53,9 @@ template <compute_scalar S, class Gram, class Added>
         for (index_t j0 = 0; j0 <= i0; j0 += tile)
             for (index_t j = j0; j < std::min(j0 + tile, n); ++j)
                 for (index_t i = std::max(i0, j); i < std::min(i0 + tile, n); ++i)
-                    values.data()[i * stride + j] = static_cast<S>(problem.unit * static_cast<double>(problem.H(i, j)));
+                    values.data()[i * stride + j] = static_cast<S>(problem.entry(i, j));
     for (index_t j = 0; j < n; ++j)
-        values.data()[j * stride + j] = static_cast<S>(problem.unit * static_cast<double>(problem.H(j, j)) + problem.shift + added(j));
+        values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
     return values;
 }
 
@@ -101,7 +101,7 @@ public:
         matrix.multiply(rows, left(), product(0), stride_);
     }
 
-    /// energy_r = unit x_r^T H x_r for the first `count` rows of `product`
+    /// energy_r = x_r^T H x_r / lambda_max for the first `count` rows of `product`
     template <class Gram>
     void measure(const layer_problem<Gram>& problem, index_t count, double* energy) const {
         S* const block = thresholds(capacity, problem.groups());
