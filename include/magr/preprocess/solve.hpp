@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/kernels/bound_sums.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/result.hpp>
