@@ -93,6 +93,8 @@ template <compute_scalar S, class T, class Gram, progress_observer Observer, exe
     stop_reason ended{};
     if (problem.alpha == 0) {
         ended = stop_reason::converged;  // W0 is the optimum
+    } else if (!std::isfinite(problem.unit)) {
+        ended = stop_reason::not_factored;
     } else {
         std::optional<rollback<T>> undo;
         if constexpr (!std::is_nothrow_invocable_v<Observer&, const preprocess_progress&>) undo.emplace(W);

@@ -26,7 +26,9 @@ matrix with_spectrum(const Eigen::VectorXd& eigenvalues, unsigned seed) {
 
 template <class Matrix>
 double largest_eigenvalue(const Matrix& H) {
-    return magr::detail::largest_eigenvalue(magr::as_const_view(H));
+    const auto view = magr::as_const_view(H);
+    const double scale = magr::detail::unit_scale(view);
+    return magr::detail::largest_eigenvalue(view, scale) / scale;
 }
 
 }  // namespace

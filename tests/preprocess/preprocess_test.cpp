@@ -192,21 +192,36 @@ TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
 }
 
 TEST_CASE("preprocess: the scale of H does not matter", "[preprocess][property]") {
-    const auto [W0, H] = random_layer(5, 20, 4);
-    row_major<double> reference = W0;
-    const auto expected = magr::preprocess(reference, H);
-    for (const double scale : {1e-30, 0x1p-20, 1e30}) {
-        row_major<double> W = W0;
-        const row_major<double> scaled = H * scale;
-        const auto result = magr::preprocess(W, scaled);
-        CAPTURE(scale);
-        CHECK(difference(W, reference) < 1e-9);
-        CHECK(result.iterations == expected.iterations);
-        CHECK(result.lambda_max == Approx(expected.lambda_max * scale).epsilon(1e-9));
-        row_major<float> single = W0.cast<float>();
-        const row_major<float> scaled_single = scaled.cast<float>();
-        static_cast<void>(magr::preprocess(single, scaled_single));
-        CHECK(difference(single, reference) < 1e-3);
+    auto [W0, H] = random_layer(5, 20, 4);
+    H /= H.diagonal().maxCoeff();
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        row_major<double> reference = W0;
+        const auto expected = magr::preprocess(reference, H, {.solver = solver});
+        // to both ends of double: of numbers with fewer bits, whose reciprocals are infinite, and where the largest eigenvalue is infinite
+        for (const double scale : {1e-310, 1e-300, 1e-30, 0x1p-20, 1e30, 1e300, 1e305, 1.7e308}) {
+            row_major<double> W = W0;
+            const row_major<double> scaled = H * scale;
+            const auto result = magr::preprocess(W, scaled, {.solver = solver});
+            CAPTURE(scale, static_cast<int>(solver));
+            CHECK(difference(W, reference) < 1e-9);
+            CHECK(result.stopped == expected.stopped);
+            CHECK(result.iterations == expected.iterations);
+            CHECK(result.objective == Approx(expected.objective).epsilon(1e-9));
+            CHECK(result.output_error == Approx(expected.output_error).epsilon(1e-9));
+            if (scale < 1e308)
+                CHECK(result.lambda_max == Approx(expected.lambda_max * scale).epsilon(1e-9));
+            else
+                CHECK(result.lambda_max == std::numeric_limits<double>::infinity());
+        }
+        for (const double scale : {1e-40, 1e-30, 0x1p-20, 1e30, 3e38}) {  // to both ends of float
+            row_major<float> W = W0.cast<float>();
+            const row_major<float> scaled = (H * scale).cast<float>();
+            const auto result = magr::preprocess(W, scaled, {.solver = solver});
+            CAPTURE(scale, static_cast<int>(solver));
+            CHECK(difference(W, reference) < (scale == 1e-40 ? 1e-2 : 1e-3));  // where H has 16 bits left
+            CHECK(result.objective == Approx(expected.objective).epsilon(1e-4));
+            CHECK(result.output_error == Approx(expected.output_error).epsilon(1e-3));
+        }
     }
 }
 
@@ -389,6 +404,43 @@ TEST_CASE("preprocess: an indefinite H is refused in the result", "[preprocess][
     CHECK(result.stopped == magr::stop_reason::not_factored);
     CHECK(result.objective == result.objective_before);
     CHECK(W == W0);
+}
+
+TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][certificate]") {
+    const auto [W0, H0] = random_layer(3, 10, 19);
+    SECTION("H is indefinite, so that the objective has no lower bound") {
+        row_major<double> H = H0;
+        H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
+        for (const index_t iterations : {200, 2000}) {  // quadratics are negative, and at last they overflow
+            row_major<float> W = W0.cast<float>();
+            const auto result = magr::preprocess(
+                W, H, {.solver = magr::solver::proximal_gradient, .max_iterations = iterations, .tolerance = 1e-3});
+            CHECK(result.stopped == magr::stop_reason::iteration_limit);
+            CHECK(result.gap == 1);
+            CHECK(W == W0.cast<float>());
+        }
+    }
+    SECTION("H has no largest eigenvalue, as its entries do not fit together") {
+        row_major<double> H = H0 * (1e-300 / H0.diagonal().maxCoeff()), W = W0;
+        H(2, 3) = H(3, 2) = 1e300;
+        for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+            const auto result = magr::preprocess(W, H, {.solver = solver});
+            CHECK(result.stopped == magr::stop_reason::not_factored);
+            CHECK(result.gap == 1);
+            CHECK(W == W0);
+        }
+    }
+    SECTION("the bound itself") {
+        constexpr double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+        const auto bound = magr::detail::best_dual;
+        CHECK(bound(2, 4, 1) == 0.5);  // 2 t - 2 t^2 at t = 1/2
+        CHECK(bound(2, 4, 0.25) == 0.375);
+        CHECK(bound(2, 0, 3) == 6);
+        for (const double linear : {2.0, -2.0, inf, nan})
+            for (const double quadratic : {inf, nan, -1.0}) CHECK(bound(linear, quadratic, 1) == 0);
+        CHECK(bound(inf, 4, 1) == 0);
+        CHECK(bound(2, 0, inf) == 0);
+    }
 }
 
 TEMPLATE_TEST_CASE("preprocess: the same bits whatever executes it", "[preprocess][determinism]", float, double) {

@@ -13,19 +13,30 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Largest eigenvalue of a symmetric positive semi-definite matrix by the Lanczos method with full reorthogonalisation.
+/// A power of two s that brings H near 1: the largest diagonal entry of s H is in [1/2, 1), or as near as a normal number in the
+/// arithmetic type of T can bring it. Eigenvalues of H itself, and their reciprocals, may be too large for a double.
+template <class T>
+[[nodiscard]] double unit_scale(matrix_view<const T> H) {
+    constexpr int limit = std::is_same_v<T, double> ? 1000 : 126;
+    double largest = 0;
+    for (index_t i = 0; i < H.rows(); ++i) largest = std::max(largest, static_cast<double>(H(i, i)));
+    int exponent = 0;
+    static_cast<void>(std::frexp(largest, &exponent));
+    return std::ldexp(1.0, std::clamp(-exponent, -limit, limit));
+}
+
+/// Largest eigenvalue of scale H, for a symmetric positive semi-definite H, by the Lanczos method with full reorthogonalisation.
 ///
+/// @param scale   `unit_scale(H)`, or 1 if H is near 1 already: Eigen's tridiagonal solver does not scale
 /// @pre           H symmetric and finite, with a positive diagonal entry
 /// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates steps * n doubles
 /// @par Numerics  in double whatever H is stored in; always the same start vector
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
 template <class T>
-[[nodiscard]] double largest_eigenvalue(matrix_view<const T> H) {
+[[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
     const index_t n = H.rows();
-    if (H.row_stride() > H.col_stride()) return largest_eigenvalue(H.transposed());
-    double unit = 0;  // what H is divided by: Eigen's tridiagonal solver does not scale
-    for (index_t i = 0; i < n; ++i) unit = std::max(unit, static_cast<double>(H(i, i)));
+    if (H.row_stride() > H.col_stride()) return largest_eigenvalue(H.transposed(), scale);
     // column j of H times x, in independent sums that the compiler may put into vectors
     const auto column_times = [&](index_t j, const double* x) {
         constexpr index_t lanes = 16;
@@ -43,13 +54,14 @@ template <class T>
             add(H.row_stride());
         double total = 0;
         for (const double sum : sums) total += sum;
-        return total / unit;
+        return total;
     };
     const index_t limit = std::min<index_t>(n, 200);
     Eigen::MatrixXd basis(n, limit);
     Eigen::VectorXd diagonal(limit);
     Eigen::VectorXd off(limit);
     Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
+    Eigen::VectorXd scaled(n);
     // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (index_t i = 0; i < n; ++i) {
@@ -60,7 +72,8 @@ template <class T>
     Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
     double theta = 0;
     for (index_t k = 0; k < limit; ++k) {
-        for (index_t i = 0; i < n; ++i) next(i) = column_times(i, basis.col(k).data());
+        scaled = scale * basis.col(k);
+        for (index_t i = 0; i < n; ++i) next(i) = column_times(i, scaled.data());
         diagonal(k) = next.dot(basis.col(k));
         for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
         off(k) = next.norm();
@@ -71,7 +84,7 @@ template <class T>
         }
         if (k + 1 < limit) basis.col(k + 1) = next / off(k);
     }
-    return theta * unit;
+    return theta;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -84,7 +84,7 @@ template <compute_scalar S, class Gram, executor Executor>
 [[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const solver_settings& settings, Executor& exec) {
     const index_t n = problem.cols();
     Eigen::Array<double, 1, Eigen::Dynamic> diagonal(n);
-    for (index_t j = 0; j < n; ++j) diagonal(j) = problem.unit * static_cast<double>(problem.H(j, j)) + problem.shift;
+    for (index_t j = 0; j < n; ++j) diagonal(j) = problem.entry(j, j) + problem.shift;
     Eigen::Array<S, 1, Eigen::Dynamic> metric = (settings.rho * (diagonal + 1e-3 * diagonal.mean())).template cast<S>();
     aligned_buffer<S> inverse = load_damped_triangle<S>(problem, [&](index_t j) { return static_cast<double>(metric(j)); });
     if (!linalg::spd_inverse(matrix_view<S>(inverse.data(), n, n, packed_matrix<S>::stride_for(n)), exec)) return {};

@@ -23,18 +23,22 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The MagR problem of a layer, in the units that the solvers work in:
 ///
-///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf          for every row w0,   H_d = unit H + shift I
+///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf          for every row w0,   H_d = unit scale H + shift I
 template <class Gram>
 struct layer_problem {
     matrix_view<const Gram> H;  ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
     double alpha = 0;
     index_t group_size = 0;  ///< inputs per group; the last group may be shorter
     double lambda_max = 0;   ///< largest eigenvalue of H
-    double unit = 0;         ///< 1 / lambda_max
+    double scale = 0;        ///< a power of two: H of any size is multiplied by it first
+    double unit = 0;         ///< 1 / largest eigenvalue of scale H
     double shift = 0;        ///< what damping adds to the diagonal
 
     [[nodiscard]] index_t cols() const noexcept { return H.cols(); }
     [[nodiscard]] index_t groups() const noexcept { return (cols() + group_size - 1) / group_size; }
+
+    /// An entry of H / lambda_max.
+    [[nodiscard]] double entry(index_t i, index_t j) const noexcept { return unit * (scale * static_cast<double>(H(i, j))); }
 
     /// Calls `visit(group, first input, number of inputs)` for every group.
     template <class Visit>
@@ -50,10 +54,12 @@ template <class Gram>
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
     problem.alpha = alpha;
     problem.group_size = std::min(group_size, H.cols());
-    problem.lambda_max = largest_eigenvalue(problem.H);
-    problem.unit = 1 / problem.lambda_max;
+    problem.scale = unit_scale(H);
+    const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);
+    problem.lambda_max = eigenvalue / problem.scale;
+    problem.unit = 1 / eigenvalue;
     double trace = 0;
-    for (index_t j = 0; j < H.cols(); ++j) trace += problem.unit * static_cast<double>(H(j, j));
+    for (index_t j = 0; j < H.cols(); ++j) trace += problem.entry(j, j);
     problem.shift = damping * trace / static_cast<double>(H.cols());
     return problem;
 }

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/kernels/bound_sums.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/result.hpp>
@@ -51,10 +52,13 @@ template <class T, class Gram>
 }
 
 /// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
+/// @return 0, which bounds every optimum, if the numbers do not tell: when they overflowed, or the quadratic is negative, which no Gram
+///         matrix makes it
 [[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
-    if (!(linear > 0)) return 0;
+    if (!(linear > 0 && quadratic >= 0)) return 0;
     const double t = quadratic > 0 ? std::min(limit, linear / quadratic) : limit;
-    return t * linear - t * t / 2 * quadratic;
+    const double value = t * linear - t * t / 2 * quadratic;
+    return std::isfinite(value) ? value : 0;
 }
 
 /// (objective - bound) / objective, 0 where both are zero

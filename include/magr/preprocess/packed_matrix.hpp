@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include <magr/detail/aligned_buffer.hpp>
+#include <magr/kernels/packed_product.hpp>
+#include <magr/matrix/scalar.hpp>
+#include <magr/preprocess/layer_problem.hpp>
+
+/// The matrix of an iteration: from the layer's H to what rows are multiplied with.
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// A symmetric matrix that many rows are multiplied with, packed for that; in x in.
+template <compute_scalar S>
+class packed_matrix {
+public:
+    using tile = kernels::register_tile<S, simd::default_arch>;
+
+    /// Distance between the rows of a matrix that is going to be packed, or that takes the product: whole panels.
+    [[nodiscard]] static constexpr index_t stride_for(index_t n) noexcept { return kernels::round_up(n, tile::cols); }
+
+    /// @param values  n x n with rows `stride_for(n)` elements apart; what lies between them is overwritten
+    packed_matrix(aligned_buffer<S> values, index_t n) : values_(std::move(values)), n_(n) {
+        const index_t stride = stride_for(n);
+        for (index_t i = 0; i < n; ++i) std::fill(values_.data() + i * stride + n, values_.data() + (i + 1) * stride, S(0));
+        const aligned_buffer<S> buffer(std::min(n, kernels::product_blocks<S, simd::default_arch>::depth) * stride);
+        kernels::pack_in_place(values_.data(), n, stride, buffer.data());
+    }
+
+    /// product <- left * this
+    /// @param rows  a multiple of tile::rows; left as `kernels::pack_left` makes it; the rows of product `stride` >= stride_for(n) apart
+    void multiply(index_t rows, const S* left, S* product, index_t stride) const noexcept {
+        kernels::multiply_packed(rows, n_, stride_for(n_), left, values_.data(), product, stride);
+    }
+
+private:
+    aligned_buffer<S> values_;
+    index_t n_;
+};
+
+/// The lower triangle of H_d + diag(added), rows `packed_matrix::stride_for` elements apart.
+template <compute_scalar S, class Gram, class Added>
+[[nodiscard]] aligned_buffer<S> load_damped_triangle(const layer_problem<Gram>& problem, const Added& added) {
+    const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
+    aligned_buffer<S> values(n * stride);
+    constexpr index_t tile = 32;  // H is read by columns and written by rows
+    for (index_t i0 = 0; i0 < n; i0 += tile)
+        for (index_t j0 = 0; j0 <= i0; j0 += tile)
+            for (index_t j = j0; j < std::min(j0 + tile, n); ++j)
+                for (index_t i = std::max(i0, j); i < std::min(i0 + tile, n); ++i)
+                    values.data()[i * stride + j] = static_cast<S>(problem.entry(i, j));
+    for (index_t j = 0; j < n; ++j)
+        values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
+    return values;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
