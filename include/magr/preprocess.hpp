@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -85,29 +86,52 @@ inline namespace MAGR_ISA_NAMESPACE {
     return result;
 }
 
+/// Solves the problem for each of some penalties, with one factorization; see `solve_rows`.
+/// @return why it ended, for each penalty
 template <compute_scalar S, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] preprocess_result run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
-                                           matrix_view<T> W, Observer& observer, Executor& exec) {
-    std::vector<row_report> reports;
-    for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, W, i));
-    stop_reason ended{};
-    if (problem.alpha == 0) {
-        ended = stop_reason::converged;  // W0 is the optimum
-    } else if (!std::isfinite(problem.unit)) {
-        ended = stop_reason::not_factored;
+[[nodiscard]] std::vector<stop_reason> run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
+                                                  matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer,
+                                                  Executor& exec) {
+    for (penalty_run<T>& run : runs)
+        for (index_t i = 0; i < W.rows(); ++i) run.reports.push_back(report_unchanged(problem, run.alpha, W, i));
+    std::vector<stop_reason> ended(runs.size(), stop_reason::not_factored);
+    if (!std::isfinite(problem.unit)) return ended;
+    const auto solve = [&](const auto& iteration) {
+        const bool all = solve_rows<S>(iteration, problem, settings, W, runs, observer, exec);
+        for (std::size_t k = 0; k < runs.size(); ++k) {
+            const auto& reports = runs[k].reports;
+            const bool converged = std::all_of(reports.begin(), reports.end(), [](const row_report& row) { return row.converged; });
+            ended[k] = !all ? stop_reason::cancelled : converged ? stop_reason::converged : stop_reason::iteration_limit;
+        }
+    };
+    if (method == solver::proximal_gradient)
+        solve(make_proximal_gradient<S>(problem));
+    else if (const auto fast = make_admm<S>(problem, settings, exec))
+        solve(*fast);
+    return ended;
+}
+
+/// `preprocess` after all checks.
+template <class T, class Gram, progress_observer Observer, executor Executor>
+[[nodiscard]] preprocess_result run_preprocess(matrix_view<T> W, matrix_view<const Gram> H, const preprocess_options& options,
+                                               Observer& observer, Executor& exec) {
+    const solver_settings settings = resolve(options, W.cols());
+    const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
+    penalty_run<T> run{settings.alpha, W, {}};
+    stop_reason ended = stop_reason::converged;
+    if (run.alpha == 0) {  // W0 is the optimum
+        for (index_t i = 0; i < W.rows(); ++i) run.reports.push_back(report_unchanged(problem, 0, matrix_view<const T>(W), i));
     } else {
         std::optional<rollback<T>> undo;
         if constexpr (!std::is_nothrow_invocable_v<Observer&, const preprocess_progress&>) undo.emplace(W);
-        if (method == solver::proximal_gradient)
-            ended = solve_rows<S>(make_proximal_gradient<S>(problem), problem, settings, W, reports, observer, exec);
-        else if (const auto fast = make_admm<S>(problem, settings, exec))
-            ended = solve_rows<S>(*fast, problem, settings, W, reports, observer, exec);
-        else
-            ended = stop_reason::not_factored;
+        ended = run_solver<compute_t<T>, T>(problem, options.solver, settings, W, std::span(&run, 1), observer, exec).front();
         if (undo) undo->keep();
     }
-    preprocess_result result = summarize(reports, problem.groups());
+    preprocess_result result = summarize(run.reports, problem.groups());
     result.stopped = ended;
+    result.alpha = settings.alpha;
+    result.damping = settings.damping;
+    result.lambda_max = problem.lambda_max;
     return result;
 }
 
@@ -148,18 +172,11 @@ preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_option
                              Executor&& exec = {}) {
     const auto weights = as_mutable_view(W);
     const auto gram = as_const_view(H);
-    using S = compute_t<typename decltype(weights)::value_type>;
     validate(options);
     detail::require_not_empty("preprocess", "H", gram);
     detail::require_layer("preprocess", weights, gram);
 
-    const detail::solver_settings settings = detail::resolve(options, weights.cols());
-    const auto problem = detail::make_layer_problem(gram, settings.alpha, settings.group_size, settings.damping);
-    preprocess_result result = detail::run_solver<S>(problem, options.solver, settings, weights, observer, exec);
-    result.alpha = settings.alpha;
-    result.damping = settings.damping;
-    result.lambda_max = problem.lambda_max;
-    return result;
+    return detail::run_preprocess(weights, gram, options, observer, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

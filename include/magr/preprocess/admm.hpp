@@ -57,6 +57,12 @@ public:
         iterate(problem, t, r, alpha, relaxation_);
     }
 
+    /// u, product <- as if the penalty that led to z had been `factor` times as large
+    void rescale(const row_tile<S>& t, index_t r, double factor) const noexcept {
+        t.row(t.u(r)) *= static_cast<S>(factor);
+        prepare(t, r);
+    }
+
     /// product <- what is multiplied by M next, once more
     void prepare(const row_tile<S>& t, index_t r) const noexcept {
         t.row(t.product(r)) = metric_ * (t.row(t.z(r)) - t.row(t.u(r)) - t.row(t.w0(r)));

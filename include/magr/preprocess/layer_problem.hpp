@@ -23,16 +23,16 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The MagR problem of a layer, in the units that the solvers work in:
 ///
-///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf          for every row w0,   H_d = unit scale H + shift I
+///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf          for every row w0,   H_d = unit scale H + shift
+///     I
 template <class Gram>
 struct layer_problem {
     matrix_view<const Gram> H;  ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
-    double alpha = 0;
-    index_t group_size = 0;  ///< inputs per group; the last group may be shorter
-    double lambda_max = 0;   ///< largest eigenvalue of H
-    double scale = 0;        ///< a power of two: H of any size is multiplied by it first
-    double unit = 0;         ///< 1 / largest eigenvalue of scale H
-    double shift = 0;        ///< what damping adds to the diagonal
+    index_t group_size = 0;     ///< inputs per group; the last group may be shorter
+    double lambda_max = 0;      ///< largest eigenvalue of H
+    double scale = 0;           ///< a power of two: H of any size is multiplied by it first
+    double unit = 0;            ///< 1 / largest eigenvalue of scale H
+    double shift = 0;           ///< what damping adds to the diagonal
 
     [[nodiscard]] index_t cols() const noexcept { return H.cols(); }
     [[nodiscard]] index_t groups() const noexcept { return (cols() + group_size - 1) / group_size; }
@@ -49,10 +49,9 @@ struct layer_problem {
 
 /// @param damping multiple of the mean diagonal entry that is added to the diagonal
 template <class Gram>
-[[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, double alpha, index_t group_size, double damping) {
+[[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
     layer_problem<Gram> problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
-    problem.alpha = alpha;
     problem.group_size = std::min(group_size, H.cols());
     problem.scale = unit_scale(H);
     const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);

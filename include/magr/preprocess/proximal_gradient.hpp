@@ -55,6 +55,9 @@ public:
         prepare(t, r);
     }
 
+    /// product <- what is multiplied by H_d next, for another penalty; it plays no part in that
+    void rescale(const row_tile<S>& t, index_t r, double) const noexcept { prepare(t, r); }
+
     /// product <- what is multiplied by H_d next, once more
     void prepare(const row_tile<S>& t, index_t r) const noexcept { t.row(t.product(r)) = t.row(t.z(r)) - t.row(t.w0(r)); }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -37,7 +38,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The report of a row that stays as it is.
 template <class T, class Gram>
-[[nodiscard]] row_report report_unchanged(const layer_problem<Gram>& problem, matrix_view<T> W, index_t row) {
+[[nodiscard]] row_report report_unchanged(const layer_problem<Gram>& problem, double alpha, matrix_view<T> W, index_t row) {
     row_report report;
     problem.for_each_group([&](index_t, index_t j, index_t size) {
         double largest = 0;
@@ -47,7 +48,7 @@ template <class T, class Gram>
     });
     report.sum_linf_after = report.sum_linf_before;
     report.linf_after = report.linf_before;
-    report.objective = report.objective_before = problem.alpha * report.sum_linf_before;
+    report.objective = report.objective_before = alpha * report.sum_linf_before;
     return report;
 }
 
@@ -76,7 +77,7 @@ struct row_bounds {
     [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
 };
 
-/// Solves some rows of W for a `layer_problem`, in place.
+/// Solves some rows of W for a `layer_problem`, for one penalty after the other.
 ///
 /// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. With s the subgradient of the penalty at z
 /// that its prox has found (||s_g||_1 <= alpha), e = z - w0 - y and f = s + g,
@@ -93,56 +94,90 @@ struct row_bounds {
 template <compute_scalar S, class Method, class T, class Gram>
 class row_solver {
 public:
-    /// @param W        at most row_tile::capacity rows
-    /// @param reports  of these rows while they are as they are; then what became of them
-    row_solver(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, matrix_view<T> W,
-               const row_tile<S>& tile, row_report* reports)
-        : method_(method), problem_(problem), settings_(settings), W_(W), t_(tile), reports_(reports) {}
+    row_solver(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, const row_tile<S>& tile)
+        : method_(method), problem_(problem), settings_(settings), t_(tile) {}
 
-    void run() {
-        const index_t count = W_.rows();
-        for (index_t r = 0; r < count; ++r) load(r);
+    /// Takes rows to be solved, and measures them.
+    /// @param W        at most row_tile::capacity rows
+    /// @param reports  of these rows as they are
+    void load(matrix_view<const T> W, const row_report* reports) {
+        rows_ = W.rows();
+        for (index_t r = 0; r < rows_; ++r) {
+            int exponent = 0;
+            static_cast<void>(std::frexp(reports[r].linf_before, &exponent));
+            scale_[at(r)] = std::ldexp(1.0, std::clamp(-exponent, -500, 500));
+            S* const w0 = t_.w0(r);
+            for (index_t j = 0; j < problem_.cols(); ++j) w0[j] = static_cast<S>(static_cast<double>(W(r, j)) * scale_[at(r)]);
+            std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
+        }
+        measure([&](index_t r) { return t_.row(t_.w0(r)); });
+        w0_energy_ = energy_;
+        started_ = false;
+    }
+
+    /// Solves the rows for a penalty: the first time from w0, then from the solution of the last penalty.
+    /// @param reports  of these rows as they are; then what became of them
+    void solve(double alpha, row_report* reports) {
+        reports_ = reports;
+        penalty_ = alpha;
+        double products = started_ ? 0 : 0.5;  // that of `load`
+        for (index_t r = 0; r < rows_; ++r) begin(r);
+        started_ = true;
         double curvature = method_.curvature();
-        double products = 0;
         index_t iteration = 0;
         bool converged = false;
         while (iteration < settings_.max_iterations) {
             ++iteration;
-            t_.multiply(method_.matrix(), count);
+            t_.multiply(method_.matrix(), rows_);
             products += 1;
-            for (index_t r = 0; r < count; ++r) advance(r);
+            for (index_t r = 0; r < rows_; ++r) advance(r);
             if (iteration < settings_.max_iterations &&
                 (settings_.tolerance == 0 || !close([&](index_t r) { return estimate(r, curvature); })))
                 continue;
             measure([&](index_t r) { return t_.row(t_.z(r)) - t_.row(t_.w0(r)); });
             products += 0.5;
-            for (index_t r = 0; r < count; ++r) complete(r);
+            for (index_t r = 0; r < rows_; ++r) complete(r);
             converged = settings_.tolerance > 0 && close([&](index_t r) { return reports_[r].objective; });
             if (converged) break;
             curvature = std::max(2 * curvature, measured_curvature());
-            for (index_t r = 0; r < count; ++r) method_.prepare(t_, r);
+            for (index_t r = 0; r < rows_; ++r) method_.prepare(t_, r);
         }
-        measure([&](index_t r) { return t_.row(t_.w0(r)); });
-        products += 0.5;
-        for (index_t r = 0; r < count; ++r) {
-            reports_[r].iterations = iteration;
-            reports_[r].products = products;
-            reports_[r].converged = converged;
-            store(r);
+        for (index_t r = 0; r < rows_; ++r) {
+            row_report& report = reports_[r];
+            report.energy = std::max(0.0, w0_energy_[at(r)]) * unit(r) * unit(r);
+            report.iterations = iteration;
+            report.products = products;
+            report.converged = converged;
+        }
+    }
+
+    /// W <- the solution, but not where that is worse than what was loaded: an early stop must not do harm.
+    void store(matrix_view<T> W) {
+        for (index_t r = 0; r < rows_; ++r) {
+            row_report& report = reports_[r];
+            if (report.objective <= report.objective_before) {
+                for (index_t j = 0; j < problem_.cols(); ++j)
+                    W(r, j) = static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) * unit(r)));
+                continue;
+            }
+            report.objective = report.objective_before;
+            report.error = 0;
+            report.linf_after = report.linf_before;
+            report.sum_linf_after = report.sum_linf_before;
         }
     }
 
 private:
-    /// w0 <- row r, scaled; the first point
-    void load(index_t r) {
-        int exponent = 0;
-        static_cast<void>(std::frexp(reports_[r].linf_before, &exponent));
-        scale_[at(r)] = std::ldexp(1.0, std::clamp(-exponent, -500, 500));
-        alpha_[at(r)] = problem_.alpha * scale_[at(r)];
-        S* const w0 = t_.w0(r);
-        for (index_t j = 0; j < problem_.cols(); ++j) w0[j] = static_cast<S>(static_cast<double>(W_(r, j)) * scale_[at(r)]);
-        std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
-        method_.start(problem_, t_, r, alpha_[at(r)]);
+    /// The first point for the penalty.
+    void begin(index_t r) {
+        if (started_) {
+            const double before = alpha_[at(r)];
+            alpha_[at(r)] = penalty_ * scale_[at(r)];
+            method_.rescale(t_, r, alpha_[at(r)] / before);
+        } else {
+            alpha_[at(r)] = penalty_ * scale_[at(r)];
+            method_.start(problem_, t_, r, alpha_[at(r)]);
+        }
     }
 
     /// The rest of an iteration after its product.
@@ -169,11 +204,11 @@ private:
     /// energy <- x^T H x of rows x
     template <class Rows>
     void measure(const Rows& rows) {
-        for (index_t r = 0; r < W_.rows(); ++r) {
+        for (index_t r = 0; r < rows_; ++r) {
             t_.row(t_.product(r)) = rows(r);
             norm_[at(r)] = t_.row(t_.product(r)).matrix().template cast<double>().squaredNorm();
         }
-        t_.measure(problem_, W_.rows(), energy_.data());
+        t_.measure(problem_, rows_, energy_.data());
     }
 
     /// The report of row r, after z - w0 was measured.
@@ -188,7 +223,7 @@ private:
             report.sum_linf_after += largest;
             report.linf_after = std::max(report.linf_after, largest);
         });
-        report.objective = (report.error + problem_.shift * norm_[at(r)] * squared) / 2 + problem_.alpha * report.sum_linf_after;
+        report.objective = (report.error + problem_.shift * norm_[at(r)] * squared) / 2 + penalty_ * report.sum_linf_after;
         report.bound = bounds_[at(r)].dual * squared;
     }
 
@@ -202,7 +237,7 @@ private:
     template <class Objective>
     [[nodiscard]] bool close(const Objective& objective) const {
         double gap = 0, total = 0;
-        for (index_t r = 0; r < W_.rows(); ++r) {
+        for (index_t r = 0; r < rows_; ++r) {
             const double best = std::min(objective(r), reports_[r].objective_before);
             gap += std::max(0.0, best - bounds_[at(r)].dual * unit(r) * unit(r));
             total += best;
@@ -213,7 +248,7 @@ private:
     /// What e^T H_d e was in units of e^T metric e.
     [[nodiscard]] double measured_curvature() const {
         double measured = 0, estimated = 0;
-        for (index_t r = 0; r < W_.rows(); ++r) {
+        for (index_t r = 0; r < rows_; ++r) {
             const row_bounds& bounds = bounds_[at(r)];
             measured += 2 * (reports_[r].objective - bounds.primal(0) * unit(r) * unit(r));
             estimated += bounds.unknown * unit(r) * unit(r);
@@ -221,40 +256,40 @@ private:
         return measured / estimated;
     }
 
-    /// row r of W <- z, unless that is worse than what is there: an early stop must not do harm
-    void store(index_t r) {
-        row_report& report = reports_[r];
-        report.energy = std::max(0.0, energy_[at(r)]) * unit(r) * unit(r);
-        if (!(report.objective <= report.objective_before)) {
-            report.objective = report.objective_before;
-            report.error = 0;
-            report.linf_after = report.linf_before;
-            report.sum_linf_after = report.sum_linf_before;
-            return;
-        }
-        for (index_t j = 0; j < problem_.cols(); ++j) W_(r, j) = static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) * unit(r)));
-    }
-
     static constexpr auto capacity = static_cast<std::size_t>(row_tile<S>::capacity);
 
     const Method& method_;
     const layer_problem<Gram>& problem_;
     const solver_settings& settings_;
-    matrix_view<T> W_;
     const row_tile<S>& t_;
-    row_report* reports_;
+    index_t rows_ = 0;
+    bool started_ = false;  // whether z and u are the solution for some penalty
+    double penalty_ = 0;
+    row_report* reports_ = nullptr;
     // of each row
     std::array<double, capacity> scale_;
     std::array<double, capacity> alpha_;  // in the scale of the row
     std::array<double, capacity> energy_;
+    std::array<double, capacity> w0_energy_;
     std::array<double, capacity> norm_;
     std::array<row_bounds, capacity> bounds_;
 };
 
-/// Solves all rows of W, tile by tile, until the observer has enough. Reports of rows that were not reached stay as they are.
+/// A penalty, and what becomes of it.
+template <class T>
+struct penalty_run {
+    double alpha;
+    matrix_view<T> out;               ///< where the solution goes
+    std::vector<row_report> reports;  ///< of the rows as they are; then what became of them
+};
+
+/// Solves all rows of W for each penalty, tile by tile, until the observer has enough; each penalty starts from the solution of the one
+/// before it. Reports of rows that were not reached stay as they are, and what becomes of them is not written.
+/// @param runs   the penalties, above 0; `out` may be W itself if there is only one
+/// @return       whether all rows were reached
 template <compute_scalar S, class Method, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] stop_reason solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings,
-                                     matrix_view<T> W, std::vector<row_report>& reports, Observer& observer, Executor& exec) {
+[[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings,
+                              matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer, Executor& exec) {
     constexpr index_t rows = row_tile<S>::capacity;
     const index_t tiles = (W.rows() + rows - 1) / rows;
     const index_t workers = exec.concurrency();
@@ -266,16 +301,18 @@ template <compute_scalar S, class Method, class T, class Gram, progress_observer
     for (index_t first = 0; first < tiles; first += batch) {
         const index_t count = std::min(batch, tiles - first);
         exec.parallel_for(count, [&](index_t task, index_t worker) {
-            const index_t row = (first + task) * rows;
-            row_solver<S, Method, T, Gram>(method, problem, settings, W.block(row, 0, std::min(rows, W.rows() - row), W.cols()),
-                                           memory[static_cast<std::size_t>(worker)], reports.data() + row)
-                .run();
+            const index_t row = (first + task) * rows, height = std::min(rows, W.rows() - row);
+            row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);
+            solver.load(W.block(row, 0, height, W.cols()), runs.front().reports.data() + row);
+            for (penalty_run<T>& run : runs) {
+                solver.solve(run.alpha, run.reports.data() + row);
+                solver.store(run.out.block(row, 0, height, W.cols()));
+            }
         });
         const index_t done = std::min((first + count) * rows, W.rows());
-        if (notify(observer, {done, W.rows()}) == flow::stop && done < W.rows()) return stop_reason::cancelled;
+        if (notify(observer, {done, W.rows()}) == flow::stop && done < W.rows()) return false;
     }
-    const bool converged = std::all_of(reports.begin(), reports.end(), [](const row_report& row) { return row.converged; });
-    return converged ? stop_reason::converged : stop_reason::iteration_limit;
+    return true;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
