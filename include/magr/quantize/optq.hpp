@@ -206,18 +206,32 @@ template <compute_scalar Scalar, class T, class Rounding, class Executor>
     return run(fitting_quantizer<Scalar, Rounding>(result.quantized, order, rounding, runs, *fitter, options.groups));
 }
 
+/// What OPTQ makes of H alone, for all weights that have these inputs.
+template <compute_scalar Scalar>
+struct optq_plan {
+    index_t group_size;
+    std::vector<index_t> order;
+    feedback_factor<Scalar> factor;
+};
+
+template <compute_scalar Scalar, class U, class Executor>
+[[nodiscard]] optq_plan<Scalar> make_optq_plan(matrix_view<U> h, index_t group_size, const optq_options& options, Executor& exec) {
+    std::vector<index_t> order = order_columns(h, options.order, group_size);
+    feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
+                                                             {.damping = options.damping,
+                                                              .dead_threshold = options.dead_threshold,
+                                                              .raise_damping = options.on_failure != fallback::none,
+                                                              .precision = options.precision},
+                                                             exec);
+    return {group_size, std::move(order), std::move(factor)};
+}
+
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
-template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
-[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const weight_grids<Scalar>* given, const grid_options& grid,
-                                           const optq_options& options, Executor&& exec = {}) {
-    const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
-    const std::vector<index_t> order = order_columns(h, options.order, group_size);
-    const feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
-                                                                   {.damping = options.damping,
-                                                                    .dead_threshold = options.dead_threshold,
-                                                                    .raise_damping = options.on_failure != fallback::none,
-                                                                    .precision = options.precision},
-                                                                   exec);
+template <compute_scalar Scalar, class T, class U, executor Executor>
+[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const optq_plan<Scalar>& plan,
+                                           const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
+                                           Executor& exec) {
+    const auto& [group_size, order, factor] = plan;
     optq_result<Scalar> result;
     result.damping = factor.damping;
     result.diagonal_floor = factor.diagonal_floor;
@@ -273,6 +287,14 @@ template <compute_scalar Scalar, class T, class U, executor Executor = serial_ex
         result.quantized = {};
     }
     return result;
+}
+
+/// The same with a plan of its own.
+template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
+[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const weight_grids<Scalar>* given, const grid_options& grid,
+                                           const optq_options& options, Executor&& exec = {}) {
+    const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
+    return run_optq<Scalar>(w, h, make_optq_plan<Scalar>(h, group_size, options, exec), given, grid, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
