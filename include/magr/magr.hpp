@@ -15,7 +15,9 @@
 /// | `Q`          | dequantized weights, out x in                                                                       |
 /// | `s`, `z`     | scale and zero point of a grid; code `c` has the value `s (c - z)`, `c` in 0..`maxq = 2^bits - 1`    |
 
+#include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
+#include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -25,6 +27,7 @@
 #include <magr/preprocess.hpp>
 #include <magr/prox.hpp>
 #include <magr/quantize.hpp>
+#include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
 #include <magr/validate.hpp>
 #include <magr/version.hpp>

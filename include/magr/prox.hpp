@@ -21,8 +21,8 @@ enum class axis { rows, columns };
 
 /// Which parts of a matrix are vectors of their own.
 struct vectors_of {
-    axis along = axis::rows;                       ///< each row, or each column
-    std::optional<index_t> group_size = {};        ///< at least 1: each run of so many elements of it; the last one may be shorter
+    axis along = axis::rows;                 ///< each row, or each column
+    std::optional<index_t> group_size = {};  ///< at least 1: each run of so many elements of it; the last one may be shorter
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -155,9 +155,8 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
     detail::require_vectors("project_l1_ball", view, part);
-    detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
-        kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius);
-    });
+    detail::for_each_vector(
+        view, part, [&](const auto& v, index_t, index_t n) { kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius); });
 }
 
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
@@ -191,9 +190,8 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(t >= 0, "prox_linf", "t", "at least 0", t);
     detail::require_vectors("prox_linf", view, part);
-    detail::for_each_vector(view, part, [&](const auto& v, index_t, index_t n) {
-        kernels::prox_linf<compute>(v, kernels::unit_metric{}, n, t);
-    });
+    detail::for_each_vector(view, part,
+                            [&](const auto& v, index_t, index_t n) { kernels::prox_linf<compute>(v, kernels::unit_metric{}, n, t); });
 }
 
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.

@@ -37,8 +37,8 @@ struct layer_options {
     optq_options optq = {};                                          ///< OPTQ, and what happens if H does not serve
     rounding_target target = rounding_target::preprocessed;          ///< which weights OPTQ rounds; original needs fixed groups
     index_t refinement_rounds = 3;                                   ///< of scales, then codes, towards the original weights; >= 0
-    scale_refinement scales = {};                                    ///< in each round
-    code_refinement codes = {};                                      ///< in each round
+    std::optional<scale_refinement> scales = scale_refinement{};     ///< in each round; nothing: scales stay as they are
+    std::optional<code_refinement> codes = code_refinement{};        ///< in each round; nothing: codes stay as they are
     index_t minimum_tokens = 0;                                      ///< fewer calibration tokens than this do not serve, >= 0
 };
 
@@ -95,8 +95,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     add(problems(options.grid));
     if (options.preprocessing) add(problems(*options.preprocessing));
     add(problems(options.optq));
-    add(problems(options.scales));
-    add(problems(options.codes));
+    if (options.scales) add(problems(*options.scales));
+    if (options.codes) add(problems(*options.codes));
     detail::problem_list own("layer_options");
     own.require(options.refinement_rounds >= 0, "refinement_rounds", "at least 0", options.refinement_rounds);
     own.require(options.minimum_tokens >= 0, "minimum_tokens", "at least 0", options.minimum_tokens);
@@ -127,18 +127,32 @@ inline namespace MAGR_ISA_NAMESPACE {
     return layer_status::failed;
 }
 
+/// The options with the range of the grids decided.
+[[nodiscard]] inline layer_options with_range(layer_options options) {
+    if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
+    return options;
+}
+
 /// Rounds of scales and codes; the losses of all of them as one.
 template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options) {
     refinement_result all;
+    bool first = true;
+    const auto add = [&](const refinement_result& step) {
+        if (first) all.loss_before = step.loss_before;
+        first = false;
+        all.loss_after = step.loss_after;
+        all.changes += step.changes;
+        return step.changes > 0;
+    };
     for (index_t round = 0; round < options.refinement_rounds; ++round) {
-        const refinement_result scales = refine_scales(q, w, h, options.scales);
-        const refinement_result codes = refine_codes(q, w, h, options.codes);
-        if (round == 0) all.loss_before = scales.loss_before;
-        all.loss_after = codes.loss_after;
-        all.passes += codes.passes;
-        all.changes += scales.changes + codes.changes;
-        if (scales.changes + codes.changes == 0) break;
+        bool changed = options.scales && add(refine_scales(q, w, h, *options.scales));
+        if (options.codes) {
+            const refinement_result codes = refine_codes(q, w, h, *options.codes);
+            all.passes += codes.passes;
+            changed = add(codes) || changed;
+        }
+        if (!changed) break;
     }
     return all;
 }
@@ -150,8 +164,7 @@ template <compute_scalar Scalar, class U, executor Executor>
     const auto w = as_const_view(W);
     layer_result<Scalar> result;
     result.tokens = tokens;
-    grid_options grid = options.grid;
-    if (!grid.range) grid.range = grid.beta == 1 ? range_search::output_error : range_search::min_max;
+    const grid_options grid = with_range(options).grid;
     const output_meter meter(w, h);
     quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view());
@@ -194,7 +207,7 @@ template <compute_scalar Scalar, class U, executor Executor>
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
         result.clipped = count_clipped(w, static_cast<const weight_grids<Scalar>&>(result.quantized));
-    } else if (options.refinement_rounds > 0) {
+    } else if (options.refinement_rounds > 0 && (options.scales || options.codes)) {
         result.refinement = refine(result.quantized, w, h, options);
     }
     result.limits = count_storage_limits(result.quantized);

@@ -7,8 +7,6 @@
 #define MAGR_VERSION_PATCH 0
 
 /// True if this version is at least `major.minor.patch`.
-#define MAGR_VERSION_GE(major, minor, patch)                                                     \
-    (MAGR_VERSION_MAJOR > (major) ||                                                             \
-     (MAGR_VERSION_MAJOR == (major) &&                                                           \
-      (MAGR_VERSION_MINOR > (minor) ||                                                           \
-       (MAGR_VERSION_MINOR == (minor) && MAGR_VERSION_PATCH >= (patch)))))
+#define MAGR_VERSION_GE(major, minor, patch)                           \
+    (MAGR_VERSION_MAJOR > (major) || (MAGR_VERSION_MAJOR == (major) && \
+                                      (MAGR_VERSION_MINOR > (minor) || (MAGR_VERSION_MINOR == (minor) && MAGR_VERSION_PATCH >= (patch)))))

@@ -279,7 +279,7 @@ private:
 template <class T>
 struct penalty_run {
     double alpha;
-    matrix_view<T> out;               ///< where the solution goes
+    matrix_view<T> out;               ///< the rows as they are; then the solution
     std::vector<row_report> reports;  ///< of the rows as they are; then what became of them
 };
 

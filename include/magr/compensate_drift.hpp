@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <magr/calibration/drift.hpp>
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/linalg/cholesky.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor.hpp>
+
+namespace magr {
+
+/// Options of `compensate_drift`.
+struct drift_options {
+    double strength = 0.5;  ///< part of the drift that is made up for, in [0, 1]; 1 fits noise of the calibration, too
+    double damping = 0.1;   ///< multiple of mean(diag H) added to diag H, at least 0
+};
+
+/// What `compensate_drift` did.
+struct [[nodiscard]] drift_result {
+    bool compensated = false;  ///< if not, W is as it was: H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
+    double change = 0;         ///< ||W' - W||_F / ||W||_F
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const drift_options& options) {
+    detail::problem_list found("drift_options");
+    found.require(options.strength >= 0 && options.strength <= 1, "strength", "in [0, 1]", options.strength);
+    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    return found.take();
+}
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const drift_options& options) { detail::refuse_problems(problems(options)); }
+
+/// Changes the weights of a layer, before they are quantized, so that its output comes back to what it was before the layers in front of
+/// it were quantized, in place:
+///
+///     W' = W + strength * W D (H + damping mean(diag H) I)^-1,      H = Y^T Y,   D = (X - Y)^T Y
+///
+/// With strength 1 and no damping W' minimises ||Y W'^T - X W^T||_F, X being the inputs in full precision and Y those of the quantized
+/// network. Quantize W' with H as if it were the original.
+///
+/// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same tokens. Any
+/// storage
+///                and layout
+/// @par Cost      in^3 / 6 + 2 out in^2 multiply-adds in double; allocates two matrices of H's size and two of W's in double
+/// @par Numerics  in double; the lower triangle of H is read; a common factor of H and D cancels; the same bits for every executor
+/// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before W is written
+/// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, for all inputs alike, is ours
+template <class Weights, class Gram, class Drift, executor Executor = serial_executor>
+drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, Executor&& exec = {}) {
+    const auto weights = as_mutable_view(W);
+    using stored = typename decltype(weights)::value_type;
+    const auto gram = as_const_view(H);
+    const auto drift = as_const_view(D);
+    validate(options);
+    detail::require_layer("compensate_drift", weights, gram);
+    detail::require_shape("compensate_drift", "D", drift, gram.rows(), gram.cols());
+    detail::require_finite("compensate_drift", "D", drift);
+
+    const index_t n = gram.cols();
+    double mean = 0;
+    for (index_t j = 0; j < n; ++j) mean += static_cast<double>(gram(j, j)) / static_cast<double>(n);
+    detail::row_major_matrix<double> factor = detail::load<double>(gram) / mean;
+    factor.diagonal().array() += options.damping;
+    if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return {};
+
+    const detail::row_major_matrix<double> per_input = detail::load<double>(drift) * (options.strength / mean);
+    const detail::row_major_matrix<double> before = detail::load<double>(weights);
+    detail::row_major_matrix<double> change(weights.rows(), n);
+    constexpr index_t panel = 96;
+    std::atomic<bool> finite = true;
+    exec.parallel_for((weights.rows() + panel - 1) / panel, [&](index_t task, index_t) {
+        const index_t first = task * panel, count = std::min(panel, weights.rows() - first);
+        detail::col_major_matrix<double> columns = (before.middleRows(first, count) * per_input).transpose();
+        factor.triangularView<Eigen::Lower>().solveInPlace(columns);
+        factor.triangularView<Eigen::Lower>().transpose().solveInPlace(columns);
+        change.middleRows(first, count) = columns.transpose();
+        for (index_t i = first; i < first + count; ++i)
+            for (index_t j = 0; j < n; ++j)
+                if (!std::isfinite(static_cast<compute_t<stored>>(static_cast<stored>(before(i, j) + change(i, j))))) finite = false;
+    });
+    if (!finite) return {};
+    detail::store(before + change, weights);
+    const double size = before.norm();
+    return {.compensated = true, .change = size > 0 ? change.norm() / size : 0};
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <magr/calibration/gram.hpp>
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor.hpp>
+#include <magr/quantize_layer.hpp>
+
+namespace magr {
+
+/// What `quantize_automatic` may choose from: every penalty with every damping and every range.
+struct automatic_options {
+    layer_options layer = {};                            ///< what all candidates share; its penalty and its dampings are replaced
+    std::vector<double> alphas = {0, 1e-4, 1e-3, 1e-2};  ///< MagR's penalties, at least 0; 0, MagR left out, is one in any case
+    std::vector<double> dampings = {1e-2, 1e-1};         ///< of MagR, OPTQ and refinement alike, at least 0; at least one
+    std::vector<double> betas = {};                      ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
+};
+
+/// One way to quantize a layer, and what came of it.
+struct automatic_candidate {
+    double alpha = 0;                 ///< MagR's penalty; 0: without MagR
+    double damping = 0;               ///< of all steps
+    std::optional<double> beta = {};  ///< factor of the min_max range; none: the range as in the options
+    double output_error = 0;          ///< on the validation data, before refinement; infinite if nothing was quantized
+};
+
+/// Outcome of `quantize_automatic`.
+template <compute_scalar Scalar>
+struct [[nodiscard]] automatic_result {
+    layer_result<Scalar> layer;                   ///< the layer, by the candidate chosen
+    std::vector<automatic_candidate> candidates;  ///< all that were tried, in order of damping, penalty, range
+    std::size_t chosen = 0;                       ///< which of them was chosen
+    double validation_error = 0;                  ///< output error of the result on the validation data, which took part in it
+
+    /// Whether there is a quantized matrix.
+    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] inline std::vector<std::string> problems(const automatic_options& options) {
+    std::vector<std::string> found = problems(options.layer);
+    detail::problem_list own("automatic_options");
+    for (const double alpha : options.alphas) own.require(alpha >= 0 && std::isfinite(alpha), "alphas", "finite and at least 0", alpha);
+    own.require(!options.dampings.empty(), "dampings", "at least one", options.dampings.size());
+    for (const double damping : options.dampings)
+        own.require(damping >= 0 && std::isfinite(damping), "dampings", "finite and at least 0", damping);
+    for (const double beta : options.betas) own.require(beta > 0 && beta <= 1, "betas", "in (0, 1]", beta);
+    const std::vector<std::string> more = own.take();
+    found.insert(found.end(), more.begin(), more.end());
+    return found;
+}
+
+/// Refuses options outside of their documented range.
+/// @par Errors    option_error, with all problems
+inline void validate(const automatic_options& options) { detail::refuse_problems(problems(options)); }
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The options of one candidate.
+[[nodiscard]] inline layer_options options_of(const automatic_candidate& candidate, const layer_options& shared) {
+    layer_options options = shared;
+    if (candidate.alpha > 0) {
+        if (!options.preprocessing) options.preprocessing = preprocess_options{.group_size = shared.grid.group_size};
+        options.preprocessing->alpha = candidate.alpha;
+        options.preprocessing->damping = candidate.damping;
+    } else {
+        options.preprocessing.reset();
+    }
+    options.optq.damping = candidate.damping;
+    if (options.scales) options.scales->damping = candidate.damping;
+    if (options.codes) options.codes->damping = candidate.damping;
+    if (candidate.beta) {
+        options.grid.range = range_search::min_max;
+        options.grid.beta = *candidate.beta;
+    }
+    return options;
+}
+
+/// All candidates, the penalties of a damping in increasing order and without repetition.
+[[nodiscard]] inline std::vector<automatic_candidate> candidates_of(const automatic_options& options) {
+    std::vector<double> alphas = options.alphas;
+    alphas.push_back(0);
+    std::sort(alphas.begin(), alphas.end());
+    alphas.erase(std::unique(alphas.begin(), alphas.end()), alphas.end());
+    std::vector<automatic_candidate> candidates;
+    for (const double damping : options.dampings)
+        for (const double alpha : alphas) {
+            candidates.push_back({.alpha = alpha, .damping = damping});
+            for (const double beta : options.betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta});
+        }
+    return candidates;
+}
+
+/// The weights after MagR with each of some penalties, which increase. Without a factor of H nothing.
+template <compute_scalar Scalar, class Executor>
+[[nodiscard]] std::vector<row_major_matrix<Scalar>> preprocess_each(const row_major_matrix<Scalar>& W, matrix_view<const double> h,
+                                                                    std::span<const double> alphas, const preprocess_options& options,
+                                                                    Executor& exec) {
+    std::vector<row_major_matrix<Scalar>> solutions(alphas.size(), W);
+    std::vector<penalty_run<Scalar>> runs;
+    for (std::size_t k = 0; k < alphas.size(); ++k) runs.push_back({alphas[k], as_mutable_view(solutions[k]), {}});
+    if (runs.empty()) return {};
+    const solver_settings settings = resolve(options, W.cols());
+    const auto problem = make_layer_problem(h, settings.group_size, settings.damping);
+    ignore_progress nobody;
+    const auto ended = run_solver<Scalar, Scalar>(problem, options.solver, settings, as_const_view(W), std::span(runs), nobody, exec);
+    if (ended.front() == stop_reason::not_factored) return {};
+    return solutions;
+}
+
+/// Tries all candidates of one damping. Their output errors are infinite until they are known.
+template <compute_scalar Scalar, class Executor>
+void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
+                    const layer_options& shared, std::span<automatic_candidate> candidates, Executor& exec) {
+    std::vector<double> alphas;
+    for (const automatic_candidate& candidate : candidates)
+        if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
+    const layer_options last = options_of(candidates.back(), shared);
+    std::vector<row_major_matrix<Scalar>> solutions;
+    if (last.preprocessing) solutions = preprocess_each(W, h, alphas, *last.preprocessing, exec);
+    std::optional<optq_plan<Scalar>> plan;
+    if (last.quantizer == quantizer::optq) plan = make_optq_plan<Scalar>(h, columns_per_group(last.grid, W.cols()), last.optq, exec);
+
+    for (automatic_candidate& candidate : candidates) {
+        const auto found = std::find(alphas.begin(), alphas.end(), candidate.alpha);
+        if (candidate.alpha > 0 && solutions.empty()) continue;
+        const row_major_matrix<Scalar>& M = candidate.alpha > 0 ? solutions[static_cast<std::size_t>(found - alphas.begin())] : W;
+        const layer_options options = with_range(options_of(candidate, shared));
+        const auto m = as_const_view(M);
+        const auto measure = [&](const quantized_matrix<Scalar>& q) {
+            const double error = validation.error(as_const_view(W), q.dequantize().view());
+            if (!std::isnan(error)) candidate.output_error = error;
+        };
+        const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid);
+        const auto target = options.target == rounding_target::original ? as_const_view(W) : m;
+        if (!plan) {
+            measure(round_onto_grids(target, grids, round_half_even{}));
+            continue;
+        }
+        const bool fixed = options.optq.groups == group_update::fixed;
+        const auto optq = run_optq<Scalar>(target, h, *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
+        if (optq) measure(optq.quantized);
+    }
+}
+
+/// After all checks, on a copy of W in the arithmetic type.
+template <compute_scalar Scalar, class Executor>
+[[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, const row_major_matrix<double>& fitting,
+                                                     const row_major_matrix<double>& validation, std::optional<index_t> tokens,
+                                                     const automatic_options& options, Executor& exec) {
+    automatic_result<Scalar> result;
+    result.candidates = candidates_of(options);
+    for (automatic_candidate& candidate : result.candidates) candidate.output_error = std::numeric_limits<double>::infinity();
+    const output_meter meter(as_const_view(W), as_const_view(validation));
+    const std::size_t each = result.candidates.size() / options.dampings.size();
+    for (std::size_t first = 0; first < result.candidates.size(); first += each)
+        try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(result.candidates).subspan(first, each), exec);
+    const auto smaller = [](const automatic_candidate& a, const automatic_candidate& b) { return a.output_error < b.output_error; };
+    const auto best = std::min_element(result.candidates.begin(), result.candidates.end(), smaller);
+    result.chosen = static_cast<std::size_t>(best - result.candidates.begin());
+
+    const row_major_matrix<double> all = fitting + validation;
+    result.layer = run_layer(W, as_const_view(all), tokens, options_of(*best, options.layer), exec);
+    if (result.layer) result.validation_error = meter.error(as_const_view(W), result.layer.quantized.dequantize().view());
+    return result;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Quantizes the weights of one layer, and chooses MagR's penalty, the damping and the range by what they do to data that had no part in
+/// it:
+///
+///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes
+///     2. the one with the smallest  tr((Q - W) V (Q - W)^T) / tr(W V W^T)  is chosen, V the Gram matrix of the validation data
+///     3. `quantize_layer` does the same with all the data, and refines
+///
+/// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of
+/// magnitude. Leaving MagR out is always a candidate, and wins ties. Candidates are compared unrefined: refinement takes longer than all
+/// else and seldom changes which one is best.
+///
+/// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data, sums
+/// of
+///                the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves well.
+///                Any storage and layout; nothing is written
+/// @return        the layer, and a table of the candidates
+/// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for each
+///                candidate OPTQ and half a product to measure; then one `quantize_layer`. Allocates a copy of W for each penalty, and
+///                three matrices of H's size in double
+/// @par Numerics  those of its steps; the same bits for every executor
+/// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
+/// matrix is
+///                none. All before any work
+template <class Weights, class Fitting, class Validation, executor Executor = serial_executor>
+    requires dense_matrix<const Fitting> && dense_matrix<const Validation>
+auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validation& validation, const automatic_options& options = {},
+                        Executor&& exec = {}) {
+    const auto w = as_const_view(W);
+    const auto f = as_const_view(fitting);
+    const auto v = as_const_view(validation);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_layer("quantize_automatic", w, f);
+    detail::require_gram("quantize_automatic", "validation", v, w.cols());
+    return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v), std::nullopt, options, exec);
+}
+
+/// The same for the Gram matrices that two accumulators have gathered; the number of their tokens is then part of the report.
+/// @par Errors    also value_error if one has seen no token
+template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
+auto quantize_automatic(const Weights& W, gram_accumulator<Sum>& fitting, gram_accumulator<Sum>& validation,
+                        const automatic_options& options = {}, Executor&& exec = {}) {
+    const auto w = as_const_view(W);
+    using scalar = compute_t<typename decltype(w)::value_type>;
+    validate(options);
+    detail::require_not_empty("quantize_automatic", "W", w);
+    const auto f = as_const_view(fitting.gram());
+    const auto v = as_const_view(validation.gram());
+    detail::require_gram("quantize_automatic", "fitting", f, w.cols());
+    detail::require_gram("quantize_automatic", "validation", v, w.cols());
+    detail::require_finite("quantize_automatic", "W", w);
+    return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v),
+                                 fitting.tokens() + validation.tokens(), options, exec);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,167 @@
+#include <magr/parallel/thread_pool.hpp>
+#include <magr/quantize_automatic.hpp>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "preprocess/layers.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::MatrixXf;
+using magr::automatic_options;
+using magr::index_t;
+using magr::quantize_automatic;
+
+struct calibrated {
+    MatrixXf W;
+    MatrixXd fitting, validation;
+};
+
+/// A layer with outliers among its weights and inputs, and two samples of these.
+calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
+    const layers::layer first = layers::random_layer(rows, cols, seed);
+    calibrated made{first.W.cast<float>(), MatrixXd::Zero(cols, cols), MatrixXd::Zero(cols, cols)};
+    std::mt19937 random(seed + 1);
+    std::normal_distribution<double> normal;
+    const MatrixXd root = first.H.llt().matrixL();
+    for (MatrixXd* gram : {&made.fitting, &made.validation}) {
+        MatrixXd noise(cols, 2 * cols);
+        for (index_t i = 0; i < noise.size(); ++i) noise.data()[i] = normal(random);
+        const MatrixXd X = root * noise;
+        *gram = X * X.transpose();
+    }
+    return made;
+}
+
+}  // namespace
+
+TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting data, measured on the validation data",
+          "[quantize][automatic][oracle]") {
+    const calibrated layer = make_layer(24, 40, 1);
+    const magr::grid_options grid{.bits = 2, .group_size = 20};
+    const auto result = quantize_automatic(
+        layer.W, layer.fitting, layer.validation,
+        {.layer = {.grid = grid, .refinement_rounds = 1}, .alphas = {1e-2, 1e-3}, .dampings = {1e-2, 1e-1}, .betas = {0.8}});
+    REQUIRE(result);
+    REQUIRE(result.candidates.size() == 12);  // 2 dampings x 3 penalties, 0 among them, x 2 ranges
+    for (const magr::automatic_candidate& candidate : result.candidates) {
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 0};
+        if (candidate.alpha > 0)
+            options.preprocessing =
+                magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping, .tolerance = 1e-7};
+        if (candidate.beta) options.grid.beta = *candidate.beta;
+        const auto alone = magr::quantize_layer(layer.W, layer.fitting, options);
+        const double error = magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation);
+        // MagR ends elsewhere within its tolerance, and a code or two with it
+        CHECK(candidate.output_error == Approx(error).epsilon(candidate.alpha > 0 ? 0.1 : 1e-12));
+    }
+    const auto smaller = [](const auto& a, const auto& b) { return a.output_error < b.output_error; };
+    CHECK(result.chosen == static_cast<std::size_t>(std::min_element(result.candidates.begin(), result.candidates.end(), smaller) -
+                                                    result.candidates.begin()));
+
+    const magr::automatic_candidate& best = result.candidates[result.chosen];
+    magr::layer_options last{.grid = grid, .optq = {.damping = best.damping}, .refinement_rounds = 1};
+    if (best.alpha > 0) last.preprocessing = magr::preprocess_options{.alpha = best.alpha, .group_size = 20, .damping = best.damping};
+    if (best.beta) last.grid.beta = *best.beta;
+    last.scales->damping = last.codes->damping = best.damping;
+    const auto alone = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval(), last);
+    CHECK(result.layer.quantized.codes == alone.quantized.codes);
+    CHECK(result.layer.quantized.scales == alone.quantized.scales);
+    CHECK(result.validation_error == Approx(magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation)));
+}
+
+TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
+    // outliers, and grids that have to reach to them: MagR helps
+    const calibrated layer = make_layer(48, 64, 3);
+    const automatic_options plain{.layer = {.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0}};
+    const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
+    CHECK(helped.candidates[helped.chosen].alpha > 0);
+    CHECK(helped.candidates[helped.chosen].output_error < 0.8 * helped.candidates[0].output_error);
+
+    // weights that are on their grids already
+    MatrixXf on_grid(6, 64);
+    for (index_t i = 0; i < on_grid.rows(); ++i)
+        for (index_t j = 0; j < 64; ++j) on_grid(i, j) = 0.25F * static_cast<float>((i + 3 * j * j + j) % 4 - 1);
+    for (index_t i = 0; i < on_grid.rows(); ++i) on_grid.row(i).head(4) << -0.25F, 0.0F, 0.25F, 0.5F;
+    const auto exact = quantize_automatic(on_grid, layer.fitting, layer.validation, plain);
+    CHECK(exact.candidates[exact.chosen].alpha == 0);
+    CHECK(exact.validation_error < 1e-9);
+}
+
+TEST_CASE("quantize_automatic: 0 is always a candidate, once", "[quantize][automatic]") {
+    const calibrated layer = make_layer(5, 12, 4);
+    const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, {.alphas = {1e-3, 0, 1e-3}, .dampings = {0.5}});
+    REQUIRE(result.candidates.size() == 2);
+    CHECK(result.candidates[0].alpha == 0);
+    CHECK(result.candidates[1].alpha == 1e-3);
+    const auto none = quantize_automatic(layer.W, layer.fitting, layer.validation, {.alphas = {}, .dampings = {0.01}});
+    REQUIRE(none.candidates.size() == 1);
+    const auto same = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval());
+    CHECK(none.layer.quantized.codes == same.quantized.codes);
+}
+
+TEST_CASE("quantize_automatic: accumulators, rounding to nearest, and the same bits for every executor", "[quantize][automatic]") {
+    const calibrated layer = make_layer(130, 24, 5);
+    magr::gram_accumulator<> fitting(24), validation(24);
+    const MatrixXd f = layer.fitting.llt().matrixU(), v = layer.validation.llt().matrixU();
+    fitting.add(f);
+    validation.add(v);
+    for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
+        const automatic_options options{.layer = {.quantizer = quantizer, .grid = {.bits = 3}}};
+        const auto serial = quantize_automatic(layer.W, fitting, validation, options);
+        CHECK(serial.layer.tokens == 48);
+        for (const int workers : {2, 7}) {
+            magr::thread_pool pool(workers);
+            const auto parallel = quantize_automatic(layer.W, fitting, validation, options, pool);
+            CHECK(parallel.chosen == serial.chosen);
+            CHECK(parallel.layer.quantized.codes == serial.layer.quantized.codes);
+            CHECK(parallel.layer.quantized.scales == serial.layer.quantized.scales);
+            for (std::size_t k = 0; k < serial.candidates.size(); ++k)
+                CHECK(parallel.candidates[k].output_error == serial.candidates[k].output_error);
+        }
+    }
+}
+
+TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all do the status says so", "[quantize][automatic][errors]") {
+    calibrated layer = make_layer(6, 8, 6);
+    layer.fitting.row(3).setZero();  // a dead input: not positive definite without damping
+    layer.fitting.col(3).setZero();
+    const MatrixXd indefinite = layer.fitting - MatrixXd::Constant(8, 8, 0.01 * layer.fitting.trace());
+    MatrixXd H = indefinite;
+    H.diagonal() = layer.fitting.diagonal();
+    automatic_options strict{.layer = {.optq = {.on_failure = magr::fallback::none}}, .alphas = {}, .dampings = {0, 1e3}};
+    const auto some = quantize_automatic(layer.W, H, layer.validation, strict);
+    CHECK(std::isinf(some.candidates[0].output_error));
+    CHECK(some.chosen == 1);
+    strict.dampings = {0};
+    const auto none = quantize_automatic(layer.W, H, H, strict);
+    CHECK_FALSE(none);
+    CHECK(none.layer.status == magr::layer_status::failed);
+}
+
+TEST_CASE("quantize_automatic: refuses bad options and arguments before any work", "[quantize][automatic][errors]") {
+    const calibrated layer = make_layer(3, 6, 7);
+    const auto run = [&](const automatic_options& options) {
+        return quantize_automatic(layer.W, layer.fitting, layer.validation, options);
+    };
+    CHECK_THROWS_AS(run({.alphas = {-1}}), magr::option_error);
+    CHECK_THROWS_AS(run({.dampings = {}}), magr::option_error);
+    CHECK_THROWS_AS(run({.dampings = {std::nan("")}}), magr::option_error);
+    CHECK_THROWS_AS(run({.betas = {1.5}}), magr::option_error);
+    CHECK_THROWS_AS(run({.layer = {.grid = {.bits = 9}}}), magr::option_error);
+    CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, layer.validation.topLeftCorner(5, 5)), magr::shape_error);
+    MatrixXd bad = layer.validation;
+    bad(2, 2) = std::nan("");
+    CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, bad), magr::value_error);
+    CHECK_THROWS_AS(quantize_automatic(layer.W, bad, layer.validation), magr::value_error);
+    magr::gram_accumulator<> empty(6), full(6);
+    full.add(layer.validation);
+    CHECK_THROWS_AS(quantize_automatic(layer.W, full, empty), magr::value_error);
+}
