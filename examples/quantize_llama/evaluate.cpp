@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "common/error.hpp"
-#include "common/parallel_for.hpp"
 #include "quantize_llama/forward.hpp"
 
 namespace examples {
@@ -72,33 +72,33 @@ evaluation mean_of(const std::vector<sums>& parts) {
 
 }  // namespace
 
-evaluator::evaluator(const llama_model& full_precision, std::span<const sequence> text, int threads, progress& progress)
-    : full_precision_(full_precision),
-      text_(text),
-      threads_(threads),
-      progress_(progress),
-      chunks_(split_into_chunks(text)),
-      hidden_(chunks_.size()) {
+evaluator::evaluator(const model_folder& full_precision, std::span<const sequence> text, magr::thread_pool& pool, progress& progress)
+    : model_(full_precision), text_(text), pool_(pool), progress_(progress) {
     if (count_tokens(text) == static_cast<std::int64_t>(text.size())) refuse("evaluation needs a sequence of at least two ids");
-    progress_.stage("full precision, evaluation");
-    const rope_table rope = make_rope_table(full_precision.config, text);
-    std::vector<sums> parts(chunks_.size());
-    parallel_for(chunks_.size(), threads_, [&](std::size_t c) {
-        const auto part = text_.subspan(chunks_[c].first, chunks_[c].count);
-        hidden_[c] = forward(full_precision_, rope, part);
-        parts[c] = score_chunk(full_precision_.head(), part, hidden_[c], hidden_[c]);
-        progress_.advance(static_cast<double>(count_tokens(part)));
-    });
-    baseline_ = mean_of(parts);
+    text_states states = begin();
+    const std::int64_t blocks = model_.config().num_hidden_layers;
+    for (std::int64_t layer = 0; layer < blocks; ++layer) {
+        progress_.stage("full precision, layer " + std::to_string(layer + 1) + "/" + std::to_string(blocks));
+        pass(states, model_.block(layer));
+    }
+    const row_f norm = model_.final_norm();
+    for (std::size_t c = 0; c < states.chunks(); ++c) reference_.push_back(rms_norm(states.hidden(c), norm, model_.config().rms_norm_eps));
+    baseline_ = score(states);
 }
 
-evaluation evaluator::score(const llama_model& model) const {
-    const rope_table rope = make_rope_table(model.config, text_);
-    std::vector<sums> parts(chunks_.size());
-    parallel_for(chunks_.size(), threads_, [&](std::size_t c) {
-        const auto part = text_.subspan(chunks_[c].first, chunks_[c].count);
-        parts[c] = score_chunk(model.head(), part, forward(model, rope, part), hidden_[c]);
-        progress_.advance(static_cast<double>(count_tokens(part)));
+void evaluator::pass(text_states& states, const llama_block& block) const {
+    const auto blocks = static_cast<double>(model_.config().num_hidden_layers);
+    states.pass(block, pool_, [&](std::int64_t tokens) { progress_.advance(static_cast<double>(tokens) / blocks); });
+}
+
+evaluation evaluator::score(const text_states& passed) const {
+    const matrix_f head = model_.head();
+    const row_f norm = model_.final_norm();
+    std::vector<sums> parts(passed.chunks());
+    pool_.parallel_for(std::ssize(parts), [&](magr::index_t task, magr::index_t) {
+        const auto c = static_cast<std::size_t>(task);
+        const matrix_f hidden = rms_norm(passed.hidden(c), norm, model_.config().rms_norm_eps);
+        parts[c] = score_chunk(head, passed.sequences(c), hidden, reference_[c]);
     });
     return mean_of(parts);
 }

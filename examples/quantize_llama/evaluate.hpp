@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <magr/parallel/thread_pool.hpp>
 #include <span>
 #include <vector>
 
 #include "common/progress.hpp"
 #include "quantize_llama/model.hpp"
+#include "quantize_llama/text_states.hpp"
 #include "quantize_llama/tokens.hpp"
 
 namespace examples {
@@ -24,22 +26,26 @@ struct evaluation {
 /// vocab_size floats per token; the head, which all models share, is applied to both again.
 class evaluator {
 public:
-    /// Runs the full-precision model. The references must outlive the evaluator.
-    /// @param threads  does not influence the results: every chunk of sequences is summed on its own, and the sums in a fixed order
-    evaluator(const llama_model& full_precision, std::span<const sequence> text, int threads, progress& progress);
+    /// Runs the full-precision model, one block in memory at a time. The references must outlive the evaluator.
+    /// @param pool  does not influence the results: every chunk of sequences is summed on its own, and the sums in a fixed order
+    evaluator(const model_folder& full_precision, std::span<const sequence> text, magr::thread_pool& pool, progress& progress);
 
     /// The full-precision model itself; its divergence is 0.
     [[nodiscard]] const evaluation& baseline() const noexcept { return baseline_; }
 
-    [[nodiscard]] evaluation score(const llama_model& model) const;
+    /// The text in front of the first block, to be passed through all blocks of a model.
+    [[nodiscard]] text_states begin() const { return text_states(model_.config(), model_.embedding(), text_); }
+    void pass(text_states& states, const llama_block& block) const;
+
+    /// The model through whose blocks the text was passed.
+    [[nodiscard]] evaluation score(const text_states& passed) const;
 
 private:
-    const llama_model& full_precision_;
+    const model_folder& model_;
     std::span<const sequence> text_;
-    int threads_;
+    magr::thread_pool& pool_;
     progress& progress_;
-    std::vector<chunk> chunks_;
-    std::vector<matrix_f> hidden_;  ///< of the full-precision model, per chunk
+    std::vector<matrix_f> reference_;  ///< last hidden states of the full-precision model, per chunk
     evaluation baseline_;
 };
 

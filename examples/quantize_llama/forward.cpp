@@ -5,11 +5,11 @@
 
 namespace examples {
 
-matrix_f embed(const llama_model& model, std::span<const sequence> sequences) {
-    matrix_f hidden(count_tokens(sequences), model.config.hidden_size);
+matrix_f embed(const matrix_f& embedding, std::span<const sequence> sequences) {
+    matrix_f hidden(count_tokens(sequences), embedding.cols());
     Eigen::Index row = 0;
     for (const sequence& s : sequences)
-        for (const token id : s) hidden.row(row++) = model.embedding.row(id);
+        for (const token id : s) hidden.row(row++) = embedding.row(id);
     return hidden;
 }
 
@@ -53,7 +53,7 @@ void forward_block(const llama_config& config, const llama_block& block, const r
 }
 
 matrix_f forward(const llama_model& model, const rope_table& rope, std::span<const sequence> sequences) {
-    matrix_f hidden = embed(model, sequences);
+    matrix_f hidden = embed(model.embedding, sequences);
     for (const llama_block& block : model.blocks) forward_block(model.config, block, rope, sequences, hidden);
     return rms_norm(hidden, model.final_norm, model.config.rms_norm_eps);
 }

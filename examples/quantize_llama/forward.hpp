@@ -19,7 +19,7 @@ using input_observer = std::function<void(site, const matrix_f& inputs)>;
 inline void ignore_inputs(site, const matrix_f&) {}
 
 /// The rows of the embedding that belong to the tokens of all sequences, one sequence after the other.
-[[nodiscard]] matrix_f embed(const llama_model& model, std::span<const sequence> sequences);
+[[nodiscard]] matrix_f embed(const matrix_f& embedding, std::span<const sequence> sequences);
 
 /// RMSNorm of every row: x / sqrt(mean(x^2) + eps) * weight.
 [[nodiscard]] matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps);

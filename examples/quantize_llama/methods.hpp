@@ -24,6 +24,9 @@ inline constexpr std::array all_methods{method::rtn,      method::optq,      met
 [[nodiscard]] constexpr bool uses_optq(method m) { return m != method::rtn && m != method::magr_rtn; }
 [[nodiscard]] constexpr bool refines(method m) { return m == method::optq_refine || m == method::magr_optq_refine; }
 
+/// Whether the method chooses on calibration texts that it does not fit to: then `layer_calibration::validation` is there.
+[[nodiscard]] constexpr bool validates(method) { return false; }
+
 /// How one model is quantized. All methods use the same grid, so that they can be compared.
 struct quantization {
     examples::method method = method::magr_optq;
@@ -55,7 +58,8 @@ struct layer_record {
 
 /// Gram matrices of a layer's inputs, in x in.
 struct layer_calibration {
-    magr::matrix<double> fitting;  ///< from all sequences
+    magr::matrix<double> fitting;     ///< from all sequences, or from those that are not held out
+    magr::matrix<double> validation;  ///< from the others; empty unless the method `validates`
 };
 
 /// What one layer became.

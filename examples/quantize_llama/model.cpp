@@ -6,45 +6,42 @@
 #include <string>
 
 #include "common/error.hpp"
-#include "quantize_llama/safetensors.hpp"
 
 namespace examples {
 namespace {
 
-/// Reads tensors and remembers which, so that what a model holds beyond a plain Llama can be refused afterwards.
-class tensor_reader {
-public:
-    explicit tensor_reader(const std::filesystem::path& folder) : folder_(folder), tensors_(folder) {}
+using tensor_shape = std::vector<std::uint64_t>;
 
-    [[nodiscard]] bool contains(const std::string& name) const { return tensors_.contains(name); }
+tensor_shape shape_of_size(std::int64_t size) { return {static_cast<std::uint64_t>(size)}; }
+tensor_shape shape_of_size(std::int64_t rows, std::int64_t cols) {
+    return {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)};
+}
 
-    [[nodiscard]] matrix_f matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
-        const std::vector<float> values = take(name, {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)});
-        return Eigen::Map<const matrix_f>(values.data(), rows, cols);
+const std::filesystem::path& existing(const std::filesystem::path& folder) {
+    if (!std::filesystem::is_directory(folder)) refuse(folder.string(), ": no such folder");
+    return folder;
+}
+
+constexpr const char* final_norm_name = "model.norm.weight";
+
+/// Every tensor of a block: visit(name, its place, its shape).
+template <class Visit>
+void visit_block(const llama_config& c, std::int64_t layer, llama_block& block, const Visit& visit) {
+    const std::string prefix = block_prefix(layer);
+    visit(prefix + "input_layernorm.weight", block.input_norm, shape_of_size(c.hidden_size));
+    visit(prefix + "post_attention_layernorm.weight", block.post_attention_norm, shape_of_size(c.hidden_size));
+    for (const linear kind : all_linears) {
+        const auto [rows, cols] = shape_of(c, kind);
+        visit(prefix + name_of(kind) + ".weight", block[kind], shape_of_size(rows, cols));
     }
+}
 
-    [[nodiscard]] row_f row(const std::string& name, std::int64_t cols) {
-        const std::vector<float> values = take(name, {static_cast<std::uint64_t>(cols)});
-        return Eigen::Map<const row_f>(values.data(), cols);
-    }
-
-    /// A bias or a further layer would change the outputs. Tables of RoPE frequencies, which old files hold, are computed anyway.
-    void refuse_rest() const {
-        for (const std::string& name : tensors_.names())
-            if (!taken_.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
-                refuse(folder_.string(), ": tensor ", name, " has no place in a Llama model of this configuration");
-    }
-
-private:
-    std::vector<float> take(const std::string& name, const std::vector<std::uint64_t>& shape) {
-        taken_.insert(name);
-        return tensors_.read(name, shape);
-    }
-
-    std::filesystem::path folder_;
-    model_tensors tensors_;
-    std::set<std::string> taken_;
-};
+template <class Matrix>
+void read_tensor(const model_tensors& tensors, const std::string& name, const tensor_shape& shape, Matrix& m) {
+    tensors.require(name, shape);  // before memory is taken
+    m.resize(shape.size() == 1 ? 1 : static_cast<Eigen::Index>(shape.front()), static_cast<Eigen::Index>(shape.back()));
+    tensors.read(name, shape, {m.data(), static_cast<std::size_t>(m.size())});
+}
 
 }  // namespace
 
@@ -58,53 +55,91 @@ linear_shape shape_of(const llama_config& c, linear kind) {
     const std::int64_t queries = c.num_attention_heads * c.head_dim;
     const std::int64_t keys = c.num_key_value_heads * c.head_dim;
     switch (kind) {
-        case linear::q_proj:
-            return {queries, c.hidden_size};
+        case linear::q_proj: return {queries, c.hidden_size};
         case linear::k_proj:
-        case linear::v_proj:
-            return {keys, c.hidden_size};
-        case linear::o_proj:
-            return {c.hidden_size, queries};
+        case linear::v_proj: return {keys, c.hidden_size};
+        case linear::o_proj: return {c.hidden_size, queries};
         case linear::gate_proj:
-        case linear::up_proj:
-            return {c.intermediate_size, c.hidden_size};
-        case linear::down_proj:
-            break;
+        case linear::up_proj: return {c.intermediate_size, c.hidden_size};
+        case linear::down_proj: break;
     }
     return {c.hidden_size, c.intermediate_size};
 }
 
-llama_model load_model(const std::filesystem::path& folder) {
-    if (!std::filesystem::is_directory(folder)) refuse(folder.string(), ": no such folder");
-    llama_model model;
-    model.config = read_config(folder / "config.json");
-    const llama_config& c = model.config;
-    tensor_reader reader(folder);
+std::string block_prefix(std::int64_t layer) { return "model.layers." + std::to_string(layer) + "."; }
+
+llama_block read_block(const model_tensors& tensors, const llama_config& config, std::int64_t layer) {
+    llama_block block;
+    visit_block(config, layer, block,
+                [&](const std::string& name, auto& m, const tensor_shape& shape) { read_tensor(tensors, name, shape, m); });
+    return block;
+}
+
+model_folder::model_folder(const std::filesystem::path& folder)
+    : path_(existing(folder)),
+      config_(read_config(folder / "config.json")),
+      tensors_(folder),
+      embedding_("model.embed_tokens.weight"),
+      head_("lm_head.weight") {
+    const llama_config& c = config_;
+    std::set<std::string> expected;
+    const auto expect = [&](const std::string& name, const tensor_shape& shape) {
+        tensors_.require(name, shape);
+        expected.insert(name);
+    };
 
     // A tied model stores its one matrix under either name. If it stores both, they must be the same.
-    const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";
-    const bool only_head = c.tie_word_embeddings && !reader.contains(embedding) && reader.contains(head);
-    model.embedding = reader.matrix(only_head ? head : embedding, c.vocab_size, c.hidden_size);
-    if (!c.tie_word_embeddings || (reader.contains(head) && !only_head)) model.own_head = reader.matrix(head, c.vocab_size, c.hidden_size);
-    if (c.tie_word_embeddings && model.own_head.size() != 0) {
-        if (model.own_head != model.embedding)
-            refuse(folder.string(), ": tie_word_embeddings is true, but ", head, " and ", embedding, " differ");
-        model.own_head.resize(0, 0);
+    const tensor_shape vocabulary = shape_of_size(c.vocab_size, c.hidden_size);
+    const bool only_head = c.tie_word_embeddings && !tensors_.contains(embedding_) && tensors_.contains(head_);
+    if (only_head) embedding_ = head_;
+    expect(embedding_, vocabulary);
+    if (!c.tie_word_embeddings || tensors_.contains(head_)) expect(head_, vocabulary);
+    if (c.tie_word_embeddings) {
+        if (tensors_.contains(head_) && !only_head && embedding() != head())
+            refuse(folder.string(), ": tie_word_embeddings is true, but ", head_, " and ", embedding_, " differ");
+        head_ = embedding_;
     }
     for (std::int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
-        const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-        llama_block block;
-        block.input_norm = reader.row(prefix + "input_layernorm.weight", c.hidden_size);
-        block.post_attention_norm = reader.row(prefix + "post_attention_layernorm.weight", c.hidden_size);
-        for (const linear kind : all_linears) {
-            const auto [rows, cols] = shape_of(c, kind);
-            block[kind] = reader.matrix(prefix + name_of(kind) + ".weight", rows, cols);
-        }
-        model.blocks.push_back(std::move(block));
+        llama_block none;
+        visit_block(c, layer, none, [&](const std::string& name, const auto&, const tensor_shape& shape) { expect(name, shape); });
     }
-    model.final_norm = reader.row("model.norm.weight", c.hidden_size);
-    reader.refuse_rest();
+    expect(final_norm_name, shape_of_size(c.hidden_size));
+
+    // A further layer would change the outputs. Tables of RoPE frequencies, which old files hold, are computed anyway.
+    for (const std::string& name : tensors_.names())
+        if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
+            refuse(folder.string(), ": tensor ", name, " has no place in a Llama model of this configuration");
+}
+
+matrix_f model_folder::vocabulary_matrix(const std::string& name) const {
+    matrix_f m;
+    read_tensor(tensors_, name, shape_of_size(config_.vocab_size, config_.hidden_size), m);
+    return m;
+}
+
+row_f model_folder::final_norm() const {
+    row_f norm;
+    read_tensor(tensors_, final_norm_name, shape_of_size(config_.hidden_size), norm);
+    return norm;
+}
+
+llama_block model_folder::block(std::int64_t layer) const { return read_block(tensors_, config_, layer); }
+
+llama_model load_model(const model_folder& folder) {
+    llama_model model;
+    model.config = folder.config();
+    model.embedding = folder.embedding();
+    if (!model.config.tie_word_embeddings) model.own_head = folder.head();
+    for (std::int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) model.blocks.push_back(folder.block(layer));
+    model.final_norm = folder.final_norm();
     return model;
+}
+
+std::int64_t size_in_memory(const llama_config& c) {
+    std::int64_t block = 0;
+    for (const linear kind : all_linears) block += shape_of(c, kind).rows * shape_of(c, kind).cols;
+    const std::int64_t vocabulary = (c.tie_word_embeddings ? 1 : 2) * c.vocab_size * c.hidden_size;
+    return static_cast<std::int64_t>(sizeof(float)) * (c.num_hidden_layers * block + vocabulary);
 }
 
 }  // namespace examples

@@ -3,10 +3,13 @@
 
 #include <Eigen/Core>
 #include <array>
+#include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "quantize_llama/config.hpp"
+#include "quantize_llama/safetensors.hpp"
 
 namespace examples {
 
@@ -27,15 +30,11 @@ inline constexpr std::size_t site_count = 4;
     switch (kind) {
         case linear::q_proj:
         case linear::k_proj:
-        case linear::v_proj:
-            return site::attention_input;
-        case linear::o_proj:
-            return site::attention_output;
+        case linear::v_proj: return site::attention_input;
+        case linear::o_proj: return site::attention_output;
         case linear::gate_proj:
-        case linear::up_proj:
-            return site::mlp_input;
-        case linear::down_proj:
-            break;
+        case linear::up_proj: return site::mlp_input;
+        case linear::down_proj: break;
     }
     return site::mlp_hidden;
 }
@@ -70,9 +69,43 @@ struct linear_shape {
 };
 [[nodiscard]] linear_shape shape_of(const llama_config& config, linear kind);
 
-/// Reads a Hugging Face folder: config.json and the safetensors file or files.
-/// @throws input_error  one line that names the file and what is wrong with it: a missing, unexpected or misshapen tensor, a value that
-///                      is not finite, an unsupported architecture
-[[nodiscard]] llama_model load_model(const std::filesystem::path& folder);
+/// A Hugging Face folder, config.json and the safetensors file or files, whose weights are read as float32 when they are needed: nothing of
+/// the model stays in memory.
+class model_folder {
+public:
+    /// Refuses a folder that is not a Llama model: a missing, unexpected or misshapen tensor, an unsupported architecture. A value that is
+    /// not finite is refused when its tensor is read.
+    /// @throws input_error  one line that names the file and what is wrong with it, here and below
+    model_folder(const std::filesystem::path& folder);
+
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+    [[nodiscard]] const llama_config& config() const noexcept { return config_; }
+    [[nodiscard]] const model_tensors& tensors() const noexcept { return tensors_; }
+
+    [[nodiscard]] matrix_f embedding() const { return vocabulary_matrix(embedding_); }
+    [[nodiscard]] matrix_f head() const { return vocabulary_matrix(head_); }
+    [[nodiscard]] row_f final_norm() const;
+    [[nodiscard]] llama_block block(std::int64_t layer) const;
+
+private:
+    [[nodiscard]] matrix_f vocabulary_matrix(const std::string& name) const;
+
+    std::filesystem::path path_;
+    llama_config config_;
+    model_tensors tensors_;
+    std::string embedding_, head_;  ///< names of tensors; the same if there is one matrix for both
+};
+
+/// The names of a block's tensors begin with this.
+[[nodiscard]] std::string block_prefix(std::int64_t layer);
+
+/// Block `layer` of a model of this configuration, out of these tensors.
+[[nodiscard]] llama_block read_block(const model_tensors& tensors, const llama_config& config, std::int64_t layer);
+
+/// All of a model.
+[[nodiscard]] llama_model load_model(const model_folder& folder);
+
+/// Bytes of a whole model in float32.
+[[nodiscard]] std::int64_t size_in_memory(const llama_config& config);
 
 }  // namespace examples

@@ -2,13 +2,15 @@
 #include "quantize_llama/options.hpp"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <sstream>
 #include <string>
 #include <system_error>
 #include <thread>
-#include <utility>
 #include <vector>
+
+#include "quantize_llama/choices.hpp"
 
 namespace examples {
 namespace {
@@ -26,19 +28,15 @@ std::string listed(const std::vector<double>& values) {
 }
 
 /// An option whose values have names.
-template <class Enum>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, Enum& value, const std::vector<std::pair<std::string, Enum>>& choices,
+template <class Enum, std::size_t count>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Enum& value, const std::array<choice<Enum>, count>& choices,
                         const std::string& description) {
     std::vector<std::string> names;
-    std::string standard;
-    for (const auto& [choice, enumerator] : choices) {
-        names.push_back(choice);
-        if (enumerator == value) standard = choice;
-    }
-    const auto set = [&value, choices](const std::string& chosen) {
-        value = std::find_if(choices.begin(), choices.end(), [&](const auto& choice) { return choice.first == chosen; })->second;
+    for (const choice<Enum>& c : choices) names.emplace_back(c.name);
+    const auto set = [&value, &choices](const std::string& chosen) {
+        value = std::find_if(choices.begin(), choices.end(), [&](const choice<Enum>& c) { return chosen == c.name; })->value;
     };
-    return app.add_option_function<std::string>(name, set, description + " (default: " + standard + ")")
+    return app.add_option_function<std::string>(name, set, description + " (default: " + name_in(choices, value) + ")")
         ->type_name("NAME")
         ->check(CLI::IsMember(names));
 }
@@ -118,42 +116,17 @@ void add_options(CLI::App& app, options& o) {
         ->group(quantizing)
         ->type_name("X")
         ->check(CLI::PositiveNumber);
-    const auto set_solver = [&o](const std::string& name) {
-        o.how.solver = name == "admm" ? magr::solver::admm : magr::solver::proximal_gradient;
-    };
-    app.add_option_function<std::string>("--solver", set_solver, "MagR's solver (default: admm)")
-        ->group(quantizing)
-        ->type_name("NAME")
-        ->check(CLI::IsMember({"admm", "proximal_gradient"}));
-    add_choice<magr::column_order>(
-        app, "--order", o.how.order,
-        {{"natural", magr::column_order::natural},
-         {"act_order", magr::column_order::act_order},
-         {"group_aware", magr::column_order::group_aware}},
-        "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
+    add_choice(app, "--solver", o.how.solver, solvers, "MagR's solver")->group(quantizing);
+    add_choice(app, "--order", o.how.order, column_orders,
+               "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
         ->group(quantizing);
-    add_choice<magr::zero_point>(app, "--zero-point", o.how.zero_point,
-                                 {{"none", magr::zero_point::none},
-                                  {"integer", magr::zero_point::integer},
-                                  {"real", magr::zero_point::real},
-                                  {"offset", magr::zero_point::offset}},
-                                 "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
+    add_choice(app, "--zero-point", o.how.zero_point, zero_points,
+               "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
         ->group(quantizing);
-    add_choice<magr::storage_type>(app, "--storage", o.how.storage,
-                                   {{"f32", magr::storage_type::f32}, {"f16", magr::storage_type::f16}, {"bf16", magr::storage_type::bf16}},
-                                   "Type in which scales are stored")
-        ->group(quantizing);
-    add_choice<magr::range_search>(app, "--range", o.how.range,
-                                   {{"min_max", magr::range_search::min_max},
-                                    {"mse", magr::range_search::mse},
-                                    {"output_error", magr::range_search::output_error},
-                                    {"row_output_error", magr::range_search::row_output_error}},
-                                   "How the range of a grid is chosen")
-        ->group(quantizing);
-    add_choice<magr::rounding_target>(
-        app, "--target", o.how.target,
-        {{"preprocessed", magr::rounding_target::preprocessed}, {"original", magr::rounding_target::original}},
-        "Which weights are rounded after MagR: those that it made, or the original ones on the grids of those")
+    add_choice(app, "--storage", o.how.storage, storage_types, "Type in which scales are stored")->group(quantizing);
+    add_choice(app, "--range", o.how.range, range_searches, "How the range of a grid is chosen")->group(quantizing);
+    add_choice(app, "--target", o.how.target, rounding_targets,
+               "Which weights are rounded after MagR: those that it made, or the original ones on the grids of those")
         ->group(quantizing);
     app.add_option("--refinement-rounds", o.how.refinement_rounds, "Rounds of scales and codes of the methods that refine")
         ->group(quantizing)
@@ -166,15 +139,32 @@ void add_options(CLI::App& app, options& o) {
     app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
         ->group(output)
         ->type_name("FILE");
-    app.add_option("--sample-tokens", o.sample_tokens, "Length of the texts that the models write")
+    CLI::Option* const out =
+        app.add_option(
+               "--out", o.out,
+               "Write the quantized model to this folder as it is made, and go on with what an interrupted run has left there; needs "
+               "one method and one number of bits")
+            ->group(output)
+            ->type_name("FOLDER");
+    add_choice(app, "--out-dtype", o.out_dtype, storage_types,
+               "Type in which dequantized weights are written, and to which they are rounded")
+        ->group(output)
+        ->needs(out);
+    app.add_option("--sample-tokens", o.sample_tokens,
+                   "Length of the texts that the models write, which needs the whole model in memory; 0: none (default: " +
+                       std::to_string(default_sample_tokens) + ", of models above 1 GiB none)")
         ->group(output)
         ->type_name("N")
-        ->check(CLI::Range(1, 4096))
-        ->capture_default_str();
+        ->check(CLI::Range(0, 4096));
     app.add_option("--threads", o.threads, "Threads; the results are the same for any number")
         ->group(output)
         ->type_name("N")
         ->check(CLI::Range(1, 1024));
+
+    app.callback([&o] {
+        if (!o.out.empty() && (o.methods.size() != 1 || o.bits.size() != 1))
+            throw CLI::ValidationError("--out", "needs one method and one number of bits, given with --methods and --bits");
+    });
 }
 
 }  // namespace examples

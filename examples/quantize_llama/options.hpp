@@ -15,6 +15,11 @@ namespace examples {
 /// Ids of a text that the model writes, unless told otherwise.
 inline constexpr std::int64_t default_self_tokens = 16384;
 
+/// Ids of a text that the models write for the report, unless told otherwise: only models up to this size, of which there are two in memory
+/// then, one after the other.
+inline constexpr std::int64_t default_sample_tokens = 240;
+inline constexpr std::int64_t largest_sampled_model = std::int64_t{1} << 30;
+
 /// The command line.
 struct options {
     std::string model;
@@ -27,9 +32,11 @@ struct options {
     quantization how;  ///< what all runs share
     std::uint32_t seed = 1;
     int threads = 1;
-    std::int64_t sample_tokens = 240;
+    std::optional<std::int64_t> sample_tokens;
     std::string json;
     std::string report;
+    std::string out;
+    magr::storage_type out_dtype = magr::storage_type::f32;
 };
 
 /// Declares the options; their values arrive in `o` when `app` parses.

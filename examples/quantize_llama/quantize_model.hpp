@@ -1,35 +1,54 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <magr/parallel/thread_pool.hpp>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "common/progress.hpp"
 #include "quantize_llama/methods.hpp"
 #include "quantize_llama/model.hpp"
+#include "quantize_llama/text_states.hpp"
 #include "quantize_llama/tokens.hpp"
 
 namespace examples {
 
-/// A quantized model, with its weights as float32 values of the grid.
-struct quantized_llama {
-    llama_model model;
+class output_folder;
+
+/// A block after quantization.
+struct quantized_block {
+    llama_block block;                                       ///< its weights are float32 values of the grid
+    std::array<quantized_layer, all_linears.size()> layers;  ///< in the order of `linear`
+};
+
+/// Quantizes the linear layers of one block on the text in front of it. The unquantized weights produce the layers' inputs.
+/// @param pool  does not influence the result: a Gram matrix has the same bits however its tokens are handed out
+[[nodiscard]] quantized_block quantize_block(std::int64_t layer, llama_block block, const text_states& calibration, const quantization& how,
+                                             magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done);
+
+/// What quantizing a model has shown.
+struct quantization_record {
     std::vector<layer_record> layers;
-    double seconds = 0;
+    double seconds = 0;  ///< of calibration, quantization and writing
 
     [[nodiscard]] double mean_output_error() const;
 };
 
-/// Quantizes the linear layers of a model block by block.
+/// Sees every finished block, in order.
+using block_observer = std::function<void(const llama_block&)>;
+
+/// Quantizes the linear layers of a model block by block, with one block in memory at a time.
 ///
 /// Each block sees what the already quantized blocks before it put out for the calibration text: its own weights are first left as they
 /// are to collect the Gram matrices of its linear layers' inputs, then quantized, and then the block is computed again for the next one.
 /// Embedding, norms and head keep full precision.
 ///
-/// @param threads  does not influence the result: the Gram matrices are summed in a fixed number of parts
-[[nodiscard]] quantized_llama quantize_model(const llama_model& model, std::span<const sequence> calibration, const quantization& how,
-                                             int threads, progress& progress);
+/// @param out  if not null, where each block is written; blocks that an earlier run has left there are taken as they are
+[[nodiscard]] quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
+                                                 magr::thread_pool& pool, progress& progress, const block_observer& finished,
+                                                 output_folder* out = nullptr);
 
 }  // namespace examples

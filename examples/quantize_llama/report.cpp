@@ -44,10 +44,13 @@ std::string table_text(const report& r) {
         line(name_of(run.how.method), std::to_string(bits), number_text(run.perplexity), number_text(run.kl_divergence),
              number_text(run.output_error), number_text(run.seconds));
     }
+    if (!r.runs.empty() && r.runs.back().peak_memory_bytes > 0)
+        text << "\nat most " << r.runs.back().peak_memory_bytes / 1'000'000 << " MB of memory\n";
     return text.str();
 }
 
 std::string samples_text(const report& r) {
+    if (!r.has_samples) return {};
     std::ostringstream text;
     const auto show = [&](const std::string& name, const std::string& sample) {
         text << "\n--- " << name << "\n" << r.prompt << "|" << sample << "\n";
@@ -64,7 +67,8 @@ std::string samples_text(const report& r) {
 std::string json_text(const report& r) {
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
     for (const run_record& run : r.runs) {
-        nlohmann::ordered_json group_size;
+        nlohmann::ordered_json group_size, peak_memory;
+        if (run.peak_memory_bytes > 0) peak_memory = run.peak_memory_bytes;
         if (run.how.group_size) group_size = *run.how.group_size;
         results.push_back({{"method", name_of(run.how.method)},
                            {"bits", run.how.bits},
@@ -72,7 +76,8 @@ std::string json_text(const report& r) {
                            {"perplexity", run.perplexity},
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},
-                           {"seconds", run.seconds}});
+                           {"seconds", run.seconds},
+                           {"peak_memory_bytes", peak_memory}});
     }
     const nlohmann::ordered_json object{{"model", r.model}, {"baseline", {{"perplexity", r.baseline_perplexity}}}, {"results", results}};
     return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

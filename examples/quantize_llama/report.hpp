@@ -17,8 +17,9 @@ struct run_record {
     double kl_divergence = 0;
     double output_error = 0;
     double seconds = 0;
+    std::int64_t peak_memory_bytes = 0;  ///< of the whole process, up to the end of this run; 0 if it is not known
     std::vector<layer_record> layers;
-    std::string sample;  ///< what the quantized model writes after the prompt
+    std::string sample = {};  ///< what the quantized model writes after the prompt
 };
 
 struct report {
@@ -27,6 +28,7 @@ struct report {
     std::int64_t predictions = 0;
     std::optional<magr::index_t> group_size;
     double baseline_perplexity = 0;
+    bool has_samples = false;  ///< whether the models wrote texts
     std::string prompt;
     std::string baseline_sample;
     std::vector<run_record> runs;
@@ -35,11 +37,12 @@ struct report {
 /// For the terminal: one line per run, grouped by bits.
 [[nodiscard]] std::string table_text(const report& r);
 
-/// For the terminal: what full precision and the coarsest quantization, without and with MagR, write after the same prompt.
+/// For the terminal: what full precision and the coarsest quantization, without and with MagR, write after the same prompt. Empty without
+/// texts.
 [[nodiscard]] std::string samples_text(const report& r);
 
-/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error", "seconds"}]};
-/// group_size is null if there are no groups, a number that is not finite is null.
+/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error", "seconds",
+/// "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

@@ -48,23 +48,12 @@ std::string escape(std::string_view text) {
     std::string out;
     for (const char c : text) {
         switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&quot;";
-                break;
-            case '\'':
-                out += "&#39;";
-                break;
-            default:
-                out += c;
+            case '&': out += "&amp;"; break;
+            case '<': out += "&lt;"; break;
+            case '>': out += "&gt;"; break;
+            case '"': out += "&quot;"; break;
+            case '\'': out += "&#39;"; break;
+            default: out += c;
         }
     }
     return out;
@@ -151,6 +140,12 @@ void write_sample(std::ostream& out, const report& r, const std::string& name, c
         << "</p></article>\n";
 }
 
+void write_samples(std::ostream& out, const report& r) {
+    out << "<h2>Texts</h2>\n<p class=\"soft\">What each model writes after the same beginning, with the same random numbers.</p>\n";
+    write_sample(out, r, "full precision", r.baseline_sample);
+    for (const run_record& run : r.runs) write_sample(out, r, run_name(run), run.sample);
+}
+
 }  // namespace
 
 std::string html_text(const report& r) {
@@ -170,9 +165,7 @@ std::string html_text(const report& r) {
            "of a "
            "layer's outputs relative to their energy, mean over the layers. Seconds: of calibration and quantization.</p>\n";
     write_figures(out, r);
-    out << "<h2>Texts</h2>\n<p class=\"soft\">What each model writes after the same beginning, with the same random numbers.</p>\n";
-    write_sample(out, r, "full precision", r.baseline_sample);
-    for (const run_record& run : r.runs) write_sample(out, r, run_name(run), run.sample);
+    if (r.has_samples) write_samples(out, r);
     out << "</main>\n</body>\n</html>\n";
     return out.str();
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <sstream>
 #include <string_view>
@@ -15,6 +16,8 @@
 
 namespace examples {
 namespace {
+
+static_assert(std::endian::native == std::endian::little, "numbers are used as they lie in the file");
 
 constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the reference implementation
 
@@ -108,18 +111,26 @@ void check_coverage(const std::map<std::string, tensor_info>& tensors, std::uint
     if (covered != file_size) refuse(file, ": has ", file_size, " bytes, the tensors end at ", covered);
 }
 
-std::uint64_t little_endian(const unsigned char* bytes, std::size_t count) {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < count; ++i) value |= std::uint64_t{bytes[i]} << (8 * i);
-    return value;
+std::uint64_t bits_of(std::string_view dtype) {
+    return std::find_if(dtypes.begin(), dtypes.end(), [&](const dtype_size& d) { return d.name == dtype; })->bits;
 }
 
-using decoder = float (*)(const unsigned char*);
+/// The first value that is not finite, or the end.
+template <class Element>
+std::size_t decode(std::span<const std::byte> bytes, std::span<float> values) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        Element element;
+        std::memcpy(&element, bytes.data() + i * sizeof element, sizeof element);
+        values[i] = static_cast<float>(element);
+    }
+    const auto bad = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+    return static_cast<std::size_t>(bad - values.begin());
+}
 
-float decode_f32(const unsigned char* bytes) { return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 4))); }
-float decode_bf16(const unsigned char* bytes) { return std::bit_cast<float>(static_cast<std::uint32_t>(little_endian(bytes, 2) << 16)); }
-float decode_f16(const unsigned char* bytes) {
-    return static_cast<float>(std::bit_cast<Eigen::half>(static_cast<std::uint16_t>(little_endian(bytes, 2))));
+/// Refuses a tensor that cannot be read as float.
+void require_weights(const tensor_info& info, const std::string& what) {
+    if (info.dtype != "F32" && info.dtype != "F16" && info.dtype != "BF16")
+        refuse(what, ": the type must be F32, F16 or BF16, it is ", info.dtype);
 }
 
 }  // namespace
@@ -127,14 +138,13 @@ float decode_f16(const unsigned char* bytes) {
 safetensors_file::safetensors_file(const std::filesystem::path& path) : file_(path) {
     const std::string name = path.string();
     constexpr std::uint64_t length_size = 8;
-    if (file_.size() < length_size) refuse(name, ": too short for a safetensors file (", file_.size(), " bytes)");
-    std::array<unsigned char, length_size> length_bytes{};
-    file_.read(0, length_bytes.data(), length_size);
-    const std::uint64_t length = little_endian(length_bytes.data(), length_size);
+    const std::span<const std::byte> file = file_.bytes();
+    if (file.size() < length_size) refuse(name, ": too short for a safetensors file (", file.size(), " bytes)");
+    std::uint64_t length = 0;
+    std::memcpy(&length, file.data(), length_size);
     if (length > longest_header) refuse(name, ": a header of ", length, " bytes is longer than the ", longest_header, " that are allowed");
-    if (length > file_.size() - length_size) refuse(name, ": a header of ", length, " bytes does not fit into the file's ", file_.size());
-    std::string header(static_cast<std::size_t>(length), '\0');
-    if (length > 0) file_.read(length_size, header.data(), length);
+    if (length > file.size() - length_size) refuse(name, ": a header of ", length, " bytes does not fit into the file's ", file.size());
+    const std::string_view header(reinterpret_cast<const char*>(file.data() + length_size), static_cast<std::size_t>(length));
     if (!header.starts_with('{')) refuse(name, ": the header does not begin with '{'");
 
     const std::uint64_t data_begin = length_size + length;
@@ -145,33 +155,34 @@ safetensors_file::safetensors_file(const std::filesystem::path& path) : file_(pa
         else
             tensors_.emplace(key, parse_entry(entry, data_begin, name + ": tensor " + key));
     }
-    check_coverage(tensors_, data_begin, file_.size(), name);
+    check_coverage(tensors_, data_begin, file.size(), name);
 }
 
-std::vector<float> safetensors_file::read(const std::string& name) {
-    const std::string what = file_.path().string() + ": tensor " + name;
+std::span<const std::byte> safetensors_file::bytes(const std::string& name) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) refuse(what, ": missing");
+    if (found == tensors_.end()) refuse(path().string(), ": tensor ", name, ": missing");
     const tensor_info& info = found->second;
-    const decoder decode = info.dtype == "F32"    ? decode_f32
-                           : info.dtype == "F16"  ? decode_f16
-                           : info.dtype == "BF16" ? decode_bf16
-                                                  : nullptr;
-    if (decode == nullptr) refuse(what, ": the type must be F32, F16 or BF16, it is ", info.dtype);
-    const std::size_t width = info.dtype == "F32" ? 4 : 2;
-    std::vector<float> values(static_cast<std::size_t>((info.end - info.begin) / width));
+    return file_.bytes().subspan(static_cast<std::size_t>(info.begin), static_cast<std::size_t>(info.end - info.begin));
+}
 
-    constexpr std::size_t part = 1 << 16;  // elements, so that the file's bytes and the values are never both in memory as a whole
-    std::vector<unsigned char> bytes(std::min(part, values.size()) * width);
-    for (std::size_t first = 0; first < values.size(); first += part) {
-        const std::size_t count = std::min(part, values.size() - first);
-        file_.read(info.begin + first * width, bytes.data(), count * width);
-        for (std::size_t i = 0; i < count; ++i) {
-            const float value = decode(bytes.data() + i * width);
-            if (!std::isfinite(value)) refuse(what, ": element ", first + i, " of shape ", shape_text(info.shape), " is not finite");
-            values[first + i] = value;
-        }
-    }
+void safetensors_file::read(const std::string& name, std::span<float> values) const {
+    const std::span<const std::byte> source = bytes(name);
+    const tensor_info& info = tensors_.at(name);
+    require_weights(info, path().string() + ": tensor " + name);
+    const std::size_t bad = info.dtype == "F32"   ? decode<float>(source, values)
+                            : info.dtype == "F16" ? decode<Eigen::half>(source, values)
+                                                  : decode<Eigen::bfloat16>(source, values);
+    release(source);
+    if (bad != values.size())
+        refuse(path().string(), ": tensor ", name, ": element ", bad, " of shape ", shape_text(info.shape), " is not finite");
+}
+
+std::vector<float> safetensors_file::read(const std::string& name) const {
+    const std::size_t size = bytes(name).size();
+    const tensor_info& info = tensors_.at(name);
+    require_weights(info, path().string() + ": tensor " + name);
+    std::vector<float> values(size / static_cast<std::size_t>(bits_of(info.dtype) / 8));
+    read(name, values);
     return values;
 }
 
@@ -179,8 +190,7 @@ model_tensors::model_tensors(const std::filesystem::path& folder) {
     const std::filesystem::path single = folder / "model.safetensors";
     const std::filesystem::path index = folder / "model.safetensors.index.json";
     if (std::filesystem::exists(single)) {
-        add(single);
-        for (const auto& entry : files_.front()->tensors()) places_.emplace(entry.first, 0);
+        add_all(single);
         return;
     }
     if (!std::filesystem::exists(index)) refuse(folder.string(), ": has neither model.safetensors nor model.safetensors.index.json");
@@ -205,8 +215,14 @@ model_tensors::model_tensors(const std::filesystem::path& folder) {
         for (const auto& entry : files_[f]->tensors()) {
             const auto place = places_.find(entry.first);
             if (place == places_.end() || place->second != f)
-                refuse(paths_[f].string(), ": tensor ", entry.first, " is not assigned to this file by the index");
+                refuse(files_[f]->path().string(), ": tensor ", entry.first, " is not assigned to this file by the index");
         }
+}
+
+model_tensors model_tensors::of_file(const std::filesystem::path& file) {
+    model_tensors tensors;
+    tensors.add_all(file);
+    return tensors;
 }
 
 std::vector<std::string> model_tensors::names() const {
@@ -215,20 +231,54 @@ std::vector<std::string> model_tensors::names() const {
     return all;
 }
 
-std::vector<float> model_tensors::read(const std::string& name, const std::vector<std::uint64_t>& shape) {
+const safetensors_file& model_tensors::file_of(const std::string& name) const {
     const auto place = places_.find(name);
-    if (place == places_.end()) refuse(paths_.empty() ? "model" : paths_.front().string(), ": tensor ", name, " is missing");
-    safetensors_file& file = *files_[place->second];
-    const tensor_info& info = file.tensors().at(name);
-    if (info.shape != shape)
-        refuse(paths_[place->second].string(), ": tensor ", name, " has shape ", shape_text(info.shape), ", config.json asks for ",
-               shape_text(shape));
-    return file.read(name);
+    if (place == places_.end()) refuse(files_.empty() ? "model" : files_.front()->path().string(), ": tensor ", name, " is missing");
+    return *files_[place->second];
 }
 
-void model_tensors::add(const std::filesystem::path& path) {
-    files_.push_back(std::make_unique<safetensors_file>(path));
-    paths_.push_back(path);
+void model_tensors::require(const std::string& name, const std::vector<std::uint64_t>& shape) const {
+    const safetensors_file& file = file_of(name);
+    const tensor_info& info = file.tensors().at(name);
+    if (info.shape != shape)
+        refuse(file.path().string(), ": tensor ", name, " has shape ", shape_text(info.shape), ", config.json asks for ",
+               shape_text(shape));
+    require_weights(info, file.path().string() + ": tensor " + name);
+}
+
+void model_tensors::read(const std::string& name, const std::vector<std::uint64_t>& shape, std::span<float> values) const {
+    require(name, shape);
+    file_of(name).read(name, values);
+}
+
+void model_tensors::add(const std::filesystem::path& path) { files_.push_back(std::make_unique<safetensors_file>(path)); }
+
+void model_tensors::add_all(const std::filesystem::path& path) {
+    add(path);
+    for (const auto& entry : files_.back()->tensors()) places_.emplace(entry.first, files_.size() - 1);
+}
+
+void write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::stable_sort(tensors.begin(), tensors.end(), [](const tensor_to_write& a, const tensor_to_write& b) {
+        return std::pair(bits_of(b.dtype), std::string_view(a.name)) < std::pair(bits_of(a.dtype), std::string_view(b.name));
+    });
+    nlohmann::ordered_json header;
+    header["__metadata__"] = metadata;
+    header["__metadata__"]["format"] = "pt";
+    std::uint64_t end = 0;
+    for (const tensor_to_write& tensor : tensors) {
+        const std::uint64_t begin = std::exchange(end, end + tensor.bytes.size());
+        header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    const std::uint64_t length = text.size();
+    output_file file(path);
+    file.append(std::as_bytes(std::span(&length, 1)));
+    file.append(std::as_bytes(std::span(text)));
+    for (const tensor_to_write& tensor : tensors) file.append(tensor.bytes);
+    file.commit();
 }
 
 }  // namespace examples

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,7 +26,7 @@ struct tensor_info {
 /// A `.safetensors` file: 8 bytes header length (little endian), the header (a JSON object), then the tensors' bytes, row-major.
 ///
 /// The constructor validates everything that the format promises: lengths, known types, sizes that do not overflow and match the
-/// offsets, and bytes that are covered by the tensors without a gap, an overlap or a rest. Contents are read on demand.
+/// offsets, and bytes that are covered by the tensors without a gap, an overlap or a rest. The file is mapped: contents are read on demand.
 class safetensors_file {
 public:
     /// @throws input_error  naming the file, the tensor and what is wrong
@@ -32,12 +34,21 @@ public:
 
     [[nodiscard]] const std::map<std::string, tensor_info>& tensors() const noexcept { return tensors_; }
 
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return file_.path(); }
+
+    /// The bytes of a tensor as they are in the file. They stay in memory until `release`.
+    /// @throws input_error  if the tensor does not exist
+    [[nodiscard]] std::span<const std::byte> bytes(const std::string& name) const;
+    void release(std::span<const std::byte> bytes) const noexcept { file_.release(bytes); }
+
     /// All elements of a F32, F16 or BF16 tensor, in row-major order.
+    /// @param values  as many as the tensor has elements
     /// @throws input_error  if the type is another one, the tensor does not exist or a value is not finite
-    [[nodiscard]] std::vector<float> read(const std::string& name);
+    void read(const std::string& name, std::span<float> values) const;
+    [[nodiscard]] std::vector<float> read(const std::string& name) const;
 
 private:
-    input_file file_;
+    mapped_file file_;
     std::map<std::string, tensor_info> tensors_;
 };
 
@@ -47,18 +58,39 @@ public:
     /// @throws input_error  if neither exists, a file is invalid, or index and files disagree
     explicit model_tensors(const std::filesystem::path& folder);
 
+    /// The tensors of one file.
+    [[nodiscard]] static model_tensors of_file(const std::filesystem::path& file);
+
     [[nodiscard]] bool contains(const std::string& name) const { return places_.contains(name); }
     [[nodiscard]] std::vector<std::string> names() const;
+    [[nodiscard]] const safetensors_file& file_of(const std::string& name) const;
+
+    /// Refuses a tensor that is missing or has another shape.
+    void require(const std::string& name, const std::vector<std::uint64_t>& shape) const;
 
     /// Elements of a tensor that must have this shape.
-    [[nodiscard]] std::vector<float> read(const std::string& name, const std::vector<std::uint64_t>& shape);
+    void read(const std::string& name, const std::vector<std::uint64_t>& shape, std::span<float> values) const;
 
 private:
+    model_tensors() = default;
     void add(const std::filesystem::path& path);
+    void add_all(const std::filesystem::path& path);
 
     std::vector<std::unique_ptr<safetensors_file>> files_;
-    std::vector<std::filesystem::path> paths_;
     std::map<std::string, std::size_t> places_;  ///< tensor -> index in files_
 };
+
+/// A tensor to write.
+struct tensor_to_write {
+    std::string name;
+    std::string dtype;
+    std::vector<std::uint64_t> shape;
+    std::span<const std::byte> bytes;
+};
+
+/// Writes a file that appears complete or not at all. Wider types come first, so that every tensor is aligned to its elements.
+/// @param metadata  besides "format": "pt", without which transformers does not read a file
+void write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace examples

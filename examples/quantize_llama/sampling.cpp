@@ -6,7 +6,6 @@
 #include <iterator>
 
 #include "common/error.hpp"
-#include "common/parallel_for.hpp"
 #include "quantize_llama/forward.hpp"
 
 namespace examples {
@@ -78,14 +77,15 @@ token draw(const Eigen::Ref<const row_f>& logits, double temperature, std::mt199
     return static_cast<token>(id);
 }
 
-std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t tokens, std::int64_t longest, std::uint32_t seed, int threads,
-                                       progress& progress) {
+std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t tokens, std::int64_t longest, std::uint32_t seed,
+                                       magr::thread_pool& pool, progress& progress) {
     constexpr std::size_t batch = 32;  // streams that share one pass over the weights
     if (!model.config.bos_token_id) refuse("the model has no bos_token_id to begin its own texts with; give files of token ids");
     const std::int64_t length = std::min(longest, tokens);
     const auto streams = static_cast<std::size_t>((tokens + length - 1) / length);
     std::vector<std::vector<sequence>> parts((streams + batch - 1) / batch);
-    parallel_for(parts.size(), threads, [&](std::size_t p) {
+    pool.parallel_for(std::ssize(parts), [&](magr::index_t task, magr::index_t) {
+        const auto p = static_cast<std::size_t>(task);
         parts[p] = sample_streams(model, static_cast<std::uint32_t>(p * batch), std::min(batch, streams - p * batch), length, longest, seed,
                                   progress);
     });

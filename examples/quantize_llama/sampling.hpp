@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <magr/parallel/thread_pool.hpp>
 #include <random>
 #include <span>
 #include <vector>
@@ -43,7 +44,7 @@ private:
 /// does not depend on the number of threads.
 /// @throws input_error  if the configuration has no bos_token_id
 [[nodiscard]] std::vector<sequence> sample_sequences(const llama_model& model, std::int64_t tokens, std::int64_t longest,
-                                                     std::uint32_t seed, int threads, progress& progress);
+                                                     std::uint32_t seed, magr::thread_pool& pool, progress& progress);
 
 /// `count` ids that follow `prompt`, or fewer if eos is drawn.
 [[nodiscard]] sequence continue_sequence(const llama_model& model, std::span<const token> prompt, std::int64_t count, double temperature,

@@ -14,11 +14,21 @@ using namespace examples;
 
 namespace {
 
-/// A progress display that nobody sees.
+/// Threads, and a progress display that nobody sees.
 struct quiet {
+    explicit quiet(magr::index_t threads = 2) : pool(threads) {}
+
     std::ostringstream stream;
     examples::progress progress{stream, false};
+    magr::thread_pool pool;
 };
+
+/// Passes the text through a model's blocks.
+evaluation score(const evaluator& evaluate, const llama_model& model) {
+    text_states states = evaluate.begin();
+    for (const llama_block& block : model.blocks) evaluate.pass(states, block);
+    return evaluate.score(states);
+}
 
 /// The same model with slightly other weights in its blocks.
 llama_model disturbed(llama_model model) {
@@ -45,33 +55,36 @@ TEST_CASE("evaluator: perplexity and divergence by their definitions", "[example
         }
     }
     quiet q;
-    const evaluator evaluate(model, texts, 2, q.progress);
+    const tiny::model_in_folder stored(model);
+    const evaluator evaluate(stored.get(), texts, q.pool, q.progress);
     CHECK(evaluate.baseline().predictions == predictions);
     CHECK(evaluate.baseline().perplexity == Approx(std::exp(nll / predictions)).epsilon(1e-5));
-    const evaluation score = evaluate.score(other);
-    CHECK(score.predictions == predictions);
-    CHECK(score.perplexity == Approx(std::exp(other_nll / predictions)).epsilon(1e-5));
-    CHECK(score.kl_divergence == Approx(divergence / predictions).epsilon(1e-4));
-    CHECK(score.kl_divergence > 1e-3);
+    const evaluation result = score(evaluate, other);
+    CHECK(result.predictions == predictions);
+    CHECK(result.perplexity == Approx(std::exp(other_nll / predictions)).epsilon(1e-5));
+    CHECK(result.kl_divergence == Approx(divergence / predictions).epsilon(1e-4));
+    CHECK(result.kl_divergence > 1e-3);
 }
 
 TEST_CASE("evaluator: a model does not diverge from itself", "[examples][evaluate]") {
     const llama_model model = tiny::model();
     const std::vector<sequence> texts = tiny::texts(model.config, {100, 70});
     quiet q;
-    const evaluator evaluate(model, texts, 1, q.progress);
-    const evaluation score = evaluate.score(model);
-    CHECK(score.kl_divergence == 0);
-    CHECK(score.perplexity == evaluate.baseline().perplexity);
+    const tiny::model_in_folder stored(model);
+    const evaluator evaluate(stored.get(), texts, q.pool, q.progress);
+    const evaluation result = score(evaluate, model);
+    CHECK(result.kl_divergence == 0);
+    CHECK(result.perplexity == evaluate.baseline().perplexity);
 }
 
 TEST_CASE("evaluator: the last bit does not depend on the threads", "[examples][evaluate]") {
     const llama_model model = tiny::model(), other = disturbed(model);
     const std::vector<sequence> texts = tiny::texts(model.config, std::vector<std::size_t>(60, 90));
-    quiet q;
-    const evaluator one(model, texts, 1, q.progress), three(model, texts, 3, q.progress);
+    quiet q1(1), q3(3);
+    const tiny::model_in_folder stored(model);
+    const evaluator one(stored.get(), texts, q1.pool, q1.progress), three(stored.get(), texts, q3.pool, q3.progress);
     CHECK(one.baseline().perplexity == three.baseline().perplexity);
-    const evaluation a = one.score(other), b = three.score(other);
+    const evaluation a = score(one, other), b = score(three, other);
     CHECK(a.perplexity == b.perplexity);
     CHECK(a.kl_divergence == b.kl_divergence);
 }
@@ -80,7 +93,9 @@ TEST_CASE("evaluator: texts without anything to predict are refused", "[examples
     const llama_model model = tiny::model();
     const std::vector<sequence> texts{{1}, {1}};
     quiet q;
-    CHECK_THAT(refusal([&] { return evaluator(model, texts, 1, q.progress).baseline().perplexity; }), mentions("at least two ids"));
+    const tiny::model_in_folder stored(model);
+    CHECK_THAT(refusal([&] { return evaluator(stored.get(), texts, q.pool, q.progress).baseline().perplexity; }),
+               mentions("at least two ids"));
 }
 
 // Where it is at hand: MAGR_MODELS names a folder that holds `tinystories-656k`, a Hugging Face folder with token ids beside it, whose
@@ -88,11 +103,11 @@ TEST_CASE("evaluator: texts without anything to predict are refused", "[examples
 TEST_CASE("evaluator: reproduces the perplexity of a published model", "[examples][evaluate][real]") {
     const char* const folder = std::getenv("MAGR_MODELS");
     if (folder == nullptr) return;
-    const std::filesystem::path model_folder = std::filesystem::path(folder) / "tinystories-656k";
-    const llama_model model = load_model(model_folder);
-    std::vector<sequence> texts = read_sequences(model_folder / "tinystories_eval.u16", model.config, std::int64_t{1} << 40);
+    const std::filesystem::path published = std::filesystem::path(folder) / "tinystories-656k";
+    const model_folder model(published);
+    std::vector<sequence> texts = read_sequences(published / "tinystories_eval.u16", model.config(), std::int64_t{1} << 40);
     CHECK(count_tokens(texts) - std::ssize(texts) == 551148);
     texts.resize(200);
     quiet q;
-    CHECK(evaluator(model, texts, 2, q.progress).baseline().perplexity == Approx(17.17).epsilon(0.005));
+    CHECK(evaluator(model, texts, q.pool, q.progress).baseline().perplexity == Approx(17.17).epsilon(0.005));
 }

@@ -49,7 +49,7 @@ TEST_CASE("forward_block: shows the input of every site, in order", "[examples][
     const llama_model model = tiny::model();
     const llama_config& c = model.config;
     const std::vector<sequence> texts = tiny::texts(c, {6, 3});
-    matrix_f hidden = embed(model, texts);
+    matrix_f hidden = embed(model.embedding, texts);
     const matrix_f before = hidden;
     std::vector<site> sites;
     std::vector<matrix_f> inputs;

@@ -113,3 +113,40 @@ TEST_CASE("load_model: a folder that is none is refused", "[examples][model]") {
     CHECK_THAT(refusal([&] { return load_model(folder.path() / "none"); }), mentions("no such folder"));
     CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("config.json: no such file"));
 }
+
+TEST_CASE("model_folder: shapes and names are checked at once, values when they are read", "[examples][model]") {
+    const scratch_folder folder;
+    const llama_model model = tiny::model();
+    std::vector<tiny::stored_tensor> tensors = tiny::stored(model);
+    const std::string last = "model.layers.1.mlp.down_proj.weight";
+    REQUIRE(tensors.back().name == last);
+    tensors.back().bytes.replace(0, 4, tiny::bytes_of(std::numeric_limits<float>::quiet_NaN()));
+    write_model(folder, model.config, tensors);
+    {
+        const model_folder opened(folder.path());
+        CHECK(opened.block(0).weights == model.blocks[0].weights);
+        CHECK(opened.embedding() == model.embedding);
+        CHECK(opened.head() == model.embedding);
+        CHECK(opened.final_norm() == model.final_norm);
+        CHECK_THAT(refusal([&] { return opened.block(1).weights.size(); }), mentions(last + ": element 0 of shape [24, 28] is not finite"));
+    }
+    std::swap(tensors.back().shape[0], tensors.back().shape[1]);
+    write_model(folder, model.config, tensors);
+    CHECK_THAT(refusal([&] { return model_folder(folder.path()).path(); }), mentions("tensor " + last + " has shape [28, 24]"));
+    tensors.back() = {last, "I32", {24, 28}, std::string(24 * 28 * 4, '\0')};
+    write_model(folder, model.config, tensors);
+    CHECK_THAT(refusal([&] { return model_folder(folder.path()).path(); }), mentions("must be F32, F16 or BF16, it is I32"));
+}
+
+TEST_CASE("size_in_memory: the numbers of a model's matrices", "[examples][model]") {
+    llama_config config = tiny::config();
+    const auto size = [](const llama_model& m) {
+        std::int64_t numbers = m.embedding.size() + m.own_head.size();
+        for (const llama_block& block : m.blocks)
+            for (const matrix_f& W : block.weights) numbers += W.size();
+        return 4 * numbers;
+    };
+    CHECK(size_in_memory(config) == size(tiny::model(config)));
+    config.tie_word_embeddings = false;
+    CHECK(size_in_memory(config) == size(tiny::model(config)));
+}

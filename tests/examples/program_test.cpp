@@ -1,16 +1,22 @@
 // The program as a whole: MAGR_QUANTIZE_LLAMA is its path.
+#include <chrono>
 #include <cstdlib>
+#include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "common/json.hpp"
+#include "folder_contents.hpp"
 #include "refusal.hpp"
 #include "scratch_folder.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
 
 #if !defined(_WIN32)
+#include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #endif
 
 namespace {
@@ -33,10 +39,27 @@ std::string quoted(const std::filesystem::path& path) {
     return text.str();
 }
 
-void write_model(const scratch_folder& folder) {
-    const examples::llama_model model = tiny::model();
-    folder.write("config.json", tiny::config_text(model.config));
-    folder.write("model.safetensors", tiny::safetensors(tiny::stored(model)));
+void write_model(const scratch_folder& folder) { tiny::write_model(folder, tiny::model()); }
+
+/// A file of token ids.
+std::string ids(const std::vector<examples::sequence>& texts) {
+    std::string bytes;
+    for (const examples::sequence& text : texts) {
+        bytes += "\xff\xff";
+        for (const examples::token id : text) bytes += tiny::bytes_of(static_cast<std::uint16_t>(id));
+    }
+    return bytes;
+}
+
+/// A model of six blocks, texts, and the arguments to quantize it on them.
+std::string write_job(const scratch_folder& folder) {
+    examples::llama_config config = tiny::config();
+    config.num_hidden_layers = 6;
+    tiny::write_model(folder, tiny::model(config));
+    const auto calibration = folder.write("calib.u16", ids(tiny::texts(config, std::vector<std::size_t>(30, 100), 21)));
+    const auto evaluation = folder.write("eval.u16", ids(tiny::texts(config, {120, 3, 90}, 22)));
+    return "--model " + quoted(folder.path()) + " --calib " + quoted(calibration) + " --eval " + quoted(evaluation) +
+           " --methods magr+optq --bits 2 --group-size 8 --threads 2";
 }
 
 }  // namespace
@@ -85,16 +108,101 @@ TEST_CASE("quantize_llama: what it cannot use gets one line and exit code 2", "[
     CHECK_THAT(refused(model), mentions("too short for a safetensors file"));
 }
 
+TEST_CASE("quantize_llama: the folder that it writes is the model that it reports on", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder);
+    for (const char* type : {"f32", "bf16"}) {
+        const auto out = folder.path() / type;
+        REQUIRE(run(folder, job + " --out " + quoted(out) + " --out-dtype " + type + " --json " + quoted(folder.path() / "a.json")) == 0);
+        REQUIRE(run(folder, "--model " + quoted(out) + " --eval " + quoted(folder.path() / "eval.u16") + " --calib " +
+                                quoted(folder.path() / "eval.u16") + " --methods rtn --bits 8 --sample-tokens 0 --json " +
+                                quoted(folder.path() / "b.json")) == 0);
+        CHECK_THAT(folder.read("out"), !mentions("--- full precision"));
+        const auto reported = examples::json::parse(folder.read("a.json")), loaded = examples::json::parse(folder.read("b.json"));
+        CHECK(reported.at("results")[0].at("perplexity") == loaded.at("baseline").at("perplexity"));
+        CHECK(reported.at("results")[0].at("perplexity") != reported.at("baseline").at("perplexity"));
+        CHECK(reported.at("results")[0].at("peak_memory_bytes") > 1'000'000);
+    }
+}
+
+#if !defined(_WIN32)
+
+namespace {
+
+/// Starts the program, which prints nothing.
+pid_t start(const scratch_folder& folder, const std::string& arguments) {
+    const std::string command =
+        "exec \"" MAGR_QUANTIZE_LLAMA "\" " + arguments + " >/dev/null 2>\"" + (folder.path() / "err").string() + "\"";
+    const pid_t child = fork();
+    if (child == 0) {
+        execl("/bin/sh", "sh", "-c", command.c_str(), static_cast<char*>(nullptr));
+        _exit(127);
+    }
+    return child;
+}
+
+/// How many files of a folder are finished.
+std::ptrdiff_t count_files(const std::filesystem::path& folder) {
+    std::ptrdiff_t count = 0;
+    std::error_code gone;  // a file may be renamed while this looks at it
+    for (auto entry = std::filesystem::recursive_directory_iterator(folder, gone); !gone && entry != std::filesystem::end(entry);
+         entry.increment(gone))
+        count += entry->path().extension() != ".part" && !entry->is_directory(gone);
+    return count;
+}
+
+}  // namespace
+
+TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the same files", "[examples][program][adversarial]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder);
+    const auto whole = folder.path() / "whole", out = folder.path() / "resumed";
+    REQUIRE(run(folder, job + " --out " + quoted(whole) + " --json " + quoted(folder.path() / "whole.json")) == 0);
+    const std::string arguments = job + " --out " + quoted(out) + " --json " + quoted(folder.path() / "resumed.json");
+
+    std::mt19937 random(11);
+    int kills = 0;
+    for (bool ended = false; !ended;) {
+        // Each attempt gets to finish at least one more file, so there is an end to this, and is killed a little later.
+        const std::ptrdiff_t enough = count_files(out) + 1 + static_cast<std::ptrdiff_t>(random() % 3);
+        const auto later = std::chrono::microseconds(random() % 20'000);
+        const pid_t child = start(folder, arguments);
+        REQUIRE(child > 0);
+        int status = 0;
+        while (!(ended = waitpid(child, &status, WNOHANG) == child) && count_files(out) < enough) std::this_thread::yield();
+        if (!ended) {
+            std::this_thread::sleep_for(later);
+            kill(child, SIGKILL);
+            REQUIRE(waitpid(child, &status, 0) == child);
+            ended = WIFEXITED(status);  // it may have been faster
+            kills += !ended;
+        }
+        if (ended) {
+            INFO(folder.read("err"));
+            REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        }
+    }
+    CHECK(kills >= 5);
+    CHECK(folder_contents(out) == folder_contents(whole));
+    const auto resumed = examples::json::parse(folder.read("resumed.json")), expected = examples::json::parse(folder.read("whole.json"));
+    for (const char* key : {"perplexity", "kl", "output_error"})
+        CHECK(resumed.at("results")[0].at(key) == expected.at("results")[0].at(key));
+}
+
+#endif
+
 TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for help is 0", "[examples][program]") {
     const scratch_folder folder;
-    for (const char* arguments : {"--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense",
-                                  "--solver x", "--calib-tokens 0", "--threads 0", "extra"}) {
+    for (const char* arguments :
+         {"--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense", "--solver x",
+          "--calib-tokens 0", "--threads 0", "extra", "--out x", "--out x --methods optq", "--out x --methods rtn,optq --bits 2",
+          "--out-dtype f16", "--out x --out-dtype f64 --methods optq --bits 2"}) {
         CHECK(run(folder, arguments) == 2);
         CHECK_FALSE(folder.read("err").empty());
     }
     CHECK(run(folder, "--help") == 0);
-    for (const char* option :
-         {"--model", "--calib", "--eval", "--calib-tokens", "--eval-tokens", "--bits", "--group-size", "--alpha", "--beta", "--damping",
-          "--order", "--solver", "--methods", "--seed", "--threads", "--sample-tokens", "--json", "--report"})
+    for (const char* option : {"--model",   "--calib",         "--eval",    "--calib-tokens", "--eval-tokens", "--bits",     "--group-size",
+                               "--alpha",   "--beta",          "--damping", "--order",        "--solver",      "--methods",  "--seed",
+                               "--threads", "--sample-tokens", "--json",    "--report",       "--out",         "--out-dtype"})
         CHECK_THAT(folder.read("out"), mentions(option));
 }

@@ -16,6 +16,7 @@ report sample_report() {
     r.calibration_tokens = 1000;
     r.predictions = 900;
     r.baseline_perplexity = 3.25;
+    r.has_samples = true;
     r.prompt = "Once & ";
     r.baseline_sample = "full <b>text</b>";
     for (const int bits : {2, 3})
@@ -27,6 +28,7 @@ report sample_report() {
             run.kl_divergence = 0.5;
             run.output_error = 0.125;
             run.seconds = 1.5;
+            run.peak_memory_bytes = 250'000'000;
             run.sample = std::string(name_of(m)) + " writes \"this\"";
             if (uses_magr(m))
                 for (const linear kind : all_linears)
@@ -42,6 +44,7 @@ report sample_report() {
 TEST_CASE("report: the JSON has the documented keys and values", "[examples][report]") {
     report r = sample_report();
     r.runs[0].how.group_size = 64;
+    r.runs[1].peak_memory_bytes = 0;
     r.runs[1].perplexity = std::numeric_limits<double>::infinity();
     const json object = json::parse(json_text(r));
     CHECK(object.size() == 3);
@@ -54,8 +57,10 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"perplexity", 20.0},
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
-                                          {"seconds", 1.5}});
+                                          {"seconds", 1.5},
+                                          {"peak_memory_bytes", 250'000'000}});
     CHECK(object.at("results")[1].at("perplexity").is_null());
+    CHECK(object.at("results")[1].at("peak_memory_bytes").is_null());
     CHECK(object.at("results")[11].at("method") == "magr+optq+refine");
     CHECK(object.at("results")[11].at("group_size").is_null());
 }
@@ -63,8 +68,8 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
 TEST_CASE("report: the table has a line for full precision and for every run", "[examples][report]") {
     const std::string table = table_text(sample_report());
     CHECK_THAT(table, mentions("full precision"));
-    for (const char* part :
-         {"rtn                 2        20.00         0.5000        0.1250    1.500", "magr+optq           3        34.00"})
+    for (const char* part : {"rtn                 2        20.00         0.5000        0.1250    1.500",
+                             "magr+optq           3        34.00", "at most 250 MB of memory"})
         CHECK_THAT(table, mentions(part));
 }
 
@@ -112,6 +117,14 @@ TEST_CASE("report: without MagR there are no magnitudes to show", "[examples][re
     report r = sample_report();
     std::erase_if(r.runs, [](const run_record& run) { return uses_magr(run.how.method); });
     CHECK_THAT(html_text(r), !mentions("<svg"));
+}
+
+TEST_CASE("report: without texts there is nothing to show of them", "[examples][report]") {
+    report r = sample_report();
+    r.has_samples = false;
+    CHECK(samples_text(r).empty());
+    CHECK_THAT(html_text(r), !mentions("<article>"));
+    CHECK_THAT(html_text(r), mentions("</html>"));
 }
 
 TEST_CASE("number_text: four digits, no exponent where it can be read without", "[examples][report]") {

@@ -1,6 +1,8 @@
 #include "quantize_llama/safetensors.hpp"
 
+#include <filesystem>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -172,10 +174,17 @@ TEST_CASE("safetensors: the files of a sharded model are found by the index", "[
     REQUIRE(index(R"({"a":"one.safetensors","b":"two.safetensors"})").empty());
     model_tensors tensors(folder.path());
     CHECK(tensors.names() == std::vector<std::string>{"a", "b"});
-    CHECK(tensors.read("a", {2}) == a);
-    CHECK(tensors.read("b", {1}) == b);
-    CHECK_THAT(refusal([&] { return tensors.read("b", {1, 1}); }), mentions("tensor b has shape [1], config.json asks for [1, 1]"));
-    CHECK_THAT(refusal([&] { return tensors.read("c", {1}); }), mentions("tensor c is missing"));
+    const auto read = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
+        std::vector<float> values(shape.front());
+        tensors.read(name, shape, values);
+        return values;
+    };
+    CHECK(read("a", {2}) == a);
+    CHECK(read("b", {1}) == b);
+    CHECK_THAT(refusal([&] { return read("b", {1, 1}); }), mentions("tensor b has shape [1], config.json asks for [1, 1]"));
+    CHECK_THAT(refusal([&] { return read("c", {1}); }), mentions("tensor c is missing"));
+    CHECK(tensors.file_of("b").path() == folder.path() / "two.safetensors");
+    CHECK(model_tensors::of_file(folder.path() / "one.safetensors").names() == std::vector<std::string>{"a"});
 
     CHECK_THAT(index(R"({"a":"one.safetensors"})").append(index(R"({"a":"one.safetensors","b":"one.safetensors"})")),
                mentions("tensor b of the index is missing"));
@@ -193,4 +202,29 @@ TEST_CASE("safetensors: the files of a sharded model are found by the index", "[
 TEST_CASE("safetensors: a folder without weights is refused", "[examples][safetensors]") {
     const scratch_folder folder;
     CHECK_THAT(refusal([&] { return model_tensors(folder.path()); }), mentions("has neither model.safetensors nor"));
+}
+
+TEST_CASE("write_safetensors: what was written is read again, wide types first and aligned", "[examples][safetensors]") {
+    const scratch_folder folder;
+    const std::vector<float> floats{1.0f, -2.5f, 3.0f};
+    const std::vector<std::uint8_t> codes{1, 2, 3};
+    const std::string half = halves({0x3C00});
+    examples::write_safetensors(folder.path() / "a.safetensors",
+                                {{"codes", "U8", {3}, std::as_bytes(std::span(codes))},
+                                 {"half", "F16", {1, 1}, std::as_bytes(std::span(half))},
+                                 {"z", "F32", {3}, std::as_bytes(std::span(floats))},
+                                 {"a", "F32", {1, 2}, std::as_bytes(std::span(floats).first(2))}},
+                                {{"bits", "2"}});
+    const safetensors_file file(folder.path() / "a.safetensors");
+    CHECK(file.read("z") == floats);
+    CHECK(file.read("a") == std::vector<float>{1.0f, -2.5f});
+    CHECK(file.read("half") == std::vector<float>{1.0f});
+    CHECK(static_cast<int>(file.bytes("codes")[2]) == 3);
+    CHECK(file.tensors().at("a").shape == std::vector<std::uint64_t>{1, 2});
+    CHECK(file.tensors().at("a").begin % 8 == 0);
+    CHECK(file.tensors().at("a").begin < file.tensors().at("z").begin);
+    CHECK(file.tensors().at("z").begin < file.tensors().at("half").begin);
+    CHECK(file.tensors().at("half").begin < file.tensors().at("codes").begin);
+    CHECK_THAT(folder.read("a.safetensors"), mentions(R"("__metadata__":{"bits":"2","format":"pt"})"));
+    CHECK_FALSE(std::filesystem::exists(folder.path() / "a.safetensors.part"));
 }

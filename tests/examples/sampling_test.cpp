@@ -17,7 +17,8 @@ namespace {
 std::vector<sequence> sampled(const llama_model& model, std::int64_t tokens, std::int64_t longest, std::uint32_t seed, int threads) {
     std::ostringstream ignored;
     progress quiet(ignored, false);
-    return sample_sequences(model, tokens, longest, seed, threads, quiet);
+    magr::thread_pool pool(threads);
+    return sample_sequences(model, tokens, longest, seed, pool, quiet);
 }
 
 }  // namespace

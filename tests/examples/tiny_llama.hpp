@@ -12,6 +12,7 @@
 
 #include "quantize_llama/model.hpp"
 #include "quantize_llama/tokens.hpp"
+#include "scratch_folder.hpp"
 
 /// Small random models, and their files written by the formats' definitions.
 namespace tiny {
@@ -165,5 +166,23 @@ inline std::string config_text(const llama_config& c) {
          << (c.tie_word_embeddings ? "true" : "false") << R"(,"bos_token_id":1,"eos_token_id":2})";
     return text.str();
 }
+
+/// Writes a model as a Hugging Face folder.
+inline void write_model(const scratch_folder& folder, const llama_model& m) {
+    folder.write("config.json", config_text(m.config));
+    folder.write("model.safetensors", safetensors(stored(m)));
+}
+
+/// The same model in a folder of its own.
+class model_in_folder {
+public:
+    explicit model_in_folder(const llama_model& m) : folder_((write_model(scratch_, m), scratch_.path())) {}
+
+    [[nodiscard]] const model_folder& get() const { return folder_; }
+
+private:
+    scratch_folder scratch_;
+    model_folder folder_;
+};
 
 }  // namespace tiny

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <magr/quantize/storage.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/files.hpp"
+#include "quantize_llama/model.hpp"
+#include "quantize_llama/quantize_model.hpp"
+#include "quantize_llama/tokens.hpp"
+
+namespace examples {
+
+/// A block that a run has written.
+struct finished_block {
+    llama_block block;
+    std::vector<layer_record> layers;
+};
+
+/// The Hugging Face folder that a run writes as it goes, and from which it goes on after it was killed.
+///
+///   quantization.json                    what the run is: program, model, options, calibration text; the first file that is written
+///   config.json, tokenizer.json, ...     copies
+///   model-00001-of-00007.safetensors     embedding, last norm and head as they were
+///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was
+///   codes/block-00000.safetensors        block 0: codes and grids
+///   codes/block-00000.json               block 0: the record of its layers; the last of its files, so that it says that the block is done
+///   model.safetensors.index.json         the last file of all, without which no reader takes the folder for a model
+///
+/// Each file is written under another name, and gets its own when all of it is on the disk.
+class output_folder {
+public:
+    /// Claims a folder: a new or empty one, or one that such a run has left.
+    /// @throws input_error  if it holds anything else, another run uses it, or it cannot be made
+    explicit output_folder(const std::filesystem::path& folder);
+
+    /// Begins the run, or takes up the one that is here. The model must outlive the object.
+    /// @param weights  f32, f16 or bf16: the type in which dequantized weights are stored
+    /// @throws input_error  if the run that is here is another one, saying what differs
+    void begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how, magr::storage_type weights);
+
+    /// How many blocks are done.
+    [[nodiscard]] std::int64_t finished_blocks() const noexcept { return finished_; }
+    [[nodiscard]] finished_block read(std::int64_t layer) const;
+
+    /// Writes the next block. Its weights are first rounded to the type they are stored in, so that who goes on with them sees what a
+    /// reader of the folder will see.
+    /// @throws std::runtime_error  if a weight is too large for that type
+    void write(std::int64_t layer, quantized_block& block);
+
+    /// Ends the run, when all blocks are done.
+    void complete() const;
+
+private:
+    [[nodiscard]] std::filesystem::path weights_file(std::int64_t part) const;
+    [[nodiscard]] std::filesystem::path block_file(std::int64_t layer, const char* extension) const;
+    void copy_model_files() const;
+
+    std::filesystem::path path_;
+    folder_claim claim_;
+    const model_folder* model_ = nullptr;
+    magr::storage_type weights_ = magr::storage_type::f32;
+    std::int64_t finished_ = 0;
+};
+
+}  // namespace examples

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/text_states.hpp"
+
+#include "quantize_llama/forward.hpp"
+
+namespace examples {
+
+text_states::text_states(const llama_config& config, const matrix_f& embedding, std::span<const sequence> text)
+    : config_(config), text_(text), chunks_(split_into_chunks(text)), rope_(make_rope_table(config, text)) {
+    for (std::size_t c = 0; c < chunks_.size(); ++c) hidden_.push_back(embed(embedding, sequences(c)));
+}
+
+void text_states::pass(const llama_block& block, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
+    pool.parallel_for(std::ssize(chunks_), [&](magr::index_t task, magr::index_t) {
+        const auto c = static_cast<std::size_t>(task);
+        forward_block(config_, block, rope_, sequences(c), hidden_[c]);
+        chunk_done(count_tokens(sequences(c)));
+    });
+}
+
+}  // namespace examples

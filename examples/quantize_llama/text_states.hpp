@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <magr/parallel/thread_pool.hpp>
+#include <span>
+#include <vector>
+
+#include "quantize_llama/attention.hpp"
+#include "quantize_llama/model.hpp"
+#include "quantize_llama/tokens.hpp"
+
+namespace examples {
+
+/// A text on its way through a model: the hidden states of its tokens in front of the next block, in chunks of whole sequences. It takes
+/// tokens x hidden_size floats, and is all that has to stay in memory between two blocks.
+class text_states {
+public:
+    /// In front of the first block. The text must outlive the object.
+    text_states(const llama_config& config, const matrix_f& embedding, std::span<const sequence> text);
+
+    /// Computes the next block, in place.
+    /// @param chunk_done  called with the number of tokens of each chunk, by any thread
+    void pass(const llama_block& block, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done);
+
+    [[nodiscard]] const llama_config& config() const noexcept { return config_; }
+    [[nodiscard]] const rope_table& rope() const noexcept { return rope_; }
+    [[nodiscard]] std::size_t chunks() const noexcept { return chunks_.size(); }
+    [[nodiscard]] std::span<const sequence> sequences(std::size_t c) const { return text_.subspan(chunks_[c].first, chunks_[c].count); }
+    [[nodiscard]] std::size_t first_sequence(std::size_t c) const { return chunks_[c].first; }
+    [[nodiscard]] const matrix_f& hidden(std::size_t c) const { return hidden_[c]; }
+
+private:
+    llama_config config_;
+    std::span<const sequence> text_;
+    std::vector<chunk> chunks_;
+    rope_table rope_;
+    std::vector<matrix_f> hidden_;  ///< per chunk
+};
+
+}  // namespace examples

@@ -1,0 +1,236 @@
+#include "quantize_llama/output_folder.hpp"
+
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+
+#include "common/json.hpp"
+#include "folder_contents.hpp"
+#include "refusal.hpp"
+#include "support/catch.hpp"
+#include "tiny_llama.hpp"
+
+using namespace examples;
+
+namespace {
+
+/// Four blocks, weights that are already in float16 and in a folder of its own.
+class source {
+public:
+    explicit source(const llama_model& m = tiny::model(config())) : model(m), stored_(m) {}
+
+    static llama_config config() {
+        llama_config c = tiny::config();
+        c.num_hidden_layers = 4;
+        c.tie_word_embeddings = false;
+        return c;
+    }
+
+    [[nodiscard]] const model_folder& folder() const { return stored_.get(); }
+
+    llama_model model;
+
+private:
+    tiny::model_in_folder stored_;
+};
+
+struct run_settings {
+    quantization how{.method = method::magr_optq, .bits = 3, .group_size = 8, .order = magr::column_order::act_order};
+    magr::storage_type weights = magr::storage_type::f32;
+    std::uint32_t text_seed = 17;
+};
+
+struct stopped {};
+
+/// Quantizes into a folder; the blocks as the caller sees them. An error is thrown after `most` of them.
+std::vector<llama_block> run(const source& from, const std::filesystem::path& to, const run_settings& settings = {},
+                             std::size_t most = std::numeric_limits<std::size_t>::max()) {
+    std::ostringstream ignored;
+    progress quiet(ignored, false);
+    magr::thread_pool pool(2);
+    const auto texts = tiny::texts(from.model.config, std::vector<std::size_t>(20, 60), settings.text_seed);
+    output_folder out(to);
+    out.begin(from.folder(), texts, settings.how, settings.weights);
+    std::vector<llama_block> blocks;
+    const auto finished = [&](const llama_block& block) {
+        blocks.push_back(block);
+        if (blocks.size() == most) throw stopped();
+    };
+    static_cast<void>(quantize_model(from.folder(), texts, settings.how, pool, quiet, finished, &out));
+    return blocks;
+}
+
+}  // namespace
+
+TEST_CASE("output_folder: holds the model that the run went through, bit for bit", "[examples][output_folder]") {
+    const source from;
+    for (const auto type : {magr::storage_type::f32, magr::storage_type::f16, magr::storage_type::bf16}) {
+        const scratch_folder scratch;
+        const auto to = scratch.path() / "new" / "out";
+        run_settings settings;
+        settings.weights = type;
+        const std::vector<llama_block> blocks = run(from, to, settings);
+        const llama_model written = load_model(to);
+        CHECK(written.embedding == from.model.embedding);
+        CHECK(written.own_head == from.model.own_head);
+        CHECK(written.final_norm == from.model.final_norm);
+        REQUIRE(written.blocks.size() == 4);
+        for (std::size_t layer = 0; layer < 4; ++layer) {
+            CHECK(written.blocks[layer].weights == blocks[layer].weights);
+            CHECK(written.blocks[layer].weights != from.model.blocks[layer].weights);
+            CHECK(written.blocks[layer].input_norm == from.model.blocks[layer].input_norm);
+            CHECK(written.blocks[layer].post_attention_norm == from.model.blocks[layer].post_attention_norm);
+        }
+        const model_folder again(to);
+        const tensor_info& info =
+            again.tensors().file_of("model.layers.1.mlp.up_proj.weight").tensors().at("model.layers.1.mlp.up_proj.weight");
+        CHECK(info.dtype == (type == magr::storage_type::f32 ? "F32" : type == magr::storage_type::f16 ? "F16" : "BF16"));
+    }
+}
+
+TEST_CASE("output_folder: the codes and grids give the weights", "[examples][output_folder]") {
+    const source from;
+    for (const auto zero_point : {magr::zero_point::integer, magr::zero_point::offset}) {
+        const scratch_folder scratch;
+        run_settings settings;
+        settings.how.zero_point = zero_point;
+        const std::vector<llama_block> blocks = run(from, scratch.path(), settings);
+        const safetensors_file codes(scratch.path() / "codes" / "block-00002.safetensors");
+        CHECK(codes.tensors().size() == 4 * all_linears.size());
+        for (const linear kind : all_linears) {
+            const matrix_f& W = blocks[2][kind];
+            const std::string name = "model.layers.2." + std::string(name_of(kind));
+            const std::vector<float> scales = codes.read(name + ".scales"), zeros = codes.read(name + ".zeros");
+            const auto bytes = codes.bytes(name + ".qweight");
+            const auto group_bytes = codes.bytes(name + ".group_index");
+            const auto groups = static_cast<Eigen::Index>(scales.size()) / W.rows();
+            CHECK(groups == (W.cols() + 7) / 8);
+            REQUIRE(bytes.size() == static_cast<std::size_t>(W.size()));
+            REQUIRE(group_bytes.size() == 4 * static_cast<std::size_t>(W.cols()));
+            double largest_error = 0;
+            for (Eigen::Index i = 0; i < W.rows(); ++i)
+                for (Eigen::Index j = 0; j < W.cols(); ++j) {
+                    std::int32_t group = 0;
+                    std::memcpy(&group, group_bytes.data() + 4 * j, 4);
+                    const auto at = static_cast<std::size_t>(i * groups + group);
+                    const auto code = static_cast<double>(bytes[static_cast<std::size_t>(i * W.cols() + j)]);
+                    CHECK(code < 8);
+                    const double scale = static_cast<double>(scales[at]), zero = static_cast<double>(zeros[at]);
+                    const double weight = zero_point == magr::zero_point::offset ? scale * code + zero : scale * (code - zero);
+                    // one rounding, or two with offsets, of numbers not larger than 8 scales and the offset
+                    largest_error = std::max(largest_error, std::abs(weight - static_cast<double>(W(i, j))) / (8 * scale + std::abs(zero)));
+                }
+            CHECK(largest_error <= 0x1p-23);
+        }
+        const std::string header = scratch.read("codes/block-00002.safetensors").substr(0, 200);
+        CHECK_THAT(header, mentions(R"("bits":"3")"));
+        CHECK_THAT(header, mentions(zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)"));
+    }
+}
+
+TEST_CASE("output_folder: the configuration names the type of the weights, the tokenizer is copied", "[examples][output_folder]") {
+    const llama_config config = source::config();
+    const tiny::model_in_folder plain(tiny::model(config));
+    std::string text = tiny::config_text(config);
+    text.insert(1, R"("torch_dtype":"bfloat16","unknown":[1.5],)");
+    const scratch_folder model, to;
+    tiny::write_model(model, tiny::model(config));
+    model.write("config.json", text);
+    model.write("tokenizer.json", "{\"any\": 1}");
+    const model_folder from(model.path());
+    output_folder(to.path()).begin(from, tiny::texts(config, {9}), {}, magr::storage_type::f16);
+    const json copied = json::parse(to.read("config.json"));
+    CHECK(copied.at("torch_dtype") == "float16");
+    CHECK(copied.at("unknown") == json{1.5});
+    CHECK(copied.size() == json::parse(text).size());
+    CHECK(to.read("tokenizer.json") == "{\"any\": 1}");
+}
+
+TEST_CASE("output_folder: a run that was interrupted anywhere ends with the same files", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto whole = scratch.path() / "whole";
+    const std::vector<llama_block> blocks = run(from, whole);
+    const auto expected = folder_contents(whole);
+    CHECK(expected.size() == 2 + 1 + 4 + 2 * 4 + 1);  // quantization.json, config.json, model files, codes and records, index
+
+    for (std::size_t most = 1; most <= 4; ++most) {
+        const auto to = scratch.path() / ("stopped" + std::to_string(most));
+        CHECK_THROWS_AS(run(from, to, {}, most), stopped);
+        CHECK(refusal([&] { return model_folder(to).path(); }).empty() == false);
+        // as if the next file had been cut off while it was written, or one that has its name but not the rest of its block
+        std::ofstream(to / "model-00005-of-00005.safetensors.part", std::ios::binary) << "cut";
+        if (most < 4) std::ofstream(to / "model-00005-of-00005.safetensors", std::ios::binary) << "old";
+        const std::vector<llama_block> all = run(from, to);
+        CHECK(all.size() == 4);
+        for (std::size_t layer = 0; layer < all.size(); ++layer) CHECK(all[layer].weights == blocks[layer].weights);
+        auto contents = folder_contents(to);
+        if (most == 4) contents.erase("model-00005-of-00005.safetensors.part");  // that file was there already
+        CHECK(contents == expected);
+    }
+    const auto began = scratch.path() / "began";
+    std::filesystem::create_directory(began);
+    std::ofstream(began / "quantization.json.part") << "{";
+    run(from, began);
+    CHECK(folder_contents(began) == expected);
+    run(from, began);  // nothing is left to do
+    CHECK(folder_contents(began) == expected);
+}
+
+TEST_CASE("output_folder: another run, another program's folder and damage are refused", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    CHECK_THROWS_AS(run(from, to, {}, 2), stopped);
+    const auto before = folder_contents(to);
+    const auto refused = [&](const source& model, const run_settings& settings) {
+        const std::string message = refusal([&] { return run(model, to, settings); });
+        CHECK(message.starts_with(to.string()));
+        CHECK(folder_contents(to) == before);
+        return message;
+    };
+    run_settings other;
+    other.how.bits = 4;
+    CHECK_THAT(refused(from, other), mentions("another bits (3) than this one (4)"));
+    other = {};
+    other.how.alpha = 0.5;
+    CHECK_THAT(refused(from, other), mentions("another alpha (null) than this one (0.5)"));
+    other = {};
+    other.how.order = magr::column_order::natural;
+    CHECK_THAT(refused(from, other), mentions(R"(another order ("act_order") than this one ("natural"))"));
+    other = {};
+    other.weights = magr::storage_type::bf16;
+    CHECK_THAT(refused(from, other), mentions(R"(another out_dtype ("f32") than this one ("bf16"))"));
+    other = {};
+    other.text_seed = 18;
+    CHECK_THAT(refused(from, other), mentions("another calibration"));
+    llama_model changed = from.model;
+    changed.blocks[3][linear::down_proj](0, 0) += 1e-6f;
+    CHECK_THAT(refused(source(changed), {}), mentions("another model"));
+
+    {
+        const output_folder in_use(to);
+        CHECK_THAT(refused(from, {}), mentions("another run is using this folder"));
+    }
+    std::filesystem::resize_file(to / "model-00003-of-00005.safetensors", 100);
+    CHECK_THAT(refusal([&] { return run(from, to); }), mentions("model-00003-of-00005.safetensors: a header of"));
+
+    const scratch_folder foreign;
+    foreign.write("thesis.txt", "years of work");
+    CHECK_THAT(refusal([&] { return run(from, foreign.path()); }), mentions("is not empty and holds no run of this program"));
+    CHECK_THAT(refusal([&] { return run(from, foreign.path() / "thesis.txt"); }), mentions("cannot be made"));
+    CHECK(folder_contents(foreign.path()).size() == 1);
+}
+
+TEST_CASE("output_folder: weights that a type cannot hold are not written", "[examples][output_folder]") {
+    llama_model large = tiny::model(source::config());
+    large.blocks[1][linear::o_proj] *= 1e6f;
+    const source from(large);
+    const scratch_folder to;
+    run_settings settings;
+    settings.weights = magr::storage_type::f16;
+    CHECK_THROWS_AS(run(from, to.path(), settings), std::runtime_error);
+    CHECK(std::filesystem::exists(to.path() / "codes" / "block-00000.json"));
+    CHECK_FALSE(std::filesystem::exists(to.path() / "model-00003-of-00005.safetensors"));
+}
