@@ -26,7 +26,7 @@ public:
     static constexpr index_t capacity = kernels::product_blocks<Scalar, simd::default_arch>::depth;
 
     explicit token_panels(index_t inputs)
-        : inputs_(inputs), data_(static_cast<std::size_t>((inputs + tile::cols - 1) / tile::cols * tile::cols * capacity)) {}
+        : inputs_(inputs), data_(static_cast<std::size_t>(kernels::round_up(inputs, tile::cols) * capacity)) {}
 
     [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
     [[nodiscard]] bool full() const noexcept { return tokens_ == capacity; }
@@ -46,24 +46,6 @@ public:
 
     /// The panel that begins with input j, a multiple of `tile::cols`.
     [[nodiscard]] const Scalar* right(index_t j) const noexcept { return data_.data() + j * capacity; }
-
-    /// Copies `count` <= `tile::rows` inputs for use as the left operand of register tiles; its other rows keep what they are.
-    void pack_left(index_t first, index_t count, Scalar* out) const noexcept {
-        const auto copy = [&](const Scalar* from, Scalar* to, auto width) {
-            for (index_t t = 0; t < tokens_; ++t)
-                for (index_t r = 0; r < width; ++r) to[t * tile::rows + r] = from[t * tile::cols + r];
-        };
-        for (index_t done = 0; done < count;) {  // what lies in one panel at a time
-            const index_t column = (first + done) % tile::cols;
-            const Scalar* const from = right(first + done - column) + column;
-            const index_t width = std::min(count - done, tile::cols - column);
-            if (width == tile::rows)
-                copy(from, out, std::integral_constant<index_t, tile::rows>{});
-            else
-                copy(from, out + done, width);
-            done += width;
-        }
-    }
 
 private:
     index_t inputs_;
@@ -152,7 +134,7 @@ private:
     using tile = typename panels::tile;
     static constexpr index_t block_rows = kernels::product_blocks<Scalar, simd::default_arch>::rows;
     [[nodiscard]] index_t left_size() const noexcept {
-        return std::min(block_rows, (inputs() + tile::rows - 1) / tile::rows * tile::rows) * panels::capacity;
+        return std::min(block_rows, kernels::round_up(inputs(), tile::rows)) * panels::capacity;
     }
 
     static index_t checked(index_t inputs) {
@@ -183,23 +165,9 @@ private:
     }
 
     void add_rows(const panels& x, index_t first, Scalar* left) noexcept {
-        const index_t last = std::min(first + block_rows, inputs());
-        for (index_t i = first; i < last; i += tile::rows)
-            x.pack_left(i, std::min(tile::rows, last - i), left + (i - first) * panels::capacity);
-        for (index_t j = 0; j < last; j += tile::cols)
-            for (index_t i = first; i < last; i += tile::rows) {
-                const index_t end = std::min(i + tile::rows, last);
-                if (j >= end) continue;
-                const Scalar* const a = left + (i - first) * panels::capacity;
-                if (i + tile::rows <= last && j + tile::cols <= i + 1) {
-                    kernels::multiply_tile(x.tokens(), a, x.right(j), &gram_(i, j), inputs(), simd::default_arch{});
-                    continue;
-                }
-                Scalar sums[tile::rows * tile::cols] = {};
-                kernels::multiply_tile(x.tokens(), a, x.right(j), sums, tile::cols, simd::default_arch{});
-                for (index_t r = i; r < end; ++r)
-                    for (index_t c = j; c < std::min(j + tile::cols, r + 1); ++c) gram_(r, c) += sums[(r - i) * tile::cols + c - j];
-            }
+        const index_t rows = std::min(block_rows, inputs() - first);
+        kernels::repack_left(x.right(first), panels::capacity, rows, x.tokens(), Scalar(1), left);
+        kernels::multiply_panels(gram_.view().block(first, 0, rows, first + rows), x.tokens(), left, x.right(0), panels::capacity, first);
     }
 
     matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current; the upper one only after gram()

@@ -49,16 +49,13 @@ inline void pack_left(matrix_view<const U> a, index_t rows, index_t row, T* left
 template <class T, class Arch = simd::default_arch>
 inline void multiply_packed(index_t rows, index_t depth, index_t cols, const T* left, const T* right, T* c, index_t stride,
                             Arch arch = {}) noexcept {
-    using tile = register_tile<T, Arch>;
     constexpr index_t block = product_blocks<T, Arch>::depth;
+    const matrix_view<T> C(c, rows, cols, stride);
     for (index_t i = 0; i < rows; ++i)
-        for (index_t j = 0; j < cols; ++j) c[i * stride + j] = T(0);
+        for (index_t j = 0; j < cols; ++j) C(i, j) = T(0);
     for (index_t k0 = 0; k0 < depth; k0 += block) {
         const index_t d = depth - k0 < block ? depth - k0 : block;
-        const T* const a = left + k0 * rows;
-        const T* const b = right + k0 * cols;
-        for (index_t j = 0; j < cols; j += tile::cols)
-            for (index_t i = 0; i < rows; i += tile::rows) multiply_tile(d, a + i * d, b + j * d, c + i * stride + j, stride, arch);
+        multiply_panels(C, d, left + k0 * rows, right + k0 * cols, d, whole, arch);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include <magr/detail/aligned_buffer.hpp>
-#include <magr/kernels/register_tile.hpp>
+#include <magr/kernels/panels.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 
@@ -64,15 +64,7 @@ public:
 
     /// Packs the columns of a strip, whose panels are filled, times `factor` as the left operand.
     void pack_left(index_range columns, index_t depth, T factor) const noexcept {
-        for (index_t k = 0; k < depth; ++k) {
-            T row[strip] = {};
-            for (index_t j = 0; j < columns.size; j += tile::cols)
-                std::copy_n(panel(columns.begin + j) + k * tile::cols, tile::cols, row + j);
-            for (index_t i = 0; i < columns.size; i += tile::rows) {
-                T* const out = left_.data() + (columns.begin + i) * height_ + k * tile::rows;
-                for (index_t r = 0; r < tile::rows; ++r) out[r] = factor * row[i + r];
-            }
-        }
+        kernels::repack_left(panel(columns.begin), height_, columns.size, depth, factor, left_.data() + columns.begin * height_, Arch{});
     }
 
     /// A <- A + factor X^T X in the lower triangle, in rows and columns of the pieces from number `first` on; tiles in parallel.
@@ -88,20 +80,8 @@ public:
 
 private:
     void update_piece(matrix_view<T> A, index_range rows, index_range columns, index_t depth) const noexcept {
-        for (index_t j = columns.begin; j < columns.end(); j += tile::cols)
-            for (index_t i = rows.begin; i < rows.end(); i += tile::rows) {
-                const index_t high = std::min(tile::rows, rows.end() - i), wide = std::min(tile::cols, columns.end() - j);
-                if (i + high <= j) continue;  // above the diagonal
-                const T* const left = left_.data() + i * height_;
-                if (A.col_stride() == 1 && high == tile::rows && wide == tile::cols && j + wide <= i + 1) {
-                    kernels::multiply_tile(depth, left, panel(j), &A(i, j), A.row_stride(), Arch{});
-                    continue;
-                }
-                T sums[tile::rows * tile::cols] = {};
-                kernels::multiply_tile(depth, left, panel(j), sums, tile::cols, Arch{});
-                for (index_t c = 0; c < wide; ++c)
-                    for (index_t r = std::max<index_t>(0, j + c - i); r < high; ++r) A(i + r, j + c) += sums[r * tile::cols + c];
-            }
+        kernels::multiply_panels(A.block(rows.begin, columns.begin, rows.size, columns.size), depth, left_.data() + rows.begin * height_,
+                                 panel(columns.begin), height_, rows.begin - columns.begin, Arch{});
     }
 
     index_t height_;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <limits>
+#include <type_traits>
+
+#include <magr/kernels/register_tile.hpp>
+
+/// Operands in the order in which register tiles read them: panels of as many rows of A, or columns of B, as a tile has.
+namespace magr::kernels {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Copies V, at most `Width` rows, for `multiply_tile`: element (r, k) goes to out[k * Width + r], times `factor`; missing rows are zero.
+///
+/// The left operand is packed as it is, the right one transposed. Numbers of a wider type than T are multiplied before they are narrowed.
+template <index_t Width, class T, class U>
+inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
+    using wide = std::conditional_t<std::is_same_v<U, double>, double, T>;
+    const index_t rows = V.rows();
+    const index_t depth = V.cols();
+    const U* const data = V.data();
+    const auto f = static_cast<wide>(factor);
+    const auto value = [&](index_t at) { return static_cast<T>(f * static_cast<wide>(data[at])); };
+    const auto fill = [&](auto row_stride, auto col_stride) {
+        if (rows == Width) {
+            for (index_t k = 0; k < depth; ++k)
+                for (index_t r = 0; r < Width; ++r) out[k * Width + r] = value(r * row_stride + k * col_stride);
+            return;
+        }
+        for (index_t k = 0; k < depth; ++k)
+            for (index_t r = 0; r < Width; ++r) out[k * Width + r] = r < rows ? value(r * row_stride + k * col_stride) : T(0);
+    };
+    struct one {
+        constexpr operator index_t() const noexcept { return 1; }
+    };
+    if (V.row_stride() == 1)
+        fill(one{}, V.col_stride());
+    else if (V.col_stride() == 1)
+        fill(V.row_stride(), one{});
+    else
+        fill(V.row_stride(), V.col_stride());
+}
+
+/// Packs columns of X as the left operand X^T out of their panels as a right operand.
+///
+/// @param right    panels of X, that of column j at right + j * pitch, whole ones
+/// @param columns  at most 96
+/// @param left     the panel that begins with column i goes to left + i * pitch
+template <class T, class Arch = simd::default_arch>
+inline void repack_left(const T* right, index_t pitch, index_t columns, index_t depth, T factor, T* left, Arch = {}) noexcept {
+    using tile = register_tile<T, Arch>;
+    constexpr index_t most = 96;
+    static_assert(most % tile::rows == 0 && most % tile::cols == 0);
+    T row[most] = {};
+    for (index_t k = 0; k < depth; ++k) {
+        for (index_t j = 0; j < columns; j += tile::cols)
+            for (index_t c = 0; c < tile::cols; ++c) row[j + c] = right[j * pitch + k * tile::cols + c];
+        for (index_t i = 0; i < columns; i += tile::rows)
+            for (index_t r = 0; r < tile::rows; ++r) left[i * pitch + k * tile::rows + r] = factor * row[i + r];
+    }
+}
+
+/// Every element of a result is wanted.
+inline constexpr index_t whole = std::numeric_limits<index_t>::max();
+
+/// C <- C + A B of packed operands, only in elements with j <= i + diagonal if a diagonal is given: 0 is the lower triangle.
+///
+/// @param left   the panel of A that begins with row i at left + i * pitch
+/// @param right  the panel of B that begins with column j at right + j * pitch
+template <class T, class Arch = simd::default_arch>
+inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, const T* right, index_t pitch, index_t diagonal = whole,
+                            Arch arch = {}) noexcept {
+    using tile = register_tile<T, Arch>;
+    const auto wanted = [&](index_t i, index_t j) { return diagonal == whole || j <= i + diagonal; };
+    const auto least = [](index_t x, index_t y) { return x < y ? x : y; };
+    for (index_t j = 0; j < C.cols(); j += tile::cols)
+        for (index_t i = 0; i < C.rows(); i += tile::rows) {
+            const index_t high = least(tile::rows, C.rows() - i), wide = least(tile::cols, C.cols() - j);
+            if (!wanted(i + high - 1, j)) continue;
+            if (C.col_stride() == 1 && high == tile::rows && wide == tile::cols && wanted(i, j + wide - 1)) {
+                multiply_tile(depth, left + i * pitch, right + j * pitch, &C(i, j), C.row_stride(), arch);
+                continue;
+            }
+            T sums[tile::rows * tile::cols] = {};
+            multiply_tile(depth, left + i * pitch, right + j * pitch, sums, tile::cols, arch);
+            for (index_t r = 0; r < high; ++r)
+                for (index_t c = 0; c < wide; ++c)
+                    if (wanted(i + r, j + c)) C(i + r, j + c) += sums[r * tile::cols + c];
+        }
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::kernels
