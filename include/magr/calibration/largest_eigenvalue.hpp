@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr::detail {
@@ -30,7 +31,7 @@ template <class T>
 /// @param scale   `unit_scale(H)`, or 1 if H is near 1 already: Eigen's tridiagonal solver does not scale
 /// @pre           H symmetric and finite, with a positive diagonal entry
 /// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
-/// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates steps * n doubles
+/// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates min(n, 200) * n doubles
 /// @par Numerics  in double whatever H is stored in; always the same start vector
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
 template <class T>
@@ -57,7 +58,8 @@ template <class T>
         return total;
     };
     const index_t limit = std::min<index_t>(n, 200);
-    Eigen::MatrixXd basis(n, limit);
+    const aligned_buffer<double> memory(n * limit);
+    Eigen::Map<Eigen::MatrixXd> basis(memory.data(), n, limit);
     Eigen::VectorXd diagonal(limit);
     Eigen::VectorXd off(limit);
     Eigen::VectorXd next = Eigen::VectorXd::Zero(n);

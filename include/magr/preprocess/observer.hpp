@@ -32,6 +32,11 @@ struct ignore_progress {
 };
 
 namespace detail {
+
+/// Whether a call of the observer may throw, so that W has to be copied.
+template <progress_observer Observer>
+inline constexpr bool may_throw = !std::is_nothrow_invocable_v<Observer&, const preprocess_progress&>;
+
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <progress_observer Observer>

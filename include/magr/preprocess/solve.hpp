@@ -52,6 +52,15 @@ template <class T, class Gram>
     return report;
 }
 
+/// The reports of rows that stay as they are.
+template <class T, class Gram>
+[[nodiscard]] std::vector<row_report> report_unchanged(const layer_problem<Gram>& problem, double alpha, matrix_view<T> W) {
+    std::vector<row_report> reports;
+    reports.reserve(static_cast<std::size_t>(W.rows()));
+    for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, alpha, W, i));
+    return reports;
+}
+
 /// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
 /// @return 0, which bounds every optimum, if the numbers do not tell: when they overflowed, or the quadratic is negative, which no Gram
 ///         matrix makes it

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include <magr/parallel/thread_pool.hpp>
+
+#include "layers.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+std::atomic<std::size_t> live{0}, most{0};
+
+/// Null if there is no memory. In front of it, in as many bytes as keep it aligned, lies its size.
+void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+    auto* const block = static_cast<std::byte*>(std::aligned_alloc(alignment, (size / alignment + 2) * alignment));
+    if (block == nullptr) return nullptr;
+    std::memcpy(block, &size, sizeof size);
+    const std::size_t now = live += size;
+    std::size_t seen = most;
+    while (seen < now && !most.compare_exchange_weak(seen, now)) {
+    }
+    return block + alignment;
+}
+
+void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) {
+    if (void* p = allocate(size, alignment)) return p;
+    throw std::bad_alloc();
+}
+
+/// Not inlined: next to a `new` that it knows, g++ 14 takes a bare `free` for a mistake.
+[[gnu::noinline]] void release(void* p, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+    if (p == nullptr) return;
+    std::byte* const block = static_cast<std::byte*>(p) - alignment;
+    std::size_t size = 0;
+    std::memcpy(&size, block, sizeof size);
+    live -= size;
+    std::free(block);
+}
+
+}  // namespace
+
+// All that a program may replace: a sanitizer provides those that are missing, and they would not fit the others.
+void* operator new(std::size_t size) { return allocate_or_throw(size); }
+void* operator new[](std::size_t size) { return allocate_or_throw(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
+void* operator new(std::size_t size, std::align_val_t a) { return allocate_or_throw(size, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t size, std::align_val_t a) { return allocate_or_throw(size, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return allocate(size, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return allocate(size, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { release(p); }
+void operator delete[](void* p) noexcept { release(p); }
+void operator delete(void* p, std::size_t) noexcept { release(p); }
+void operator delete[](void* p, std::size_t) noexcept { release(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { release(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { release(p); }
+void operator delete(void* p, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
+void operator delete[](void* p, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
+void operator delete(void* p, std::size_t, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
+void operator delete[](void* p, std::size_t, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
+void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcept { release(p, static_cast<std::size_t>(a)); }
+void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept { release(p, static_cast<std::size_t>(a)); }
+
+namespace {
+
+using layers::index_t;
+using layers::row_major;
+
+/// Bytes that `function` has allocated at its peak. What Eigen allocates by itself, some rows of the layer, is not seen.
+template <class Function>
+std::size_t peak_of(const Function& function) {
+    const std::size_t before = live;
+    most = before;
+    function();
+    return most - before;
+}
+
+struct shape {
+    index_t rows, cols;
+};
+
+/// Positive definite: its rows are sums of convex sequences.
+template <class T>
+row_major<T> any_gram(index_t n) {
+    row_major<T> H(n, n);
+    for (index_t i = 0; i < n; ++i)
+        for (index_t j = 0; j < n; ++j) H(i, j) = static_cast<T>(1 / (1 + std::abs(static_cast<float>(i - j))));
+    return H;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[preprocess][memory]", float, double, Eigen::half) {
+    for (const auto& [rows, cols] : {shape{1, 1}, shape{2000, 40}, shape{97, 400}}) {
+        const row_major<TestType> W0 = row_major<float>::Random(rows, cols).template cast<TestType>();
+        const auto H = any_gram<TestType>(cols);
+        for (const magr::preprocess_options& options :
+             {magr::preprocess_options{.max_iterations = 2}, {.group_size = 1, .max_iterations = 2}, {.group_size = 32, .max_iterations = 2},
+              {.solver = magr::solver::proximal_gradient, .max_iterations = 2}, {.alpha = 0.0}})
+            for (const index_t workers : {1, 2, 7}) {
+                CAPTURE(rows, cols, workers, static_cast<int>(options.solver), options.group_size.value_or(0), options.alpha.value_or(1));
+                magr::thread_pool pool(workers);
+                const auto check = [&](auto observer) {
+                    row_major<TestType> W = W0;
+                    const auto expected = static_cast<double>(magr::workspace_bytes<TestType, decltype(observer)>(rows, cols, options, workers));
+                    const auto peak = static_cast<double>(peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
+                    if (options.alpha)
+                        CHECK(peak <= expected);
+                    else
+                        CHECK(peak == Approx(expected).epsilon(0.01));
+                };
+                check(magr::ignore_progress{});
+                check([](const magr::preprocess_progress&) noexcept {});
+                check([](const magr::preprocess_progress&) {});
+            }
+    }
+}
+
+TEST_CASE("workspace_bytes: one matrix of H's size, and the rows of each worker", "[preprocess][memory]") {
+    for (const index_t n : {4096, 11008}) {
+        const auto matrix = static_cast<double>(n * n) * sizeof(float);
+        const auto one = static_cast<double>(magr::workspace_bytes<float>(4096, n, {}, 1));
+        const auto two = static_cast<double>(magr::workspace_bytes<float>(4096, n, {}, 2));
+        CHECK(two - one <= 2.4e3 * static_cast<double>(n));  // 5 rows of 96 numbers of 4 bytes for each input, and blocks
+        CHECK(one <= matrix * (n == 4096 ? 1.16 : 1.05));
+        // the copy of W that an observer which may throw takes
+        const auto copied = static_cast<double>(magr::workspace_bytes<Eigen::half, void (*)(const magr::preprocess_progress&)>(4096, n, {}));
+        CHECK(copied - one == 4096.0 * static_cast<double>(n) * 2);
+    }
+}
+
+TEST_CASE("workspace_bytes: bad arguments are refused", "[preprocess][memory][errors]") {
+    CHECK_THROWS_AS(magr::workspace_bytes<float>(0, 10, {}), magr::shape_error);
+    CHECK_THROWS_AS(magr::workspace_bytes<float>(10, 0, {}), magr::shape_error);
+    CHECK_THROWS_AS(magr::workspace_bytes<float>(10, 10, {.group_size = 0}), magr::option_error);
+    CHECK_THROWS_AS(magr::workspace_bytes<float>(10, 10, {}, 0), magr::option_error);
+}
