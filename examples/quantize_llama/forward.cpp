@@ -22,26 +22,39 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
     return out;
 }
 
+matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
+                    const attention_function& attend) {
+    const auto apply = [&](linear kind) -> matrix_f { return before * block[kind].transpose(); };
+    switch (where) {
+        case site::attention_input: return rms_norm(hidden, block.input_norm, eps);
+        case site::attention_output: {
+            matrix_f queries = apply(linear::q_proj);
+            matrix_f keys = apply(linear::k_proj);
+            return attend(queries, keys, apply(linear::v_proj));
+        }
+        case site::mlp_input:
+            hidden.noalias() += before * block[linear::o_proj].transpose();
+            return rms_norm(hidden, block.post_attention_norm, eps);
+        case site::mlp_hidden: break;
+    }
+    const matrix_f gate = apply(linear::gate_proj);
+    matrix_f mlp_hidden = apply(linear::up_proj);
+    mlp_hidden.array() *= gate.array() / (1.0f + (-gate.array()).exp());
+    return mlp_hidden;
+}
+
+void finish_block(const llama_block& block, matrix_f& hidden, const matrix_f& mlp_hidden) {
+    hidden.noalias() += mlp_hidden * block[linear::down_proj].transpose();
+}
+
 void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend,
                    const input_observer& observe) {
-    const auto apply = [&block](linear kind, const matrix_f& x) -> matrix_f { return x * block[kind].transpose(); };
-
-    const matrix_f attention_input = rms_norm(hidden, block.input_norm, eps);
-    observe(site::attention_input, attention_input);
-    matrix_f queries = apply(linear::q_proj, attention_input);
-    matrix_f keys = apply(linear::k_proj, attention_input);
-    const matrix_f values = apply(linear::v_proj, attention_input);
-    const matrix_f attention_output = attend(queries, keys, values);
-    observe(site::attention_output, attention_output);
-    hidden.noalias() += attention_output * block[linear::o_proj].transpose();
-
-    const matrix_f mlp_input = rms_norm(hidden, block.post_attention_norm, eps);
-    observe(site::mlp_input, mlp_input);
-    const matrix_f gate = apply(linear::gate_proj, mlp_input);
-    matrix_f mlp_hidden = apply(linear::up_proj, mlp_input);
-    mlp_hidden.array() *= gate.array() / (1.0f + (-gate.array()).exp());
-    observe(site::mlp_hidden, mlp_hidden);
-    hidden.noalias() += mlp_hidden * block[linear::down_proj].transpose();
+    matrix_f inputs;
+    for (const site where : all_sites) {
+        inputs = site_input(block, eps, where, hidden, inputs, attend);
+        observe(where, inputs);
+    }
+    finish_block(block, hidden, inputs);
 }
 
 void forward_block(const llama_config& config, const llama_block& block, const rope_table& rope, std::span<const sequence> sequences,

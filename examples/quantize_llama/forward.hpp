@@ -24,6 +24,14 @@ inline void ignore_inputs(site, const matrix_f&) {}
 /// RMSNorm of every row: x / sqrt(mean(x^2) + eps) * weight.
 [[nodiscard]] matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps);
 
+/// The input of the linear layers at a site, from that of the site before it; `hidden` goes along with it.
+/// @param before  what this function gave for the site before; of no use for the first
+[[nodiscard]] matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
+                                  const attention_function& attend);
+
+/// What remains of a block after its last site.
+void finish_block(const llama_block& block, matrix_f& hidden, const matrix_f& mlp_hidden);
+
 /// One block in place: hidden += o(attend(q, k, v)) of the normed input, then hidden += down(silu(gate) * up) of the normed result.
 void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend,
                    const input_observer& observe = ignore_inputs);

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "quantize_llama/methods.hpp"
 
+#include <algorithm>
+#include <functional>
 #include <limits>
+#include <magr/compensate_drift.hpp>
 #include <magr/preprocess.hpp>
+#include <magr/quantize_automatic.hpp>
 #include <stdexcept>
 #include <utility>
 
@@ -28,26 +32,13 @@ magr::layer_options layer_options_of(const quantization& how) {
     options.optq.order = how.order;
     options.target = how.target;
     options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
-    if (how.damping) options.optq.damping = options.scales.damping = options.codes.damping = *how.damping;
+    if (how.damping) options.optq.damping = options.scales->damping = options.codes->damping = *how.damping;
     return options;
-}
-
-}  // namespace
-
-const char* name_of(method m) {
-    constexpr std::array names{"rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine"};
-    return names[static_cast<std::size_t>(m)];
-}
-
-std::vector<double> default_alphas(bool grouped) {
-    if (grouped) return {0, 1e-5, 1e-4, 1e-3};
-    return {0, 1e-4, 1e-3, 1e-2, 1e-1};
 }
 
 /// Which penalty is best differs from layer to layer; unless one is given, the layer is quantized with each and the smallest output
 /// error decides. One of them is 0, so MagR is left out where it does not help.
-quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how) {
-    const magr::matrix<double>& H = calibration.fitting;
+quantized_layer search_penalty(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
     quantized_layer layer;
     layer_record& record = layer.record;
     record.name = name;
@@ -78,6 +69,70 @@ quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const
         }
     }
     return layer;
+}
+
+/// As published, on our H: 200 steps of the authors' iteration without damping, their penalty, shrunken ranges, OPTQ, and coordinate
+/// descent towards the original weights with the damping of their code.
+quantized_layer follow_paper(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
+    magr::layer_options options = layer_options_of(how);
+    const magr::index_t group = how.group_size.value_or(0);
+    options.preprocessing = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
+                                                     .group_size = how.group_size,
+                                                     .solver = magr::solver::proximal_gradient,
+                                                     .damping = 0.0,
+                                                     .max_iterations = 200,
+                                                     .tolerance = 0.0};
+    const auto shrink_per_channel = [](int bits) { return bits == 2 ? 0.8 : bits == 3 ? 0.9 : 1.0; };
+    options.grid.range = magr::range_search::min_max;
+    options.grid.beta = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
+    options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero};
+    options.refinement_rounds = 1;
+    options.scales.reset();
+    options.codes = magr::code_refinement{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
+
+    auto result = magr::quantize_layer(W, H, options);
+    if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.status));
+    return {std::move(result.quantized), {.name = name, .output_error = result.output_error, .alpha = *options.preprocessing->alpha}};
+}
+
+/// The weights first make up for what has become of their inputs. Penalty and damping are then those that are best on the texts held out.
+quantized_layer choose_by_validation(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
+                                     const quantization& how, magr::thread_pool& pool) {
+    magr::automatic_options options{.layer = layer_options_of(how)};
+    options.layer.quantizer = magr::quantizer::optq;
+    options.layer.grid.range = magr::range_search::output_error;
+    options.layer.grid.beta = 1;
+    options.layer.refinement_rounds = how.refinement_rounds;
+    if (how.alpha) options.alphas = {*how.alpha};
+    if (how.damping) options.dampings = {*how.damping};
+
+    magr::matrix<double> H = calibration.fitting;
+    std::transform(H.data(), H.data() + H.rows() * H.cols(), calibration.validation.data(), H.data(), std::plus<>{});
+    matrix_f target = W;
+    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {}, pool));
+    auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
+    if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.layer.status));
+    const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);
+    return {std::move(result.layer.quantized), {.name = name, .output_error = error, .alpha = result.candidates[result.chosen].alpha}};
+}
+
+}  // namespace
+
+const char* name_of(method m) {
+    constexpr std::array names{"rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine", "paper", "auto"};
+    return names[static_cast<std::size_t>(m)];
+}
+
+std::vector<double> default_alphas(bool grouped) {
+    if (grouped) return {0, 1e-5, 1e-4, 1e-3};
+    return {0, 1e-4, 1e-3, 1e-2, 1e-1};
+}
+
+quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
+                               magr::thread_pool& pool) {
+    if (how.method == method::paper) return follow_paper(name, W, calibration.fitting, how);
+    if (how.method == method::automatic) return choose_by_validation(name, W, calibration, how, pool);
+    return search_penalty(name, W, calibration.fitting, how);
 }
 
 }  // namespace examples

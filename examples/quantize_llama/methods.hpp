@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_layer.hpp>
 #include <optional>
 #include <string>
@@ -11,23 +12,38 @@
 
 namespace examples {
 
-enum class method { rtn, optq, optq_refine, magr_rtn, magr_optq, magr_optq_refine };
+enum class method {
+    rtn,
+    optq,
+    optq_refine,
+    magr_rtn,
+    magr_optq,
+    magr_optq_refine,
+    paper,     ///< the recipe of MagR's authors, to the letter: their iteration, penalty, grid, OPTQ, and coordinate descent
+    automatic  ///< everything chosen on calibration texts that were held out, and the error of earlier layers made up for
+};
 inline constexpr std::array all_methods{method::rtn,      method::optq,      method::optq_refine,
-                                        method::magr_rtn, method::magr_optq, method::magr_optq_refine};
+                                        method::magr_rtn, method::magr_optq, method::magr_optq_refine,
+                                        method::paper,    method::automatic};
 
-/// "rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine"
+/// "rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine", "paper", "auto"
 [[nodiscard]] const char* name_of(method m);
 
 [[nodiscard]] constexpr bool uses_magr(method m) {
-    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine;
+    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine || m == method::paper || m == method::automatic;
 }
 [[nodiscard]] constexpr bool uses_optq(method m) { return m != method::rtn && m != method::magr_rtn; }
 [[nodiscard]] constexpr bool refines(method m) { return m == method::optq_refine || m == method::magr_optq_refine; }
 
 /// Whether the method chooses on calibration texts that it does not fit to: then `layer_calibration::validation` is there.
-[[nodiscard]] constexpr bool validates(method) { return false; }
+[[nodiscard]] constexpr bool validates(method m) { return m == method::automatic; }
 
-/// How one model is quantized. All methods use the same grid, so that they can be compared.
+/// Whether the layers of a block are quantized one after the other, each on what the quantized ones before it put out, with
+/// `layer_calibration::drift`.
+[[nodiscard]] constexpr bool follows_drift(method m) { return m == method::automatic; }
+
+/// How one model is quantized. All methods use the same kind of grid, so that they can be compared; `paper` and `automatic` choose its
+/// range and everything about MagR themselves.
 struct quantization {
     examples::method method = method::magr_optq;
     int bits = 4;
@@ -60,6 +76,7 @@ struct layer_record {
 struct layer_calibration {
     magr::matrix<double> fitting;     ///< from all sequences, or from those that are not held out
     magr::matrix<double> validation;  ///< from the others; empty unless the method `validates`
+    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method `follows_drift`
 };
 
 /// What one layer became.
@@ -69,8 +86,9 @@ struct quantized_layer {
 };
 
 /// Quantizes the weights of one layer: the whole use of the library is here.
+/// @param pool  used by methods that `follows_drift`, whose layers come one after the other
 /// @throws std::runtime_error  naming the layer, if it cannot be quantized
 [[nodiscard]] quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
-                                             const quantization& how);
+                                             const quantization& how, magr::thread_pool& pool);
 
 }  // namespace examples

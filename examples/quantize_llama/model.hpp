@@ -25,6 +25,7 @@ inline constexpr std::array all_linears{linear::q_proj,    linear::k_proj,  line
 /// The four places in a block where linear layers read their input; layers with the same input share one Gram matrix.
 enum class site { attention_input, attention_output, mlp_input, mlp_hidden };
 inline constexpr std::size_t site_count = 4;
+inline constexpr std::array all_sites{site::attention_input, site::attention_output, site::mlp_input, site::mlp_hidden};
 
 [[nodiscard]] constexpr site input_of(linear kind) {
     switch (kind) {

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/error.hpp"
 #include "quantize_llama/forward.hpp"
@@ -36,9 +38,23 @@ struct site_grams {
         }
     }
 
+    /// Hands the sums over.
+    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {}) {
+        layer_calibration sums{fitting.gram(pool), {}, std::move(drift)};
+        if (validation) sums.validation = validation->gram(pool);
+        return sums;
+    }
+
     gram fitting;
     std::optional<gram> validation;
 };
+
+std::string layer_name(std::int64_t layer, linear kind) { return "layers." + std::to_string(layer) + "." + name_of(kind); }
+
+matrix_f values_of(const quantized_layer& layer) {
+    const magr::matrix<float> values = layer.quantized.dequantize();
+    return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
+}
 
 /// The Gram matrices of the inputs at the four sites of a block. Several chunks of the text are computed at once, and then added in order.
 std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
@@ -66,8 +82,7 @@ std::array<layer_calibration, site_count> collect_grams(const llama_block& block
 
     std::array<layer_calibration, site_count> result;
     for (std::size_t s = 0; s < site_count; ++s) {
-        result[s].fitting = grams[s].fitting.gram(pool);
-        if (validates) result[s].validation = grams[s].validation->gram(pool);
+        result[s] = grams[s].result(pool);
         grams[s] = site_grams(1, false);  // gives the memory back
     }
     return result;
@@ -75,7 +90,7 @@ std::array<layer_calibration, site_count> collect_grams(const llama_block& block
 
 }  // namespace
 
-quantized_block quantize_block(std::int64_t layer, llama_block block, const text_states& calibration, const quantization& how,
+quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, validates(how.method), pool, chunk_done);
     std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
@@ -87,12 +102,48 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, const text
             all_linears[all_linears.size() - 1 - static_cast<std::size_t>(task)];  // down_proj, the longest, must not be last
         const auto where = static_cast<std::size_t>(input_of(kind));
         quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
-        done = quantize_layer("layers." + std::to_string(layer) + "." + name_of(kind), block[kind], inputs[where], how);
+        done = quantize_layer(layer_name(layer, kind), block[kind], inputs[where], how, pool);
         if (--layers_left[where] == 0) inputs[where] = {};
-        const magr::matrix<float> values = done.quantized.dequantize();
-        block[kind] = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
+        block[kind] = values_of(done);
     });
+    calibration.pass(block, pool, chunk_done);
     result.block = std::move(block);
+    return result;
+}
+
+quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& original, text_states& calibration, text_states& untouched,
+                                        const quantization& how, magr::thread_pool& pool,
+                                        const std::function<void(std::int64_t)>& chunk_done) {
+    quantized_block result{original, {}};
+    std::vector<matrix_f> inputs(calibration.chunks()), original_inputs(calibration.chunks());
+    const auto for_each_chunk = [&](const auto& task) {
+        pool.parallel_for(static_cast<magr::index_t>(inputs.size()),
+                          [&](magr::index_t c, magr::index_t) { task(static_cast<std::size_t>(c)); });
+    };
+    for (const site where : all_sites) {
+        for_each_chunk([&](std::size_t c) {
+            inputs[c] = calibration.site_input(c, result.block, where, inputs[c]);
+            original_inputs[c] = untouched.site_input(c, original, where, original_inputs[c]);
+        });
+        site_grams grams(inputs.front().cols(), validates(how.method));
+        magr::drift_accumulator<double> drift(inputs.front().cols());
+        for (std::size_t c = 0; c < inputs.size(); ++c) {
+            grams.add(inputs[c], calibration.sequences(c), calibration.first_sequence(c), pool);
+            drift.add(original_inputs[c], inputs[c], pool);
+        }
+        const layer_calibration found = grams.result(pool, drift.drift());
+        for (const linear kind : all_linears) {
+            if (input_of(kind) != where) continue;
+            quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
+            done = quantize_layer(layer_name(layer, kind), original[kind], found, how, pool);
+            result.block[kind] = values_of(done);
+        }
+    }
+    for_each_chunk([&](std::size_t c) {
+        calibration.finish_block(c, result.block, inputs[c]);
+        untouched.finish_block(c, original, original_inputs[c]);
+        chunk_done(2 * count_tokens(calibration.sequences(c)));
+    });
     return result;
 }
 
@@ -113,6 +164,8 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
 
     quantization_record record;
     text_states states(model.config(), model.embedding(), calibration);
+    std::optional<text_states> untouched;  // the text on its way through the model in full precision
+    if (follows_drift(how.method)) untouched.emplace(states);
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
                        "/" + std::to_string(blocks));
@@ -122,14 +175,19 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
             finished_block earlier = out->read(layer);
             block = std::move(earlier.block);
             std::move(earlier.layers.begin(), earlier.layers.end(), std::back_inserter(record.layers));
+            states.pass(block, pool, chunk_done);
+            if (untouched) untouched->pass(model.block(layer), pool, [](std::int64_t) {});
             chunk_done(count_tokens(calibration));
         } else {
-            quantized_block result = quantize_block(layer, model.block(layer), states, how, pool, chunk_done);
+            const auto quantize = [&](llama_block original) {
+                if (untouched) return quantize_block_in_order(layer, original, states, *untouched, how, pool, chunk_done);
+                return quantize_block(layer, std::move(original), states, how, pool, chunk_done);
+            };
+            quantized_block result = quantize(model.block(layer));
             if (out) out->write(layer, result);
             block = std::move(result.block);
             for (quantized_layer& done : result.layers) record.layers.push_back(std::move(done.record));
         }
-        states.pass(block, pool, chunk_done);
         record.seconds += std::chrono::duration<double>(clock::now() - begin).count();
         finished(block);
     }

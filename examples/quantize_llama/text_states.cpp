@@ -18,4 +18,15 @@ void text_states::pass(const llama_block& block, magr::thread_pool& pool, const 
     });
 }
 
+matrix_f text_states::site_input(std::size_t c, const llama_block& block, site where, const matrix_f& before) {
+    const auto attend = [&](matrix_f& queries, matrix_f& keys, const matrix_f& values) {
+        return causal_attention(config_, rope_, sequences(c), queries, keys, values);
+    };
+    return examples::site_input(block, config_.rms_norm_eps, where, hidden_[c], before, attend);
+}
+
+void text_states::finish_block(std::size_t c, const llama_block& block, const matrix_f& mlp_hidden) {
+    examples::finish_block(block, hidden_[c], mlp_hidden);
+}
+
 }  // namespace examples

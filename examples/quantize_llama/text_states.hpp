@@ -24,6 +24,13 @@ public:
     /// @param chunk_done  called with the number of tokens of each chunk, by any thread
     void pass(const llama_block& block, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done);
 
+    /// The input of the next block's linear layers at a site in chunk c; its hidden states go along.
+    /// @param before  what this function gave for the site before; of no use for the first
+    [[nodiscard]] matrix_f site_input(std::size_t c, const llama_block& block, site where, const matrix_f& before);
+
+    /// Completes the block in chunk c.
+    void finish_block(std::size_t c, const llama_block& block, const matrix_f& mlp_hidden);
+
     [[nodiscard]] const llama_config& config() const noexcept { return config_; }
     [[nodiscard]] const rope_table& rope() const noexcept { return rope_; }
     [[nodiscard]] std::size_t chunks() const noexcept { return chunks_.size(); }
