@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <magr/calibration/gram.hpp>
 #include <optional>
 #include <string>
@@ -40,13 +41,36 @@ struct site_grams {
     std::optional<gram> validation;
 };
 
-/// The Gram matrices of the inputs at the four sites of a block. Several chunks of the text are computed at once, and then added in order.
+/// Quantizes the linear layers of one block. The unquantized weights produce the layers' inputs.
+quantized_block quantize_block(std::int64_t layer, llama_block block, const text_states& calibration, const quantization& how,
+                               magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
+    std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, validates(how.method), pool, chunk_done);
+    std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
+    for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
+
+    quantized_block result;
+    pool.parallel_for(std::ssize(all_linears), [&](magr::index_t task, magr::index_t) {
+        const linear kind = all_linears[all_linears.size() - 1 - static_cast<std::size_t>(task)];  // down_proj, the longest, comes first
+        const auto where = static_cast<std::size_t>(input_of(kind));
+        quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
+        done = quantize_layer("layers." + std::to_string(layer) + "." + name_of(kind), block[kind], inputs[where], how);
+        if (--layers_left[where] == 0) inputs[where] = {};
+        const magr::matrix<float> values = done.quantized.dequantize();
+        block[kind] = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
+    });
+    result.block = std::move(block);
+    return result;
+}
+
+}  // namespace
+
 std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
                                                         magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, validates); };
     std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
                                              empty(linear::down_proj)};
 
+    // Several chunks of the text are computed at once, and then added in order.
     constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
     std::vector<std::array<matrix_f, site_count>> inputs(static_cast<std::size_t>(std::min(pool.concurrency(), most_at_once)));
     for (std::size_t first = 0; first < text.chunks(); first += inputs.size()) {
@@ -70,29 +94,6 @@ std::array<layer_calibration, site_count> collect_grams(const llama_block& block
         if (validates) result[s].validation = grams[s].validation->gram(pool);
         grams[s] = site_grams(1, false);  // gives the memory back
     }
-    return result;
-}
-
-}  // namespace
-
-quantized_block quantize_block(std::int64_t layer, llama_block block, const text_states& calibration, const quantization& how,
-                               magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, validates(how.method), pool, chunk_done);
-    std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
-    for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
-
-    quantized_block result;
-    pool.parallel_for(std::ssize(all_linears), [&](magr::index_t task, magr::index_t) {
-        const linear kind =
-            all_linears[all_linears.size() - 1 - static_cast<std::size_t>(task)];  // down_proj, the longest, must not be last
-        const auto where = static_cast<std::size_t>(input_of(kind));
-        quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
-        done = quantize_layer("layers." + std::to_string(layer) + "." + name_of(kind), block[kind], inputs[where], how);
-        if (--layers_left[where] == 0) inputs[where] = {};
-        const magr::matrix<float> values = done.quantized.dequantize();
-        block[kind] = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
-    });
-    result.block = std::move(block);
     return result;
 }
 
