@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
 #include <optional>
@@ -56,40 +57,7 @@ matrix_f values_of(const quantized_layer& layer) {
     return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
 }
 
-/// The Gram matrices of the inputs at the four sites of a block. Several chunks of the text are computed at once, and then added in order.
-std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
-                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, validates); };
-    std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
-                                             empty(linear::down_proj)};
-
-    constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
-    std::vector<std::array<matrix_f, site_count>> inputs(static_cast<std::size_t>(std::min(pool.concurrency(), most_at_once)));
-    for (std::size_t first = 0; first < text.chunks(); first += inputs.size()) {
-        const std::size_t count = std::min(inputs.size(), text.chunks() - first);
-        pool.parallel_for(static_cast<magr::index_t>(count), [&](magr::index_t task, magr::index_t) {
-            const auto i = static_cast<std::size_t>(task);
-            matrix_f hidden = text.hidden(first + i);
-            forward_block(text.config(), block, text.rope(), text.sequences(first + i), hidden,
-                          [&](site where, const matrix_f& x) { inputs[i][static_cast<std::size_t>(where)] = x; });
-            chunk_done(count_tokens(text.sequences(first + i)));
-        });
-        for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t s = 0; s < site_count; ++s)
-                grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
-    }
-    inputs.clear();
-
-    std::array<layer_calibration, site_count> result;
-    for (std::size_t s = 0; s < site_count; ++s) {
-        result[s] = grams[s].result(pool);
-        grams[s] = site_grams(1, false);  // gives the memory back
-    }
-    return result;
-}
-
-}  // namespace
-
+/// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, validates(how.method), pool, chunk_done);
@@ -111,6 +79,8 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
     return result;
 }
 
+/// The same layer after layer, each on inputs that come from the quantized ones before it, and with its drift.
+/// @param untouched  the text in front of the block in full precision; passes it, too
 quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& original, text_states& calibration, text_states& untouched,
                                         const quantization& how, magr::thread_pool& pool,
                                         const std::function<void(std::int64_t)>& chunk_done) {
@@ -144,6 +114,40 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
         untouched.finish_block(c, original, original_inputs[c]);
         chunk_done(2 * count_tokens(calibration.sequences(c)));
     });
+    return result;
+}
+
+}  // namespace
+
+std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
+                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
+    const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, validates); };
+    std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
+                                             empty(linear::down_proj)};
+
+    // Several chunks of the text are computed at once, and then added in order.
+    constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
+    std::vector<std::array<matrix_f, site_count>> inputs(static_cast<std::size_t>(std::min(pool.concurrency(), most_at_once)));
+    for (std::size_t first = 0; first < text.chunks(); first += inputs.size()) {
+        const std::size_t count = std::min(inputs.size(), text.chunks() - first);
+        pool.parallel_for(static_cast<magr::index_t>(count), [&](magr::index_t task, magr::index_t) {
+            const auto i = static_cast<std::size_t>(task);
+            matrix_f hidden = text.hidden(first + i);
+            forward_block(text.config(), block, text.rope(), text.sequences(first + i), hidden,
+                          [&](site where, const matrix_f& x) { inputs[i][static_cast<std::size_t>(where)] = x; });
+            chunk_done(count_tokens(text.sequences(first + i)));
+        });
+        for (std::size_t i = 0; i < count; ++i)
+            for (std::size_t s = 0; s < site_count; ++s)
+                grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
+    }
+    inputs.clear();
+
+    std::array<layer_calibration, site_count> result;
+    for (std::size_t s = 0; s < site_count; ++s) {
+        result[s] = grams[s].result(pool);
+        grams[s] = site_grams(1, false);  // gives the memory back
+    }
     return result;
 }
 

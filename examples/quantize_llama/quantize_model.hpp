@@ -24,17 +24,12 @@ struct quantized_block {
     std::array<quantized_layer, all_linears.size()> layers;  ///< in the order of `linear`
 };
 
-/// Quantizes the linear layers of one block on the text in front of it, and lets the text pass. The unquantized weights produce the layers'
-/// inputs.
+/// Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it. Methods that validate hold
+/// every fourth sequence out of the fitting.
 /// @param pool  does not influence the result: a Gram matrix has the same bits however its tokens are handed out
-[[nodiscard]] quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
-                                             magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done);
-
-/// The same layer after layer, each on inputs that come from the quantized ones before it, and with its drift.
-/// @param untouched  the text in front of the block in full precision; passes it, too
-[[nodiscard]] quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& original, text_states& calibration,
-                                                      text_states& untouched, const quantization& how, magr::thread_pool& pool,
-                                                      const std::function<void(std::int64_t)>& chunk_done);
+[[nodiscard]] std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
+                                                                      magr::thread_pool& pool,
+                                                                      const std::function<void(std::int64_t)>& chunk_done);
 
 /// What quantizing a model has shown.
 struct quantization_record {

@@ -169,7 +169,8 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
         const pid_t child = start(folder, arguments);
         REQUIRE(child > 0);
         int status = 0;
-        while (!(ended = waitpid(child, &status, WNOHANG) == child) && count_files(out) < enough) std::this_thread::yield();
+        while (!(ended = waitpid(child, &status, WNOHANG) == child) && count_files(out) < enough)
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
         if (!ended) {
             std::this_thread::sleep_for(later);
             kill(child, SIGKILL);

@@ -1,5 +1,8 @@
 #include "quantize_llama/quantize_model.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <magr/calibration/gram.hpp>
 #include <set>
 #include <sstream>
@@ -110,6 +113,50 @@ TEST_CASE("quantize_model: the last bit does not depend on the threads", "[examp
     const quantized_llama one = quantized(model, texts, how, 1), three = quantized(model, texts, how, 3);
     for (std::size_t layer = 0; layer < 2; ++layer) CHECK(one.model.blocks[layer].weights == three.model.blocks[layer].weights);
     CHECK(one.record.mean_output_error() == three.record.mean_output_error());
+}
+
+TEST_CASE("collect_grams: every fourth sequence is held out if the method validates, else none", "[examples][quantize_model]") {
+    const llama_model model = tiny::model();
+    std::vector<std::size_t> lengths;
+    for (std::size_t i = 0; i < 45; ++i)
+        lengths.push_back(20 + 7 * (i % 9));  // two chunks, whose first sequences are not both multiples of 4
+    const auto texts = tiny::texts(model.config, lengths);
+    text_states states(model.config, model.embedding, texts);
+    REQUIRE(states.chunks() > 1);
+    REQUIRE(states.first_sequence(1) % 4 != 0);
+    std::vector<sequence> fitted, held_out;
+    for (std::size_t i = 0; i < texts.size(); ++i) (i % 4 == 3 ? held_out : fitted).push_back(texts[i]);
+    magr::thread_pool pool(2);
+    std::atomic<std::int64_t> tokens{0};
+    const auto collect = [&](bool validates) {
+        return collect_grams(model.blocks[0], states, validates, pool, [&](std::int64_t count) { tokens += count; });
+    };
+    const auto split = collect(true), all = collect(false);
+    CHECK(tokens == 2 * count_tokens(texts));
+    for (const linear kind : {linear::q_proj, linear::o_proj, linear::up_proj, linear::down_proj}) {
+        const auto where = static_cast<std::size_t>(input_of(kind));
+        const auto check = [&](const magr::matrix<double>& actual, const std::vector<sequence>& sequences) {
+            magr::gram_accumulator<double> expected(shape_of(model.config, kind).cols);
+            matrix_f hidden = embed(model.embedding, sequences);
+            forward_block(model.config, model.blocks[0], make_rope_table(model.config, sequences), sequences, hidden,
+                          [&](site at, const matrix_f& x) {
+                              if (at == input_of(kind)) expected.add(x);
+                          });
+            const magr::matrix<double>& H = expected.gram();
+            double largest = 0, difference = 0;
+            REQUIRE(actual.rows() == H.rows());
+            for (magr::index_t i = 0; i < H.rows(); ++i)
+                for (magr::index_t j = 0; j < H.cols(); ++j) {
+                    largest = std::max(largest, std::abs(H(i, j)));
+                    difference = std::max(difference, std::abs(H(i, j) - actual(i, j)));
+                }
+            CHECK(difference < 1e-5 * largest);  // the inputs are float, computed in other batches
+        };
+        check(split[where].fitting, fitted);
+        check(split[where].validation, held_out);
+        check(all[where].fitting, texts);
+        CHECK(all[where].validation.empty());
+    }
 }
 
 TEST_CASE("quantize_model: an option out of range reaches the caller", "[examples][quantize_model]") {

@@ -80,6 +80,7 @@ TEST_CASE("safetensors: each rule of the format refuses what breaks it", "[examp
     const std::string good = tensor("a", "F32", "[1]", "[0,4]");
     REQUIRE(refused(folder, with(good, four)).empty());
 
+    CHECK_THAT(refused(folder, ""), mentions("too short"));
     CHECK_THAT(refused(folder, "1234567"), mentions("too short"));
     CHECK_THAT(refused(folder, bytes_of(std::uint64_t{100'000'001}) + "{}"), mentions("longer than the 100000000"));
     CHECK_THAT(refused(folder, bytes_of(~std::uint64_t{0}) + "{}"), mentions("longer than"));
