@@ -24,7 +24,14 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
 
 void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend,
                    const input_observer& observe) {
-    const auto apply = [&block](linear kind, const matrix_f& x) -> matrix_f { return x * block[kind].transpose(); };
+    const auto add_bias = [&block](linear kind, matrix_f& y) {
+        if (block.bias(kind).size() != 0) y.rowwise() += block.bias(kind);
+    };
+    const auto apply = [&](linear kind, const matrix_f& x) {
+        matrix_f y = x * block[kind].transpose();
+        add_bias(kind, y);
+        return y;
+    };
 
     const matrix_f attention_input = rms_norm(hidden, block.input_norm, eps);
     observe(site::attention_input, attention_input);
@@ -34,6 +41,7 @@ void forward_block(const llama_block& block, double eps, matrix_f& hidden, const
     const matrix_f attention_output = attend(queries, keys, values);
     observe(site::attention_output, attention_output);
     hidden.noalias() += attention_output * block[linear::o_proj].transpose();
+    add_bias(linear::o_proj, hidden);
 
     const matrix_f mlp_input = rms_norm(hidden, block.post_attention_norm, eps);
     observe(site::mlp_input, mlp_input);
@@ -42,6 +50,7 @@ void forward_block(const llama_block& block, double eps, matrix_f& hidden, const
     mlp_hidden.array() *= gate.array() / (1.0f + (-gate.array()).exp());
     observe(site::mlp_hidden, mlp_hidden);
     hidden.noalias() += mlp_hidden * block[linear::down_proj].transpose();
+    add_bias(linear::down_proj, hidden);
 }
 
 void forward_block(const llama_config& config, const llama_block& block, const rope_table& rope, std::span<const sequence> sequences,

@@ -28,7 +28,7 @@ public:
         return Eigen::Map<const row_f>(values.data(), cols);
     }
 
-    /// A bias or a further layer would change the outputs. Tables of RoPE frequencies, which old files hold, are computed anyway.
+    /// A further bias or layer would change the outputs. Tables of RoPE frequencies, which old files hold, are computed anyway.
     void refuse_rest() const {
         for (const std::string& name : tensors_.names())
             if (!taken_.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
@@ -74,6 +74,16 @@ linear_shape shape_of(const llama_config& c, linear kind) {
     return {c.hidden_size, c.intermediate_size};
 }
 
+bool has_bias(const llama_config& c, linear kind) {
+    switch (input_of(kind)) {
+        case site::attention_input: return c.qkv_bias;
+        case site::attention_output: return c.o_bias;
+        case site::mlp_input:
+        case site::mlp_hidden: break;
+    }
+    return c.mlp_bias;
+}
+
 llama_model load_model(const std::filesystem::path& folder) {
     if (!std::filesystem::is_directory(folder)) refuse(folder.string(), ": no such folder");
     llama_model model;
@@ -99,6 +109,7 @@ llama_model load_model(const std::filesystem::path& folder) {
         for (const linear kind : all_linears) {
             const auto [rows, cols] = shape_of(c, kind);
             block[kind] = reader.matrix(prefix + name_of(kind) + ".weight", rows, cols);
+            if (has_bias(c, kind)) block.bias(kind) = reader.row(prefix + name_of(kind) + ".bias", rows);
         }
         model.blocks.push_back(std::move(block));
     }
