@@ -44,13 +44,13 @@ def shortest(value):
     return float(str(np.float32(value)))
 
 
-def read_config(field, names):
+def read_config(field, tensors):
     heads = field("llama.attention.head_count")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_act": "silu",
-        "vocab_size": len(field("tokenizer.ggml.tokens")),
+        "vocab_size": int(tensors["token_embd.weight"].shape[1]),  # GGUF gives the sizes of a matrix the other way round
         "hidden_size": field("llama.embedding_length"),
         "intermediate_size": field("llama.feed_forward_length"),
         "num_hidden_layers": field("llama.block_count"),
@@ -59,7 +59,7 @@ def read_config(field, names):
         "max_position_embeddings": field("llama.context_length"),
         "rms_norm_eps": shortest(field("llama.attention.layer_norm_rms_epsilon")),
         "rope_theta": shortest(field("llama.rope.freq_base", 10000.0)),
-        "tie_word_embeddings": "output.weight" not in names,
+        "tie_word_embeddings": "output.weight" not in tensors,
         "bos_token_id": field("tokenizer.ggml.bos_token_id", None),
         "eos_token_id": field("tokenizer.ggml.eos_token_id", None),
         "torch_dtype": "float32",
@@ -117,7 +117,7 @@ def main():
 
     if field("general.architecture") != "llama" or field("llama.rope.scaling.type", "none") != "none":
         sys.exit(f"{options.gguf}: not a Llama model with unscaled RoPE")
-    config = read_config(field, {tensor.name for tensor in reader.tensors})
+    config = read_config(field, {tensor.name: tensor for tensor in reader.tensors})
     tokenizer = None if options.no_tokenizer else build_tokenizer(field)
     options.folder.mkdir(parents=True, exist_ok=True)
     save_file(read_tensors(reader, config), options.folder / "model.safetensors", metadata={"format": "pt"})
