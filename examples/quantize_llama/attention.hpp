@@ -11,7 +11,10 @@
 /// Rotary position embedding and grouped-query attention, over whole sequences and token by token.
 namespace examples {
 
-/// cos and sin of position * rope_theta^(-2 i / head_dim).
+/// By how much the pairs of a head's entries turn per position: rope_theta^(-2 i / head_dim), scaled as the configuration says.
+[[nodiscard]] std::vector<double> rope_frequencies(const llama_config& config);
+
+/// cos and sin of position * frequency, times the scaling's attention factor.
 class rope_table {
 public:
     rope_table(const llama_config& config, std::int64_t positions);
@@ -27,7 +30,8 @@ private:
 /// A table for the longest of these sequences.
 [[nodiscard]] rope_table make_rope_table(const llama_config& config, std::span<const sequence> sequences);
 
-/// Causal attention within each of several sequences, whose tokens are the rows of the matrices one sequence after the other.
+/// Causal attention, within the configuration's window, in each of several sequences, whose tokens are the rows of the matrices one
+/// sequence after the other.
 /// @param queries, keys  before rotation; they are rotated in place
 /// @return               tokens x (heads * head_dim)
 [[nodiscard]] matrix_f causal_attention(const llama_config& config, const rope_table& rope, std::span<const sequence> sequences,
@@ -44,7 +48,7 @@ public:
                                   const matrix_f& values);
 
 private:
-    std::int64_t heads_, kv_heads_, head_dim_;
+    std::int64_t heads_, kv_heads_, head_dim_, window_;
     std::vector<matrix_f> keys_;  ///< per sequence: longest x (kv heads * head_dim), rotated
     std::vector<matrix_f> values_;
 };

@@ -22,29 +22,43 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
     return out;
 }
 
+namespace {
+
+/// x W^T + bias
+matrix_f apply(const llama_block& block, linear kind, const matrix_f& x) {
+    matrix_f y = x * block[kind].transpose();
+    if (block.bias(kind).size() != 0) y.rowwise() += block.bias(kind);
+    return y;
+}
+
+/// hidden += x W^T + bias
+void add_output(const llama_block& block, linear kind, const matrix_f& x, matrix_f& hidden) {
+    hidden.noalias() += x * block[kind].transpose();
+    if (block.bias(kind).size() != 0) hidden.rowwise() += block.bias(kind);
+}
+
+}  // namespace
+
 matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
                     const attention_function& attend) {
-    const auto apply = [&](linear kind) -> matrix_f { return before * block[kind].transpose(); };
     switch (where) {
         case site::attention_input: return rms_norm(hidden, block.input_norm, eps);
         case site::attention_output: {
-            matrix_f queries = apply(linear::q_proj);
-            matrix_f keys = apply(linear::k_proj);
-            return attend(queries, keys, apply(linear::v_proj));
+            matrix_f queries = apply(block, linear::q_proj, before);
+            matrix_f keys = apply(block, linear::k_proj, before);
+            return attend(queries, keys, apply(block, linear::v_proj, before));
         }
-        case site::mlp_input:
-            hidden.noalias() += before * block[linear::o_proj].transpose();
-            return rms_norm(hidden, block.post_attention_norm, eps);
+        case site::mlp_input: add_output(block, linear::o_proj, before, hidden); return rms_norm(hidden, block.post_attention_norm, eps);
         case site::mlp_hidden: break;
     }
-    const matrix_f gate = apply(linear::gate_proj);
-    matrix_f mlp_hidden = apply(linear::up_proj);
+    const matrix_f gate = apply(block, linear::gate_proj, before);
+    matrix_f mlp_hidden = apply(block, linear::up_proj, before);
     mlp_hidden.array() *= gate.array() / (1.0f + (-gate.array()).exp());
     return mlp_hidden;
 }
 
 void finish_block(const llama_block& block, matrix_f& hidden, const matrix_f& mlp_hidden) {
-    hidden.noalias() += mlp_hidden * block[linear::down_proj].transpose();
+    add_output(block, linear::down_proj, mlp_hidden, hidden);
 }
 
 void forward_block(const llama_block& block, double eps, matrix_f& hidden, const attention_function& attend,

@@ -33,6 +33,7 @@ void visit_block(const llama_config& c, std::int64_t layer, llama_block& block, 
     for (const linear kind : all_linears) {
         const auto [rows, cols] = shape_of(c, kind);
         visit(prefix + name_of(kind) + ".weight", block[kind], shape_of_size(rows, cols));
+        if (has_bias(c, kind)) visit(prefix + name_of(kind) + ".bias", block.bias(kind), shape_of_size(rows));
     }
 }
 
@@ -64,6 +65,16 @@ linear_shape shape_of(const llama_config& c, linear kind) {
         case linear::down_proj: break;
     }
     return {c.hidden_size, c.intermediate_size};
+}
+
+bool has_bias(const llama_config& c, linear kind) {
+    switch (input_of(kind)) {
+        case site::attention_input: return c.qkv_bias;
+        case site::attention_output: return c.o_bias;
+        case site::mlp_input:
+        case site::mlp_hidden: break;
+    }
+    return c.mlp_bias;
 }
 
 std::string block_prefix(std::int64_t layer) { return "model.layers." + std::to_string(layer) + "."; }

@@ -48,7 +48,10 @@ struct llama_block {
     row_f input_norm;
     row_f post_attention_norm;
     std::array<matrix_f, all_linears.size()> weights;
+    std::array<row_f, all_linears.size()> biases;  ///< empty where a layer has none
 
+    [[nodiscard]] const row_f& bias(linear kind) const { return biases[static_cast<std::size_t>(kind)]; }
+    [[nodiscard]] row_f& bias(linear kind) { return biases[static_cast<std::size_t>(kind)]; }
     [[nodiscard]] const matrix_f& operator[](linear kind) const { return weights[static_cast<std::size_t>(kind)]; }
     [[nodiscard]] matrix_f& operator[](linear kind) { return weights[static_cast<std::size_t>(kind)]; }
 };
@@ -69,6 +72,7 @@ struct linear_shape {
     std::int64_t rows, cols;
 };
 [[nodiscard]] linear_shape shape_of(const llama_config& config, linear kind);
+[[nodiscard]] bool has_bias(const llama_config& config, linear kind);
 
 /// A Hugging Face folder, config.json and the safetensors file or files, whose weights are read as float32 when they are needed: nothing of
 /// the model stays in memory.

@@ -14,7 +14,9 @@
 namespace examples {
 namespace {
 
-constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
+constexpr std::string_view replacement = "\xEF\xBF\xBD";          // U+FFFD
+constexpr std::string_view sentencepiece_space = "\xE2\x96\x81";  // U+2581
+constexpr std::string_view alphabet_space = "\xC4\xA0";           // U+0120, how GPT-2's alphabet writes a space
 
 void append_utf8(std::string& text, std::uint32_t code) {
     const auto byte = [&](std::uint32_t value) { text.push_back(static_cast<char>(value)); };
@@ -86,9 +88,9 @@ std::optional<char> decode_byte_fallback(std::string_view piece) {
 
 std::string decode_sentencepiece(std::string_view piece) {
     if (const auto byte = decode_byte_fallback(piece)) return {*byte};
-    constexpr std::string_view space = "\xE2\x96\x81";  // U+2581
     std::string text;
-    for (std::size_t at; (at = piece.find(space)) != std::string_view::npos; piece.remove_prefix(at + space.size())) {
+    for (std::size_t at; (at = piece.find(sentencepiece_space)) != std::string_view::npos;
+         piece.remove_prefix(at + sentencepiece_space.size())) {
         text += piece.substr(0, at);
         text += ' ';
     }
@@ -127,9 +129,11 @@ void text_decoder::read_tokenizer(const std::filesystem::path& file) {
         else  // a unigram model: [piece, score] in the order of the ids
             for (std::size_t i = 0; i < vocabulary.size(); ++i) set(i, vocabulary.at(i).at(0).get<std::string>());
 
-        constexpr std::string_view alphabet_space = "\xC4\xA0";  // how GPT-2's alphabet writes a space
-        const bool alphabet_used =
-            std::any_of(pieces_.begin(), pieces_.end(), [&](const std::string& piece) { return piece.starts_with(alphabet_space); });
+        // How a space is written tells the two forms apart; a large vocabulary has the other's sign too, as a character.
+        const auto beginning_with = [&](std::string_view space) {
+            return std::count_if(pieces_.begin(), pieces_.end(), [&](const std::string& piece) { return piece.starts_with(space); });
+        };
+        const bool alphabet_used = beginning_with(alphabet_space) > beginning_with(sentencepiece_space);
         const auto alphabet = byte_alphabet();
         for (std::string& piece : pieces_) piece = alphabet_used ? decode_alphabet(piece, alphabet) : decode_sentencepiece(piece);
 

@@ -1,5 +1,6 @@
 #include "quantize_llama/config.hpp"
 
+#include <cmath>
 #include <string>
 
 #include "common/json.hpp"
@@ -10,6 +11,8 @@
 using examples::json;
 using examples::llama_config;
 using examples::read_config;
+using examples::rope_scaling;
+using examples::rope_scaling_kind;
 
 namespace {
 
@@ -52,6 +55,9 @@ TEST_CASE("config: what is absent gets its default", "[examples][config]") {
     CHECK_FALSE(c.tie_word_embeddings);
     CHECK_FALSE(c.bos_token_id.has_value());
     CHECK(c.eos_token_ids.empty());
+    CHECK(c.scaling == rope_scaling{});
+    CHECK(c.sliding_window > c.max_position_embeddings);
+    CHECK_FALSE((c.qkv_bias || c.o_bias || c.mlp_bias));
 }
 
 TEST_CASE("config: what is present is taken", "[examples][config]") {
@@ -70,17 +76,98 @@ TEST_CASE("config: what is present is taken", "[examples][config]") {
     CHECK(accepted(R"({"rope_scaling": {"type": "default"}, "rope_theta": 200.0})").rope_theta == 200.0);
 }
 
+TEST_CASE("config: the types differ in biases and windows", "[examples][config]") {
+    const llama_config biased = accepted(R"({"attention_bias": true})");
+    CHECK((biased.qkv_bias && biased.o_bias && !biased.mlp_bias));
+    CHECK(accepted(R"({"mlp_bias": true})").mlp_bias);
+    CHECK_FALSE(accepted(R"({"mlp_bias": true})").qkv_bias);
+
+    const llama_config qwen = accepted(R"({"model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": false,
+                                           "sliding_window": 8, "max_window_layers": 1})");
+    CHECK((qwen.qkv_bias && !qwen.o_bias && !qwen.mlp_bias));
+    CHECK(qwen.sliding_window > qwen.max_position_embeddings);
+    CHECK_THAT(refused(R"({"model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": true})"),
+               mentions("use_sliding_window must be false"));
+
+    const auto mistral = [](const std::string& rest) { return R"({"model_type": "mistral", "num_key_value_heads": 2)" + rest + "}"; };
+    CHECK_FALSE((accepted(mistral("")).qkv_bias || accepted(mistral("")).o_bias));
+    CHECK(accepted(mistral("")).sliding_window == 4096);  // the default of the type
+    CHECK(accepted(mistral(R"(, "sliding_window": 8)")).sliding_window == 8);
+    CHECK_THAT(refused(mistral(R"(, "sliding_window": 0)")), mentions("sliding_window must be an integer from 1"));
+    const scratch_folder folder;
+    std::string unlimited = changed(mistral(""));
+    unlimited.insert(1, R"("sliding_window": null,)");  // which is not the same as its absence
+    CHECK(read_config(folder.write("config.json", unlimited)).sliding_window > 64);
+
+    CHECK_THAT(refused(R"({"model_type": "qwen2"})"), mentions("num_key_value_heads is missing"));
+    CHECK_THAT(refused(R"({"model_type": "mistral"})"), mentions("num_key_value_heads is missing"));
+}
+
+TEST_CASE("config: scaled RoPE, in the older spelling and the newer one", "[examples][config]") {
+    const auto scaling = [](const std::string& text) {
+        const rope_scaling newer = accepted(R"({"rope_parameters": {"rope_theta": 500.0, "rope_type": )" + text + "}}").scaling;
+        CHECK(accepted(R"({"rope_theta": 500.0, "rope_scaling": {"type": )" + text + "}}").scaling == newer);
+        CHECK(accepted(R"({"rope_theta": 500.0, "rope_scaling": {"rope_type": )" + text + "}}").scaling == newer);
+        return newer;
+    };
+    const auto kind = [](rope_scaling_kind k) { return static_cast<int>(k); };
+    CHECK(scaling(R"("default")") == rope_scaling{});
+    CHECK(scaling(R"("dynamic", "factor": 4.0)") == rope_scaling{});
+
+    const rope_scaling linear = scaling(R"("linear", "factor": 2)");
+    CHECK(kind(linear.kind) == kind(rope_scaling_kind::linear));
+    CHECK(linear.factor == 2);
+
+    const rope_scaling llama3 =
+        scaling(R"("llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192)");
+    CHECK(kind(llama3.kind) == kind(rope_scaling_kind::llama3));
+    CHECK((llama3.factor == 32 && llama3.low_turns == 1 && llama3.high_turns == 4));
+    CHECK(llama3.original_max_position_embeddings == 8192);
+    CHECK(llama3.attention_factor == 1);
+
+    const rope_scaling yarn = scaling(R"("yarn", "factor": 4.0, "finetuned": true)");
+    CHECK(kind(yarn.kind) == kind(rope_scaling_kind::yarn));
+    CHECK((yarn.low_turns == 1 && yarn.high_turns == 32 && yarn.truncate));
+    CHECK(yarn.original_max_position_embeddings == 64);               // max_position_embeddings
+    CHECK(yarn.attention_factor == Approx(0.1 * std::log(4.0) + 1));  // the paper's
+    CHECK(scaling(R"("yarn", "factor": 4.0, "attention_factor": 0.75)").attention_factor == 0.75);
+    CHECK(scaling(R"("yarn", "factor": 4.0, "mscale": 2.0, "mscale_all_dim": 0.5)").attention_factor ==
+          Approx((0.2 * std::log(4.0) + 1) / (0.05 * std::log(4.0) + 1)));
+    const rope_scaling wide = scaling(R"("yarn", "factor": 4.0, "beta_slow": 2, "beta_fast": 16, "truncate": false)");
+    CHECK((wide.low_turns == 2 && wide.high_turns == 16 && !wide.truncate));
+}
+
+TEST_CASE("config: scaled RoPE that cannot be computed is refused", "[examples][config]") {
+    const auto rope = [](const std::string& text) { return refused(R"({"rope_scaling": {)" + text + "}}"); };
+    CHECK_THAT(rope(R"("type": "longrope")"), mentions("rope_type must be default, linear, dynamic, llama3 or yarn, it is \"longrope\""));
+    CHECK_THAT(rope(R"("type": "")"), mentions("rope_type must be default, linear, dynamic, llama3 or yarn, it is \"\""));
+    CHECK_THAT(rope(R"("type": 3)"), mentions("rope_scaling: type must be a string, it is 3"));
+    CHECK_THAT(rope(R"("type": "linear", "rope_type": "yarn", "factor": 2.0)"), mentions("type must be \"yarn\", it is \"linear\""));
+    CHECK_THAT(rope(R"("type": "linear")"), mentions("rope_scaling: factor is missing"));
+    for (const char* factor : {"0.5", "1e7"})
+        CHECK_THAT(rope(R"("type": "linear", "factor": )" + std::string(factor)), mentions("factor must be from 1 to"));
+    CHECK_THAT(rope(R"("type": "linear", "factor": "2")"), mentions("factor must be a positive number"));
+    CHECK_THAT(rope(R"("type": "llama3", "factor": 8.0, "high_freq_factor": 4.0)"), mentions("low_freq_factor is missing"));
+    CHECK_THAT(rope(R"("type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 4.0)"),
+               mentions("high_freq_factor (4) must be larger than low_freq_factor (4)"));
+    CHECK_THAT(rope(R"("type": "yarn", "factor": 4.0, "beta_slow": 40)"), mentions("beta_fast (32) must be larger than beta_slow (40)"));
+    CHECK_THAT(rope(R"("type": "yarn", "factor": 4.0, "original_max_position_embeddings": -1)"),
+               mentions("original_max_position_embeddings must be an integer from 1 to"));
+    for (const char* attention : {R"("attention_factor": 1e300)", R"("attention_factor": 1e-300)", R"("mscale": 1e4, "mscale_all_dim": 1)"})
+        CHECK_THAT(rope(R"("type": "yarn", "factor": 4.0, )" + std::string(attention)),
+                   mentions("the attention factor must be from 0.01 to 100"));
+    CHECK_THAT(refused(R"({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}})"),
+               mentions("has both rope_scaling and rope_parameters"));
+}
+
 TEST_CASE("config: what the forward pass does not implement is refused", "[examples][config]") {
-    CHECK_THAT(refused(R"({"model_type": "mistral"})"), mentions("model_type must be \"llama\", it is \"mistral\""));
-    CHECK_THAT(refused(R"({"model_type": null})"), mentions("model_type must be \"llama\", it is missing"));
+    CHECK_THAT(refused(R"({"model_type": "gemma"})"), mentions("model_type must be llama, mistral or qwen2, it is \"gemma\""));
+    CHECK_THAT(refused(R"({"model_type": 3})"), mentions("model_type must be llama, mistral or qwen2, it is 3"));
+    CHECK_THAT(refused(R"({"model_type": null})"), mentions("model_type must be llama, mistral or qwen2, it is missing"));
     CHECK_THAT(refused(R"({"hidden_act": "gelu"})"), mentions("hidden_act must be \"silu\""));
-    CHECK_THAT(refused(R"({"attention_bias": true})"), mentions("attention_bias must be false"));
-    CHECK_THAT(refused(R"({"mlp_bias": true})"), mentions("mlp_bias must be false"));
+    CHECK_THAT(refused(R"({"attention_bias": 1})"), mentions("attention_bias must be true or false"));
     CHECK_THAT(refused(R"({"rope_interleaved": true})"), mentions("rope_interleaved"));
     CHECK_THAT(refused(R"({"quantization_config": {"bits": 4}})"), mentions("quantization_config"));
-    CHECK_THAT(refused(R"({"rope_scaling": {"type": "linear", "factor": 2.0}})"), mentions("rope_scaling: type must be \"default\""));
-    CHECK_THAT(refused(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}})"), mentions("rope_scaling: rope_type"));
-    CHECK_THAT(refused(R"({"rope_parameters": {"rope_type": "yarn"}})"), mentions("rope_parameters: rope_type"));
     CHECK_THAT(refused(R"({"rope_parameters": {"partial_rotary_factor": 0.5}})"), mentions("partial_rotary_factor"));
     CHECK_THAT(refused(R"({"rope_parameters": 3})"), mentions("rope_parameters must be an object"));
 }
@@ -99,6 +186,7 @@ TEST_CASE("config: sizes that are absent, of a wrong type or implausible are ref
     CHECK_THAT(refused(R"({"head_dim": 1048576})"), mentions("num_attention_heads * head_dim"));
     CHECK_THAT(refused(R"({"rms_norm_eps": 0})"), mentions("rms_norm_eps must be a positive number"));
     CHECK_THAT(refused(R"({"rope_theta": "x"})"), mentions("rope_theta must be a positive number"));
+    CHECK_THAT(refused(R"({"rope_theta": 1.0})"), mentions("rope_theta must be larger than 1"));
     CHECK_THAT(refused(R"({"tie_word_embeddings": 1})"), mentions("tie_word_embeddings must be true or false"));
     CHECK_THAT(refused(R"({"bos_token_id": 50})"), mentions("bos_token_id must be a token id below 50, it is 50"));
     CHECK_THAT(refused(R"({"eos_token_id": [1, -1]})"), mentions("eos_token_id must be a token id below 50"));

@@ -16,6 +16,25 @@ TEST_CASE("forward: agrees with the equations in double", "[examples][forward][o
         config.tie_word_embeddings = false;
     }
     SECTION("one key head for all") { config.num_key_value_heads = 1; }
+    SECTION("biases of q, k and v") { config.qkv_bias = true; }
+    SECTION("biases everywhere") { config.qkv_bias = config.o_bias = config.mlp_bias = true; }
+    SECTION("a window of 7 tokens") { config.sliding_window = 7; }
+    SECTION("a window longer than a tile of queries") { config.sliding_window = 70; }
+    SECTION("a window of the token itself") { config.sliding_window = 1; }
+    // rope_theta is 500 and there are 5 pairs: over 128 tokens they turn 20.4, 5.9, 1.7, 0.49 and 0.14 times.
+    SECTION("RoPE scaled linearly") { config.scaling = {.kind = rope_scaling_kind::linear, .factor = 4}; }
+    SECTION("RoPE scaled as for Llama 3") {
+        config.scaling = {
+            .kind = rope_scaling_kind::llama3, .factor = 8, .original_max_position_embeddings = 128, .low_turns = 1, .high_turns = 4};
+    }
+    SECTION("RoPE scaled by YaRN") {
+        config.scaling = {.kind = rope_scaling_kind::yarn,
+                          .factor = 4,
+                          .original_max_position_embeddings = 128,
+                          .low_turns = 0.3,
+                          .high_turns = 10,
+                          .attention_factor = 1.2};
+    }
     const llama_model model = tiny::model(config);
     // One text longer than a tile of queries, several in a batch, one of a single token.
     const std::vector<sequence> texts = tiny::texts(config, {5, 1, 100, 12});

@@ -22,7 +22,7 @@ bool same_weights(const llama_model& a, const llama_model& b) {
     for (std::size_t layer = 0; same && layer < a.blocks.size(); ++layer)
         same = a.blocks[layer].input_norm == b.blocks[layer].input_norm &&
                a.blocks[layer].post_attention_norm == b.blocks[layer].post_attention_norm &&
-               a.blocks[layer].weights == b.blocks[layer].weights;
+               a.blocks[layer].weights == b.blocks[layer].weights && a.blocks[layer].biases == b.blocks[layer].biases;
     return same;
 }
 
@@ -39,6 +39,46 @@ TEST_CASE("load_model: every tensor arrives in its place", "[examples][model]") 
         CHECK(same_weights(loaded, model));
         CHECK(loaded.config.head_dim == config.head_dim);
         CHECK(loaded.own_head.size() == (tied ? 0 : model.embedding.size()));
+    }
+}
+
+TEST_CASE("load_model: biases arrive in their places, and all that belong to the type must be there", "[examples][model]") {
+    const scratch_folder folder;
+    struct biases {
+        bool qkv, o, mlp;
+        std::size_t per_block;
+        const char* one_too_many;
+    };
+    for (const auto& [qkv, o, mlp, per_block, one_too_many] :
+         {biases{true, false, false, 3, "self_attn.o_proj"},  // qwen2
+          biases{true, true, false, 4, "mlp.up_proj"}, biases{false, false, true, 3, "self_attn.v_proj"},
+          biases{true, true, true, 7, "self_attn.rotary"}}) {
+        llama_config config = tiny::config();
+        config.qkv_bias = qkv;
+        config.o_bias = o;
+        config.mlp_bias = mlp;
+        const llama_model model = tiny::model(config);
+        for (const row_f& bias : model.blocks[1].biases) CHECK((bias.size() == 0 || !bias.isZero()));
+        const std::vector<tiny::stored_tensor> tensors = tiny::stored(model);
+        write_model(folder, config, tensors);
+        CHECK(same_weights(load_model(folder.path()), model));
+
+        std::size_t found = 0;
+        for (std::size_t i = 0; i < tensors.size(); ++i) {
+            if (!tensors[i].name.ends_with(".bias")) continue;
+            ++found;
+            std::vector<tiny::stored_tensor> without = tensors;
+            without.erase(without.begin() + static_cast<std::ptrdiff_t>(i));
+            write_model(folder, config, without);
+            CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("tensor " + tensors[i].name + " is missing"));
+        }
+        CHECK(found == per_block * model.blocks.size());
+
+        std::vector<tiny::stored_tensor> with = tensors;
+        const float zeros[40] = {};
+        with.push_back(tiny::float_tensor("model.layers.0." + std::string(one_too_many) + ".bias", {24}, zeros));
+        write_model(folder, config, with);
+        CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions(std::string(one_too_many) + ".bias has no place"));
     }
 }
 

@@ -24,7 +24,16 @@ std::vector<sequence> sampled(const llama_model& model, std::int64_t tokens, std
 }  // namespace
 
 TEST_CASE("decoder: gives the logits of the whole text's forward pass", "[examples][sampling]") {
-    const llama_model model = tiny::model();
+    llama_config config = tiny::config();
+    SECTION("a plain Llama") {}
+    SECTION("with a window and biases") {
+        config.sliding_window = 9;
+        config.qkv_bias = config.o_bias = config.mlp_bias = true;
+    }
+    SECTION("with scaled RoPE") {
+        config.scaling = {.kind = rope_scaling_kind::yarn, .factor = 4, .original_max_position_embeddings = 128, .attention_factor = 1.2};
+    }
+    const llama_model model = tiny::model(config);
     const std::vector<sequence> texts = tiny::texts(model.config, {80, 80, 80});
     const matrix_f expected = forward(model, make_rope_table(model.config, texts), texts) * model.head().transpose();
     decoder next(model, 3, 80);

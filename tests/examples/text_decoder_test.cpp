@@ -53,6 +53,14 @@ TEST_CASE("text_decoder: GPT-2's alphabet of bytes", "[examples][text_decoder]")
     CHECK(text_decoder(folder.path(), config_of(5)).text(std::vector<token>{0, 1, 2, 3, 4}) == " the\n\xC3\xA4\xC3\xA4");
 }
 
+TEST_CASE("text_decoder: the more frequent way to write a space decides", "[examples][text_decoder]") {
+    const scratch_folder folder;
+    folder.write("tokenizer.json", R"({"model":{"type":"BPE","vocab":{"▁a":0,"▁b":1,"Ġ":2}}})");
+    CHECK(text_decoder(folder.path(), config_of(3)).text(std::vector<token>{0, 1, 2}) == " a b\xC4\xA0");
+    folder.write("tokenizer.json", R"({"model":{"type":"BPE","vocab":{"Ġa":0,"Ġb":1,"▁":2}}})");
+    CHECK(text_decoder(folder.path(), config_of(3)).text(std::vector<token>{0, 1, 2}) == " a b\xE2\x96\x81");
+}
+
 TEST_CASE("text_decoder: a tokenizer of another form is refused", "[examples][text_decoder]") {
     const scratch_folder folder;
     for (const char* text : {"{}", R"({"model":{}})", R"({"model":{"vocab":{"a":"b"}}})", R"({"model":{"vocab":[3]}})", "["}) {

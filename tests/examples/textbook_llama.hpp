@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -19,6 +20,13 @@ inline vector product(const examples::matrix_f& W, const vector& x) {
     return y;
 }
 
+/// W x + b, where a layer without a bias has b = 0.
+inline vector apply(const examples::llama_block& block, examples::linear kind, const vector& x) {
+    vector y = product(block[kind], x);
+    for (Eigen::Index i = 0; i < block.bias(kind).size(); ++i) y[static_cast<std::size_t>(i)] += static_cast<double>(block.bias(kind)[i]);
+    return y;
+}
+
 inline vector rms_norm(const vector& x, const examples::row_f& weight, double eps) {
     double sum = 0;
     for (const double value : x) sum += value * value;
@@ -28,13 +36,40 @@ inline vector rms_norm(const vector& x, const examples::row_f& weight, double ep
     return y;
 }
 
-/// Rotates the pairs (i, i + d/2) of the head of size d that begins at `at` by position * theta^(-2 i / d).
-inline void rotate(vector& x, std::size_t at, std::size_t d, std::size_t position, double theta) {
+/// The angle per position of pair i of a head. In the words of the papers: a wavelength is the number of tokens in which the pair turns
+/// once; Llama 3 divides the frequencies of long waves by the factor, keeps short ones and blends those between; YaRN blends along i,
+/// between the pairs that turn beta_fast and beta_slow times.
+inline double frequency(const examples::llama_config& c, std::size_t i) {
+    using kind = examples::rope_scaling_kind;
+    const double pi = std::acos(-1.0), d = static_cast<double>(c.head_dim), pair = static_cast<double>(i);
+    const examples::rope_scaling& s = c.scaling;
+    const double plain = std::pow(c.rope_theta, -2.0 * pair / d), wavelength = 2 * pi / plain;
+    if (s.kind == kind::linear) return plain / s.factor;
+    if (s.kind == kind::llama3) {
+        if (wavelength < s.original_max_position_embeddings / s.high_turns) return plain;
+        if (wavelength > s.original_max_position_embeddings / s.low_turns) return plain / s.factor;
+        const double smooth = (s.original_max_position_embeddings / wavelength - s.low_turns) / (s.high_turns - s.low_turns);
+        return (1 - smooth) * plain / s.factor + smooth * plain;
+    }
+    if (s.kind == kind::yarn) {
+        double low = d * std::log(s.original_max_position_embeddings / (s.high_turns * 2 * pi)) / (2 * std::log(c.rope_theta));
+        double high = d * std::log(s.original_max_position_embeddings / (s.low_turns * 2 * pi)) / (2 * std::log(c.rope_theta));
+        if (s.truncate) low = std::floor(low), high = std::ceil(high);
+        low = std::max(low, 0.0), high = std::min(high, d - 1);
+        const double ramp = std::min(1.0, std::max(0.0, (pair - low) / (high - low)));
+        return plain / s.factor * ramp + plain * (1 - ramp);
+    }
+    return plain;
+}
+
+/// Rotates the pairs (i, i + d/2) of the head that begins at `at` by position * frequency, and scales them.
+inline void rotate(vector& x, std::size_t at, const examples::llama_config& c, std::size_t position) {
+    const auto d = static_cast<std::size_t>(c.head_dim);
     for (std::size_t i = 0; i < d / 2; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+        const double angle = static_cast<double>(position) * frequency(c, i), m = c.scaling.attention_factor;
         const double a = x[at + i], b = x[at + i + d / 2];
-        x[at + i] = a * std::cos(angle) - b * std::sin(angle);
-        x[at + i + d / 2] = b * std::cos(angle) + a * std::sin(angle);
+        x[at + i] = m * (a * std::cos(angle) - b * std::sin(angle));
+        x[at + i + d / 2] = m * (b * std::cos(angle) + a * std::sin(angle));
     }
 }
 
@@ -54,11 +89,11 @@ inline std::vector<vector> logits(const examples::llama_model& model, const exam
         std::vector<vector> queries, keys, values;
         for (std::size_t t = 0; t < ids.size(); ++t) {
             const vector x = rms_norm(hidden[t], block.input_norm, c.rms_norm_eps);
-            queries.push_back(product(block[linear::q_proj], x));
-            keys.push_back(product(block[linear::k_proj], x));
-            values.push_back(product(block[linear::v_proj], x));
-            for (std::size_t h = 0; h < heads; ++h) rotate(queries[t], h * d, d, t, c.rope_theta);
-            for (std::size_t h = 0; h < kv_heads; ++h) rotate(keys[t], h * d, d, t, c.rope_theta);
+            queries.push_back(apply(block, linear::q_proj, x));
+            keys.push_back(apply(block, linear::k_proj, x));
+            values.push_back(apply(block, linear::v_proj, x));
+            for (std::size_t h = 0; h < heads; ++h) rotate(queries[t], h * d, c, t);
+            for (std::size_t h = 0; h < kv_heads; ++h) rotate(keys[t], h * d, c, t);
         }
         for (std::size_t t = 0; t < ids.size(); ++t) {
             vector mixed(heads * d, 0.0);
@@ -69,21 +104,22 @@ inline std::vector<vector> logits(const examples::llama_model& model, const exam
                 for (std::size_t s = 0; s <= t; ++s) {
                     double score = 0;
                     for (std::size_t i = 0; i < d; ++i) score += queries[t][h * d + i] * keys[s][shared * d + i];
-                    weights.push_back(std::exp(score / std::sqrt(static_cast<double>(d))));
+                    const bool visible = static_cast<std::int64_t>(t - s) < c.sliding_window;
+                    weights.push_back(visible ? std::exp(score / std::sqrt(static_cast<double>(d))) : 0.0);
                     sum += weights.back();
                 }
                 for (std::size_t s = 0; s <= t; ++s)
                     for (std::size_t i = 0; i < d; ++i) mixed[h * d + i] += weights[s] / sum * values[s][shared * d + i];
             }
-            const vector change = product(block[linear::o_proj], mixed);
+            const vector change = apply(block, linear::o_proj, mixed);
             for (std::size_t j = 0; j < change.size(); ++j) hidden[t][j] += change[j];
         }
         for (vector& row : hidden) {
             const vector x = rms_norm(row, block.post_attention_norm, c.rms_norm_eps);
-            vector gate = product(block[linear::gate_proj], x);
-            const vector up = product(block[linear::up_proj], x);
+            vector gate = apply(block, linear::gate_proj, x);
+            const vector up = apply(block, linear::up_proj, x);
             for (std::size_t j = 0; j < gate.size(); ++j) gate[j] = gate[j] / (1 + std::exp(-gate[j])) * up[j];
-            const vector change = product(block[linear::down_proj], gate);
+            const vector change = apply(block, linear::down_proj, gate);
             for (std::size_t j = 0; j < change.size(); ++j) row[j] += change[j];
         }
     }

@@ -77,6 +77,7 @@ inline llama_model model(const llama_config& c = config(), std::uint32_t seed = 
         for (const linear kind : all_linears) {
             const auto [rows, cols] = shape_of(c, kind);
             block[kind] = random.matrix(rows, cols, 1.0f / std::sqrt(static_cast<float>(cols)));
+            if (has_bias(c, kind)) block.bias(kind) = random.matrix(1, rows, 0.5f);
         }
         m.blocks.push_back(block);
     }
@@ -150,20 +151,28 @@ inline std::vector<stored_tensor> stored(const llama_model& m) {
         const llama_block& block = m.blocks[layer];
         all.push_back(float_tensor(prefix + "input_layernorm.weight", {c.hidden_size}, block.input_norm.data()));
         all.push_back(float_tensor(prefix + "post_attention_layernorm.weight", {c.hidden_size}, block.post_attention_norm.data()));
-        for (const linear kind : all_linears)
+        for (const linear kind : all_linears) {
             all.push_back(float_tensor(prefix + name_of(kind) + ".weight", {block[kind].rows(), block[kind].cols()}, block[kind].data()));
+            if (block.bias(kind).size() != 0)
+                all.push_back(float_tensor(prefix + name_of(kind) + ".bias", {block.bias(kind).size()}, block.bias(kind).data()));
+        }
     }
     return all;
 }
 
+/// Of type llama, or qwen2 if only q, k and v have biases.
 inline std::string config_text(const llama_config& c) {
     std::ostringstream text;
-    text << R"({"model_type":"llama","hidden_act":"silu","vocab_size":)" << c.vocab_size << R"(,"hidden_size":)" << c.hidden_size
-         << R"(,"intermediate_size":)" << c.intermediate_size << R"(,"num_hidden_layers":)" << c.num_hidden_layers
-         << R"(,"num_attention_heads":)" << c.num_attention_heads << R"(,"num_key_value_heads":)" << c.num_key_value_heads
-         << R"(,"head_dim":)" << c.head_dim << R"(,"max_position_embeddings":)" << c.max_position_embeddings << R"(,"rms_norm_eps":)"
-         << c.rms_norm_eps << R"(,"rope_theta":)" << c.rope_theta << R"(,"tie_word_embeddings":)"
-         << (c.tie_word_embeddings ? "true" : "false") << R"(,"bos_token_id":1,"eos_token_id":2})";
+    const auto flag = [](bool value) { return value ? "true" : "false"; };
+    if (c.qkv_bias && !c.o_bias)
+        text << R"({"model_type":"qwen2")";
+    else
+        text << R"({"model_type":"llama","attention_bias":)" << flag(c.o_bias) << R"(,"mlp_bias":)" << flag(c.mlp_bias);
+    text << R"(,"hidden_act":"silu","vocab_size":)" << c.vocab_size << R"(,"hidden_size":)" << c.hidden_size << R"(,"intermediate_size":)"
+         << c.intermediate_size << R"(,"num_hidden_layers":)" << c.num_hidden_layers << R"(,"num_attention_heads":)"
+         << c.num_attention_heads << R"(,"num_key_value_heads":)" << c.num_key_value_heads << R"(,"head_dim":)" << c.head_dim
+         << R"(,"max_position_embeddings":)" << c.max_position_embeddings << R"(,"rms_norm_eps":)" << c.rms_norm_eps << R"(,"rope_theta":)"
+         << c.rope_theta << R"(,"tie_word_embeddings":)" << flag(c.tie_word_embeddings) << R"(,"bos_token_id":1,"eos_token_id":2})";
     return text.str();
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "quantize_llama/attention.hpp"
 #include "reading.hpp"
 
 namespace {
@@ -16,6 +17,10 @@ void read_all(const std::filesystem::path& path) {
     require(c.num_attention_heads % c.num_key_value_heads == 0 && c.head_dim % 2 == 0);
     require(c.num_attention_heads * c.head_dim <= large);
     require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps) && c.rope_theta > 0 && std::isfinite(c.rope_theta));
+    require(c.sliding_window >= 1 && c.scaling.factor >= 1 && c.scaling.attention_factor > 0 && std::isfinite(c.scaling.attention_factor));
+    constexpr std::int64_t enough = 1 << 12;  // a head of a million entries takes too long here and behaves no differently
+    if (c.head_dim <= enough)
+        for (const double frequency : examples::rope_frequencies(c)) require(frequency > 0 && frequency <= 1);
     require(!c.bos_token_id || *c.bos_token_id < c.vocab_size);
     for (const examples::token id : c.eos_token_ids) require(id < c.vocab_size);
 }

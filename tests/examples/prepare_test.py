@@ -1,0 +1,74 @@
+"""Tests of examples/quantize_llama/prepare, with Python's own library; those of gguf_to_hf need the packages in requirements.txt."""
+import math
+import pathlib
+import sys
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples/quantize_llama/prepare"))
+import text_to_ids
+
+try:
+    import gguf_to_hf
+except ImportError:
+    gguf_to_hf = None
+
+
+class Documents(unittest.TestCase):
+    def test_blank_lines_or_a_separator_end_a_document(self):
+        self.assertEqual(text_to_ids.documents("one\ntwo\n\nthree\n\n\n\n", None), ["one\ntwo", "three"])
+        self.assertEqual(text_to_ids.documents("a b<|x|> \n<|x|>\nc\n", "<|x|>"), ["a b", "c"])
+        self.assertEqual(text_to_ids.documents("a\nb\n\nc", r"\n"), ["a", "b", "c"])
+
+    def test_parts_share_no_document_and_leave_none_out(self):
+        whole = text_to_ids.documents("\n".join(str(i % 31) for i in range(50)), r"\n")
+        self.assertEqual(len(whole), 31)
+        for cut in (0.1, 0.3, 0.5, 0.7, 0.99):
+            first, rest = text_to_ids.share(whole, 0, cut), text_to_ids.share(whole, cut, 1)
+            self.assertEqual(first + rest, whole)
+            self.assertFalse(set(first) & set(rest))
+            self.assertAlmostEqual(len(first) / 31, cut, delta=0.5 / 31 + 1e-9)
+
+
+class Sequences(unittest.TestCase):
+    def test_a_document_is_kept_whole_cut_off_or_cut_up(self):
+        ids = list(range(7))
+        self.assertEqual(text_to_ids.sequences(ids, None, False), [ids])
+        self.assertEqual(text_to_ids.sequences(ids, 3, False), [[0, 1, 2]])
+        self.assertEqual(text_to_ids.sequences(ids, 9, False), [ids])
+        self.assertEqual(text_to_ids.sequences(ids, 3, True), [[0, 1, 2], [3, 4, 5], [6]])
+
+    def test_the_file_is_little_endian_with_a_separator_before_each_sequence(self):
+        self.assertEqual(text_to_ids.encode([[1, 0x1234], [0]], 2), bytes.fromhex("ffff 0100 3412 ffff 0000"))
+        self.assertEqual(text_to_ids.encode([[0xFFFF]], 4), bytes.fromhex("ffffffff ffff0000"))
+
+    def test_an_id_that_could_be_taken_for_the_separator_is_refused(self):
+        self.assertEqual(text_to_ids.encode([[0xFFFE]], 2), bytes.fromhex("ffff feff"))
+        with self.assertRaisesRegex(SystemExit, "65535 does not fit into 2 bytes"):
+            text_to_ids.encode([[3, 0xFFFF]], 2)
+
+
+@unittest.skipUnless(gguf_to_hf, "needs the packages in requirements.txt")
+class RowOrder(unittest.TestCase):
+    def test_rotating_halves_of_the_reordered_rows_is_rotating_neighbours_of_the_rows(self):
+        import numpy as np
+
+        heads, size, inputs = 3, 8, 5
+        random = np.random.default_rng(1)
+        weight, x = random.normal(size=(heads * size, inputs)), random.normal(size=inputs)
+        halves = (gguf_to_hf.rotate_half_order(weight, heads) @ x).reshape(heads, size)
+        neighbours = (weight @ x).reshape(heads, size)
+        for head in range(heads):
+            for i in range(size // 2):
+                cos, sin = math.cos(0.3**i), math.sin(0.3**i)
+                a, b = neighbours[head, 2 * i], neighbours[head, 2 * i + 1]
+                c, d = halves[head, i], halves[head, i + size // 2]
+                self.assertAlmostEqual(a * cos - b * sin, c * cos - d * sin)
+                self.assertAlmostEqual(b * cos + a * sin, d * cos + c * sin)
+
+    def test_a_number_in_float32_is_written_as_it_was_meant(self):
+        self.assertEqual(gguf_to_hf.shortest(9.999999747378752e-06), 1e-05)
+
+
+if __name__ == "__main__":
+    unittest.main()
