@@ -27,7 +27,7 @@ magr::layer_options layer_options_of(const quantization& how) {
                     .zero_point = how.zero_point,
                     .group_size = how.group_size,
                     .storage = how.storage,
-                    .range = how.range,
+                    .range = how.range.value_or(magr::range_search::min_max),
                     .beta = how.beta};
     options.optq.order = how.order;
     options.target = how.target;
@@ -100,7 +100,7 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
                                      const quantization& how, magr::thread_pool& pool) {
     magr::automatic_options options{.layer = layer_options_of(how)};
     options.layer.quantizer = magr::quantizer::optq;
-    options.layer.grid.range = magr::range_search::output_error;
+    if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.beta = 1;
     options.layer.refinement_rounds = how.refinement_rounds;
     if (how.alpha) options.alphas = {*how.alpha};
@@ -109,7 +109,7 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
     magr::matrix<double> H = calibration.fitting;
     std::transform(H.data(), H.data() + H.rows() * H.cols(), calibration.validation.data(), H.data(), std::plus<>{});
     matrix_f target = W;
-    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {}, pool));
+    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {.strength = how.drift}, pool));
     auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
     if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.layer.status));
     const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);

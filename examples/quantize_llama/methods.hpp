@@ -55,9 +55,10 @@ struct quantization {
     magr::column_order order = magr::column_order::natural;
     magr::zero_point zero_point = magr::zero_point::integer;
     magr::storage_type storage = magr::storage_type::f32;
-    magr::range_search range = magr::range_search::min_max;  ///< the paper's; output_error is better, see README.md
+    std::optional<magr::range_search> range = {};  ///< default: min_max, the paper's; of `automatic` output_error
     magr::rounding_target target = magr::rounding_target::preprocessed;
     magr::index_t refinement_rounds = 3;  ///< of the methods that refine
+    double drift = 0.5;                   ///< part of the drift of a layer's inputs that `automatic` makes up for
 };
 
 /// The penalties of which each layer takes the one with the smallest output error; 0 is MagR left out.

@@ -8,6 +8,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "quantize_llama/choices.hpp"
@@ -28,17 +29,16 @@ std::string listed(const std::vector<double>& values) {
 }
 
 /// An option whose values have names.
-template <class Enum, std::size_t count>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, Enum& value, const std::array<choice<Enum>, count>& choices,
-                        const std::string& description) {
+template <class Value, class Enum, std::size_t count>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, const std::array<choice<Enum>, count>& choices,
+                        std::string description) {
     std::vector<std::string> names;
     for (const choice<Enum>& c : choices) names.emplace_back(c.name);
     const auto set = [&value, &choices](const std::string& chosen) {
         value = std::find_if(choices.begin(), choices.end(), [&](const choice<Enum>& c) { return chosen == c.name; })->value;
     };
-    return app.add_option_function<std::string>(name, set, description + " (default: " + name_in(choices, value) + ")")
-        ->type_name("NAME")
-        ->check(CLI::IsMember(names));
+    if constexpr (std::is_same_v<Value, Enum>) description += std::string(" (default: ") + name_in(choices, value) + ")";
+    return app.add_option_function<std::string>(name, set, description)->type_name("NAME")->check(CLI::IsMember(names));
 }
 
 }  // namespace
@@ -124,14 +124,21 @@ void add_options(CLI::App& app, options& o) {
                "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
         ->group(quantizing);
     add_choice(app, "--storage", o.how.storage, storage_types, "Type in which scales are stored")->group(quantizing);
-    add_choice(app, "--range", o.how.range, range_searches, "How the range of a grid is chosen")->group(quantizing);
+    add_choice(app, "--range", o.how.range, range_searches,
+               "How the range of a grid is chosen (default: min_max, of auto output_error; paper has its own)")
+        ->group(quantizing);
     add_choice(app, "--target", o.how.target, rounding_targets,
                "Which weights are rounded after MagR: those that it made, or the original ones on the grids of those")
         ->group(quantizing);
     app.add_option("--refinement-rounds", o.how.refinement_rounds, "Rounds of scales and codes of the methods that refine")
         ->group(quantizing)
         ->type_name("N")
-        ->check(CLI::Range(1, 1000))
+        ->check(CLI::Range(0, 1000))
+        ->capture_default_str();
+    app.add_option("--drift", o.how.drift, "Part of the drift of a layer's inputs that auto makes up for")
+        ->group(quantizing)
+        ->type_name("X")
+        ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
 
     const std::string output = "Output";

@@ -53,8 +53,8 @@ std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false
 /// Everything that decides the bits of the result. An unset option is null.
 ordered_json options_of(const quantization& how, magr::storage_type weights) {
     // All members, so that a new one cannot be forgotten.
-    const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds] =
-        how;
+    const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds,
+                 drift] = how;
     const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
     return {{"method", name_of(method)},
             {"bits", bits},
@@ -66,9 +66,10 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
             {"order", name_in(column_orders, order)},
             {"zero_point", name_in(zero_points, zero_point)},
             {"storage", name_in(storage_types, storage)},
-            {"range", name_in(range_searches, range)},
+            {"range", range ? name_in(range_searches, *range) : "default"},
             {"target", name_in(rounding_targets, target)},
             {"refinement_rounds", refinement_rounds},
+            {"drift", drift},
             {"out_dtype", name_in(storage_types, weights)}};
 }
 

@@ -56,7 +56,7 @@ std::string samples_text(const report& r) {
         text << "\n--- " << name << "\n" << r.prompt << "|" << sample << "\n";
     };
     show("full precision", r.baseline_sample);
-    for (const auto& [best, otherwise] : {std::pair{method::optq, method::rtn}, std::pair{method::magr_optq, method::magr_rtn}}) {
+    for (const auto& [best, otherwise] : {std::pair{method::optq, method::rtn}, std::pair{method::automatic, method::magr_optq}}) {
         const run_record* run = coarsest(r, best);
         if (!run) run = coarsest(r, otherwise);
         if (run) show(std::string(name_of(run->how.method)) + ", " + std::to_string(run->how.bits) + " bits", run->sample);

@@ -22,10 +22,11 @@ namespace magr {
 
 /// What `quantize_automatic` may choose from: every penalty with every damping and every range.
 struct automatic_options {
-    layer_options layer = {};                            ///< what all candidates share; its penalty and its dampings are replaced
-    std::vector<double> alphas = {0, 1e-4, 1e-3, 1e-2};  ///< MagR's penalties, at least 0; 0, MagR left out, is one in any case
-    std::vector<double> dampings = {1e-2, 1e-1};         ///< of MagR, OPTQ and refinement alike, at least 0; at least one
-    std::vector<double> betas = {};                      ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
+    layer_options layer = {};  ///< what all candidates share; its penalty and its dampings are replaced
+    /// MagR's penalties, at least 0; 0, MagR left out, is one in any case. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
+    std::vector<double> alphas = {};
+    std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
+    std::vector<double> betas = {};               ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
 };
 
 /// One way to quantize a layer, and what came of it.
@@ -96,6 +97,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// All candidates, the penalties of a damping in increasing order and without repetition.
 [[nodiscard]] inline std::vector<automatic_candidate> candidates_of(const automatic_options& options) {
     std::vector<double> alphas = options.alphas;
+    if (alphas.empty()) alphas = options.layer.grid.group_size ? std::vector{1e-5, 1e-4, 1e-3} : std::vector{1e-4, 1e-3, 1e-2};
     alphas.push_back(0);
     std::sort(alphas.begin(), alphas.end());
     alphas.erase(std::unique(alphas.begin(), alphas.end()), alphas.end());
@@ -148,7 +150,7 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
             const double error = validation.error(as_const_view(W), q.dequantize().view());
             if (!std::isnan(error)) candidate.output_error = error;
         };
-        const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid);
+        const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid, exec);
         const auto target = options.target == rounding_target::original ? as_const_view(W) : m;
         if (!plan) {
             measure(round_onto_grids(target, grids, round_half_even{}));

@@ -134,8 +134,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 /// Rounds of scales and codes; the losses of all of them as one.
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options) {
+template <compute_scalar Scalar, class T, class U, class Executor>
+[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options,
+                                       Executor& exec) {
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
@@ -146,9 +147,9 @@ template <compute_scalar Scalar, class T, class U>
         return step.changes > 0;
     };
     for (index_t round = 0; round < options.refinement_rounds; ++round) {
-        bool changed = options.scales && add(refine_scales(q, w, h, *options.scales));
+        bool changed = options.scales && add(refine_scales(q, w, h, *options.scales, exec));
         if (options.codes) {
-            const refinement_result codes = refine_codes(q, w, h, *options.codes);
+            const refinement_result codes = refine_codes(q, w, h, *options.codes, exec);
             all.passes += codes.passes;
             changed = add(codes) || changed;
         }
@@ -166,7 +167,7 @@ template <compute_scalar Scalar, class U, executor Executor>
     result.tokens = tokens;
     const grid_options grid = with_range(options).grid;
     const output_meter meter(w, h);
-    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid), round_half_even{});
+    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid, exec), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view());
 
     const bool too_few = tokens && *tokens < options.minimum_tokens;
@@ -186,7 +187,7 @@ template <compute_scalar Scalar, class U, executor Executor>
             return result;
         }
         result.output_error_preprocessed = meter.error(w, as_const_view(target));
-        grids = fit_grids<Scalar>(as_const_view(target), h, grid);
+        grids = fit_grids<Scalar>(as_const_view(target), h, grid, exec);
         if (options.target == rounding_target::original) target = W;
     }
     if (options.quantizer == quantizer::optq && serves) {
@@ -208,7 +209,7 @@ template <compute_scalar Scalar, class U, executor Executor>
         result.quantized = std::move(rtn);
         result.clipped = count_clipped(w, static_cast<const weight_grids<Scalar>&>(result.quantized));
     } else if (options.refinement_rounds > 0 && (options.scales || options.codes)) {
-        result.refinement = refine(result.quantized, w, h, options);
+        result.refinement = refine(result.quantized, w, h, options, exec);
     }
     result.limits = count_storage_limits(result.quantized);
     result.output_error = meter.error(w, result.quantized.dequantize().view());
@@ -232,7 +233,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// `optq.on_failure = fallback::none` nothing is put in its place at all.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
-/// @param exec    what runs MagR and OPTQ; grids, refinement and report are serial
+/// @param exec    what runs all steps; only the report is serial
 /// @return        codes and grids, and how it went; look at `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
 /// @par Numerics  that of its steps, the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before

@@ -101,8 +101,14 @@ TEST_CASE("quantize_automatic: 0 is always a candidate, once", "[quantize][autom
     REQUIRE(result.candidates.size() == 2);
     CHECK(result.candidates[0].alpha == 0);
     CHECK(result.candidates[1].alpha == 1e-3);
-    const auto none = quantize_automatic(layer.W, layer.fitting, layer.validation, {.alphas = {}, .dampings = {0.01}});
+    const auto none = quantize_automatic(layer.W, layer.fitting, layer.validation, {.alphas = {0}, .dampings = {0.01}});
     REQUIRE(none.candidates.size() == 1);
+    const auto usual = quantize_automatic(layer.W, layer.fitting, layer.validation, {.dampings = {0.01}});
+    REQUIRE(usual.candidates.size() == 4);
+    CHECK(usual.candidates[3].alpha == 1e-2);
+    const auto grouped = quantize_automatic(layer.W, layer.fitting, layer.validation, {.layer = {.grid = {.group_size = 4}}});
+    REQUIRE(grouped.candidates.size() == 8);
+    CHECK(grouped.candidates[3].alpha == 1e-3);
     const auto same = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval());
     CHECK(none.layer.quantized.codes == same.quantized.codes);
 }
@@ -136,7 +142,7 @@ TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all 
     const MatrixXd indefinite = layer.fitting - MatrixXd::Constant(8, 8, 0.01 * layer.fitting.trace());
     MatrixXd H = indefinite;
     H.diagonal() = layer.fitting.diagonal();
-    automatic_options strict{.layer = {.optq = {.on_failure = magr::fallback::none}}, .alphas = {}, .dampings = {0, 1e3}};
+    automatic_options strict{.layer = {.optq = {.on_failure = magr::fallback::none}}, .alphas = {0}, .dampings = {0, 1e3}};
     const auto some = quantize_automatic(layer.W, H, layer.validation, strict);
     CHECK(std::isinf(some.candidates[0].output_error));
     CHECK(some.chosen == 1);

@@ -80,31 +80,38 @@ struct error_state {
     [[nodiscard]] double loss() const { return std::max(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
-/// Passes over a quantized matrix, some rows after the others, until one changes nothing or gains almost nothing.
+/// Passes over a quantized matrix, until one changes nothing or gains almost nothing; some rows are a task.
 ///
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
-template <compute_scalar Scalar, class T, class Pass>
+template <compute_scalar Scalar, class T, class Pass, class Executor>
 [[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H,
-                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass) {
+                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass, Executor& exec) {
     constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
-    refinement_result result;
+    std::vector<refinement_result> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
     with_code_map(q, [&](const auto& map_of) {
-        for (index_t first = 0; first < W.rows(); first += error_state::panel) {
-            error_state state(q, W, H, order, first);
-            double loss = state.loss();
-            result.loss_before += loss;
-            for (index_t pass = 1; pass <= max_passes; ++pass) {
+        exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
+            refinement_result& result = panels[static_cast<std::size_t>(task)];
+            error_state state(q, W, H, order, task * error_state::panel);
+            double loss = result.loss_before = state.loss();
+            for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
                 const double before = loss;
                 const index_t changes = one_pass(map_of, state);
                 loss = state.loss();
-                result.passes = std::max(result.passes, pass);
                 result.changes += changes;
                 if (changes == 0 || !(before - loss > smallest_gain * before)) break;
             }
-            result.loss_after += loss;
-        }
+            result.passes = std::min(result.passes, max_passes);
+            result.loss_after = loss;
+        });
     });
+    refinement_result result;
+    for (const refinement_result& panel : panels) {
+        result.passes = std::max(result.passes, panel.passes);
+        result.changes += panel.changes;
+        result.loss_before += panel.loss_before;
+        result.loss_after += panel.loss_after;
+    }
     return result;
 }
 

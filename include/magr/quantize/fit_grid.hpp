@@ -14,6 +14,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/grid.hpp>
@@ -384,11 +385,13 @@ template <compute_scalar Scalar>
 }
 
 /// Fits all grids, each to its group of neighbouring columns of W.
-template <compute_scalar Scalar, class T>
-[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, const grid_options& options, const grid_fitter<Scalar>& fitter) {
+template <compute_scalar Scalar, class T, class Executor>
+[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, const grid_options& options, const grid_fitter<Scalar>& fitter,
+                                             Executor& exec) {
     constexpr index_t panel_rows = 32;  // enough for a product to pay
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(w.rows(), w.cols(), options);
-    for (index_t first_row = 0; first_row < w.rows(); first_row += panel_rows) {
+    exec.parallel_for((w.rows() + panel_rows - 1) / panel_rows, [&](index_t task, index_t) {
+        const index_t first_row = task * panel_rows;
         const index_t rows = std::min(panel_rows, w.rows() - first_row);
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const index_t first = g * grids.group_size;
@@ -399,15 +402,15 @@ template <compute_scalar Scalar, class T>
                 grids.zeros(first_row + i, g) = found[static_cast<std::size_t>(i)].zero;
             }
         }
-    }
+    });
     return grids;
 }
 
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, matrix_view<U> h, const grid_options& options) {
+template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
+[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, matrix_view<U> h, const grid_options& options, Executor&& exec = {}) {
     const index_t group_size = columns_per_group(options, w.cols());
     const std::vector<index_t> order = order_columns(h, column_order::natural, group_size);
-    return fit_grids<Scalar>(w, options, grid_fitter<Scalar>(options, h, group_runs(order, group_size, false), order));
+    return fit_grids<Scalar>(w, options, grid_fitter<Scalar>(options, h, group_runs(order, group_size, false), order), exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -424,14 +427,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        the grids, in the precision they will be stored in
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
-template <class Weights, class Gram>
-[[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options) {
+template <class Weights, class Gram, executor Executor = serial_executor>
+[[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_layer("fit_grids", w, h);
-    return detail::fit_grids<scalar>(w, h, options);
+    return detail::fit_grids<scalar>(w, h, options, exec);
 }
 
 /// The same for searches that need no H.
@@ -443,7 +446,8 @@ template <class Weights>
     detail::require_search_without_gram("fit_grids", options);
     detail::require_not_empty("fit_grids", "W", w);
     detail::require_finite("fit_grids", "W", w);
-    return detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options));
+    serial_executor exec;
+    return detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options), exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

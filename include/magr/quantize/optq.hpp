@@ -244,7 +244,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     if (factor.status == factorization::failed) {
         if (options.on_failure != fallback::round_to_nearest) return result;
         const auto round = [&](const auto& rounding) {
-            return round_onto_grids(w, given != nullptr ? *given : fit_grids<Scalar>(w, h, grid), rounding);
+            return round_onto_grids(w, given != nullptr ? *given : fit_grids<Scalar>(w, h, grid, exec), rounding);
         };
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
@@ -260,7 +260,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     if (given != nullptr) {
         static_cast<weight_grids<Scalar>&>(result.quantized) = *given;
     } else if (fixed) {
-        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_grids<Scalar>(w, h, grid);
+        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_grids<Scalar>(w, h, grid, exec);
     } else {
         static_cast<weight_grids<Scalar>&>(result.quantized) = make_weight_grids<Scalar>(w.rows(), w.cols(), grid);
         fitter.emplace(grid, h, group_runs(order, group_size, options.order == column_order::act_order), order);
@@ -316,7 +316,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                saying so
 /// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
 ///                that reach beyond their block add rows * cols^2 / 2. Allocates 3/2 cols^2 in Scalar, cols^2 in double, 256 * (cols +
-///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each; grids are serial
+///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each, for grids 32
 /// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the
 ///                same codes as long as no rounding error decides a tie. `loss` is what the rounding errors sum up to, and
 ///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar. The same bits

@@ -11,6 +11,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/error_state.hpp>
@@ -110,8 +111,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                grid, or a grid is not usable. All before Q is written
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only
 ///                if it lowers the loss, and the target is always W
-template <compute_scalar Scalar, class Weights, class Gram>
-refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {}) {
+template <compute_scalar Scalar, class Weights, class Gram, executor Executor = serial_executor>
+refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
+                               Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     validate(options);
@@ -119,9 +121,12 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
 
     const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
     const auto damped = detail::load_damped(h, order, options.damping);
-    return detail::refine_panels(Q, w, damped, order, options.max_passes, [&](const auto& map_of, detail::error_state& state) {
-        return detail::descend(Q, map_of, damped, order, options.denominator_offset, state);
-    });
+    return detail::refine_panels(
+        Q, w, damped, order, options.max_passes,
+        [&](const auto& map_of, detail::error_state& state) {
+            return detail::descend(Q, map_of, damped, order, options.denominator_offset, state);
+        },
+        exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -11,6 +11,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/error_state.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
@@ -187,8 +188,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  in double; scales stay positive
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
-template <compute_scalar Scalar, class Weights, class Gram>
-refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {}) {
+template <compute_scalar Scalar, class Weights, class Gram, executor Executor = serial_executor>
+refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
+                                Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     validate(options);
@@ -211,14 +213,17 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
 
     const auto damped = detail::load_damped(h, order, options.damping);
     detail::parameter_refiner<Scalar> refiner(Q, damped, order);
-    return detail::refine_panels(Q, w, damped, order, options.max_passes, [&](const auto& map_of, detail::error_state& state) {
-        index_t changes = 0;
-        for (const auto& run : runs) {
-            changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
-            if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
-        }
-        return changes;
-    });
+    return detail::refine_panels(
+        Q, w, damped, order, options.max_passes,
+        [&](const auto& map_of, detail::error_state& state) {
+            index_t changes = 0;
+            for (const auto& run : runs) {
+                changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
+                if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
+            }
+            return changes;
+        },
+        exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -65,12 +65,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <class Weights, class Rounding = round_half_even>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}, const Rounding& rounding = {}) {
     const auto w = as_const_view(W);
-    using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_search_without_gram("quantize_rtn", options);
     detail::require_not_empty("quantize_rtn", "W", w);
     detail::require_finite("quantize_rtn", "W", w);
-    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options)), rounding);
+    return detail::round_onto_grids(w, fit_grids(W, options), rounding);
 }
 
 /// The same for the searches that look at H.
