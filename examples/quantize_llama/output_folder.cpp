@@ -112,7 +112,7 @@ std::string hash_of(std::span<const sequence> text) {
 /// Refuses to go on with a run that is not this one.
 void require_same_run(const json& before, const json& now, const std::string& folder) {
     const auto require = [&](const std::string& key, const json& was, const json& is) {
-        if (was != is) refuse(folder, ": holds a run with another ", key, " (", was.dump(), ") than this one (", is.dump(), ")");
+        if (was != is) refuse(folder, ": holds another run: ", key, " is ", was.dump(), " there and ", is.dump(), " here");
     };
     for (const char* key : {"program", "model", "calibration"}) require(key, before.value(key, json()), now.at(key));
     const json options = before.value("options", json::object());

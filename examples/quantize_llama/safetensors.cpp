@@ -115,7 +115,10 @@ std::uint64_t bits_of(std::string_view dtype) {
     return std::find_if(dtypes.begin(), dtypes.end(), [&](const dtype_size& d) { return d.name == dtype; })->bits;
 }
 
-/// The first value that is not finite, or the end.
+/// Bytes of an element.
+std::size_t width_of(const tensor_info& info) { return static_cast<std::size_t>(bits_of(info.dtype) / 8); }
+
+/// Converts elements to float. Returns the index of the first one that is not finite, or how many there are.
 template <class Element>
 std::size_t decode(std::span<const std::byte> bytes, std::span<float> values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -169,19 +172,25 @@ void safetensors_file::read(const std::string& name, std::span<float> values) co
     const std::span<const std::byte> source = bytes(name);
     const tensor_info& info = tensors_.at(name);
     require_weights(info, path().string() + ": tensor " + name);
-    const std::size_t bad = info.dtype == "F32"   ? decode<float>(source, values)
-                            : info.dtype == "F16" ? decode<Eigen::half>(source, values)
-                                                  : decode<Eigen::bfloat16>(source, values);
-    release(source);
-    if (bad != values.size())
-        refuse(path().string(), ": tensor ", name, ": element ", bad, " of shape ", shape_text(info.shape), " is not finite");
+    const std::size_t width = width_of(info);
+    constexpr std::size_t part = std::size_t{1} << 20;  // elements, so that not all of the bytes and the values are in memory at once
+    for (std::size_t first = 0; first < values.size(); first += part) {
+        const std::span<float> some = values.subspan(first, std::min(part, values.size() - first));
+        const std::span<const std::byte> from = source.subspan(first * width, some.size() * width);
+        const std::size_t bad = info.dtype == "F32"   ? decode<float>(from, some)
+                                : info.dtype == "F16" ? decode<Eigen::half>(from, some)
+                                                      : decode<Eigen::bfloat16>(from, some);
+        release(from);
+        if (bad != some.size())
+            refuse(path().string(), ": tensor ", name, ": element ", first + bad, " of shape ", shape_text(info.shape), " is not finite");
+    }
 }
 
 std::vector<float> safetensors_file::read(const std::string& name) const {
     const std::size_t size = bytes(name).size();
     const tensor_info& info = tensors_.at(name);
     require_weights(info, path().string() + ": tensor " + name);
-    std::vector<float> values(size / static_cast<std::size_t>(bits_of(info.dtype) / 8));
+    std::vector<float> values(size / width_of(info));
     read(name, values);
     return values;
 }

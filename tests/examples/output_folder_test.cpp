@@ -192,22 +192,22 @@ TEST_CASE("output_folder: another run, another program's folder and damage are r
     };
     run_settings other;
     other.how.bits = 4;
-    CHECK_THAT(refused(from, other), mentions("another bits (3) than this one (4)"));
+    CHECK_THAT(refused(from, other), mentions("bits is 3 there and 4 here"));
     other = {};
     other.how.alpha = 0.5;
-    CHECK_THAT(refused(from, other), mentions("another alpha (null) than this one (0.5)"));
+    CHECK_THAT(refused(from, other), mentions("alpha is null there and 0.5 here"));
     other = {};
     other.how.order = magr::column_order::natural;
-    CHECK_THAT(refused(from, other), mentions(R"(another order ("act_order") than this one ("natural"))"));
+    CHECK_THAT(refused(from, other), mentions(R"(order is "act_order" there and "natural" here)"));
     other = {};
     other.weights = magr::storage_type::bf16;
-    CHECK_THAT(refused(from, other), mentions(R"(another out_dtype ("f32") than this one ("bf16"))"));
+    CHECK_THAT(refused(from, other), mentions(R"(out_dtype is "f32" there and "bf16" here)"));
     other = {};
     other.text_seed = 18;
-    CHECK_THAT(refused(from, other), mentions("another calibration"));
+    CHECK_THAT(refused(from, other), mentions("holds another run: calibration is "));
     llama_model changed = from.model;
     changed.blocks[3][linear::down_proj](0, 0) += 1e-6f;
-    CHECK_THAT(refused(source(changed), {}), mentions("another model"));
+    CHECK_THAT(refused(source(changed), {}), mentions("holds another run: model is "));
 
     {
         const output_folder in_use(to);
