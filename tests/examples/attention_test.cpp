@@ -104,6 +104,7 @@ TEST_CASE("rope: YaRN where all pairs turn too rarely, or all often enough", "[e
     c.scaling.original_max_position_embeddings = 2;
     std::vector<double> f = rope_frequencies(c);
     for (std::size_t i = 1; i < f.size(); ++i) CHECK(f[i] == plain[i] / 4);
+    CHECK(f[0] > 0);  // the blend begins and ends at pair 0, and must not be 0 / 0 there
     c.scaling.original_max_position_embeddings = 1e15;
     CHECK(rope_frequencies(c) == plain);
 }
