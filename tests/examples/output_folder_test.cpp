@@ -15,7 +15,7 @@ using namespace examples;
 
 namespace {
 
-/// Four blocks, weights that are already in float16 and in a folder of its own.
+/// A model of four blocks in a folder of its own.
 class source {
 public:
     explicit source(const llama_model& m = tiny::model(config())) : model(m), stored_(m) {}
@@ -131,7 +131,6 @@ TEST_CASE("output_folder: the codes and grids give the weights", "[examples][out
 
 TEST_CASE("output_folder: the configuration names the type of the weights, the tokenizer is copied", "[examples][output_folder]") {
     const llama_config config = source::config();
-    const tiny::model_in_folder plain(tiny::model(config));
     std::string text = tiny::config_text(config);
     text.insert(1, R"("torch_dtype":"bfloat16","unknown":[1.5],)");
     const scratch_folder model, to;
