@@ -29,18 +29,16 @@ inline constexpr std::array all_methods{method::rtn,      method::optq,      met
 /// "rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine", "paper", "auto"
 [[nodiscard]] const char* name_of(method m);
 
+/// Whether the method is another one with MagR in front; what that does to the magnitudes is recorded.
 [[nodiscard]] constexpr bool uses_magr(method m) {
-    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine || m == method::paper || m == method::automatic;
+    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine;
 }
 [[nodiscard]] constexpr bool uses_optq(method m) { return m != method::rtn && m != method::magr_rtn; }
 [[nodiscard]] constexpr bool refines(method m) { return m == method::optq_refine || m == method::magr_optq_refine; }
 
-/// Whether the method chooses on calibration texts that it does not fit to: then `layer_calibration::validation` is there.
+/// Whether the method chooses on calibration texts that it does not fit to, and quantizes the layers of a block one after the other: then
+/// `layer_calibration` has a validation part and the drift.
 [[nodiscard]] constexpr bool validates(method m) { return m == method::automatic; }
-
-/// Whether the layers of a block are quantized one after the other, each on what the quantized ones before it put out, with
-/// `layer_calibration::drift`.
-[[nodiscard]] constexpr bool follows_drift(method m) { return m == method::automatic; }
 
 /// How one model is quantized. All methods use the same kind of grid, so that they can be compared; `paper` and `automatic` choose its
 /// range and everything about MagR themselves.
@@ -77,7 +75,7 @@ struct layer_record {
 struct layer_calibration {
     magr::matrix<double> fitting;     ///< from all sequences, or from those that are not held out
     magr::matrix<double> validation;  ///< from the others; empty unless the method `validates`
-    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method `follows_drift`
+    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method `validates`
 };
 
 /// What one layer became.
@@ -87,7 +85,7 @@ struct quantized_layer {
 };
 
 /// Quantizes the weights of one layer: the whole use of the library is here.
-/// @param pool  used by methods that `follows_drift`, whose layers come one after the other
+/// @param pool  used if the method `validates`, as its layers come one after the other
 /// @throws std::runtime_error  naming the layer, if it cannot be quantized
 [[nodiscard]] quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                              const quantization& how, magr::thread_pool& pool);

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <iterator>
 #include <magr/calibration/drift.hpp>
-#include <magr/calibration/gram.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,39 +15,24 @@
 #include "quantize_llama/output_folder.hpp"
 
 namespace examples {
+
+void site_grams::add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool) {
+    if (!validation_) return fitting_.add(inputs, pool);
+    Eigen::Index row = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+        const bool held_out = (first_sequence + i) % validation_period == validation_period - 1;
+        (held_out ? *validation_ : fitting_).add(inputs.middleRows(row, std::ssize(sequences[i])), pool);
+        row += std::ssize(sequences[i]);
+    }
+}
+
+layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<double> drift) {
+    layer_calibration sums{fitting_.gram(pool), {}, std::move(drift)};
+    if (validation_) sums.validation = validation_->gram(pool);
+    return sums;
+}
+
 namespace {
-
-using gram = magr::gram_accumulator<double>;
-
-/// Every fourth sequence is held out of the fitting by methods that validate.
-constexpr std::size_t validation_period = 4;
-
-/// The Gram matrices of one site's inputs.
-struct site_grams {
-    explicit site_grams(std::int64_t inputs, bool validates) : fitting(inputs) {
-        if (validates) validation.emplace(inputs);
-    }
-
-    void add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool) {
-        if (!validation) return fitting.add(inputs, pool);
-        Eigen::Index row = 0;
-        for (std::size_t i = 0; i < sequences.size(); ++i) {
-            const bool held_out = (first_sequence + i) % validation_period == validation_period - 1;
-            (held_out ? *validation : fitting).add(inputs.middleRows(row, std::ssize(sequences[i])), pool);
-            row += std::ssize(sequences[i]);
-        }
-    }
-
-    /// Hands the sums over.
-    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {}) {
-        layer_calibration sums{fitting.gram(pool), {}, std::move(drift)};
-        if (validation) sums.validation = validation->gram(pool);
-        return sums;
-    }
-
-    gram fitting;
-    std::optional<gram> validation;
-};
 
 std::string layer_name(std::int64_t layer, linear kind) { return "layers." + std::to_string(layer) + "." + name_of(kind); }
 
@@ -57,10 +41,43 @@ matrix_f values_of(const quantized_layer& layer) {
     return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
 }
 
+/// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
+std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, magr::thread_pool& pool,
+                                                        const std::function<void(std::int64_t)>& chunk_done) {
+    const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, false); };
+    std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
+                                             empty(linear::down_proj)};
+
+    // Several chunks of the text are computed at once, and then added in order.
+    constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
+    std::vector<std::array<matrix_f, site_count>> inputs(static_cast<std::size_t>(std::min(pool.concurrency(), most_at_once)));
+    for (std::size_t first = 0; first < text.chunks(); first += inputs.size()) {
+        const std::size_t count = std::min(inputs.size(), text.chunks() - first);
+        pool.parallel_for(static_cast<magr::index_t>(count), [&](magr::index_t task, magr::index_t) {
+            const auto i = static_cast<std::size_t>(task);
+            matrix_f hidden = text.hidden(first + i);
+            forward_block(text.config(), block, text.rope(), text.sequences(first + i), hidden,
+                          [&](site where, const matrix_f& x) { inputs[i][static_cast<std::size_t>(where)] = x; });
+            chunk_done(count_tokens(text.sequences(first + i)));
+        });
+        for (std::size_t i = 0; i < count; ++i)
+            for (std::size_t s = 0; s < site_count; ++s)
+                grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
+    }
+    inputs.clear();
+
+    std::array<layer_calibration, site_count> result;
+    for (std::size_t s = 0; s < site_count; ++s) {
+        result[s] = grams[s].result(pool);
+        grams[s] = site_grams(1, false);  // gives the memory back
+    }
+    return result;
+}
+
 /// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, validates(how.method), pool, chunk_done);
+    std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, pool, chunk_done);
     std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
     for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
 
@@ -95,7 +112,7 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             inputs[c] = calibration.site_input(c, result.block, where, inputs[c]);
             original_inputs[c] = untouched.site_input(c, original, where, original_inputs[c]);
         });
-        site_grams grams(inputs.front().cols(), validates(how.method));
+        site_grams grams(inputs.front().cols(), true);
         magr::drift_accumulator<double> drift(inputs.front().cols());
         for (std::size_t c = 0; c < inputs.size(); ++c) {
             grams.add(inputs[c], calibration.sequences(c), calibration.first_sequence(c), pool);
@@ -119,38 +136,6 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
 
 }  // namespace
 
-std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
-                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, validates); };
-    std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
-                                             empty(linear::down_proj)};
-
-    // Several chunks of the text are computed at once, and then added in order.
-    constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
-    std::vector<std::array<matrix_f, site_count>> inputs(static_cast<std::size_t>(std::min(pool.concurrency(), most_at_once)));
-    for (std::size_t first = 0; first < text.chunks(); first += inputs.size()) {
-        const std::size_t count = std::min(inputs.size(), text.chunks() - first);
-        pool.parallel_for(static_cast<magr::index_t>(count), [&](magr::index_t task, magr::index_t) {
-            const auto i = static_cast<std::size_t>(task);
-            matrix_f hidden = text.hidden(first + i);
-            forward_block(text.config(), block, text.rope(), text.sequences(first + i), hidden,
-                          [&](site where, const matrix_f& x) { inputs[i][static_cast<std::size_t>(where)] = x; });
-            chunk_done(count_tokens(text.sequences(first + i)));
-        });
-        for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t s = 0; s < site_count; ++s)
-                grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
-    }
-    inputs.clear();
-
-    std::array<layer_calibration, site_count> result;
-    for (std::size_t s = 0; s < site_count; ++s) {
-        result[s] = grams[s].result(pool);
-        grams[s] = site_grams(1, false);  // gives the memory back
-    }
-    return result;
-}
-
 double quantization_record::mean_output_error() const {
     double sum = 0;
     for (const layer_record& layer : layers) sum += layer.output_error;
@@ -169,7 +154,7 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
     quantization_record record;
     text_states states(model.config(), model.embedding(), calibration);
     std::optional<text_states> untouched;  // the text on its way through the model in full precision
-    if (follows_drift(how.method)) untouched.emplace(states);
+    if (validates(how.method)) untouched.emplace(states);
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
                        "/" + std::to_string(blocks));

@@ -4,7 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <magr/calibration/gram.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,12 +26,28 @@ struct quantized_block {
     std::array<quantized_layer, all_linears.size()> layers;  ///< in the order of `linear`
 };
 
-/// Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it. Methods that validate hold
-/// every fourth sequence out of the fitting.
-/// @param pool  does not influence the result: a Gram matrix has the same bits however its tokens are handed out
-[[nodiscard]] std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, bool validates,
-                                                                      magr::thread_pool& pool,
-                                                                      const std::function<void(std::int64_t)>& chunk_done);
+/// Every fourth sequence is held out of the fitting by methods that validate.
+inline constexpr std::size_t validation_period = 4;
+
+/// The Gram matrices of one site's inputs.
+class site_grams {
+public:
+    /// @param validates  whether sequences are held out
+    site_grams(std::int64_t inputs, bool validates) : fitting_(inputs) {
+        if (validates) validation_.emplace(inputs);
+    }
+
+    /// Adds the inputs of some sequences.
+    /// @param first_sequence  number of the first of them in the text
+    /// @param pool            does not influence the result: a Gram matrix has the same bits however its tokens are handed out
+    void add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool);
+
+    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {});
+
+private:
+    magr::gram_accumulator<double> fitting_;
+    std::optional<magr::gram_accumulator<double>> validation_;
+};
 
 /// What quantizing a model has shown.
 struct quantization_record {
@@ -46,7 +64,8 @@ using block_observer = std::function<void(const llama_block&)>;
 ///
 /// Each block sees what the already quantized blocks before it put out for the calibration text: its own weights are first left as they
 /// are to collect the Gram matrices of its linear layers' inputs, then quantized, and then the block is computed again for the next one.
-/// Embedding, norms and head keep full precision.
+/// Methods that validate go layer by layer instead: each sees what the quantized layers before it in the block put out, and how far that
+/// is from what the text is on its way through the original model. Embedding, norms and head keep full precision.
 ///
 /// @param out  if not null, where each block is written; blocks that an earlier run has left there are taken as they are
 [[nodiscard]] quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,

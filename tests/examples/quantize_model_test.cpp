@@ -1,12 +1,14 @@
 #include "quantize_llama/quantize_model.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <magr/calibration/gram.hpp>
+#include <magr/preprocess.hpp>
 #include <set>
 #include <sstream>
+#include <tuple>
 
+#include "common/error.hpp"
 #include "quantize_llama/forward.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
@@ -115,47 +117,74 @@ TEST_CASE("quantize_model: the last bit does not depend on the threads", "[examp
     CHECK(one.record.mean_output_error() == three.record.mean_output_error());
 }
 
-TEST_CASE("collect_grams: every fourth sequence is held out if the method validates, else none", "[examples][quantize_model]") {
+TEST_CASE("site_grams: every fourth sequence is held out if the method validates, else none", "[examples][quantize_model]") {
     const llama_model model = tiny::model();
-    std::vector<std::size_t> lengths;
-    for (std::size_t i = 0; i < 45; ++i)
-        lengths.push_back(20 + 7 * (i % 9));  // two chunks, whose first sequences are not both multiples of 4
-    const auto texts = tiny::texts(model.config, lengths);
-    text_states states(model.config, model.embedding, texts);
-    REQUIRE(states.chunks() > 1);
-    REQUIRE(states.first_sequence(1) % 4 != 0);
-    std::vector<sequence> fitted, held_out;
-    for (std::size_t i = 0; i < texts.size(); ++i) (i % 4 == 3 ? held_out : fitted).push_back(texts[i]);
-    magr::thread_pool pool(2);
-    std::atomic<std::int64_t> tokens{0};
-    const auto collect = [&](bool validates) {
-        return collect_grams(model.blocks[0], states, validates, pool, [&](std::int64_t count) { tokens += count; });
+    const auto texts = tiny::texts(model.config, {20, 7, 9, 31, 1, 12, 5, 8, 40, 3});
+    const matrix_f inputs = embed(model.embedding, texts);
+    matrix_f fitted(0, inputs.cols()), held_out(0, inputs.cols());
+    Eigen::Index row = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        matrix_f& part = i % 4 == 3 ? held_out : fitted;
+        matrix_f longer(part.rows() + std::ssize(texts[i]), part.cols());
+        longer << part, inputs.middleRows(row, std::ssize(texts[i]));
+        part = std::move(longer);
+        row += std::ssize(texts[i]);
+    }
+    const auto gram_of = [](const matrix_f& x) {
+        magr::gram_accumulator<double> sum(x.cols());
+        sum.add(x);
+        return magr::matrix<double>(sum.gram());
     };
-    const auto split = collect(true), all = collect(false);
-    CHECK(tokens == 2 * count_tokens(texts));
-    for (const linear kind : {linear::q_proj, linear::o_proj, linear::up_proj, linear::down_proj}) {
-        const auto where = static_cast<std::size_t>(input_of(kind));
-        const auto check = [&](const magr::matrix<double>& actual, const std::vector<sequence>& sequences) {
-            magr::gram_accumulator<double> expected(shape_of(model.config, kind).cols);
-            matrix_f hidden = embed(model.embedding, sequences);
-            forward_block(model.config, model.blocks[0], make_rope_table(model.config, sequences), sequences, hidden,
-                          [&](site at, const matrix_f& x) {
-                              if (at == input_of(kind)) expected.add(x);
-                          });
-            const magr::matrix<double>& H = expected.gram();
-            double largest = 0, difference = 0;
-            REQUIRE(actual.rows() == H.rows());
-            for (magr::index_t i = 0; i < H.rows(); ++i)
-                for (magr::index_t j = 0; j < H.cols(); ++j) {
-                    largest = std::max(largest, std::abs(H(i, j)));
-                    difference = std::max(difference, std::abs(H(i, j) - actual(i, j)));
-                }
-            CHECK(difference < 1e-5 * largest);  // the inputs are float, computed in other batches
-        };
-        check(split[where].fitting, fitted);
-        check(split[where].validation, held_out);
-        check(all[where].fitting, texts);
-        CHECK(all[where].validation.empty());
+    magr::thread_pool pool(2);
+    const std::span<const sequence> all(texts);
+    const Eigen::Index first_rows = count_tokens(all.first(3));
+    for (const bool validates : {true, false}) {
+        site_grams grams(inputs.cols(), validates);  // in two parts, the second of which does not begin with a multiple of four
+        grams.add(inputs.topRows(first_rows), all.first(3), 0, pool);
+        grams.add(inputs.bottomRows(inputs.rows() - first_rows), all.subspan(3), 3, pool);
+        const layer_calibration found = grams.result(pool);
+        CHECK(found.fitting == gram_of(validates ? fitted : inputs));
+        CHECK((validates ? found.validation == gram_of(held_out) : found.validation.empty()));
+    }
+}
+
+TEST_CASE("quantize_model: auto makes up for the layers in front, and is the same for any number of threads",
+          "[examples][quantize_model]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    // how far the hidden states behind the last block are from those of the original model
+    const auto distance = [&](const llama_model& other) {
+        const rope_table rope = make_rope_table(model.config, texts);
+        return (forward(other, rope, texts) - forward(model, rope, texts)).norm();
+    };
+    const quantization how{.method = method::automatic, .bits = 2};
+    const quantized_llama plain = quantized(model, texts, {.method = method::automatic, .bits = 2, .drift = 0});
+    const quantized_llama one = quantized(model, texts, how, 1), three = quantized(model, texts, how, 3);
+    CHECK(distance(one.model) < distance(plain.model));
+    CHECK(distance(one.model) < distance(quantized(model, texts, {.method = method::paper, .bits = 2}).model));
+    for (std::size_t layer = 0; layer < 2; ++layer) CHECK(one.model.blocks[layer].weights == three.model.blocks[layer].weights);
+    CHECK_THROWS_AS(quantized(model, tiny::texts(model.config, {50, 50, 50}), how), input_error);
+}
+
+TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as published", "[examples][quantize_model][oracle]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    magr::gram_accumulator<double> gram(model.config.hidden_size);
+    matrix_f hidden = embed(model.embedding, texts);
+    forward_block(model.config, model.blocks[0], make_rope_table(model.config, texts), texts, hidden, [&](site where, const matrix_f& x) {
+        if (where == site::attention_input) gram.add(x);
+    });
+    const matrix_f& W = model.blocks[0][linear::q_proj];
+    for (const auto& [bits, beta, passes] : {std::tuple{2, 0.8, 30}, std::tuple{3, 0.9, 1}, std::tuple{4, 1.0, 1}}) {
+        matrix_f M = W;
+        static_cast<void>(magr::preprocess(M, gram.gram(), {.alpha = 1e-3, .solver = magr::solver::proximal_gradient}));
+        auto expected = magr::quantize_optq(M, gram.gram(), {.bits = bits, .beta = beta}, {.dead = magr::dead_columns::zero});
+        static_cast<void>(
+            magr::refine_codes(expected.quantized, W, gram.gram(), {.max_passes = passes, .damping = 0.75, .denominator_offset = 0.1}));
+        const magr::matrix<float> Q = expected.quantized.dequantize();
+        const matrix_f found = quantized(model, texts, {.method = method::paper, .bits = bits}).model.blocks[0][linear::q_proj];
+        const matrix_f wanted = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
+        CHECK((found - wanted).norm() <= 0.02F * wanted.norm());  // the inputs are computed in other batches, and a code may change
     }
 }
 
