@@ -116,5 +116,7 @@ inline const std::vector<index_t> near_blocks{95, 96, 97, 100, 191, 192, 193, 20
 
 /// Where the blocks become larger, and several tasks of the update each way.
 inline const std::vector<index_t> large{1000, 1023, 1024, 1025, 1130};
+/// Where they become larger once more: five whole ones and a part.
+inline constexpr index_t largest = 2060;
 
 }  // namespace samples

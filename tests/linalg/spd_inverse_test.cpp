@@ -70,7 +70,9 @@ TEMPLATE_TEST_CASE("spd_inverse: the product with the matrix is the identity, wi
 }
 
 TEMPLATE_TEST_CASE("spd_inverse: large matrices whose inverse is known", "[linalg][spd_inverse][oracle]", float, double) {
-    for (const index_t n : large) {
+    std::vector<index_t> sizes = large;
+    sizes.push_back(largest);
+    for (const index_t n : sizes) {
         const low_rank_and_identity<TestType> sample(n, 5);
         dense<TestType> M = sample.A;
         CAPTURE(n);

@@ -163,6 +163,25 @@ TEST_CASE("quantize_optq: the dequantized codes are the values the errors were c
             }
 }
 
+TEST_CASE("quantize_optq: everything but the output error comes without measuring it", "[quantize][optq][property]") {
+    const auto [W, H] = layers::make_layer(40, 70, layers::inputs::neighbours, 6);
+    MatrixXd hopeless = MatrixXd::Identity(70, 70);
+    hopeless(0, 1) = hopeless(1, 0) = 1e6;
+    for (const MatrixXd& gram : {H, hopeless}) {
+        magr::optq_options options{.on_failure = magr::fallback::round_to_nearest};
+        const auto expected = quantize_optq(W, gram, {.bits = 3}, options);
+        options.measure_error = false;
+        const auto result = quantize_optq(W, gram, {.bits = 3}, options);
+        CHECK(result.quantized.codes == expected.quantized.codes);
+        CHECK(result.status == expected.status);
+        CHECK(result.loss == expected.loss);
+        CHECK(result.loss_bound == expected.loss_bound);
+        CHECK(result.clipped == expected.clipped);
+        CHECK(std::isnan(result.output_error));
+        CHECK_FALSE(std::isnan(expected.output_error));
+    }
+}
+
 TEST_CASE("quantize_optq: the block size changes no code, except with stale groups", "[quantize][optq][property]") {
     const auto [W, H] = layers::make_layer(70, 90, layers::inputs::neighbours, 21);
     for (const auto order : {column_order::natural, column_order::act_order})

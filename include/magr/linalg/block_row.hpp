@@ -53,7 +53,7 @@ public:
     static constexpr index_t strip = 96;
     static_assert(strip % tile::rows == 0 && strip % tile::cols == 0);
     /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
-    static constexpr index_t side = 4 * strip;
+    static constexpr index_t side = 3 * strip;
 
     /// @par Cost allocates 2 height n numbers, n rounded up to whole strips
     block_row(index_t height, index_t n)

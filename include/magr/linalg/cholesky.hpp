@@ -15,7 +15,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Cholesky factorization in place, A = L L^T with L lower triangular.
 ///
-/// Blocks of 192 columns (96 below 1024), one after another:
+/// Blocks of 384 columns (192 below 2048, 96 below 1024), one after another:
 ///
 ///     A11 = L11 L11^T          the block on the diagonal
 ///     L21 = A21 L11^-T         in parallel over rows
@@ -25,7 +25,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
 /// @return        whether all pivots were positive and finite; if not, the lower triangle holds numbers of no use
 /// @par Errors    shape_error if A is not square
-/// @par Cost      n^3 / 6 multiply-adds; allocates 2 blocks of columns, 384 n numbers
+/// @par Cost      n^3 / 6 multiply-adds; allocates 2 blocks of columns, at most 768 n numbers
 /// @par Numerics  ||A - L L^T|| <= about n eps ||A||, whatever the condition number; the same bits for every executor
 /// @par Source    Golub and Van Loan, Matrix Computations, section 4.2; the bound: Higham, Accuracy and Stability of Numerical
 ///                Algorithms, 2nd edition, theorem 10.3

@@ -31,7 +31,11 @@ public:
 
     /// Blocks of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
     explicit cholesky_block(index_t n)
-        : side_(std::min((n < 1024 ? 1 : 2) * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows))),
+        : side_(std::min((n < 1024   ? 1
+                          : n < 2048 ? 2
+                                     : 4) *
+                             block_row<T, Arch>::strip,
+                         kernels::round_up(n, tile::rows))),
           packed_(side_ * side_),
           upper_(kernels::round_up(side_, cols) * side_),
           diagonal_(side_) {}

@@ -15,8 +15,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Inverse of a symmetric positive definite matrix in place: A = L L^T, A^-1 = L^-T L^-1.
 ///
-/// Factor, its inverse and the product of the inverses grow in one sweep over blocks of 192 columns (96 below 1024). Where block 1 is on
-/// the diagonal, 0 is before and 2 behind it,
+/// Factor, its inverse and the product of the inverses grow in one sweep over blocks of 384 columns (192 below 2048, 96 below 1024). Where
+/// block 1 is on the diagonal, 0 is before and 2 behind it,
 ///
 ///     A11 = L11 L11^T                                                        the block on the diagonal
 ///     X0 = L11^-1 A10,  X2 = L11^-1 A21^T,                                   in parallel over columns of X
@@ -29,7 +29,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
 /// @return        whether all pivots were positive and finite; if not, A holds numbers of no use
 /// @par Errors    shape_error if A is not square
-/// @par Cost      n^3 / 2 multiply-adds; allocates 2 blocks of columns, 384 n numbers, and 24 KB per worker
+/// @par Cost      n^3 / 2 multiply-adds; allocates 2 blocks of columns, at most 768 n numbers, and 48 KB per worker
 /// @par Numerics  ||A M - I|| <= about n eps cond(A); the same bits for every executor
 /// @par Source    Bientinesi, Gunter and van de Geijn, Families of algorithms related to the inversion of a symmetric positive definite
 ///                matrix, ACM TOMS 35(1), 2008: the one-sweep algorithm

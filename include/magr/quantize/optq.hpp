@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -60,6 +61,7 @@ struct optq_options {
     rounding_mode rounding = rounding_mode::nearest;         ///< how weights are rounded
     std::uint64_t seed = 0;                                  ///< of stochastic rounding
     factor_precision precision = factor_precision::float64;  ///< in which H is factored
+    bool measure_error = true;                               ///< whether to compute `optq_report::output_error`: a third of the time
 };
 
 /// What `quantize_optq` did.
@@ -94,9 +96,9 @@ struct optq_report {
     index_t dead_columns = 0;                  ///< columns with H_jj <= dead_threshold * mean
     index_t clipped = 0;                       ///< weights more than half a step outside of their grid when they were rounded
     storage_limits limits;                     ///< grids at the ends of what their storage type can hold
-    double output_error = 0;                   ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), as magr::output_error
     double loss = 0;                           ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
+    double output_error = std::numeric_limits<double>::quiet_NaN();  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T); NaN if not measured
 
     /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
     [[nodiscard]] MAGR_ALWAYS_INLINE std::optional<bool> bound_held() const noexcept {
@@ -197,7 +199,7 @@ template <compute_scalar Scalar, class T, class Rounding, class Executor>
     const auto run = [&](auto&& quantizer) {
         const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-        auto sums = pass.run(w.rows(), load, quantizer, finish, true, exec);
+        auto sums = pass.run(w.rows(), load, quantizer, finish, options.measure_error, exec);
         result.clipped = quantizer.clipped();
         return sums;
     };
@@ -249,7 +251,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        result.output_error = output_error(w, result.quantized.dequantize(), h);
+        if (options.measure_error) result.output_error = output_error(w, result.quantized.dequantize(), h);
         return result;
     }
     result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
@@ -280,8 +282,9 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
     const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
-    result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
-                                      : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
+    if (options.measure_error)
+        result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
+                                          : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
     if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
@@ -314,7 +317,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                neither is written
 /// @return        codes and grids, and how it went; look at `status`: nothing is ever put in the place of what was asked for without
 ///                saying so
-/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `output_error`) and cols^3 / 6 in double; live and stale groups
+/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `measure_error`) and cols^3 / 6 in double; live and stale groups
 ///                that reach beyond their block add rows * cols^2 / 2. Allocates 3/2 cols^2 in Scalar, cols^2 in double, 256 * (cols +
 ///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each, for grids 32
 /// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+// One decoder block of LLaMA-2-7B, really quantized: MagR and then OPTQ of 4 bits on its seven layers, with synthetic weights and inputs,
+// beside what the cost model of README.md says. One line per layer, then the block and 32 of them.
+//   wall, cpu   seconds on the clock, and of processor time over all workers: on a busy machine their ratio shows how busy
+//   model       flops of the stage / (share of peak in README.md * measured peak of one core * workers)
+// The Gram matrices of 128 x 2048 tokens are another stage: some tokens are accumulated, and their time is scaled to all.
+//
+//   block_bench [workers] [divisor]    on 1 worker unless told otherwise; all sides are divided by the divisor, for a quick look
+#include <Eigen/Core>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <magr/calibration/gram.hpp>
+#include <magr/parallel/thread_pool.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/quantize.hpp>
+#include <random>
+#include <vector>
+
+#include "peak.hpp"
+#include "timing.hpp"
+
+namespace {
+
+using magr::index_t;
+using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// What a stage took, and what the model says it takes.
+struct cost {
+    double wall = 0, cpu = 0, model = 0;
+
+    cost& operator+=(const cost& other) {
+        wall += other.wall;
+        cpu += other.cpu;
+        model += other.model;
+        return *this;
+    }
+};
+
+void print(const cost& c) { std::printf("  %8.2f %8.2f %8.2f", c.wall, c.cpu, c.model); }
+
+template <class Function>
+cost measure(double model, Function&& function) {
+    const std::clock_t start = std::clock();
+    const double wall = seconds(function);
+    return {wall, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, model};
+}
+
+/// Shares of the peak of all workers that the stages reach at these sizes, as README.md has them.
+struct shares_of_peak {
+    double gram = 0.80, inverse = 0.73, iteration = 0.80, factor = 0.78, feedback = 0.74;
+};
+
+/// Seconds that so many flops take.
+struct cost_model {
+    double float_peak, double_peak;  // of all workers
+    shares_of_peak share;
+
+    explicit cost_model(double workers)
+        : float_peak(workers * benchmarks::fma_peak<float>()), double_peak(workers * benchmarks::fma_peak<double>()) {}
+    [[nodiscard]] double gram(double n, double tokens) const { return tokens * n * n / (share.gram * float_peak); }
+    [[nodiscard]] double preprocess(double m, double n, double products) const {
+        return n * n * n / (share.inverse * float_peak) + products * 2 * m * n * n / (share.iteration * float_peak);
+    }
+    [[nodiscard]] double optq(double m, double n) const {
+        return n * n * n / 3 / (share.factor * double_peak) + m * n * n / (share.feedback * float_peak);
+    }
+};
+
+matrix gaussian(index_t rows, index_t cols, float scale, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, scale);
+    matrix out(rows, cols);
+    for (index_t i = 0; i < out.size(); ++i) out.data()[i] = normal(random);
+    return out;
+}
+
+/// Inputs somewhat as language models have them: channels of different size, a part that all of them share, and few directions that matter.
+matrix make_tokens(index_t count, index_t n, std::vector<float>& scales) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    for (index_t j = 0; j < n; ++j) scales.push_back(std::exp(0.6F * normal(random)));
+    matrix X = gaussian(count, n, 1, 11);
+    for (index_t t = 0; t < count; ++t) {
+        const float shared = 0.3F * normal(random), size = 6 * std::pow(static_cast<float>(t + 1), -0.6F);
+        for (index_t j = 0; j < n; ++j) X(t, j) = scales[static_cast<std::size_t>(j)] * (size * X(t, j) + shared);
+    }
+    return X;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const index_t workers = argc > 1 ? std::atoi(argv[1]) : 1, divisor = argc > 2 ? std::atoi(argv[2]) : 1;
+    if (workers < 1 || divisor < 1) {
+        std::fprintf(stderr, "usage: block_bench [workers] [divisor]\n");
+        return 2;
+    }
+    struct layer {
+        const char* name;
+        index_t rows;
+    };
+    struct input {
+        index_t size;
+        std::vector<layer> layers;  // that read it
+    };
+    const index_t narrow = 4096 / divisor, wide = 11008 / divisor;
+    const std::vector<input> block{{narrow, {{"query", narrow}, {"key", narrow}, {"value", narrow}}},
+                                   {narrow, {{"output", narrow}}},
+                                   {narrow, {{"gate", wide}, {"up", wide}}},
+                                   {wide, {{"down", narrow}}}};
+    constexpr index_t sample = 4 * 384;  // whole blocks of tokens
+    constexpr double tokens = 128 * 2048;
+
+    magr::thread_pool pool(workers);
+    const cost_model model(static_cast<double>(workers));
+    std::printf("%d workers, peak %.0f Gflop/s in float and %.0f in double\n", static_cast<int>(workers), model.float_peak / 1e9,
+                model.double_peak / 1e9);
+    std::printf("%-8s %15s  %26s  %26s  %s\n%-8s %15s", "", "", "MagR: wall      cpu    model", "OPTQ: wall      cpu    model", "products",
+                "layer", "rows x inputs");
+    std::printf("\n");
+    cost gram_total, magr_total, optq_total;
+    for (const auto& [n, layers] : block) {
+        std::vector<float> scales;
+        const matrix X = make_tokens(sample, n, scales);
+        magr::gram_accumulator<float> accumulator(n);
+        cost gram = measure(model.gram(static_cast<double>(n), tokens), [&] { accumulator.add(X, pool); });
+        gram.wall *= tokens / static_cast<double>(sample);
+        gram.cpu *= tokens / static_cast<double>(sample);
+        gram_total += gram;
+        magr::matrix<float> H = accumulator.gram(pool);
+        for (index_t j = 0; j < n; ++j)  // all the other directions
+            H(j, j) += 0.03F * static_cast<float>(sample) * scales[static_cast<std::size_t>(j)] * scales[static_cast<std::size_t>(j)];
+        for (const auto& [name, m] : layers) {
+            matrix W = gaussian(m, n, 0.02F, 13);
+            magr::preprocess_result preprocessed;
+            cost by_magr = measure(0, [&] { preprocessed = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool); });
+            by_magr.model = model.preprocess(static_cast<double>(m), static_cast<double>(n), preprocessed.products);
+            bool done = false;
+            const cost by_optq = measure(model.optq(static_cast<double>(m), static_cast<double>(n)), [&] {
+                done = static_cast<bool>(magr::quantize_optq(W, H, {.bits = 4}, {.measure_error = false}, pool));
+            });
+            std::printf("%-8s %6d x %6d", name, static_cast<int>(m), static_cast<int>(n));
+            print(by_magr);
+            print(by_optq);
+            std::printf("  %.1f%s\n", preprocessed.products, done ? "" : "  NOT QUANTIZED");
+            std::fflush(stdout);
+            magr_total += by_magr;
+            optq_total += by_optq;
+        }
+    }
+    const auto print_total = [](const char* name, cost c) {
+        std::printf("%-34s", name);
+        print(c);
+        c.wall *= 32 / 60.0;
+        c.cpu *= 32 / 60.0;
+        c.model *= 32 / 60.0;
+        std::printf("   32 blocks, minutes:");
+        print(c);
+        std::printf("\n");
+    };
+    std::printf("%-34s  %26s\n", "block", "    wall      cpu    model");
+    print_total("MagR", magr_total);
+    cost both = magr_total;
+    both += optq_total;
+    print_total("MagR and OPTQ", both);
+    print_total("Gram matrices of 128 x 2048 tokens", gram_total);
+    return 0;
+}
