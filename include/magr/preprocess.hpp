@@ -50,13 +50,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 [[nodiscard]] inline solver_settings resolve(const preprocess_options& options, index_t inputs) {
     const bool authors = options.solver == solver::proximal_gradient;
-    const double damping = options.damping.value_or(authors ? 0 : 1e-2);
     return {.alpha = options.alpha.value_or(options.group_size ? 1e-4 : 1e-3),
             .group_size = options.group_size.value_or(inputs),
-            .damping = damping,
+            .damping = options.damping.value_or(authors ? 0 : 1e-2),
             .max_iterations = options.max_iterations.value_or(authors ? 200 : 100),
             .tolerance = options.tolerance.value_or(authors ? 0 : 1e-3),
-            .rho = options.rho.value_or(damping > 0 ? std::clamp(0.05 * std::pow(damping / 1e-2, 0.45), 0.01, 0.2) : 0.05),
+            .rho = options.rho,
             .relaxation = options.relaxation};
 }
 
@@ -93,6 +92,7 @@ template <compute_scalar S, class T, class Gram, progress_observer Observer, exe
     reports.reserve(static_cast<std::size_t>(W.rows()));
     for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, W, i));
     stop_reason ended{};
+    double rho = 0;
     if (problem.alpha == 0) {
         ended = stop_reason::converged;  // W0 is the optimum
     } else if (!std::isfinite(problem.unit)) {
@@ -102,14 +102,16 @@ template <compute_scalar S, class T, class Gram, progress_observer Observer, exe
         if constexpr (may_throw<Observer>) undo.emplace(W);
         if (method == solver::proximal_gradient)
             ended = solve_rows<S>(make_proximal_gradient<S>(problem), problem, settings, W, reports, observer, exec);
-        else if (const auto fast = make_admm<S>(problem, settings, exec))
+        else if (const auto fast = make_admm<S>(problem, settings, exec)) {
             ended = solve_rows<S>(*fast, problem, settings, W, reports, observer, exec);
-        else
+            rho = fast->rho();
+        } else
             ended = stop_reason::not_factored;
         if (undo) undo->keep();
     }
     preprocess_result result = summarize(reports, problem.groups());
     result.stopped = ended;
+    result.rho = rho;
     return result;
 }
 

@@ -2,20 +2,21 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr::detail {
 
-/// `preprocess_options` with every default filled in.
+/// `preprocess_options` with every default filled in that does not depend on H.
 struct solver_settings {
     double alpha;
     index_t group_size;
     double damping;
     index_t max_iterations;
     double tolerance;
-    double rho;
+    std::optional<double> rho;  // chosen by the spectrum of H
     double relaxation;
 };
 

@@ -23,8 +23,7 @@ struct preprocess_options {
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
     std::optional<double> tolerance =
         {};  ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
-    std::optional<double> rho =
-        {};  ///< admm: step in the metric of diag H, above 0; 0.05 (damping / 0.01)^0.45, from 0.01 to 0.2, and 0.05 without damping
+    std::optional<double> rho = {};  ///< admm: step in the metric of diag H, above 0; chosen by the spectrum of H, from 0.01 to 0.35
     double relaxation = 1.5;  ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 

@@ -44,6 +44,7 @@ struct [[nodiscard]] preprocess_result {
     double output_error = 0;      ///< tr((W - W0) H (W - W0)^T) / tr(W0 H W0^T) with the undamped H; 0 if W = W0
     double alpha = 0;             ///< the penalty that was used
     double damping = 0;           ///< the damping that was used
+    double rho = 0;               ///< the step that admm used
     double lambda_max = 0;        ///< largest eigenvalue of H: the unit of alpha; infinite if it is too large for a double
 };
 
