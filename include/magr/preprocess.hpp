@@ -131,8 +131,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <storage_scalar T, progress_observer Observer = ignore_progress>
 [[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers = 1) {
     using S = compute_t<T>;
-    if (rows < 1 || cols < 1)
-        detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
+    if (rows < 1 || cols < 1) detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
     validate(options);
     detail::require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
     const index_t group_size = std::min(options.group_size.value_or(cols), cols);
@@ -161,12 +160,12 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 /// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric, zero H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as many
-///                for measuring energies. `workspace_bytes` says what it allocates: at 4096 inputs in float a matrix of 64 MiB and 9.3 MiB
-///                for each worker, at 11008 462 MiB and 22 MiB
-/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that type,
-///                across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are solved in
-///                tiles of 96, which stop together
+/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as
+///                many for measuring energies. `workspace_bytes` says what it allocates: at 4096 inputs in float a matrix of 64 MiB and
+///                9.3 MiB for each worker, at 11008 462 MiB and 22 MiB
+/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that
+///                type, across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are
+///                solved in tiles of 96, which stop together
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
 template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>

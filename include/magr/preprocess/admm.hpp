@@ -82,7 +82,8 @@ private:
 };
 
 /// @return nothing if H_d + rho D is not positive definite
-/// @par Cost      in^3 / 2 multiply-adds, and 32 in^2 if rho is not given; allocates one matrix of H's size, and for a moment some of its rows
+/// @par Cost      in^3 / 2 multiply-adds, and 32 in^2 if rho is not given; allocates one matrix of H's size, and for a moment some of its
+/// rows
 template <compute_scalar S, class Gram, executor Executor>
 [[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const solver_settings& settings, Executor& exec) {
     const index_t n = problem.cols();

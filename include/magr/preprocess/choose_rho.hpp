@@ -70,8 +70,8 @@ template <class Gram, executor Executor>
 ///
 ///     mean of (rho / 4) / (lambda + rho / 4) = 1 / 8,         or the nearest rho from 0.01 (without damping 0.05) to 0.35
 ///
-/// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the lower
-/// end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
+/// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the
+/// lower end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
 ///
 /// @param D       diagonal of the metric; positive
 /// @par Cost      32 in^2 multiply-adds, in parallel; allocates a few rows

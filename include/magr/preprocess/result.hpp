@@ -28,6 +28,9 @@ enum class stop_reason {
 ///
 /// The objective of a row is  P = 1/2 (w - w0)^T H_d (w - w0) + alpha * sum over its groups of ||w_g||_inf,  with
 /// H_d = (H + damping mean(diag H) I) / lambda_max(H).
+///
+/// The gap bounds the distance to the optimum up to rounding: with float weights P and its bound may be off by about 1e-6 of P [measured on
+/// real layers], so that a smaller gap, even 0, says no more than 1e-6 does.
 struct [[nodiscard]] preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
     index_t iterations = 0;  ///< of the rows that took most
