@@ -51,13 +51,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 [[nodiscard]] inline solver_settings resolve(const preprocess_options& options, index_t inputs) {
     const bool authors = options.solver == solver::proximal_gradient;
-    const double damping = options.damping.value_or(authors ? 0 : 1e-2);
     return {.alpha = options.alpha.value_or(options.group_size ? 1e-4 : 1e-3),
             .group_size = options.group_size.value_or(inputs),
-            .damping = damping,
+            .damping = options.damping.value_or(authors ? 0 : 1e-2),
             .max_iterations = options.max_iterations.value_or(authors ? 200 : 100),
             .tolerance = options.tolerance.value_or(authors ? 0 : 1e-3),
-            .rho = options.rho.value_or(damping > 0 ? std::clamp(0.05 * std::pow(damping / 1e-2, 0.45), 0.01, 0.2) : 0.05),
+            .rho = options.rho,
             .relaxation = options.relaxation};
 }
 
@@ -87,28 +86,34 @@ inline namespace MAGR_ISA_NAMESPACE {
     return result;
 }
 
+/// How the solver went.
+struct solved_runs {
+    std::vector<stop_reason> ended;  ///< for each penalty
+    double rho = 0;                  ///< of ADMM
+};
+
 /// Solves the problem for each of some penalties, with one factorization; see `solve_rows`.
-/// @return why it ended, for each penalty
 template <compute_scalar S, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] std::vector<stop_reason> run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
-                                                  matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer,
-                                                  Executor& exec) {
+[[nodiscard]] solved_runs run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
+                                     matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer, Executor& exec) {
     for (penalty_run<T>& run : runs) run.reports = report_unchanged(problem, run.alpha, W);
-    std::vector<stop_reason> ended(runs.size(), stop_reason::not_factored);
-    if (!std::isfinite(problem.unit)) return ended;
+    solved_runs result{std::vector<stop_reason>(runs.size(), stop_reason::not_factored)};
+    if (!std::isfinite(problem.unit)) return result;
     const auto solve = [&](const auto& iteration) {
         const bool all = solve_rows<S>(iteration, problem, settings, W, runs, observer, exec);
         for (std::size_t k = 0; k < runs.size(); ++k) {
             const auto& reports = runs[k].reports;
             const bool converged = std::all_of(reports.begin(), reports.end(), [](const row_report& row) { return row.converged; });
-            ended[k] = !all ? stop_reason::cancelled : converged ? stop_reason::converged : stop_reason::iteration_limit;
+            result.ended[k] = !all ? stop_reason::cancelled : converged ? stop_reason::converged : stop_reason::iteration_limit;
         }
     };
-    if (method == solver::proximal_gradient)
+    if (method == solver::proximal_gradient) {
         solve(make_proximal_gradient<S>(problem));
-    else if (const auto fast = make_admm<S>(problem, settings, exec))
+    } else if (const auto fast = make_admm<S>(problem, settings, exec)) {
         solve(*fast);
-    return ended;
+        result.rho = fast->rho();
+    }
+    return result;
 }
 
 /// `preprocess` after all checks.
@@ -118,20 +123,21 @@ template <class T, class Gram, progress_observer Observer, executor Executor>
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
     penalty_run<T> run{settings.alpha, W, {}};
-    stop_reason ended = stop_reason::converged;
+    solved_runs solved{{stop_reason::converged}};
     if (run.alpha == 0) {  // W0 is the optimum
         run.reports = report_unchanged(problem, 0, matrix_view<const T>(W));
     } else {
         std::optional<rollback<T>> undo;
         if constexpr (may_throw<Observer>) undo.emplace(W);
-        ended = run_solver<compute_t<T>, T>(problem, options.solver, settings, W, std::span(&run, 1), observer, exec).front();
+        solved = run_solver<compute_t<T>, T>(problem, options.solver, settings, W, std::span(&run, 1), observer, exec);
         if (undo) undo->keep();
     }
     preprocess_result result = summarize(run.reports, problem.groups());
-    result.stopped = ended;
+    result.stopped = solved.ended.front();
     result.alpha = settings.alpha;
     result.damping = settings.damping;
     result.lambda_max = problem.lambda_max;
+    result.rho = solved.rho;
     return result;
 }
 
@@ -181,13 +187,11 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
 /// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as
-/// many
-///                for measuring energies. `workspace_bytes` says what it allocates: at 4096 inputs in float a matrix of 64 MiB and 9.3 MiB
-///                for each worker, at 11008 462 MiB and 22 MiB
+///                many for measuring energies. `workspace_bytes` says what it allocates: at 4096 inputs in float a matrix of 64 MiB and
+///                9.3 MiB for each worker, at 11008 462 MiB and 22 MiB
 /// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that
-/// type,
-///                across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are solved in
-///                tiles of 96, which stop together
+///                type, across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are
+///                solved in tiles of 96, which stop together
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
 template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>

@@ -122,8 +122,8 @@ template <compute_scalar Scalar, class Executor>
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(h, settings.group_size, settings.damping);
     ignore_progress nobody;
-    const auto ended = run_solver<Scalar, Scalar>(problem, options.solver, settings, as_const_view(W), std::span(runs), nobody, exec);
-    if (ended.front() == stop_reason::not_factored) return {};
+    const auto solved = run_solver<Scalar, Scalar>(problem, options.solver, settings, as_const_view(W), std::span(runs), nobody, exec);
+    if (solved.ended.front() == stop_reason::not_factored) return {};
     return solutions;
 }
 
@@ -144,7 +144,8 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
         const auto found = std::find(alphas.begin(), alphas.end(), candidate.alpha);
         if (candidate.alpha > 0 && solutions.empty()) continue;
         const row_major_matrix<Scalar>& M = candidate.alpha > 0 ? solutions[static_cast<std::size_t>(found - alphas.begin())] : W;
-        const layer_options options = with_range(options_of(candidate, shared));
+        layer_options options = with_range(options_of(candidate, shared));
+        options.optq.measure_error = false;
         const auto m = as_const_view(M);
         const auto measure = [&](const quantized_matrix<Scalar>& q) {
             const double error = validation.error(as_const_view(W), q.dequantize().view());

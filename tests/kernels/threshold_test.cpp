@@ -141,6 +141,38 @@ TEMPLATE_TEST_CASE("find_threshold: needs few passes", "[kernels][threshold][pro
         }
 }
 
+namespace {
+
+/// Counts the elements that are looked at.
+template <class T>
+struct element_counting_source {
+    const T* data;
+    index_t* elements;
+    const T* block(index_t i, index_t m, const T*) const noexcept {
+        *elements += m;
+        return data + i;
+    }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("find_threshold: one pass is enough where few elements are above it", "[kernels][threshold][property]", float, double) {
+    for (const index_t n : {4096, 11008})
+        for (const index_t above : {1, 3}) {
+            std::vector<TestType> v(static_cast<std::size_t>(n));
+            std::mt19937 generator(41);
+            std::normal_distribution<double> normal;
+            for (TestType& value : v) value = static_cast<TestType>(normal(generator));
+            for (index_t k = 0; k < above; ++k) v[static_cast<std::size_t>(n / 2 + 5 * k)] = TestType(-1000) - static_cast<TestType>(k);
+            index_t elements = 0;
+            const TestType tau = find_threshold(element_counting_source<TestType>{v.data(), &elements}, unit_metric{}, n, 100.0,
+                                                TestType(0), default_arch{});
+            const double sum = static_cast<double>(1000 * above + above * (above - 1) / 2);
+            CHECK(static_cast<double>(tau) == Approx((sum - 100) / static_cast<double>(above)).epsilon(1e-6));
+            CHECK(elements <= 256 + n + n / 16);  // a sample, everything, the neighbours of the largest
+        }
+}
+
 TEMPLATE_TEST_CASE("find_threshold: a strided source in any storage type gives the bits of its contiguous copy",
                    "[kernels][threshold][property]", float, double, Eigen::half, Eigen::bfloat16) {
     using compute = magr::compute_t<TestType>;

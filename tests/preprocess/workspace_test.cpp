@@ -103,16 +103,20 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
     for (const auto& [rows, cols] : {shape{1, 1}, shape{2000, 40}, shape{97, 400}}) {
         const row_major<TestType> W0 = row_major<float>::Random(rows, cols).template cast<TestType>();
         const auto H = any_gram<TestType>(cols);
-        for (const magr::preprocess_options& options :
-             {magr::preprocess_options{.max_iterations = 2}, {.group_size = 1, .max_iterations = 2}, {.group_size = 32, .max_iterations = 2},
-              {.solver = magr::solver::proximal_gradient, .max_iterations = 2}, {.alpha = 0.0}})
+        for (const magr::preprocess_options& options : {magr::preprocess_options{.max_iterations = 2},
+                                                        {.group_size = 1, .max_iterations = 2},
+                                                        {.group_size = 32, .max_iterations = 2},
+                                                        {.solver = magr::solver::proximal_gradient, .max_iterations = 2},
+                                                        {.alpha = 0.0}})
             for (const index_t workers : {1, 2, 7}) {
                 CAPTURE(rows, cols, workers, static_cast<int>(options.solver), options.group_size.value_or(0), options.alpha.value_or(1));
                 magr::thread_pool pool(workers);
-                const auto check = [&](auto observer) {
+                const auto check = [&, rows = rows, cols = cols](auto observer) {
                     row_major<TestType> W = W0;
-                    const auto expected = static_cast<double>(magr::workspace_bytes<TestType, decltype(observer)>(rows, cols, options, workers));
-                    const auto peak = static_cast<double>(peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
+                    const auto expected =
+                        static_cast<double>(magr::workspace_bytes<TestType, decltype(observer)>(rows, cols, options, workers));
+                    const auto peak =
+                        static_cast<double>(peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
                     if (options.alpha)
                         CHECK(peak <= expected);
                     else
@@ -133,7 +137,8 @@ TEST_CASE("workspace_bytes: one matrix of H's size, and the rows of each worker"
         CHECK(two - one <= 2.4e3 * static_cast<double>(n));  // 5 rows of 96 numbers of 4 bytes for each input, and blocks
         CHECK(one <= matrix * (n == 4096 ? 1.16 : 1.05));
         // the copy of W that an observer which may throw takes
-        const auto copied = static_cast<double>(magr::workspace_bytes<Eigen::half, void (*)(const magr::preprocess_progress&)>(4096, n, {}));
+        const auto copied =
+            static_cast<double>(magr::workspace_bytes<Eigen::half, void (*)(const magr::preprocess_progress&)>(4096, n, {}));
         CHECK(copied - one == 4096.0 * static_cast<double>(n) * 2);
     }
 }

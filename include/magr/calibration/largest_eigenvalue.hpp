@@ -26,6 +26,28 @@ template <class T>
     return std::ldexp(1.0, std::clamp(-exponent, -limit, limit));
 }
 
+/// Column j of H times x, in independent sums that the compiler may put into vectors; fastest with contiguous columns.
+template <class T>
+[[nodiscard]] double column_times(matrix_view<const T> H, index_t j, const double* x) noexcept {
+    constexpr index_t lanes = 16;
+    const index_t n = H.rows();
+    double sums[lanes] = {};
+    const auto add = [&](auto stride) {
+        const T* const column = H.data() + j * H.col_stride();
+        index_t i = 0;
+        for (; i + lanes <= n; i += lanes)
+            for (index_t k = 0; k < lanes; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
+        for (index_t k = 0; i + k < n; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
+    };
+    if (H.row_stride() == 1)
+        add(std::integral_constant<index_t, 1>{});
+    else
+        add(H.row_stride());
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
+
 /// Largest eigenvalue of scale H, for a symmetric positive semi-definite H, by the Lanczos method with full reorthogonalisation.
 ///
 /// @param scale   `unit_scale(H)`, or 1 if H is near 1 already: Eigen's tridiagonal solver does not scale
@@ -38,25 +60,6 @@ template <class T>
 [[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
     const index_t n = H.rows();
     if (H.row_stride() > H.col_stride()) return largest_eigenvalue(H.transposed(), scale);
-    // column j of H times x, in independent sums that the compiler may put into vectors
-    const auto column_times = [&](index_t j, const double* x) {
-        constexpr index_t lanes = 16;
-        double sums[lanes] = {};
-        const auto add = [&](auto stride) {
-            const T* const column = H.data() + j * H.col_stride();
-            index_t i = 0;
-            for (; i + lanes <= n; i += lanes)
-                for (index_t k = 0; k < lanes; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
-            for (index_t k = 0; i + k < n; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
-        };
-        if (H.row_stride() == 1)
-            add(std::integral_constant<index_t, 1>{});
-        else
-            add(H.row_stride());
-        double total = 0;
-        for (const double sum : sums) total += sum;
-        return total;
-    };
     const index_t limit = std::min<index_t>(n, 200);
     const aligned_buffer<double> memory(n * limit);
     Eigen::Map<Eigen::MatrixXd> basis(memory.data(), n, limit);
@@ -75,7 +78,7 @@ template <class T>
     double theta = 0;
     for (index_t k = 0; k < limit; ++k) {
         scaled = scale * basis.col(k);
-        for (index_t i = 0; i < n; ++i) next(i) = column_times(i, scaled.data());
+        for (index_t i = 0; i < n; ++i) next(i) = column_times(H, i, scaled.data());
         diagonal(k) = next.dot(basis.col(k));
         for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
         off(k) = next.norm();

@@ -253,6 +253,26 @@ struct threshold_band {
         return true;
     }
 
+    /// The elements of the groups whose largest magnitude is above `low`: all that can be above it.
+    /// @return whether they are here now; not if they are many
+    template <class Source, class Metric>
+    [[nodiscard]] bool collect_groups(const Source& v, Metric metric, index_t n, const group_maxima<T>& maxima, T low) noexcept {
+        constexpr index_t groups = group_maxima<T>::groups;
+        index_t count = 0;
+        for (index_t g = 0; g < groups; ++g) count += maxima.magnitude[g] > low ? 1 : 0;
+        if (count * (n / groups + 1) > n / 16 || count * (n / groups + 1) > capacity) return false;
+        for (index_t g = 0; g < groups; ++g) {
+            if (!(maxima.magnitude[g] > low)) continue;
+            for (index_t i = g; i < n; i += groups, ++size) {
+                T buffer;
+                const auto [m, e] = load_weighted(v.block(i, 1, &buffer), metric_at(metric, i), 0, simd::scalar_arch{});
+                magnitude[size] = m;
+                weight[size] = e;
+            }
+        }
+        return true;
+    }
+
     [[nodiscard]] threshold_sums sums_above(T tau, Arch arch) const noexcept {
         return kernels::sums_above(contiguous_source<const T>{magnitude}, diagonal_metric<T>{weight}, size, tau, arch);
     }
@@ -373,6 +393,9 @@ template <class T, class Source, class Metric, class Arch>
         const contiguous_source<const T> largest{maxima.magnitude};
         const diagonal_metric<T> weights{maxima.weight};
         tau = newton_threshold(total, tau, false, [&](T at) { return sums_above(largest, weights, groups, at, arch); });
+        threshold_band<T, Arch> band;  // the threshold is not below tau
+        if (band.collect_groups(v, metric, n, maxima, tau))
+            return newton_threshold(total, tau, true, [&](T at) { return band.sums_above(at, arch); });
     }
     return threshold_from(v, metric, n, total, tau, sums_above(v, metric, n, tau, arch), false, arch);
 }

@@ -8,6 +8,7 @@
 #include <magr/kernels/admm_step.hpp>
 #include <magr/linalg/spd_inverse.hpp>
 #include <magr/parallel/executor.hpp>
+#include <magr/preprocess/choose_rho.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
@@ -36,6 +37,8 @@ public:
 
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return inverse_; }
     [[nodiscard]] const S* metric() const noexcept { return metric_.data(); }
+
+    [[nodiscard]] double rho() const noexcept { return rho_; }
 
     /// e^T H_d e <= curvature e^T metric e for the differences e between two iterates; an estimate, the largest one possible is not known.
     [[nodiscard]] double curvature() const noexcept { return 1 / rho_; }
@@ -85,16 +88,19 @@ private:
 };
 
 /// @return nothing if H_d + rho D is not positive definite
-/// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and for a moment some of its rows
+/// @par Cost      in^3 / 2 multiply-adds, and 32 in^2 if rho is not given; allocates one matrix of H's size, and for a moment some of its
+/// rows
 template <compute_scalar S, class Gram, executor Executor>
 [[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const solver_settings& settings, Executor& exec) {
     const index_t n = problem.cols();
-    Eigen::Array<double, 1, Eigen::Dynamic> diagonal(n);
-    for (index_t j = 0; j < n; ++j) diagonal(j) = problem.entry(j, j) + problem.shift;
-    Eigen::Array<S, 1, Eigen::Dynamic> metric = (settings.rho * (diagonal + 1e-3 * diagonal.mean())).template cast<S>();
+    Eigen::ArrayXd D(n);
+    for (index_t j = 0; j < n; ++j) D(j) = problem.entry(j, j) + problem.shift;
+    D += 1e-3 * D.mean();
+    const double rho = settings.rho ? *settings.rho : choose_rho(problem, D, exec);
+    Eigen::Array<S, 1, Eigen::Dynamic> metric = (rho * D).template cast<S>();
     aligned_buffer<S> inverse = load_damped_triangle<S>(problem, [&](index_t j) { return static_cast<double>(metric(j)); });
     if (!linalg::spd_inverse(matrix_view<S>(inverse.data(), n, n, packed_matrix<S>::stride_for(n)), exec)) return {};
-    return admm<S>(packed_matrix<S>(std::move(inverse), n), std::move(metric), settings.rho, settings.relaxation);
+    return admm<S>(packed_matrix<S>(std::move(inverse), n), std::move(metric), rho, settings.relaxation);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -2,20 +2,21 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr::detail {
 
-/// `preprocess_options` with every default filled in.
+/// `preprocess_options` with every default filled in that does not depend on H.
 struct solver_settings {
     double alpha;
     index_t group_size;
     double damping;
     index_t max_iterations;
     double tolerance;
-    double rho;
+    std::optional<double> rho;  // chosen by the spectrum of H
     double relaxation;
 };
 
@@ -23,8 +24,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The MagR problem of a layer, in the units that the solvers work in:
 ///
-///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf          for every row w0,   H_d = unit scale H + shift
-///     I
+///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf    for every row w0,   H_d = unit scale H + shift I
 template <class Gram>
 struct layer_problem {
     matrix_view<const Gram> H;  ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in

@@ -21,11 +21,11 @@ struct preprocess_options {
     std::optional<double> damping =
         {};  ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
-    std::optional<double> tolerance =
-        {};  ///< stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors)
-    std::optional<double> rho =
-        {};  ///< admm: step in the metric of diag H, above 0; 0.05 (damping / 0.01)^0.45, from 0.01 to 0.2, and 0.05 without damping
-    double relaxation = 1.5;  ///< admm: over-relaxation, between 0 and 2 exclusively
+    /// stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors). With float weights
+    /// rounding may keep it above 1e-6, see `preprocess_result`
+    std::optional<double> tolerance = {};
+    std::optional<double> rho = {};  ///< admm: step in the metric of diag H, above 0; chosen by the spectrum of H, from 0.01 to 0.35
+    double relaxation = 1.5;         ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 
 }  // namespace magr

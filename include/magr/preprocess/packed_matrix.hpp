@@ -52,8 +52,7 @@ template <compute_scalar S, class Gram, class Added>
             for (index_t j = j0; j < std::min(j0 + tile, n); ++j)
                 for (index_t i = std::max(i0, j); i < std::min(i0 + tile, n); ++i)
                     values.data()[i * stride + j] = static_cast<S>(problem.entry(i, j));
-    for (index_t j = 0; j < n; ++j)
-        values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
+    for (index_t j = 0; j < n; ++j) values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
     return values;
 }
 
