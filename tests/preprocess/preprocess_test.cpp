@@ -568,9 +568,9 @@ TEST_CASE("preprocess: on real layers the gap of float weights bounds the distan
         magr::preprocess_options options{.alpha = 1e-3, .damping = damping, .max_iterations = 1000, .tolerance = 1e-8};
         const row_major<double> start = W0.cast<double>();
         row_major<double> best = start;
-        const auto exact = magr::preprocess(best, H, options);
-        CHECK(exact.gap <= 1e-8);
-        row_major<double> damped = H / exact.lambda_max;
+        const auto optimum = magr::preprocess(best, H, options);
+        CHECK(optimum.gap <= 1e-8);
+        row_major<double> damped = H / optimum.lambda_max;
         damped.diagonal().array() += damping * damped.diagonal().mean();
         for (const double tolerance : {1e-3, 1e-5}) {
             matrix W = W0;
@@ -582,7 +582,7 @@ TEST_CASE("preprocess: on real layers the gap of float weights bounds the distan
             CHECK(result.stopped == magr::stop_reason::converged);
             CHECK(result.gap <= tolerance);
             CHECK(result.objective == Approx(reached).epsilon(2e-6));
-            CHECK(reached - exact.objective <= (result.gap + 1e-6) * reached);
+            CHECK(reached - optimum.objective <= (result.gap + 1e-6) * reached);
         }
     }
 }

@@ -254,13 +254,13 @@ struct threshold_band {
     }
 
     /// The elements of the groups whose largest magnitude is above `low`: all that can be above it.
-    /// @return whether they are here now; not if they are many
+    /// @return whether they are here now; not if they are many, or none: then rounding has put `low` at the largest of all
     template <class Source, class Metric>
     [[nodiscard]] bool collect_groups(const Source& v, Metric metric, index_t n, const group_maxima<T>& maxima, T low) noexcept {
         constexpr index_t groups = group_maxima<T>::groups;
         index_t count = 0;
         for (index_t g = 0; g < groups; ++g) count += maxima.magnitude[g] > low ? 1 : 0;
-        if (count * (n / groups + 1) > n / 16 || count * (n / groups + 1) > capacity) return false;
+        if (count == 0 || count * (n / groups + 1) > n / 16 || count * (n / groups + 1) > capacity) return false;
         for (index_t g = 0; g < groups; ++g) {
             if (!(maxima.magnitude[g] > low)) continue;
             for (index_t i = g; i < n; i += groups, ++size) {
