@@ -27,14 +27,16 @@ struct automatic_options {
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
     std::vector<double> betas = {};               ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
+    double required_gain = 0.02;                  ///< MagR is used only if its error is lower by this fraction, in [0, 1)
 };
 
 /// One way to quantize a layer, and what came of it.
 struct automatic_candidate {
-    double alpha = 0;                 ///< MagR's penalty; 0: without MagR
-    double damping = 0;               ///< of all steps
-    std::optional<double> beta = {};  ///< factor of the min_max range; none: the range as in the options
-    double output_error = 0;          ///< on the validation data, before refinement; infinite if nothing was quantized
+    double alpha = 0;                          ///< MagR's penalty; 0: without MagR
+    double damping = 0;                        ///< of all steps
+    std::optional<double> beta = {};           ///< factor of the min_max range; none: the range as in the options
+    double output_error = 0;                   ///< on the validation data, before refinement; infinite if nothing was quantized
+    std::optional<double> refined_error = {};  ///< the same after it; only of the best with MagR and the best without
 };
 
 /// Outcome of `quantize_automatic`.
@@ -60,6 +62,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     for (const double damping : options.dampings)
         own.require(damping >= 0 && std::isfinite(damping), "dampings", "finite and at least 0", damping);
     for (const double beta : options.betas) own.require(beta > 0 && beta <= 1, "betas", "in (0, 1]", beta);
+    own.require(options.required_gain >= 0 && options.required_gain < 1, "required_gain", "in [0, 1)", options.required_gain);
     const std::vector<std::string> more = own.take();
     found.insert(found.end(), more.begin(), more.end());
     return found;
@@ -163,6 +166,32 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
     }
 }
 
+/// The candidate to take: the best one without MagR, unless the best one with it is better by the gain that is required, when both are
+/// refined.
+template <compute_scalar Scalar, class Executor>
+[[nodiscard]] std::size_t choose(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
+                                 const automatic_options& options, std::span<automatic_candidate> candidates, Executor& exec) {
+    const auto best = [&](bool with_magr) {
+        automatic_candidate* found = nullptr;
+        for (automatic_candidate& candidate : candidates)
+            if ((candidate.alpha > 0) == with_magr && (found == nullptr || candidate.output_error < found->output_error))
+                found = &candidate;
+        return found;
+    };
+    automatic_candidate* const without = best(false);
+    automatic_candidate* const with = best(true);
+    const auto index = [&](const automatic_candidate* candidate) { return static_cast<std::size_t>(candidate - candidates.data()); };
+    if (with == nullptr || !(with->output_error < without->output_error)) return index(without);
+    for (automatic_candidate* const candidate : {without, with}) {
+        if (!std::isfinite(candidate->output_error)) return index(with);  // nothing without MagR
+        candidate->refined_error = candidate->output_error;
+        if (options.layer.refinement_rounds == 0) continue;
+        const auto refined = run_layer(W, h, std::nullopt, options_of(*candidate, options.layer), exec);
+        if (refined) candidate->refined_error = validation.error(as_const_view(W), refined.quantized.dequantize().view());
+    }
+    return index(*with->refined_error < (1 - options.required_gain) * *without->refined_error ? with : without);
+}
+
 /// After all checks, on a copy of W in the arithmetic type.
 template <compute_scalar Scalar, class Executor>
 [[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, const row_major_matrix<double>& fitting,
@@ -175,12 +204,10 @@ template <compute_scalar Scalar, class Executor>
     const std::size_t each = result.candidates.size() / options.dampings.size();
     for (std::size_t first = 0; first < result.candidates.size(); first += each)
         try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(result.candidates).subspan(first, each), exec);
-    const auto smaller = [](const automatic_candidate& a, const automatic_candidate& b) { return a.output_error < b.output_error; };
-    const auto best = std::min_element(result.candidates.begin(), result.candidates.end(), smaller);
-    result.chosen = static_cast<std::size_t>(best - result.candidates.begin());
+    result.chosen = choose(W, as_const_view(fitting), meter, options, std::span(result.candidates), exec);
 
     const row_major_matrix<double> all = fitting + validation;
-    result.layer = run_layer(W, as_const_view(all), tokens, options_of(*best, options.layer), exec);
+    result.layer = run_layer(W, as_const_view(all), tokens, options_of(result.candidates[result.chosen], options.layer), exec);
     if (result.layer) result.validation_error = meter.error(as_const_view(W), result.layer.quantized.dequantize().view());
     return result;
 }
@@ -190,25 +217,28 @@ template <compute_scalar Scalar, class Executor>
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Quantizes the weights of one layer, and chooses MagR's penalty, the damping and the range by what they do to data that had no part in
-/// it:
+/// Quantizes the weights of one layer, and chooses MagR's penalty, the damping and the range by what they do to data that had no part
+/// in it:
 ///
-///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes
-///     2. the one with the smallest  tr((Q - W) V (Q - W)^T) / tr(W V W^T)  is chosen, V the Gram matrix of the validation data
-///     3. `quantize_layer` does the same with all the data, and refines
+///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes, and is measured:
+///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), V the Gram matrix of the validation data
+///     2. the best one with MagR, if it is better than the best one without, is refined like that one, and taken if it is still better
+///     by
+///        `required_gain`
+///     3. `quantize_layer` does the same with all the data
 ///
 /// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of
-/// magnitude. Leaving MagR out is always a candidate, and wins ties. Candidates are compared unrefined: refinement takes longer than all
-/// else and seldom changes which one is best.
+/// magnitude. Refinement takes longer than all else, and what MagR has gained is often gone after it.
 ///
-/// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data, sums
-/// of
-///                the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves well.
-///                Any storage and layout; nothing is written
+/// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data,
+/// sums of
+///                the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves
+///                well. Any storage and layout; nothing is written
 /// @return        the layer, and a table of the candidates
-/// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for each
-///                candidate OPTQ and half a product to measure; then one `quantize_layer`. Allocates a copy of W for each penalty, and
-///                three matrices of H's size in double
+/// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for
+/// each
+///                candidate OPTQ and half a product to measure; then one `quantize_layer`, or three. Allocates a copy of W for each
+///                penalty, and three matrices of H's size in double
 /// @par Numerics  those of its steps; the same bits for every executor
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
 /// matrix is

@@ -36,7 +36,7 @@ TEST_CASE("choose_rho: is at the documented place of the spectrum", "[preprocess
                 const row_major<double> H = layers::random_layer(1, n, 31, spread).H;
                 Eigen::ArrayXd D;
                 const Eigen::ArrayXd lambda = eigenvalues(H, damping, D);
-                const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), 1e-3, n, damping);
+                const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, damping);
                 const double rho = magr::detail::choose_rho(problem, D, serial);
                 const double share = (rho / 4 / (lambda + rho / 4)).mean();
                 CAPTURE(spread, damping, n, rho, share);
@@ -53,14 +53,14 @@ TEST_CASE("choose_rho: the same bits whatever executes it, and a step for any ma
     row_major<double> H = layers::random_layer(1, 200, 32).H;
     Eigen::ArrayXd D;
     static_cast<void>(eigenvalues(H, 1e-2, D));
-    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), 1e-3, 200, 1e-2);
+    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
     const double expected = magr::detail::choose_rho(problem, D, serial);
     for (const index_t workers : {2, 7}) {
         magr::thread_pool pool(workers);
         CHECK(magr::detail::choose_rho(problem, D, pool) == expected);
     }
     H(2, 3) = H(3, 2) = 100 * H.diagonal().maxCoeff();  // indefinite: the factorization is going to tell
-    const auto indefinite = magr::detail::make_layer_problem(magr::as_const_view(H), 1e-3, 200, 1e-2);
+    const auto indefinite = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
     const double any = magr::detail::choose_rho(indefinite, D, serial);
     CHECK((any >= 0.01 && any <= 0.35));
 }

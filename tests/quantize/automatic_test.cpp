@@ -2,7 +2,6 @@
 #include <magr/quantize_automatic.hpp>
 
 #include <Eigen/Core>
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -45,10 +44,10 @@ calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
 TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting data, measured on the validation data",
           "[quantize][automatic][oracle]") {
     const calibrated layer = make_layer(24, 40, 1);
-    const magr::grid_options grid{.bits = 2, .group_size = 20};
+    const magr::grid_options grid{.bits = 2, .group_size = 20, .range = magr::range_search::min_max};
     const auto result = quantize_automatic(
         layer.W, layer.fitting, layer.validation,
-        {.layer = {.grid = grid, .refinement_rounds = 1}, .alphas = {1e-2, 1e-3}, .dampings = {1e-2, 1e-1}, .betas = {0.8}});
+        {.layer = {.grid = grid, .refinement_rounds = 1}, .alphas = {1e-2, 1e-3}, .dampings = {1e-2, 1e-1}, .betas = {0.97}});
     REQUIRE(result);
     REQUIRE(result.candidates.size() == 12);  // 2 dampings x 3 penalties, 0 among them, x 2 ranges
     for (const magr::automatic_candidate& candidate : result.candidates) {
@@ -62,9 +61,26 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
         // MagR ends elsewhere within its tolerance, and a code or two with it
         CHECK(candidate.output_error == Approx(error).epsilon(candidate.alpha > 0 ? 0.1 : 1e-12));
     }
-    const auto smaller = [](const auto& a, const auto& b) { return a.output_error < b.output_error; };
-    CHECK(result.chosen == static_cast<std::size_t>(std::min_element(result.candidates.begin(), result.candidates.end(), smaller) -
-                                                    result.candidates.begin()));
+    // the best with MagR and the best without, after refinement
+    const magr::automatic_candidate *with = nullptr, *without = nullptr;
+    for (const magr::automatic_candidate& candidate : result.candidates) {
+        const magr::automatic_candidate*& slot = candidate.alpha > 0 ? with : without;
+        if (slot == nullptr || candidate.output_error < slot->output_error) slot = &candidate;
+    }
+    REQUIRE(with->output_error < without->output_error);
+    for (const magr::automatic_candidate& candidate : result.candidates)
+        CHECK(candidate.refined_error.has_value() == (&candidate == with || &candidate == without));
+    const auto refined = [&](const magr::automatic_candidate& candidate) {
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 1};
+        if (candidate.alpha > 0)
+            options.preprocessing = magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping};
+        if (candidate.beta) options.grid.beta = *candidate.beta;
+        options.scales->damping = options.codes->damping = candidate.damping;
+        return magr::output_error(layer.W, magr::quantize_layer(layer.W, layer.fitting, options).quantized.dequantize(), layer.validation);
+    };
+    CHECK(*with->refined_error == Approx(refined(*with)));
+    CHECK(*without->refined_error == Approx(refined(*without)));
+    CHECK(&result.candidates[result.chosen] == (*with->refined_error < 0.98 * *without->refined_error ? with : without));
 
     const magr::automatic_candidate& best = result.candidates[result.chosen];
     magr::layer_options last{.grid = grid, .optq = {.damping = best.damping}, .refinement_rounds = 1};
@@ -84,6 +100,10 @@ TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it w
     const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
     CHECK(helped.candidates[helped.chosen].alpha > 0);
     CHECK(helped.candidates[helped.chosen].output_error < 0.8 * helped.candidates[0].output_error);
+    automatic_options demanding = plain;  // more than it gains
+    demanding.required_gain = 0.99;
+    const auto declined = quantize_automatic(layer.W, layer.fitting, layer.validation, demanding);
+    CHECK(declined.candidates[declined.chosen].alpha == 0);
 
     // weights that are on their grids already
     MatrixXf on_grid(6, 64);
@@ -161,6 +181,7 @@ TEST_CASE("quantize_automatic: refuses bad options and arguments before any work
     CHECK_THROWS_AS(run({.dampings = {}}), magr::option_error);
     CHECK_THROWS_AS(run({.dampings = {std::nan("")}}), magr::option_error);
     CHECK_THROWS_AS(run({.betas = {1.5}}), magr::option_error);
+    CHECK_THROWS_AS(run({.required_gain = 1}), magr::option_error);
     CHECK_THROWS_AS(run({.layer = {.grid = {.bits = 9}}}), magr::option_error);
     CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, layer.validation.topLeftCorner(5, 5)), magr::shape_error);
     MatrixXd bad = layer.validation;
