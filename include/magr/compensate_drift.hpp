@@ -3,8 +3,8 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -81,8 +81,9 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
     const detail::row_major_matrix<double> before = detail::load<double>(weights);
     detail::row_major_matrix<double> change(weights.rows(), n);
     constexpr index_t panel = 96;
-    std::atomic<bool> finite = true;
-    exec.parallel_for((weights.rows() + panel - 1) / panel, [&](index_t task, index_t) {
+    const index_t panels = (weights.rows() + panel - 1) / panel;
+    std::vector<char> finite(static_cast<std::size_t>(panels), 1);
+    exec.parallel_for(panels, [&](index_t task, index_t) {
         const index_t first = task * panel, count = std::min(panel, weights.rows() - first);
         detail::col_major_matrix<double> columns = (before.middleRows(first, count) * per_input).transpose();
         factor.triangularView<Eigen::Lower>().solveInPlace(columns);
@@ -90,9 +91,10 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
         change.middleRows(first, count) = columns.transpose();
         for (index_t i = first; i < first + count; ++i)
             for (index_t j = 0; j < n; ++j)
-                if (!std::isfinite(static_cast<compute_t<stored>>(static_cast<stored>(before(i, j) + change(i, j))))) finite = false;
+                if (!std::isfinite(static_cast<compute_t<stored>>(static_cast<stored>(before(i, j) + change(i, j)))))
+                    finite[static_cast<std::size_t>(task)] = 0;
     });
-    if (!finite) return {};
+    if (std::find(finite.begin(), finite.end(), 0) != finite.end()) return {};
     detail::store(before + change, weights);
     const double size = before.norm();
     return {.compensated = true, .change = size > 0 ? change.norm() / size : 0};
