@@ -27,7 +27,7 @@ struct automatic_options {
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
     std::vector<double> betas = {};               ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
-    double required_gain = 0.02;                  ///< MagR is used only if its error is lower by this fraction, in [0, 1)
+    double required_gain = 0.1;                   ///< MagR is used only if its error is lower by this fraction, in [0, 1)
 };
 
 /// One way to quantize a layer, and what came of it.
