@@ -39,15 +39,24 @@ calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
     return made;
 }
 
+/// Member by member: g++ 12 warns of designated initializers within each other.
+automatic_options options_for(const magr::layer_options& layer) {
+    automatic_options options;
+    options.layer = layer;
+    return options;
+}
+
 }  // namespace
 
 TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting data, measured on the validation data",
           "[quantize][automatic][oracle]") {
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .group_size = 20, .range = magr::range_search::min_max};
-    const auto result = quantize_automatic(
-        layer.W, layer.fitting, layer.validation,
-        {.layer = {.grid = grid, .refinement_rounds = 1}, .alphas = {1e-2, 1e-3}, .dampings = {1e-2, 1e-1}, .betas = {0.97}});
+    automatic_options given = options_for({.grid = grid, .refinement_rounds = 1});
+    given.alphas = {1e-2, 1e-3};
+    given.dampings = {1e-2, 1e-1};
+    given.betas = {0.97};
+    const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
     REQUIRE(result);
     REQUIRE(result.candidates.size() == 12);  // 2 dampings x 3 penalties, 0 among them, x 2 ranges
     for (const magr::automatic_candidate& candidate : result.candidates) {
@@ -96,7 +105,7 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
 TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
     // outliers, and grids that have to reach to them: MagR helps
     const calibrated layer = make_layer(48, 64, 3);
-    const automatic_options plain{.layer = {.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0}};
+    const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0});
     const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
     CHECK(helped.candidates[helped.chosen].alpha > 0);
     CHECK(helped.candidates[helped.chosen].output_error < 0.8 * helped.candidates[0].output_error);
@@ -126,7 +135,7 @@ TEST_CASE("quantize_automatic: 0 is always a candidate, once", "[quantize][autom
     const auto usual = quantize_automatic(layer.W, layer.fitting, layer.validation, {.dampings = {0.01}});
     REQUIRE(usual.candidates.size() == 4);
     CHECK(usual.candidates[3].alpha == 1e-2);
-    const auto grouped = quantize_automatic(layer.W, layer.fitting, layer.validation, {.layer = {.grid = {.group_size = 4}}});
+    const auto grouped = quantize_automatic(layer.W, layer.fitting, layer.validation, options_for({.grid = {.group_size = 4}}));
     REQUIRE(grouped.candidates.size() == 8);
     CHECK(grouped.candidates[3].alpha == 1e-3);
     const auto same = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval());
@@ -140,7 +149,7 @@ TEST_CASE("quantize_automatic: accumulators, rounding to nearest, and the same b
     fitting.add(f);
     validation.add(v);
     for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
-        const automatic_options options{.layer = {.quantizer = quantizer, .grid = {.bits = 3}}};
+        const automatic_options options = options_for({.quantizer = quantizer, .grid = {.bits = 3}});
         const auto serial = quantize_automatic(layer.W, fitting, validation, options);
         CHECK(serial.layer.tokens == 48);
         for (const int workers : {2, 7}) {
@@ -162,7 +171,9 @@ TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all 
     const MatrixXd indefinite = layer.fitting - MatrixXd::Constant(8, 8, 0.01 * layer.fitting.trace());
     MatrixXd H = indefinite;
     H.diagonal() = layer.fitting.diagonal();
-    automatic_options strict{.layer = {.optq = {.on_failure = magr::fallback::none}}, .alphas = {0}, .dampings = {0, 1e3}};
+    automatic_options strict = options_for({.optq = {.on_failure = magr::fallback::none}});
+    strict.alphas = {0};
+    strict.dampings = {0, 1e3};
     const auto some = quantize_automatic(layer.W, H, layer.validation, strict);
     CHECK(std::isinf(some.candidates[0].output_error));
     CHECK(some.chosen == 1);
@@ -182,7 +193,7 @@ TEST_CASE("quantize_automatic: refuses bad options and arguments before any work
     CHECK_THROWS_AS(run({.dampings = {std::nan("")}}), magr::option_error);
     CHECK_THROWS_AS(run({.betas = {1.5}}), magr::option_error);
     CHECK_THROWS_AS(run({.required_gain = 1}), magr::option_error);
-    CHECK_THROWS_AS(run({.layer = {.grid = {.bits = 9}}}), magr::option_error);
+    CHECK_THROWS_AS(run(options_for({.grid = {.bits = 9}})), magr::option_error);
     CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, layer.validation.topLeftCorner(5, 5)), magr::shape_error);
     MatrixXd bad = layer.validation;
     bad(2, 2) = std::nan("");

@@ -166,8 +166,8 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
                             .optq = {.damping = -1, .groups = magr::group_update::live},
                             .target = magr::rounding_target::original,
                             .refinement_rounds = -1,
-                            .scales = {.max_passes = 0},
-                            .codes = {.damping = std::nan("")}};
+                            .scales = magr::scale_refinement{.max_passes = 0},
+                            .codes = magr::code_refinement{.damping = std::nan("")}};
     const auto found = problems(bad);
     const std::vector<std::string> expected{
         "grid_options: bits",           "grid_options: beta",       "preprocess_options: alpha",        "optq_options: damping",

@@ -88,10 +88,14 @@ template <compute_scalar Scalar, class T, class Pass, class Executor>
 [[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H,
                                               std::span<const index_t> order, index_t max_passes, const Pass& one_pass, Executor& exec) {
     constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
-    std::vector<refinement_result> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
+    struct outcome {  // a type of its own, as code that makes vectors of public ones would be shared with units of other instruction sets
+        index_t passes = 0, changes = 0;
+        double loss_before = 0, loss_after = 0;
+    };
+    std::vector<outcome> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
     with_code_map(q, [&](const auto& map_of) {
         exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
-            refinement_result& result = panels[static_cast<std::size_t>(task)];
+            outcome& result = panels[static_cast<std::size_t>(task)];
             error_state state(q, W, H, order, task * error_state::panel);
             double loss = result.loss_before = state.loss();
             for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
@@ -106,7 +110,7 @@ template <compute_scalar Scalar, class T, class Pass, class Executor>
         });
     });
     refinement_result result;
-    for (const refinement_result& panel : panels) {
+    for (const outcome& panel : panels) {
         result.passes = std::max(result.passes, panel.passes);
         result.changes += panel.changes;
         result.loss_before += panel.loss_before;
