@@ -98,7 +98,8 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
 /// The weights first make up for what has become of their inputs. Penalty and damping are then those that are best on the texts held out.
 quantized_layer choose_by_validation(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                      const quantization& how, magr::thread_pool& pool) {
-    magr::automatic_options options{.layer = layer_options_of(how)};
+    magr::automatic_options options;
+    options.layer = layer_options_of(how);
     options.layer.quantizer = magr::quantizer::optq;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.beta = 1;

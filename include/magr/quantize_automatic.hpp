@@ -22,12 +22,12 @@ namespace magr {
 
 /// What `quantize_automatic` may choose from: every penalty with every damping and every range.
 struct automatic_options {
-    layer_options layer = {};  ///< what all candidates share; its penalty and its dampings are replaced
     /// MagR's penalties, at least 0; 0, MagR left out, is one in any case. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
     std::vector<double> betas = {};               ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
     double required_gain = 0.1;                   ///< MagR is used only if its error is lower by this fraction, in [0, 1)
+    layer_options layer = {};                     ///< what all candidates share; its penalty and its dampings are replaced
 };
 
 /// One way to quantize a layer, and what came of it.
