@@ -28,8 +28,10 @@ namespace examples {
 #endif
 }
 
-/// 7 s, 1:05, 2:03:04.
+/// 7 s, 1:05, 2:03:04; - if it cannot be told.
 [[nodiscard]] inline std::string duration_text(double seconds) {
+    constexpr double longest = 1e9;
+    if (!(seconds >= 0 && seconds < longest)) return "-";
     const auto total = static_cast<std::int64_t>(seconds + 0.5);
     std::ostringstream text;
     text << std::setfill('0');

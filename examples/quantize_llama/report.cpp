@@ -5,6 +5,8 @@
 #include <cmath>
 #include <iomanip>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "common/json.hpp"
 
@@ -56,11 +58,13 @@ std::string samples_text(const report& r) {
         text << "\n--- " << name << "\n" << r.prompt << "|" << sample << "\n";
     };
     show("full precision", r.baseline_sample);
-    for (const auto& [best, otherwise] : {std::pair{method::optq, method::rtn}, std::pair{method::automatic, method::magr_optq}}) {
-        const run_record* run = coarsest(r, best);
-        if (!run) run = coarsest(r, otherwise);
-        if (run) show(std::string(name_of(run->how.method)) + ", " + std::to_string(run->how.bits) + " bits", run->sample);
-    }
+    using methods = std::vector<method>;
+    for (const methods& preferred : {methods{method::optq, method::rtn}, methods{method::automatic, method::magr_optq, method::magr_rtn}})
+        for (const method m : preferred)
+            if (const run_record* run = coarsest(r, m)) {
+                show(std::string(name_of(m)) + ", " + std::to_string(run->how.bits) + " bits", run->sample);
+                break;
+            }
     return text.str();
 }
 

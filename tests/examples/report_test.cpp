@@ -50,7 +50,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
     CHECK(object.size() == 3);
     CHECK(object.at("model") == "folder/<model>");
     CHECK(object.at("baseline") == json{{"perplexity", 3.25}});
-    REQUIRE(object.at("results").size() == 12);
+    REQUIRE(object.at("results").size() == 16);
     CHECK(object.at("results")[0] == json{{"method", "rtn"},
                                           {"bits", 2},
                                           {"group_size", 64},
@@ -61,8 +61,8 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"peak_memory_bytes", 250'000'000}});
     CHECK(object.at("results")[1].at("perplexity").is_null());
     CHECK(object.at("results")[1].at("peak_memory_bytes").is_null());
-    CHECK(object.at("results")[11].at("method") == "magr+optq+refine");
-    CHECK(object.at("results")[11].at("group_size").is_null());
+    CHECK(object.at("results")[15].at("method") == "auto");
+    CHECK(object.at("results")[15].at("group_size").is_null());
 }
 
 TEST_CASE("report: the table has a line for full precision and for every run", "[examples][report]") {
@@ -77,7 +77,7 @@ TEST_CASE("report: the terminal shows full precision and the coarsest runs witho
     const std::string samples = samples_text(sample_report());
     CHECK_THAT(samples, mentions("--- full precision\nOnce & |full <b>text</b>"));
     CHECK_THAT(samples, mentions("--- optq, 2 bits\nOnce & |optq writes"));
-    CHECK_THAT(samples, mentions("--- magr+optq, 2 bits\nOnce & |magr+optq writes"));
+    CHECK_THAT(samples, mentions("--- auto, 2 bits\nOnce & |auto writes"));
     CHECK_THAT(samples, !mentions("3 bits"));
 
     report only_rtn = sample_report();
@@ -100,7 +100,7 @@ TEST_CASE("report: the page is complete in itself and escapes what it shows", "[
     };
     CHECK(count("<svg") == 3);
     CHECK(count("<circle") == 9);
-    CHECK(count("<article>") == 13);
+    CHECK(count("<article>") == 17);
     for (const auto& [opened, closed] : {std::pair{"<table", "</table>"},
                                          {"<figure>", "</figure>"},
                                          {"<svg", "</svg>"},
