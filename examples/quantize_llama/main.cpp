@@ -129,6 +129,7 @@ void run(const options& o) {
                                     .kl_divergence = score.kl_divergence,
                                     .output_error = record.mean_output_error(),
                                     .seconds = record.seconds,
+                                    .processor_seconds = record.processor_seconds,
                                     .layers = std::move(record.layers)});
             if (samples.is_on()) {
                 llama_model quantized;

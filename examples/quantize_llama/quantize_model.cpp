@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <iterator>
 #include <magr/calibration/drift.hpp>
 #include <optional>
@@ -159,6 +160,7 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
                        "/" + std::to_string(blocks));
         const auto begin = clock::now();
+        const std::clock_t processor_begin = std::clock();
         llama_block block;
         if (out && layer < out->finished_blocks()) {
             finished_block earlier = out->read(layer);
@@ -178,6 +180,7 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
             for (quantized_layer& done : result.layers) record.layers.push_back(std::move(done.record));
         }
         record.seconds += std::chrono::duration<double>(clock::now() - begin).count();
+        record.processor_seconds += static_cast<double>(std::clock() - processor_begin) / CLOCKS_PER_SEC;
         finished(block);
     }
     if (out) out->complete();

@@ -52,7 +52,8 @@ private:
 /// What quantizing a model has shown.
 struct quantization_record {
     std::vector<layer_record> layers;
-    double seconds = 0;  ///< of calibration, quantization and writing
+    double seconds = 0;            ///< of calibration, quantization and writing
+    double processor_seconds = 0;  ///< the same, of all threads together
 
     [[nodiscard]] double mean_output_error() const;
 };

@@ -81,6 +81,7 @@ std::string json_text(const report& r) {
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},
                            {"seconds", run.seconds},
+                           {"processor_seconds", run.processor_seconds},
                            {"peak_memory_bytes", peak_memory}});
     }
     const nlohmann::ordered_json object{{"model", r.model}, {"baseline", {{"perplexity", r.baseline_perplexity}}}, {"results", results}};

@@ -17,6 +17,7 @@ struct run_record {
     double kl_divergence = 0;
     double output_error = 0;
     double seconds = 0;
+    double processor_seconds = 0;
     std::int64_t peak_memory_bytes = 0;  ///< of the whole process, up to the end of this run; 0 if it is not known
     std::vector<layer_record> layers;
     std::string sample = {};  ///< what the quantized model writes after the prompt
@@ -42,7 +43,7 @@ struct report {
 [[nodiscard]] std::string samples_text(const report& r);
 
 /// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error", "seconds",
-/// "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
+/// "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

@@ -52,14 +52,14 @@ def title(name, group):
 def table(name, group, rows):
     baseline = next(iter(rows.values()))["baseline"]
     lines = [f"### {title(name, group)}", "", f"Full precision: {baseline:.4g}.", ""]
-    lines += ["| bits | method | perplexity | excess | KL divergence | output error | seconds | peak memory, MB |", "|" + "---|" * 8]
+    lines += ["| bits | method | perplexity | excess | KL divergence | output error | processor seconds | peak memory, MB |", "|" + "---|" * 8]
     for bits in BITS:
         for method in METHODS:
             row = rows.get((method, bits))
             if row:
                 lines.append(
                     f"| {bits} | {method} | {row['perplexity']:.4g} | {row['excess']:.4f} | {row['kl']:.4g} | {row['output_error']:.4f} "
-                    f"| {row['seconds']:.1f} | {row['peak_memory_bytes'] / 1e6:.0f} |"
+                    f"| {row['processor_seconds']:.1f} | {row['peak_memory_bytes'] / 1e6:.0f} |"
                 )
     return "\n".join(lines) + "\n"
 
@@ -78,7 +78,8 @@ def verdicts(tables):
                 row = rows.get((other, bits))
                 cells.append(f"{auto['excess'] / row['excess']:.3f}" if row else "-")
                 if row and auto["excess"] > 1.01 * row["excess"]:
-                    exceptions.append(f"* {title(name, group)}, {bits} bits: {auto['excess'] / row['excess'] - 1:+.1%} against {other}")
+                    worse, divergence = auto["excess"] / row["excess"] - 1, auto["kl"] / row["kl"] - 1
+                    exceptions.append(f"* {title(name, group)}, {bits} bits: {worse:+.1%} against {other}; KL divergence {divergence:+.1%}")
             lines.append(f"| {title(name, group)} | {bits} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n", "\n".join(exceptions) + "\n"
 

@@ -20,7 +20,7 @@
 
 namespace magr {
 
-/// What `quantize_automatic` may choose from: every penalty with every damping and every range.
+/// What `quantize_automatic` may choose from.
 struct automatic_options {
     /// MagR's penalties, at least 0; 0, MagR left out, is one in any case. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
     std::vector<double> alphas = {};
@@ -97,20 +97,34 @@ inline namespace MAGR_ISA_NAMESPACE {
     return options;
 }
 
-/// All candidates, the penalties of a damping in increasing order and without repetition.
-[[nodiscard]] inline std::vector<automatic_candidate> candidates_of(const automatic_options& options) {
+/// The penalties to choose from, 0 among them, in increasing order and without repetition.
+[[nodiscard]] inline std::vector<double> penalties_of(const automatic_options& options) {
     std::vector<double> alphas = options.alphas;
     if (alphas.empty()) alphas = options.layer.grid.group_size ? std::vector{1e-5, 1e-4, 1e-3} : std::vector{1e-4, 1e-3, 1e-2};
     alphas.push_back(0);
     std::sort(alphas.begin(), alphas.end());
     alphas.erase(std::unique(alphas.begin(), alphas.end()), alphas.end());
+    return alphas;
+}
+
+/// All candidates of one damping. Their output errors are infinite until they are known.
+[[nodiscard]] inline std::vector<automatic_candidate> candidates_of(double damping, std::span<const double> alphas,
+                                                                    std::span<const double> betas) {
+    constexpr double unknown = std::numeric_limits<double>::infinity();
     std::vector<automatic_candidate> candidates;
-    for (const double damping : options.dampings)
-        for (const double alpha : alphas) {
-            candidates.push_back({.alpha = alpha, .damping = damping});
-            for (const double beta : options.betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta});
-        }
+    for (const double alpha : alphas) {
+        candidates.push_back({.alpha = alpha, .damping = damping, .output_error = unknown});
+        for (const double beta : betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta, .output_error = unknown});
+    }
     return candidates;
+}
+
+/// The candidate of smallest error among those with MagR, or those without; null if there is none.
+[[nodiscard]] inline automatic_candidate* best_of(std::span<automatic_candidate> candidates, bool with_magr) {
+    automatic_candidate* found = nullptr;
+    for (automatic_candidate& candidate : candidates)
+        if ((candidate.alpha > 0) == with_magr && (found == nullptr || candidate.output_error < found->output_error)) found = &candidate;
+    return found;
 }
 
 /// The weights after MagR with each of some penalties, which increase. Without a factor of H nothing.
@@ -130,7 +144,7 @@ template <compute_scalar Scalar, class Executor>
     return solutions;
 }
 
-/// Tries all candidates of one damping. Their output errors are infinite until they are known.
+/// Measures the output errors of candidates that share a damping.
 template <compute_scalar Scalar, class Executor>
 void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
                     const layer_options& shared, std::span<automatic_candidate> candidates, Executor& exec) {
@@ -171,15 +185,8 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
 template <compute_scalar Scalar, class Executor>
 [[nodiscard]] std::size_t choose(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
                                  const automatic_options& options, std::span<automatic_candidate> candidates, Executor& exec) {
-    const auto best = [&](bool with_magr) {
-        automatic_candidate* found = nullptr;
-        for (automatic_candidate& candidate : candidates)
-            if ((candidate.alpha > 0) == with_magr && (found == nullptr || candidate.output_error < found->output_error))
-                found = &candidate;
-        return found;
-    };
-    automatic_candidate* const without = best(false);
-    automatic_candidate* const with = best(true);
+    automatic_candidate* const without = best_of(candidates, false);
+    automatic_candidate* const with = best_of(candidates, true);
     const auto index = [&](const automatic_candidate* candidate) { return static_cast<std::size_t>(candidate - candidates.data()); };
     if (with == nullptr || !(with->output_error < without->output_error)) return index(without);
     for (automatic_candidate* const candidate : {without, with}) {
@@ -198,12 +205,15 @@ template <compute_scalar Scalar, class Executor>
                                                      const row_major_matrix<double>& validation, std::optional<index_t> tokens,
                                                      const automatic_options& options, Executor& exec) {
     automatic_result<Scalar> result;
-    result.candidates = candidates_of(options);
-    for (automatic_candidate& candidate : result.candidates) candidate.output_error = std::numeric_limits<double>::infinity();
     const output_meter meter(as_const_view(W), as_const_view(validation));
-    const std::size_t each = result.candidates.size() / options.dampings.size();
-    for (std::size_t first = 0; first < result.candidates.size(); first += each)
-        try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(result.candidates).subspan(first, each), exec);
+    std::vector<double> alphas = penalties_of(options);
+    for (const double damping : options.dampings) {
+        std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.betas);
+        try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(tried), exec);
+        result.candidates.insert(result.candidates.end(), tried.begin(), tried.end());
+        const automatic_candidate* const best = best_of(std::span(result.candidates), true);
+        if (best && std::isfinite(best->output_error)) alphas = {0, best->alpha};
+    }
     result.chosen = choose(W, as_const_view(fitting), meter, options, std::span(result.candidates), exec);
 
     const row_major_matrix<double> all = fitting + validation;
@@ -221,7 +231,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// in it:
 ///
 ///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes, and is measured:
-///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), V the Gram matrix of the validation data
+///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), V the Gram matrix of the validation data. All penalties and ranges are tried with the
+///        first damping; with each other one all ranges with no penalty and with the best penalty so far
 ///     2. the best one with MagR, if it is better than the best one without, is refined like that one, and taken if it is then better by
 ///        `required_gain`
 ///     3. `quantize_layer` does the same with all the data
@@ -231,19 +242,16 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// layer, which adds up over layers where rounding errors do not: on the small networks measured, gains of a few percent in the layers were
 /// losses in perplexity. Hence a gain of a tenth is required.
 ///
-/// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data,
-/// sums of
-///                the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves
+/// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data, sums
+///                of the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves
 ///                well. Any storage and layout; nothing is written
 /// @return        the layer, and a table of the candidates
-/// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for
-/// each
+/// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for each
 ///                candidate OPTQ and half a product to measure; then one `quantize_layer`, or three. Allocates a copy of W for each
 ///                penalty, and three matrices of H's size in double
 /// @par Numerics  those of its steps; the same bits for every executor
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
-/// matrix is
-///                none. All before any work
+///                matrix is none. All before any work
 template <class Weights, class Fitting, class Validation, executor Executor = serial_executor>
     requires dense_matrix<const Fitting> && dense_matrix<const Validation>
 auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validation& validation, const automatic_options& options = {},

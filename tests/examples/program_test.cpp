@@ -81,6 +81,7 @@ TEST_CASE("quantize_llama: writes table, texts, JSON and page", "[examples][prog
         CHECK(result.at("kl") > 0);
         CHECK(result.at("output_error") > 0);
         CHECK(result.at("seconds") > 0);
+        CHECK(result.at("processor_seconds") > 0);
     }
     CHECK_THAT(folder.read("report.html"), mentions("</html>"));
     CHECK_THAT(folder.read("out"), mentions("full precision"));

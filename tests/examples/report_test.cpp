@@ -28,6 +28,7 @@ report sample_report() {
             run.kl_divergence = 0.5;
             run.output_error = 0.125;
             run.seconds = 1.5;
+            run.processor_seconds = 2.5;
             run.peak_memory_bytes = 250'000'000;
             run.sample = std::string(name_of(m)) + " writes \"this\"";
             if (uses_magr(m))
@@ -58,6 +59,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
                                           {"seconds", 1.5},
+                                          {"processor_seconds", 2.5},
                                           {"peak_memory_bytes", 250'000'000}});
     CHECK(object.at("results")[1].at("perplexity").is_null());
     CHECK(object.at("results")[1].at("peak_memory_bytes").is_null());

@@ -58,7 +58,13 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     given.betas = {0.97};
     const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
     REQUIRE(result);
-    REQUIRE(result.candidates.size() == 12);  // 2 dampings x 3 penalties, 0 among them, x 2 ranges
+    // the first damping: 3 penalties, 0 among them, x 2 ranges; the other one: 0 and the best of them
+    REQUIRE(result.candidates.size() == 10);
+    const auto first_error = [&](std::size_t k) {
+        return std::min(result.candidates[k].output_error, result.candidates[k + 1].output_error);
+    };
+    CHECK(result.candidates[6].alpha == 0);
+    CHECK(result.candidates[8].alpha == (first_error(2) < first_error(4) ? 1e-3 : 1e-2));
     for (const magr::automatic_candidate& candidate : result.candidates) {
         magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 0};
         if (candidate.alpha > 0)
@@ -136,7 +142,7 @@ TEST_CASE("quantize_automatic: 0 is always a candidate, once", "[quantize][autom
     REQUIRE(usual.candidates.size() == 4);
     CHECK(usual.candidates[3].alpha == 1e-2);
     const auto grouped = quantize_automatic(layer.W, layer.fitting, layer.validation, options_for({.grid = {.group_size = 4}}));
-    REQUIRE(grouped.candidates.size() == 8);
+    REQUIRE(grouped.candidates.size() == 6);
     CHECK(grouped.candidates[3].alpha == 1e-3);
     const auto same = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval());
     CHECK(none.layer.quantized.codes == same.quantized.codes);
