@@ -43,15 +43,15 @@ void measure(benchmark::State& state, const layer& data, Function&& function) {
     state.SetItemsProcessed(state.iterations() * n * n);
 }
 
-void quantize_optq(benchmark::State& state) {
+void quantize_optq(benchmark::State& state, magr::optq_options options) {
     const layer data(state.range(0));
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4})); });
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, options)); });
 }
 
 void quantize_optq_two_threads(benchmark::State& state) {
     const layer data(state.range(0));
     magr::thread_pool pool(2);
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {}, pool)); });
+    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {.measure_error = false}, pool)); });
 }
 
 /// The share of quantize_optq that depends on rounding: all but the factorization, with the identity in the place of its result.
@@ -148,7 +148,11 @@ void layer_sizes(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgName("n")->Arg(512)->Arg(1024)->Arg(2048)->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 
-BENCHMARK(quantize_optq)->Apply(layer_sizes)->Arg(4096);
+BENCHMARK_CAPTURE(quantize_optq, codes_alone, {.measure_error = false})->Apply(layer_sizes)->Arg(4096);
+BENCHMARK_CAPTURE(quantize_optq, codes_alone_float_factor, {.precision = magr::factor_precision::float32, .measure_error = false})
+    ->Apply(layer_sizes)
+    ->Arg(4096);
+BENCHMARK_CAPTURE(quantize_optq, with_error, {})->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(quantize_optq_two_threads)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(quantize_sequentially)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);

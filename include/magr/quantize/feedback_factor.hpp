@@ -102,11 +102,8 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
         const double added = out.added[static_cast<std::size_t>(n - 1 - k)];
         return dead(b) ? Factor(1) : static_cast<Factor>((static_cast<double>(H(b, b)) + added) / live.mean);
     };
-    const auto below_diagonal = [&](index_t i, index_t k) {
-        const index_t a = column(i), b = column(k);
-        return dead(a) || dead(b) ? Factor(0) : static_cast<Factor>(static_cast<double>(H(std::max(a, b), std::min(a, b))) / live.mean);
-    };
-    // squares, so that neither side of a transposition is walked across its memory order over long distances
+    // squares, so that neither side of a transposition is walked across its memory order over long distances; divisions in loops of their
+    // own, which are vectorised
     constexpr index_t square = 32;
     const index_t strips = (n + square - 1) / square;
 
@@ -114,9 +111,21 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
     exec.parallel_for(strips, [&](index_t strip, index_t) {
         const index_t end = std::min(n, (strip + 1) * square);
         for (index_t k0 = 0; k0 < end; k0 += square)
-            for (index_t i = strip * square; i < end; ++i)
-                for (index_t k = k0; k < std::min(k0 + square, i); ++k) turned(i, k) = below_diagonal(i, k);
-        for (index_t i = strip * square; i < end; ++i) turned(i, i) = diagonal(i);
+            for (index_t i = strip * square; i < end; ++i) {
+                const index_t a = column(i), count = std::min(square, i - k0);
+                double entries[square];
+                for (index_t k = 0; k < count; ++k) {
+                    const index_t b = column(k0 + k);
+                    entries[k] = static_cast<double>(H(std::max(a, b), std::min(a, b)));
+                }
+                for (index_t k = 0; k < count; ++k) turned(i, k0 + k) = static_cast<Factor>(entries[k] / live.mean);
+            }
+        for (index_t i = strip * square; i < end; ++i) {
+            turned(i, i) = diagonal(i);
+            if (out.dead.empty()) continue;
+            for (index_t k = 0; k < i; ++k)
+                if (dead(column(i)) || dead(column(k))) turned(i, k) = 0;
+        }
     });
     if (!linalg::cholesky(matrix_view<Factor>(turned.data(), n, n), exec)) return false;
 
@@ -126,22 +135,29 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
     exec.parallel_for(strips, [&](index_t strip, index_t) {
         const index_t first = strip * square, end = std::min(n, first + square);
         bool good = true;
+        Factor roots[square];
         for (index_t k = first; k < end; ++k) {
+            roots[k - first] = turned(k, k);
             const double root = static_cast<double>(turned(k, k));
             const double pivot = root * root;
             good = good && pivot >= smallest * static_cast<double>(diagonal(k));
             out.pivots[static_cast<std::size_t>(n - 1 - k)] = dead(column(k)) ? 0 : pivot * live.mean;
             out.feedback(n - 1 - k, n - 1 - k) = 1;
         }
-        for (index_t i0 = first; i0 < n; i0 += square)
-            for (index_t k = first; k < end; ++k) {
-                Scalar* const row = &out.feedback(n - 1 - k, 0);
-                for (index_t i = std::max(i0, k + 1); i < std::min(i0 + square, n); ++i) {
-                    row[n - 1 - i] = static_cast<Scalar>(turned(i, k) / turned(k, k));
-                    good = good && std::isfinite(row[n - 1 - i]);
+        Scalar sum = 0;  // of 0 x, NaN if any x is not finite
+        for (index_t i0 = first; i0 < n; i0 += square) {
+            const index_t last = std::min(i0 + square, n);
+            Scalar ratios[square][square];
+            for (index_t i = i0; i < last; ++i)
+                for (index_t k = first; k < std::min(end, i); ++k)
+                    ratios[i - i0][k - first] = static_cast<Scalar>(turned(i, k) / roots[k - first]);
+            for (index_t k = first; k < end; ++k)
+                for (index_t i = std::max(i0, k + 1); i < last; ++i) {
+                    out.feedback(n - 1 - k, n - 1 - i) = ratios[i - i0][k - first];
+                    sum += 0 * ratios[i - i0][k - first];
                 }
-            }
-        accepted[static_cast<std::size_t>(strip)] = good;
+        }
+        accepted[static_cast<std::size_t>(strip)] = good && !std::isnan(sum);
     });
     return std::all_of(accepted.begin(), accepted.end(), [](char good) { return good != 0; });
 }

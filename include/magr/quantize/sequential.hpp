@@ -206,10 +206,12 @@ public:
                     f(first_row + row, std::min(strips_type::height, count - row), memory.residual.column(row / strips_type::height, 0));
             };
             for_each_strip(load);
-            if (measured) measure(memory, strips_of(count), sums.energies);
-            add_squares(memory, strips_of(count), sums.weights);
+            if (measured) {
+                measure(memory, strips_of(count), sums.energies);
+                add_squares(memory, strips_of(count), sums.weights);
+            }
             quantize_rows(memory, first_row, count, quantizer, sums.rounding_errors);
-            add_squares(memory, strips_of(count), sums.residuals);
+            if (measured) add_squares(memory, strips_of(count), sums.residuals);
             for_each_strip(finish);
         });
         sequential_sums sums(n);
