@@ -35,11 +35,13 @@ public:
     /// Takes as many of the tokens of X as there is room for, and says how many.
     template <class T>
     index_t append(matrix_view<const T> X) noexcept {
+        constexpr index_t few = 8;  // tokens that are read side by side, each in the order of memory
         const index_t count = std::min(X.rows(), capacity - tokens_);
-        for (index_t j = 0; j < inputs_; j += tile::cols) {
-            const auto part = X.block(0, j, count, std::min(tile::cols, inputs_ - j));
-            kernels::pack_panel<tile::cols>(part.transposed(), Scalar(1), data_.data() + j * capacity + tokens_ * tile::cols);
-        }
+        for (index_t t = 0; t < count; t += few)
+            for (index_t j = 0; j < inputs_; j += tile::cols) {
+                const auto part = X.block(t, j, std::min(few, count - t), std::min(tile::cols, inputs_ - j));
+                kernels::pack_panel<tile::cols>(part.transposed(), Scalar(1), data_.data() + j * capacity + (tokens_ + t) * tile::cols);
+            }
         tokens_ += count;
         return count;
     }
