@@ -36,7 +36,7 @@ struct automatic_candidate {
     double damping = 0;                        ///< of all steps
     std::optional<double> beta = {};           ///< factor of the min_max range; none: the range as in the options
     double output_error = 0;                   ///< on the validation data, before refinement; infinite if nothing was quantized
-    std::optional<double> refined_error = {};  ///< the same after it; only of the best with MagR and the best without
+    std::optional<double> refined_error = {};  ///< the same after it, of the best with MagR and the best without if they compete
 };
 
 /// Outcome of `quantize_automatic`.
@@ -188,7 +188,8 @@ template <compute_scalar Scalar, class Executor>
     automatic_candidate* const without = best_of(candidates, false);
     automatic_candidate* const with = best_of(candidates, true);
     const auto index = [&](const automatic_candidate* candidate) { return static_cast<std::size_t>(candidate - candidates.data()); };
-    if (with == nullptr || !(with->output_error < without->output_error)) return index(without);
+    const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };
+    if (with == nullptr || !gains_enough(with->output_error, without->output_error)) return index(without);
     for (automatic_candidate* const candidate : {without, with}) {
         if (!std::isfinite(candidate->output_error)) return index(with);  // nothing without MagR
         candidate->refined_error = candidate->output_error;
@@ -196,7 +197,7 @@ template <compute_scalar Scalar, class Executor>
         const auto refined = run_layer(W, h, std::nullopt, options_of(*candidate, options.layer), exec);
         if (refined) candidate->refined_error = validation.error(as_const_view(W), refined.quantized.dequantize().view());
     }
-    return index(*with->refined_error < (1 - options.required_gain) * *without->refined_error ? with : without);
+    return index(gains_enough(*with->refined_error, *without->refined_error) ? with : without);
 }
 
 /// After all checks, on a copy of W in the arithmetic type.
@@ -233,8 +234,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes, and is measured:
 ///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), V the Gram matrix of the validation data. All penalties and ranges are tried with the
 ///        first damping; with each other one all ranges with no penalty and with the best penalty so far
-///     2. the best one with MagR, if it is better than the best one without, is refined like that one, and taken if it is then better by
-///        `required_gain`
+///     2. the best one with MagR, if it is better than the best one without by `required_gain`, is refined like that one, and taken if
+///        it still is
 ///     3. `quantize_layer` does the same with all the data
 ///
 /// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/kernels/packed_product.hpp>
+#include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
@@ -47,6 +51,46 @@ template <class T>
     return out;
 }
 
+/// A symmetric matrix as it is, and packed once as the left operand H^T of products that many rows need: (E H)^T = H E^T.
+class packed_gram {
+    using tile = kernels::register_tile<double, simd::default_arch>;
+    static constexpr index_t depth = kernels::product_blocks<double, simd::default_arch>::depth;
+
+public:
+    template <class Executor>
+    packed_gram(row_major_matrix<double> H, Executor& exec)
+        : H_(std::move(H)), rows_(kernels::round_up(H_.rows(), tile::rows)), packed_(rows_ * H_.cols()) {
+        exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {
+            const index_t first = task * tile::rows;
+            const auto rows = as_const_view(H_).block(first, 0, std::min(tile::rows, H_.rows() - first), H_.cols());
+            kernels::pack_left(rows, rows_, first, packed_.data());
+        });
+    }
+
+    [[nodiscard]] const row_major_matrix<double>& matrix() const noexcept { return H_; }
+
+    /// Numbers of working memory that a product of so many rows needs.
+    [[nodiscard]] static constexpr index_t scratch_size(index_t rows) noexcept { return kernels::round_up(rows, tile::cols) * depth; }
+
+    /// G <- G + E H', where H' are the rows of H from `first` on, as many as E has columns.
+    void add_product(matrix_view<const double> E, index_t first, col_major_matrix<double>& G, double* scratch) const noexcept {
+        const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
+        for (index_t done = 0; done < E.cols();) {
+            const index_t k = first + done, k0 = k - k % depth, d = std::min(depth, H_.rows() - k0);
+            const index_t width = std::min(E.cols() - done, k0 + d - k);
+            for (index_t j = 0; j < E.rows(); j += tile::cols)
+                kernels::pack_panel<tile::cols>(E.block(j, done, std::min(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
+            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + (k - k0) * tile::rows, scratch, d);
+            done += width;
+        }
+    }
+
+private:
+    row_major_matrix<double> H_;
+    index_t rows_;  // whole tiles
+    aligned_buffer<double> packed_;
+};
+
 /// Some rows of a quantized matrix under change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2, in double, so
 /// that what a change gains can be told from rounding errors.
 struct error_state {
@@ -55,11 +99,11 @@ struct error_state {
     index_t first_row;
     col_major_matrix<double> error;
     col_major_matrix<double> gradient;
+    aligned_buffer<double> scratch;  ///< of products with H
 
     template <compute_scalar Scalar, class T>
-    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H, std::span<const index_t> order,
-                index_t first)
-        : first_row(first) {
+    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H, std::span<const index_t> order, index_t first)
+        : first_row(first), scratch(packed_gram::scratch_size(panel)) {
         const index_t rows = std::min(panel, W.rows() - first);
         error.resize(rows, W.cols());
         with_code_map(q, [&](const auto& map_of) {
@@ -73,7 +117,8 @@ struct error_state {
                 }
             }
         });
-        gradient.noalias() = error * H;
+        gradient.setZero(rows, W.cols());
+        H.add_product(as_const_view(error), 0, gradient, scratch.data());
     }
 
     [[nodiscard]] index_t rows() const noexcept { return error.rows(); }
@@ -85,7 +130,7 @@ struct error_state {
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
 template <compute_scalar Scalar, class T, class Pass, class Executor>
-[[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const row_major_matrix<double>& H,
+[[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H,
                                               std::span<const index_t> order, index_t max_passes, const Pass& one_pass, Executor& exec) {
     constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
     struct outcome {  // a type of its own, as code that makes vectors of public ones would be shared with units of other instruction sets

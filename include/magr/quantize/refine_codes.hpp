@@ -50,12 +50,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// One pass of coordinate descent over some rows; returns how many codes changed.
 template <compute_scalar Scalar, class Scales>
-[[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const row_major_matrix<double>& H,
-                              std::span<const index_t> order, double denominator_offset, error_state& state) {
+[[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const packed_gram& gram, std::span<const index_t> order,
+                              double denominator_offset, error_state& state) {
+    const row_major_matrix<double>& H = gram.matrix();
     constexpr index_t block = 64;
     const index_t n = H.cols();
-    col_major_matrix<double> change(state.rows(), block);
-    Eigen::VectorXd gradient(state.rows());
+    col_major_matrix<double> memory(state.rows(), block + 1);
+    auto change = memory.leftCols(block);
+    auto gradient = memory.col(block);
     index_t changes = 0;
     for (index_t begin = 0; begin < n; begin += block) {
         const index_t width = std::min(block, n - begin);
@@ -84,7 +86,7 @@ template <compute_scalar Scalar, class Scales>
                 ++changes;
             }
         }
-        if (changes > changes_before) state.gradient.noalias() += change.leftCols(width) * H.middleRows(begin, width);
+        if (changes > changes_before) gram.add_product(as_const_view(change.leftCols(width)), begin, state.gradient, state.scratch.data());
     }
     return changes;
 }
@@ -104,7 +106,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to come close to: the original ones, not those that MagR made of
 ///                them; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
-/// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double
+/// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double twice
 /// @par Numerics  in double. Dead columns (H_jj = 0) keep their codes. With a denominator offset the change that is tried is shorter than
 ///                the best one
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, a code is outside of its
@@ -120,7 +122,7 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
     detail::require_refinable("refine_codes", Q, w, h);
 
     const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
-    const auto damped = detail::load_damped(h, order, options.damping);
+    const detail::packed_gram damped(detail::load_damped(h, order, options.damping), exec);
     return detail::refine_panels(
         Q, w, damped, order, options.max_passes,
         [&](const auto& map_of, detail::error_state& state) {

@@ -57,8 +57,7 @@ enum class grid_parameter { scale, zero };
 template <compute_scalar Scalar>
 class parameter_refiner {
 public:
-    parameter_refiner(quantized_matrix<Scalar>& q, const row_major_matrix<double>& H, std::span<const index_t> order)
-        : q_(q), H_(H), order_(order) {}
+    parameter_refiner(quantized_matrix<Scalar>& q, const packed_gram& H, std::span<const index_t> order) : q_(q), H_(H), order_(order) {}
 
     /// @return  how many rows changed
     template <class Scales>
@@ -70,9 +69,14 @@ public:
         for (index_t k = 0; k < width; ++k)
             for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
         const auto gradient = state.gradient.middleCols(run.first, width);
-        const auto block = H_.block(run.first, run.first, width, width);
+        const auto block = H_.matrix().block(run.first, run.first, width, width);
         const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
-        const Eigen::VectorXd curvature = (direction * block).cwiseProduct(direction).rowwise().sum();
+        col_major_matrix<double> product = col_major_matrix<double>::Zero(rows, H_.matrix().cols());
+        if (width == product.cols())
+            H_.add_product(as_const_view(direction), 0, product, state.scratch.data());
+        else
+            product.leftCols(width).noalias() = direction * block;
+        const Eigen::VectorXd curvature = product.leftCols(width).cwiseProduct(direction).rowwise().sum();
 
         col_major_matrix<double> change = col_major_matrix<double>::Zero(rows, width);
         std::vector<Scalar> before(static_cast<std::size_t>(rows));
@@ -90,7 +94,8 @@ public:
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
         // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
-        const col_major_matrix<double> product = change * H_.middleRows(run.first, width);
+        product.setZero();
+        H_.add_product(as_const_view(change), run.first, product, state.scratch.data());
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
             const double gain = change.row(i).dot(gradient.row(i) + 0.5 * product.row(i).segment(run.first, width));
@@ -163,7 +168,7 @@ private:
     }
 
     quantized_matrix<Scalar>& q_;
-    const row_major_matrix<double>& H_;
+    const packed_gram& H_;
     std::span<const index_t> order_;
 };
 
@@ -184,7 +189,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to come close to; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
 /// @par Cost      2 rows * cols^2 multiply-adds in double and as many again for each pass, twice that with real zero points or offsets;
-///                allocates H in double
+///                allocates H in double twice
 /// @par Numerics  in double; scales stay positive
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
@@ -211,7 +216,7 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
     }
     const bool moves_zero = !detail::has_code_zero(Q.zero_point);
 
-    const auto damped = detail::load_damped(h, order, options.damping);
+    const detail::packed_gram damped(detail::load_damped(h, order, options.damping), exec);
     detail::parameter_refiner<Scalar> refiner(Q, damped, order);
     return detail::refine_panels(
         Q, w, damped, order, options.max_passes,
