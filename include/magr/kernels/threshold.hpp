@@ -423,9 +423,13 @@ template <class T, class Source, class Metric, class Arch>
     return newton_threshold(share, T(0), all, false, sums_at, is_enough);
 }
 
-/// Up to which part of it a sum of equal numbers may be off: 16 epsilon, for sums over registers of 16 lanes; wider errors cost passes.
-template <class T>
-inline constexpr double equal_sums = sizeof(T) == sizeof(float) ? 0x1p-19 : 0x1p-48;
+/// Bound of the relative error of the quotient of two sums of one pass over n elements.
+template <class T, class Arch>
+MAGR_ALWAYS_INLINE double quotient_error(index_t n) noexcept {
+    constexpr index_t sums = 4 * simd::pack_traits<T, Arch>::lanes;  // side by side
+    constexpr double epsilon = sizeof(T) == sizeof(float) ? 0x1p-23 : 0x1p-52;
+    return static_cast<double>((n < block_size ? n : block_size) / sums + 16) * epsilon;
+}
 
 /// `find_threshold` without a hint to start from.
 /// @param bound  0, or no magnitude is above it
@@ -438,7 +442,7 @@ template <class T, class Source, class Metric, class Arch>
         if (sums.excess >= total) {
             // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
             const double if_equal = sums.weight * (static_cast<double>(largest) - static_cast<double>(tau));
-            if (if_equal - sums.excess <= equal_sums<T> * if_equal)
+            if (if_equal - sums.excess <= quotient_error<T, Arch>(n) * if_equal)
                 return static_cast<T>(static_cast<double>(largest) - total / sums.weight);
         }
     }
@@ -475,7 +479,8 @@ template <class T, class Source, class Metric, class Arch>
 ///
 /// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
 /// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
-/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side.
+/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side. A hint
+/// above all elements takes one pass more, just below it, which ends the search if the elements found there are equal.
 ///
 /// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
 /// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
