@@ -3,8 +3,8 @@
 // vector. Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in
 // the second level of cache. `find_threshold_l1` and `find_threshold_linf` are the searches of the two alone, beside sorting alone; what
 // the kernels take beyond them is one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of
-// noise, which for the largest element of `one_huge` and for the equal ones may lie above all elements and then says nothing. Each measures
-// its yardsticks in the same run on the same vectors:
+// noise, which for the largest element of `one_huge` and for the equal ones may lie above all elements. Each measures its yardsticks in the
+// same run on the same vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes
 //   speedup_vs_sort   time of the textbook version / own time
 #include <benchmark/benchmark.h>

@@ -100,7 +100,7 @@ TEMPLATE_TEST_CASE("find_threshold: the hint changes nothing but rounding", "[ke
                 const auto root = oracle::threshold(elements, total);
                 const auto tau = static_cast<TestType>(root);
                 for (const TestType hint : {limits::denorm_min(), tau / 2, tau * TestType(0.999), tau, tau * TestType(1.001), 2 * tau,
-                                            largest, 2 * largest, limits::max()}) {
+                                            largest, largest * TestType(1.05), 2 * largest, limits::max()}) {
                     const auto found = search(which, s, total, hint, default_arch{});
                     INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share << ", root " << root << ", hint "
                                 << hint);
@@ -139,6 +139,82 @@ TEMPLATE_TEST_CASE("find_threshold: needs few passes", "[kernels][threshold][pro
                 CHECK(warm <= 3);
             }
         }
+}
+
+TEMPLATE_TEST_CASE("find_threshold: a hint above all elements costs two passes at most", "[kernels][threshold][property]", float, double) {
+    for (const auto& s : samples::all<TestType>({4096, 11008}))
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, s);
+            const auto largest = static_cast<TestType>(samples::largest_of(elements));
+            for (const double share : {1e-5, 1e-3, 0.1, 0.9}) {
+                const auto total = static_cast<double>(samples::total_of(elements, share));
+                const int cold = passes_of(which, s, total, TestType(0));
+                INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share);
+                CHECK(passes_of(which, s, total, largest * TestType(1.01)) <= cold + 2);
+                CHECK(passes_of(which, s, total, largest * TestType(1000)) <= cold + 2);
+            }
+        }
+}
+
+namespace {
+
+/// Gaussian elements of at most 0.8, and `count` elements from 1 to 1 + spread among them.
+template <class T>
+samples::sample<T> with_largest(index_t n, index_t count, double spread, bool weighted) {
+    auto s = samples::make<T>(samples::named("gaussian"), n, weighted, 43);
+    for (T& value : s.v) value = std::min(std::max(value, T(-0.8)), T(0.8));
+    for (index_t k = 0; k < count; ++k) {
+        const double magnitude = 1 + (count > 1 ? spread * static_cast<double>(k) / static_cast<double>(count - 1) : 0.0);
+        s.v[static_cast<std::size_t>(k * (n / count))] = static_cast<T>(k % 3 == 0 ? -magnitude : magnitude);
+    }
+    return s;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("find_threshold: two passes are enough from just above equal largest elements", "[kernels][threshold][property]", float,
+                   double) {
+    for (const index_t n : {4, 1025, 4096, 11008})
+        for (const index_t count : {index_t{1}, index_t{3}, n / 8, n})
+            for (const bool weighted : {false, true}) {
+                if (count < 1) continue;
+                const auto s = with_largest<TestType>(n, count, 0, weighted);
+                const auto elements = oracle::prox_elements(s.v, s.d);
+                const auto total = static_cast<double>(oracle::excess(elements, 0.97L));  // of the largest alone
+                for (const TestType hint : {TestType(0.98), TestType(1.001), TestType(1.1)}) {
+                    INFO(s.name << ", largest " << count << ", hint " << hint);
+                    TestType tau;
+                    const int passes = passes_of(equation::of_prox, s, total, hint, &tau);
+                    CHECK(std::abs(static_cast<long double>(tau) - 0.97L) <= samples::threshold_error<TestType>(elements));
+                    if (hint > TestType(1)) CHECK(passes == 2);
+                    const TestType scalar = search(equation::of_prox, s, total, hint, scalar_arch{});
+                    CHECK(std::abs(static_cast<long double>(scalar) - 0.97L) <= samples::threshold_error<TestType, scalar_arch>(elements));
+                }
+            }
+}
+
+// Where they are nearly equal, the search must not take them for equal.
+TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[kernels][threshold][oracle]", float, double) {
+    const double epsilon = static_cast<double>(std::numeric_limits<TestType>::epsilon());
+    for (const index_t n : {64, 4096, 11008})
+        for (const index_t count : {2, 5, 40})
+            for (const double spread : {2 * epsilon, 32 * epsilon, 1e-4, 1e-2, 0.5})
+                for (const bool weighted : {false, true}) {
+                    const auto s = with_largest<TestType>(n, count, spread, weighted);
+                    const auto elements = oracle::prox_elements(s.v, s.d);
+                    const auto largest = static_cast<TestType>(samples::largest_of(elements));
+                    for (const long double expected : {1 - 0.01L, 1 + 0.3L * static_cast<long double>(spread)}) {
+                        const auto total = static_cast<double>(oracle::excess(elements, expected));
+                        for (const TestType hint : {TestType(0.001), TestType(0.9), largest * TestType(1.01), largest * TestType(1e6)}) {
+                            INFO(s.name << ", largest " << count << ", spread " << spread << ", root " << expected << ", hint " << hint);
+                            const auto simd = search(equation::of_prox, s, total, hint, default_arch{});
+                            CHECK(std::abs(static_cast<long double>(simd) - expected) <= samples::threshold_error<TestType>(elements));
+                            const auto scalar = search(equation::of_prox, s, total, hint, scalar_arch{});
+                            CHECK(std::abs(static_cast<long double>(scalar) - expected) <=
+                                  samples::threshold_error<TestType, scalar_arch>(elements));
+                        }
+                    }
+                }
 }
 
 namespace {

@@ -47,7 +47,7 @@ inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double pena
             simd::store(a.u + at, v);
             return weighted_magnitude<typename traits::type>{simd::abs(v), traits::load(a.d + at)};
         };
-        add_threshold_sums(relax, n - first < block_size ? n - first : block_size, hint, sums, arch);
+        add_threshold_sums(relax, diagonal_metric<T>{a.d}, n - first < block_size ? n - first : block_size, hint, sums, arch);
     }
 
     const T tau = continue_threshold(contiguous_source<const T>{a.u}, diagonal_metric<T>{a.d}, n, penalty, hint, sums, arch);

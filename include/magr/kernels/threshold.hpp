@@ -89,10 +89,19 @@ struct threshold_sums {
     double weight = 0;  ///< sum of e_i over m_i > tau
 };
 
+/// Whether additions under a mask are to take the place of a selection and additions: where mask registers are, and the weight is in a
+/// register, too; from memory, compilers would load it for each addition.
+template <class Metric, class Arch>
+inline constexpr bool adds_under_mask = false;
+#if MAGR_HAS_XSIMD
+template <std::derived_from<xsimd::avx512f> Arch>
+inline constexpr bool adds_under_mask<unit_metric, Arch> = true;
+#endif
+
 /// One pass over at most `block_size` elements, added to `sums`. `load(i, arch)` gives the `weighted_magnitude` of pack i.., with
-/// `simd::scalar_arch` of element i.
-template <class T, class Load, class Arch>
-inline void add_threshold_sums(const Load& load, index_t n, T tau, threshold_sums& sums, Arch arch) noexcept {
+/// `simd::scalar_arch` of element i, in a metric of that type.
+template <class T, class Load, class Metric, class Arch>
+inline void add_threshold_sums(const Load& load, Metric, index_t n, T tau, threshold_sums& sums, Arch arch) noexcept {
     using traits = simd::pack_traits<T, Arch>;
     using pack = typename traits::type;
     constexpr index_t lanes = traits::lanes;
@@ -105,9 +114,15 @@ inline void add_threshold_sums(const Load& load, index_t n, T tau, threshold_sum
     const index_t packed = n - n % lanes;
     const auto step = [&](index_t at, index_t k) {
         const auto [m, e] = load(at, arch);
-        const pack active = simd::select(m > threshold, e, zero);
-        excess[k] = simd::fma(active, m - threshold, excess[k]);
-        weight[k] = weight[k] + active;
+        if constexpr (adds_under_mask<Metric, Arch>) {
+            const auto above = m > threshold;
+            excess[k] = simd::select(above, simd::fma(e, m - threshold, excess[k]), excess[k]);
+            weight[k] = simd::select(above, weight[k] + e, weight[k]);
+        } else {
+            const pack active = simd::select(m > threshold, e, zero);
+            excess[k] = simd::fma(active, m - threshold, excess[k]);
+            weight[k] = weight[k] + active;
+        }
     };
     for (index_t i = 0; i < unrolled; i += unroll * lanes)
         for (index_t k = 0; k < unroll; ++k) step(i + k * lanes, k);
@@ -135,8 +150,38 @@ template <class T, class Source, class Metric, class Arch>
         const index_t m = n - i < block_size ? n - i : block_size;
         const T* block = v.block(i, m, buffer);
         const Metric block_metric = metric_at(metric, i);
-        add_threshold_sums([&](index_t k, auto pack_arch) { return load_weighted(block, block_metric, k, pack_arch); }, m, tau, sums, arch);
+        add_threshold_sums([&](index_t k, auto pack_arch) { return load_weighted(block, block_metric, k, pack_arch); }, metric, m, tau,
+                           sums, arch);
     }
+    return sums;
+}
+
+/// The same, and the largest magnitude of all.
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline threshold_sums sums_above_and_largest(const Source& v, Metric metric, index_t n, T tau, T& largest,
+                                                           Arch arch) noexcept {
+    using traits = simd::pack_traits<T, Arch>;
+    threshold_sums sums;
+    auto largest_of_lanes = traits::broadcast(T(0));
+    largest = 0;
+    T buffer[block_size];
+    for (index_t i = 0; i < n; i += block_size) {
+        const index_t m = n - i < block_size ? n - i : block_size;
+        const T* block = v.block(i, m, buffer);
+        const Metric block_metric = metric_at(metric, i);
+        const auto load = [&](index_t k, auto pack_arch) {
+            const auto one = load_weighted(block, block_metric, k, pack_arch);
+            if constexpr (simd::pack_traits<T, decltype(pack_arch)>::lanes == 1)
+                largest = simd::max(one.magnitude, largest);
+            else
+                largest_of_lanes = simd::max(one.magnitude, largest_of_lanes);
+            return one;
+        };
+        add_threshold_sums(load, metric, m, tau, sums, arch);
+    }
+    T lanes[traits::lanes];
+    simd::store(lanes, largest_of_lanes);
+    for (const T magnitude : lanes) largest = simd::max(largest, magnitude);
     return sums;
 }
 
@@ -378,9 +423,29 @@ template <class T, class Source, class Metric, class Arch>
     return newton_threshold(share, T(0), all, false, sums_at, is_enough);
 }
 
-/// `find_threshold` without a hint.
+/// Bound of the relative error of the quotient of two sums of one pass over n elements.
+template <class T, class Arch>
+MAGR_ALWAYS_INLINE double quotient_error(index_t n) noexcept {
+    constexpr index_t sums = 4 * simd::pack_traits<T, Arch>::lanes;  // side by side
+    constexpr double epsilon = sizeof(T) == sizeof(float) ? 0x1p-23 : 0x1p-52;
+    return static_cast<double>((n < block_size ? n : block_size) / sums + 16) * epsilon;
+}
+
+/// `find_threshold` without a hint to start from.
+/// @param bound  0, or no magnitude is above it
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, Arch arch) noexcept {
+[[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, T bound, Arch arch) noexcept {
+    if (total > 0 && bound > T(0)) {  // the hint of a nearby problem, mostly just above the largest
+        const T tau = T(0.875) * bound;
+        T largest;
+        const threshold_sums sums = sums_above_and_largest(v, metric, n, tau, largest, arch);
+        if (sums.excess >= total) {
+            // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
+            const double if_equal = sums.weight * (static_cast<double>(largest) - static_cast<double>(tau));
+            if (if_equal - sums.excess <= quotient_error<T, Arch>(n) * if_equal)
+                return static_cast<T>(static_cast<double>(largest) - total / sums.weight);
+        }
+    }
     // Shorter vectors gain less from a better start than it costs.
     constexpr index_t groups = group_maxima<T>::groups;
     T tau = total > 0 && n >= 8 * groups ? sample_threshold<T>(v, metric, n, total, arch) : T(0);
@@ -406,14 +471,16 @@ template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T continue_threshold(const Source& v, Metric metric, index_t n, double total, T hint, const threshold_sums& sums,
                                           Arch arch) noexcept {
     const bool is_start = total > 0 && sums.weight > 0 && (hint > T(0) || n < 4 * group_maxima<T>::groups);
-    return is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch) : cold_threshold<T>(v, metric, n, total, arch);
+    if (is_start) return threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch);
+    return cold_threshold(v, metric, n, total, hint, arch);
 }
 
 /// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
 ///
 /// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
 /// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
-/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side.
+/// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side. A hint
+/// above all elements takes one pass more, just below it, which ends the search if the elements found there are equal.
 ///
 /// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
 /// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
@@ -421,7 +488,7 @@ template <class T, class Source, class Metric, class Arch>
 /// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
-    if (!(total > 0 && hint > T(0))) return cold_threshold<T>(v, metric, n, total, arch);
+    if (!(total > 0 && hint > T(0))) return cold_threshold(v, metric, n, total, T(0), arch);
     return continue_threshold(v, metric, n, total, hint, sums_above(v, metric, n, hint, arch), arch);
 }
 
