@@ -69,6 +69,9 @@ std::string samples_text(const report& r) {
 }
 
 std::string json_text(const report& r) {
+    const auto layers_with_magr = [](const run_record& run) {
+        return std::count_if(run.layers.begin(), run.layers.end(), [](const layer_record& layer) { return layer.alpha > 0; });
+    };
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
     for (const run_record& run : r.runs) {
         nlohmann::ordered_json group_size, peak_memory;
@@ -80,6 +83,7 @@ std::string json_text(const report& r) {
                            {"perplexity", run.perplexity},
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},
+                           {"layers_with_magr", layers_with_magr(run)},
                            {"seconds", run.seconds},
                            {"processor_seconds", run.processor_seconds},
                            {"peak_memory_bytes", peak_memory}});

@@ -42,8 +42,8 @@ struct report {
 /// texts.
 [[nodiscard]] std::string samples_text(const report& r);
 
-/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error", "seconds",
-/// "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
+/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error",
+/// "layers_with_magr", "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

@@ -19,10 +19,10 @@ BITS = [2, 3, 4]
 
 def run(program, folder, name, group, options):
     folder.mkdir(parents=True, exist_ok=True)
-    for method in METHODS:
+    for method in reversed(METHODS):  # auto first
         for bits in BITS:
             out = folder / f"{name}.{group or 'channel'}.{bits}.{method.replace(' ', '_')}.json"
-            if out.exists():
+            if out.exists() or method == "auto without MagR" and layers_with_magr(out.with_name(f"{name}.{group or 'channel'}.{bits}.auto.json")) == 0:
                 continue
             command = [program, *options, "--bits", str(bits), "--methods", method.split()[0], "--sample-tokens", "0", "--json", str(out)]
             if group:
@@ -32,8 +32,15 @@ def run(program, folder, name, group, options):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def layers_with_magr(file):
+    return json.loads(file.read_text())["results"][0]["layers_with_magr"]
+
+
 def read(folder):
-    """{(name, group): {(method, bits): row}} with the excess log-perplexity in each row"""
+    """
+    {(name, group): {(method, bits): row}} with the excess log-perplexity in each row. Where auto took MagR in no layer, it would have done the same
+    without: its row stands for both.
+    """
     tables = {}
     for file in sorted(folder.glob("*.json")):
         name, group, bits, method = file.name.removesuffix(".json").split(".", 3)
@@ -42,6 +49,11 @@ def read(folder):
         row["baseline"] = report["baseline"]["perplexity"]
         row["excess"] = math.log(row["perplexity"] / row["baseline"])
         tables.setdefault((name, group), {})[method.replace("_", " "), int(bits)] = row
+    for rows in tables.values():
+        for bits in BITS:
+            auto, without = rows.get(("auto", bits)), ("auto without MagR", bits)
+            if auto and without not in rows and auto["layers_with_magr"] == 0:
+                rows[without] = auto
     return tables
 
 

@@ -165,7 +165,7 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
         options.optq.measure_error = false;
         const auto m = as_const_view(M);
         const auto measure = [&](const quantized_matrix<Scalar>& q) {
-            const double error = validation.error(as_const_view(W), q.dequantize().view());
+            const double error = validation.error(as_const_view(W), q.dequantize().view(), exec);
             if (!std::isnan(error)) candidate.output_error = error;
         };
         const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid, exec);
@@ -195,7 +195,7 @@ template <compute_scalar Scalar, class Executor>
         candidate->refined_error = candidate->output_error;
         if (options.layer.refinement_rounds == 0) continue;
         const auto refined = run_layer(W, h, std::nullopt, options_of(*candidate, options.layer), exec);
-        if (refined) candidate->refined_error = validation.error(as_const_view(W), refined.quantized.dequantize().view());
+        if (refined) candidate->refined_error = validation.error(as_const_view(W), refined.quantized.dequantize().view(), exec);
     }
     return index(gains_enough(*with->refined_error, *without->refined_error) ? with : without);
 }
@@ -206,7 +206,7 @@ template <compute_scalar Scalar, class Executor>
                                                      const row_major_matrix<double>& validation, std::optional<index_t> tokens,
                                                      const automatic_options& options, Executor& exec) {
     automatic_result<Scalar> result;
-    const output_meter meter(as_const_view(W), as_const_view(validation));
+    const output_meter meter(as_const_view(W), as_const_view(validation), exec);
     std::vector<double> alphas = penalties_of(options);
     for (const double damping : options.dampings) {
         std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.betas);
@@ -219,7 +219,7 @@ template <compute_scalar Scalar, class Executor>
 
     const row_major_matrix<double> all = fitting + validation;
     result.layer = run_layer(W, as_const_view(all), tokens, options_of(result.candidates[result.chosen], options.layer), exec);
-    if (result.layer) result.validation_error = meter.error(as_const_view(W), result.layer.quantized.dequantize().view());
+    if (result.layer) result.validation_error = meter.error(as_const_view(W), result.layer.quantized.dequantize().view(), exec);
     return result;
 }
 

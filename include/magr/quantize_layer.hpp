@@ -166,9 +166,9 @@ template <compute_scalar Scalar, class U, executor Executor>
     layer_result<Scalar> result;
     result.tokens = tokens;
     const grid_options grid = with_range(options).grid;
-    const output_meter meter(w, h);
+    const output_meter meter(w, h, exec);
     quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid, exec), round_half_even{});
-    result.output_error_rtn = meter.error(w, rtn.dequantize().view());
+    result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
 
     const bool too_few = tokens && *tokens < options.minimum_tokens;
     if (too_few && options.optq.on_failure != fallback::round_to_nearest) {
@@ -186,7 +186,7 @@ template <compute_scalar Scalar, class U, executor Executor>
             result.status = layer_status::failed;
             return result;
         }
-        result.output_error_preprocessed = meter.error(w, as_const_view(target));
+        result.output_error_preprocessed = meter.error(w, as_const_view(target), exec);
         grids = fit_grids<Scalar>(as_const_view(target), h, grid, exec);
         if (options.target == rounding_target::original) target = W;
     }
@@ -212,7 +212,7 @@ template <compute_scalar Scalar, class U, executor Executor>
         result.refinement = refine(result.quantized, w, h, options, exec);
     }
     result.limits = count_storage_limits(result.quantized);
-    result.output_error = meter.error(w, result.quantized.dequantize().view());
+    result.output_error = meter.error(w, result.quantized.dequantize().view(), exec);
     if (std::isnan(result.output_error)) {
         result.status = layer_status::overflowed;
         result.quantized = {};
@@ -233,7 +233,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// `optq.on_failure = fallback::none` nothing is put in its place at all.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
-/// @param exec    what runs all steps; only the report is serial
+/// @param exec    what runs all steps
 /// @return        codes and grids, and how it went; look at `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
 /// @par Numerics  that of its steps, the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before

@@ -34,7 +34,7 @@ report sample_report() {
             if (uses_magr(m))
                 for (const linear kind : all_linears)
                     run.layers.push_back(
-                        {.name = name_of(kind), .largest_before = {1.0f, 2.0f, 0.0f}, .largest_after = {0.5f, 0.75f, 0.0f}});
+                        {.name = name_of(kind), .alpha = 1e-3, .largest_before = {1.0f, 2.0f, 0.0f}, .largest_after = {0.5f, 0.75f, 0.0f}});
             r.runs.push_back(run);
         }
     return r;
@@ -58,12 +58,14 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"perplexity", 20.0},
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
+                                          {"layers_with_magr", 0},
                                           {"seconds", 1.5},
                                           {"processor_seconds", 2.5},
                                           {"peak_memory_bytes", 250'000'000}});
     CHECK(object.at("results")[1].at("perplexity").is_null());
     CHECK(object.at("results")[1].at("peak_memory_bytes").is_null());
     CHECK(object.at("results")[15].at("method") == "auto");
+    CHECK(object.at("results")[15].at("layers_with_magr") == all_linears.size());
     CHECK(object.at("results")[15].at("group_size").is_null());
 }
 

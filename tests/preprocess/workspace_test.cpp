@@ -1,74 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 
 #include <magr/parallel/thread_pool.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"
-
-namespace {
-
-std::atomic<std::size_t> live{0}, most{0};
-
-/// Null if there is no memory. In front of it, in as many bytes as keep it aligned, lies its size.
-void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) noexcept {
-    auto* const block = static_cast<std::byte*>(std::aligned_alloc(alignment, (size / alignment + 2) * alignment));
-    if (block == nullptr) return nullptr;
-    std::memcpy(block, &size, sizeof size);
-    const std::size_t now = live += size;
-    std::size_t seen = most;
-    while (seen < now && !most.compare_exchange_weak(seen, now)) {
-    }
-    return block + alignment;
-}
-
-void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) {
-    if (void* p = allocate(size, alignment)) return p;
-    throw std::bad_alloc();
-}
-
-/// Not inlined: next to a `new` that it knows, g++ 14 takes a bare `free` for a mistake.
-[[gnu::noinline]] void release(void* p, std::size_t alignment = alignof(std::max_align_t)) noexcept {
-    if (p == nullptr) return;
-    std::byte* const block = static_cast<std::byte*>(p) - alignment;
-    std::size_t size = 0;
-    std::memcpy(&size, block, sizeof size);
-    live -= size;
-    std::free(block);
-}
-
-}  // namespace
-
-// All that a program may replace: a sanitizer provides those that are missing, and they would not fit the others.
-void* operator new(std::size_t size) { return allocate_or_throw(size); }
-void* operator new[](std::size_t size) { return allocate_or_throw(size); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new(std::size_t size, std::align_val_t a) { return allocate_or_throw(size, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t size, std::align_val_t a) { return allocate_or_throw(size, static_cast<std::size_t>(a)); }
-void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
-    return allocate(size, static_cast<std::size_t>(a));
-}
-void* operator new[](std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
-    return allocate(size, static_cast<std::size_t>(a));
-}
-void operator delete(void* p) noexcept { release(p); }
-void operator delete[](void* p) noexcept { release(p); }
-void operator delete(void* p, std::size_t) noexcept { release(p); }
-void operator delete[](void* p, std::size_t) noexcept { release(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { release(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { release(p); }
-void operator delete(void* p, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
-void operator delete[](void* p, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
-void operator delete(void* p, std::size_t, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
-void operator delete[](void* p, std::size_t, std::align_val_t a) noexcept { release(p, static_cast<std::size_t>(a)); }
-void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcept { release(p, static_cast<std::size_t>(a)); }
-void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept { release(p, static_cast<std::size_t>(a)); }
+#include "support/counted_memory.hpp"
 
 namespace {
 
@@ -78,10 +16,10 @@ using layers::row_major;
 /// Bytes that `function` has allocated at its peak. What Eigen allocates by itself, some rows of the layer, is not seen.
 template <class Function>
 std::size_t peak_of(const Function& function) {
-    const std::size_t before = live;
-    most = before;
+    const std::size_t before = counted_memory::live;
+    counted_memory::most = before;
     function();
-    return most - before;
+    return counted_memory::most - before;
 }
 
 struct shape {

@@ -5,6 +5,7 @@
 
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
+#include <magr/parallel/thread_pool.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
@@ -41,6 +42,17 @@ TEST_CASE("output_error: takes any storage and layout", "[quantize][output_error
     for (index_t i = 0; i < 4; ++i)
         for (index_t j = 0; j < 9; ++j) owned(i, j) = Q(i, j);
     CHECK(output_error(W, owned, H) == expected);
+}
+
+TEST_CASE("output_error: the same bits for every executor", "[quantize][output_error][determinism]") {
+    const layers::layer l = layers::make_layer(700, 40, layers::inputs::neighbours, 5);
+    const MatrixXd Q = (8 * l.W).array().round() / 8;
+    const double serial = magr::output_error(l.W, Q, l.H);
+    CHECK(serial > 0);
+    for (const index_t workers : {2, 7}) {
+        magr::thread_pool pool(workers);
+        CHECK(magr::output_error(l.W, Q, l.H, pool) == serial);
+    }
 }
 
 TEST_CASE("output_error: zero over zero is zero, anything else over zero infinite", "[quantize][output_error][edge]") {

@@ -251,7 +251,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        if (options.measure_error) result.output_error = output_error(w, result.quantized.dequantize(), h);
+        if (options.measure_error) result.output_error = output_error(w, result.quantized.dequantize(), h, exec);
         return result;
     }
     result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
@@ -283,7 +283,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     result.limits = count_storage_limits(result.quantized);
     const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
     if (options.measure_error)
-        result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h)
+        result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h, exec)
                                           : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
     if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;

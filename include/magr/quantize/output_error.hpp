@@ -3,11 +3,14 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cstddef>
 #include <limits>
+#include <vector>
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/parallel/executor.hpp>
 
 namespace magr {
 namespace detail {
@@ -33,31 +36,36 @@ inline namespace MAGR_ISA_NAMESPACE {
     return energy > 0 ? error / energy : std::numeric_limits<double>::infinity();
 }
 
-/// Measures several replacements of the same weights.
+/// Measures several replacements of the same weights. The same bits for every executor.
 class output_meter {
 public:
-    template <class T, class U>
-    output_meter(matrix_view<T> W, matrix_view<U> H) : gram_(load<double>(H)) {
-        for_each_panel(W.rows(), [&](index_t first, index_t rows) {
-            energy_ += output_energy(load<double>(W.block(first, 0, rows, W.cols())), gram_);
+    template <class T, class U, class Executor>
+    output_meter(matrix_view<T> W, matrix_view<U> H, Executor& exec) : gram_(load<double>(H)) {
+        energy_ = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) {
+            return output_energy(load<double>(W.block(first, 0, rows, W.cols())), gram_);
         });
     }
 
     /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
-    template <class T, class U>
-    [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q) const {
-        double sum = 0;
-        for_each_panel(W.rows(), [&](index_t first, index_t rows) {
-            sum += output_energy(load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
+    template <class T, class U, class Executor>
+    [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q, Executor& exec) const {
+        const double sum = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) {
+            return output_energy(load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
         });
         return error_ratio(sum, energy_);
     }
 
 private:
-    template <class Use>
-    static void for_each_panel(index_t rows, const Use& use) {
+    template <class Executor, class Energy>
+    [[nodiscard]] static double sum_over_panels(index_t rows, Executor& exec, const Energy& energy) {
         constexpr index_t panel = 256;
-        for (index_t first = 0; first < rows; first += panel) use(first, std::min(panel, rows - first));
+        std::vector<double> energies(static_cast<std::size_t>((rows + panel - 1) / panel));
+        exec.parallel_for(static_cast<index_t>(energies.size()), [&](index_t task, index_t) {
+            energies[static_cast<std::size_t>(task)] = energy(task * panel, std::min(panel, rows - task * panel));
+        });
+        double sum = 0;
+        for (const double part : energies) sum += part;
+        return sum;
     }
 
     row_major_matrix<double> gram_;
@@ -75,11 +83,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W, Q: rows x cols; H: cols x cols; each of any storage and layout
 /// @return        >= 0; 0 if the error is zero, also when tr(W H W^T) is zero; infinity if only tr(W H W^T) is zero
-/// @par Cost      rows * cols^2 multiply-adds in double; allocates H and two blocks of 256 rows in double
-/// @par Numerics  all in double; H is taken as symmetric, and only its upper triangle and its diagonal blocks are read
+/// @par Cost      rows * cols^2 multiply-adds in double, tasks of 256 rows; allocates H and for each worker two blocks of 256 rows in
+/// double
+/// @par Numerics  all in double; H is taken as symmetric, and only its upper triangle and its diagonal blocks are read. The same bits for
+///                every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix
-template <class Weights, class Quantized, class Gram>
-[[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H) {
+template <class Weights, class Quantized, class Gram, executor Executor = serial_executor>
+[[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     const auto q = as_const_view(Q);
     const auto h = as_const_view(H);
@@ -89,7 +99,7 @@ template <class Weights, class Quantized, class Gram>
     detail::require_finite("output_error", "W", w);
     detail::require_finite("output_error", "Q", q);
 
-    return detail::output_meter(w, h).error(w, q);
+    return detail::output_meter(w, h, exec).error(w, q, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

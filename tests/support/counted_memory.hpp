@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+/// Replaces operator new and delete by ones that count. Only one file of a program may include it.
+namespace counted_memory {
+
+inline std::atomic<std::size_t> live{0};         ///< bytes
+inline std::atomic<std::size_t> most{0};         ///< that were live at once, since it was last set
+inline std::atomic<std::size_t> allocations{0};  ///< so far
+
+/// Null if there is no memory. In front of it, in as many bytes as keep it aligned, lies its size.
+inline void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+    auto* const block = static_cast<std::byte*>(std::aligned_alloc(alignment, (size / alignment + 2) * alignment));
+    if (block == nullptr) return nullptr;
+    std::memcpy(block, &size, sizeof size);
+    ++allocations;
+    const std::size_t now = live += size;
+    std::size_t seen = most;
+    while (seen < now && !most.compare_exchange_weak(seen, now)) {
+    }
+    return block + alignment;
+}
+
+inline void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) {
+    if (void* p = allocate(size, alignment)) return p;
+    throw std::bad_alloc();
+}
+
+/// Not inlined: next to a `new` that it knows, g++ 14 takes a bare `free` for a mistake.
+[[gnu::noinline]] inline void release(void* p, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+    if (p == nullptr) return;
+    std::byte* const block = static_cast<std::byte*>(p) - alignment;
+    std::size_t size = 0;
+    std::memcpy(&size, block, sizeof size);
+    live -= size;
+    std::free(block);
+}
+
+}  // namespace counted_memory
+
+// All that a program may replace: a sanitizer provides those that are missing, and they would not fit the others.
+void* operator new(std::size_t size) { return counted_memory::allocate_or_throw(size); }
+void* operator new[](std::size_t size) { return counted_memory::allocate_or_throw(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted_memory::allocate(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted_memory::allocate(size); }
+void* operator new(std::size_t size, std::align_val_t a) { return counted_memory::allocate_or_throw(size, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t size, std::align_val_t a) { return counted_memory::allocate_or_throw(size, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return counted_memory::allocate(size, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return counted_memory::allocate(size, static_cast<std::size_t>(a));
+}
+void operator delete(void* p) noexcept { counted_memory::release(p); }
+void operator delete[](void* p) noexcept { counted_memory::release(p); }
+void operator delete(void* p, std::size_t) noexcept { counted_memory::release(p); }
+void operator delete[](void* p, std::size_t) noexcept { counted_memory::release(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { counted_memory::release(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { counted_memory::release(p); }
+void operator delete(void* p, std::align_val_t a) noexcept { counted_memory::release(p, static_cast<std::size_t>(a)); }
+void operator delete[](void* p, std::align_val_t a) noexcept { counted_memory::release(p, static_cast<std::size_t>(a)); }
+void operator delete(void* p, std::size_t, std::align_val_t a) noexcept { counted_memory::release(p, static_cast<std::size_t>(a)); }
+void operator delete[](void* p, std::size_t, std::align_val_t a) noexcept { counted_memory::release(p, static_cast<std::size_t>(a)); }
+void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
+    counted_memory::release(p, static_cast<std::size_t>(a));
+}
+void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
+    counted_memory::release(p, static_cast<std::size_t>(a));
+}
