@@ -5,7 +5,8 @@
 //   model       flops of the stage / (share of peak in README.md * measured peak of one core * workers)
 // The Gram matrices of 128 x 2048 tokens are another stage: some tokens are accumulated, and their time is scaled to all.
 //
-//   block_bench [workers] [divisor]    on 1 worker unless told otherwise; all sides are divided by the divisor, for a quick look
+//   block_bench [workers] [divisor] [layer]    on 1 worker unless told otherwise; all sides are divided by the divisor, for a quick look;
+//                                              only that layer
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "peak.hpp"
@@ -93,8 +95,9 @@ matrix make_tokens(index_t count, index_t n, std::vector<float>& scales) {
 
 int main(int argc, char** argv) {
     const index_t workers = argc > 1 ? std::atoi(argv[1]) : 1, divisor = argc > 2 ? std::atoi(argv[2]) : 1;
+    const std::string_view only = argc > 3 ? argv[3] : "";
     if (workers < 1 || divisor < 1) {
-        std::fprintf(stderr, "usage: block_bench [workers] [divisor]\n");
+        std::fprintf(stderr, "usage: block_bench [workers] [divisor] [layer]\n");
         return 2;
     }
     struct layer {
@@ -121,7 +124,10 @@ int main(int argc, char** argv) {
                 "layer", "rows x inputs");
     std::printf("\n");
     cost gram_total, magr_total, optq_total;
-    for (const auto& [n, layers] : block) {
+    for (const auto& [n, all_layers] : block) {
+        std::vector<layer> layers = all_layers;
+        if (!only.empty()) std::erase_if(layers, [&](const layer& l) { return l.name != only; });
+        if (layers.empty()) continue;
         std::vector<float> scales;
         const matrix X = make_tokens(sample, n, scales);
         magr::gram_accumulator<float> accumulator(n);
