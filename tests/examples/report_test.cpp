@@ -65,7 +65,8 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
     CHECK(object.at("results")[1].at("perplexity").is_null());
     CHECK(object.at("results")[1].at("peak_memory_bytes").is_null());
     CHECK(object.at("results")[15].at("method") == "auto");
-    CHECK(object.at("results")[15].at("layers_with_magr") == all_linears.size());
+    CHECK(object.at("results")[3].at("method") == "magr+rtn");
+    CHECK(object.at("results")[3].at("layers_with_magr") == all_linears.size());
     CHECK(object.at("results")[15].at("group_size").is_null());
 }
 
