@@ -69,9 +69,10 @@ def table(name, group, rows):
         for method in METHODS:
             row = rows.get((method, bits))
             if row:
+                time = f"{row['processor_seconds']:.1f}" if "processor_seconds" in row else ""  # of programs that did not count them
                 lines.append(
                     f"| {bits} | {method} | {row['perplexity']:.4g} | {row['excess']:.4f} | {row['kl']:.4g} | {row['output_error']:.4f} "
-                    f"| {row['processor_seconds']:.1f} | {row['peak_memory_bytes'] / 1e6:.0f} |"
+                    f"| {time} | {row['peak_memory_bytes'] / 1e6:.0f} |"
                 )
     return "\n".join(lines) + "\n"
 
