@@ -71,21 +71,31 @@ template <class T, class Arch = simd::default_arch>
 inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, const T* right, index_t pitch, index_t diagonal = whole,
                             Arch arch = {}) noexcept {
     using tile = register_tile<T, Arch>;
-    const auto wanted = [&](index_t i, index_t j) { return diagonal == whole || j <= i + diagonal; };
+    constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
     const auto least = [](index_t x, index_t y) { return x < y ? x : y; };
+    // how many of the columns j.. are wanted in row i, at most `count`
+    const auto wanted = [&](index_t i, index_t j, index_t count) { return diagonal == whole ? count : least(count, i + diagonal - j + 1); };
     for (index_t j = 0; j < C.cols(); j += tile::cols)
         for (index_t i = 0; i < C.rows(); i += tile::rows) {
             const index_t high = least(tile::rows, C.rows() - i), wide = least(tile::cols, C.cols() - j);
-            if (!wanted(i + high - 1, j)) continue;
-            if (C.col_stride() == 1 && high == tile::rows && wide == tile::cols && wanted(i, j + wide - 1)) {
-                multiply_tile(depth, left + i * pitch, right + j * pitch, &C(i, j), C.row_stride(), arch);
+            const T* const a = left + i * pitch;
+            const T* const b = right + j * pitch;
+            const index_t most = wanted(i + high - 1, j, wide);
+            if (most <= 0) continue;
+            if (C.col_stride() == 1 && high == tile::rows && wanted(i, j, wide) == tile::cols) {
+                multiply_tile(depth, a, b, &C(i, j), C.row_stride(), arch);
                 continue;
             }
             T sums[tile::rows * tile::cols] = {};
-            multiply_tile(depth, left + i * pitch, right + j * pitch, sums, tile::cols, arch);
-            for (index_t r = 0; r < high; ++r)
-                for (index_t c = 0; c < wide; ++c)
-                    if (wanted(i + r, j + c)) C(i + r, j + c) += sums[r * tile::cols + c];
+            if (most <= lanes)
+                multiply_tile<1>(depth, a, b, sums, tile::cols, arch);
+            else
+                multiply_tile(depth, a, b, sums, tile::cols, arch);
+            for (index_t r = 0; r < high; ++r) {
+                const index_t count = wanted(i + r, j, wide), step = C.col_stride();
+                T* const to = C.data() + (i + r) * C.row_stride() + j * step;
+                for (index_t c = 0; c < count; ++c) to[c * step] += sums[r * tile::cols + c];
+            }
         }
 }
 

@@ -24,38 +24,36 @@ struct register_tile {
     static constexpr index_t cols = 2 * lanes;
 };
 
-/// `multiply_tile` with its rows R... written out: in a loop that is not unrolled the sums would live in memory.
-template <class T, class Arch, index_t... R>
-MAGR_ALWAYS_INLINE void multiply_tile_rows(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch,
-                                           std::integer_sequence<index_t, R...>) noexcept {
+/// `multiply_tile` with its sums S... written out: in a loop that is not unrolled they would live in memory.
+template <index_t Packs, class T, class Arch, index_t... S>
+MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch,
+                                           std::integer_sequence<index_t, S...>) noexcept {
     using traits = simd::pack_traits<T, Arch>;
     using pack = typename traits::type;
-    constexpr index_t rows = sizeof...(R);
+    constexpr index_t rows = sizeof...(S) / Packs;
     constexpr index_t lanes = traits::lanes;
-    ((__builtin_prefetch(c + R * stride), __builtin_prefetch(c + R * stride + lanes)), ...);
-    pack left[rows] = {((void)R, traits::broadcast(T(0)))...};
-    pack right[rows] = {((void)R, traits::broadcast(T(0)))...};
+    const auto at = [&](index_t s) { return c + s / Packs * stride + s % Packs * lanes; };
+    (__builtin_prefetch(at(S)), ...);
+    pack sums[] = {((void)S, traits::broadcast(T(0)))...};
     for (index_t k = 0; k < depth; ++k) {
-        const pack b0 = traits::load(b + k * 2 * lanes);
-        const pack b1 = traits::load(b + k * 2 * lanes + lanes);
-        ((left[R] = simd::fma(traits::broadcast(a[k * rows + R]), b0, left[R]),
-          right[R] = simd::fma(traits::broadcast(a[k * rows + R]), b1, right[R])),
-         ...);
+        const pack first = traits::load(b + k * 2 * lanes);
+        const pack last = traits::load(b + k * 2 * lanes + (Packs - 1) * lanes);
+        ((sums[S] = simd::fma(traits::broadcast(a[k * rows + S / Packs]), S % Packs == 0 ? first : last, sums[S])), ...);
     }
-    ((simd::store(c + R * stride, traits::load(c + R * stride) + left[R]),
-      simd::store(c + R * stride + lanes, traits::load(c + R * stride + lanes) + right[R])),
-     ...);
+    (simd::store(at(S), traits::load(at(S)) + sums[S]), ...);
 }
 
-/// C <- C + A B for one register tile.
+/// C <- C + A B for one register tile, or its first half: the first `Packs * lanes` columns of B and C.
 ///
 /// @param depth  number of columns of A and rows of B
 /// @param a      A by columns: element (r, k) at a[k * rows + r]
 /// @param b      B by rows: element (k, c) at b[k * cols + c]
 /// @param c      C: element (r, c) at c[r * stride + c]
-template <class T, class Arch>
+template <index_t Packs = 2, class T, class Arch>
 inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch) noexcept {
-    multiply_tile_rows(depth, a, b, c, stride, arch, std::make_integer_sequence<index_t, register_tile<T, Arch>::rows>{});
+    static_assert(Packs == 1 || Packs == 2);
+    constexpr auto sums = std::make_integer_sequence<index_t, Packs * register_tile<T, Arch>::rows>{};
+    multiply_tile_sums<Packs>(depth, a, b, c, stride, arch, sums);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -431,24 +431,32 @@ MAGR_ALWAYS_INLINE double quotient_error(index_t n) noexcept {
     return static_cast<double>((n < block_size ? n : block_size) / sums + 16) * epsilon;
 }
 
+/// One pass, which finds the root if all elements above tau are equal, but for rounding.
+/// @param sums  becomes the sums above tau
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline bool find_root_of_equal(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums& sums, T& root,
+                                             Arch arch) noexcept {
+    T largest;
+    sums = sums_above_and_largest(v, metric, n, tau, largest, arch);
+    if (!(sums.weight > 0 && sums.excess >= total)) return false;
+    // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
+    const double if_equal = sums.weight * (static_cast<double>(largest) - static_cast<double>(tau));
+    root = static_cast<T>(static_cast<double>(largest) - total / sums.weight);
+    return if_equal - sums.excess <= quotient_error<T, Arch>(n) * if_equal;
+}
+
 /// `find_threshold` without a hint to start from.
 /// @param bound  0, or no magnitude is above it
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, T bound, Arch arch) noexcept {
-    if (total > 0 && bound > T(0)) {  // the hint of a nearby problem, mostly just above the largest
-        const T tau = T(0.875) * bound;
-        T largest;
-        const threshold_sums sums = sums_above_and_largest(v, metric, n, tau, largest, arch);
-        if (sums.excess >= total) {
-            // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
-            const double if_equal = sums.weight * (static_cast<double>(largest) - static_cast<double>(tau));
-            if (if_equal - sums.excess <= quotient_error<T, Arch>(n) * if_equal)
-                return static_cast<T>(static_cast<double>(largest) - total / sums.weight);
-        }
-    }
+    threshold_sums sums;
+    T root;
+    // the hint of a nearby problem is mostly just above the largest
+    if (total > 0 && bound > T(0) && find_root_of_equal(v, metric, n, total, T(0.875) * bound, sums, root, arch)) return root;
     // Shorter vectors gain less from a better start than it costs.
     constexpr index_t groups = group_maxima<T>::groups;
-    T tau = total > 0 && n >= 8 * groups ? sample_threshold<T>(v, metric, n, total, arch) : T(0);
+    constexpr T below = T(0.995);  // from there equal elements are told at once, and a sample is not that exact
+    T tau = total > 0 && n >= 8 * groups ? below * sample_threshold<T>(v, metric, n, total, arch) : T(0);
     if (total <= 0 || (n >= 4 * groups && tau == T(0))) {
         const group_maxima<T> maxima = find_group_maxima<T>(v, metric, n, arch);
         if (total <= 0) {
@@ -462,7 +470,8 @@ template <class T, class Source, class Metric, class Arch>
         if (band.collect_groups(v, metric, n, maxima, tau))
             return newton_threshold(total, tau, true, [&](T at) { return band.sums_above(at, arch); });
     }
-    return threshold_from(v, metric, n, total, tau, sums_above(v, metric, n, tau, arch), false, arch);
+    if (find_root_of_equal(v, metric, n, total, tau, sums, root, arch)) return root;
+    return threshold_from(v, metric, n, total, tau, sums, false, arch);
 }
 
 /// `find_threshold` for one who has already seen the vector once.

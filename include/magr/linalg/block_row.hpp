@@ -55,9 +55,10 @@ public:
     /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
     static constexpr index_t side = 3 * strip;
 
-    /// @par Cost allocates 2 height n numbers, n rounded up to whole strips
-    block_row(index_t height, index_t n)
-        : height_(height), right_(kernels::round_up(n, strip) * height), left_(kernels::round_up(n, strip) * height) {}
+    /// Numbers that it allocates.
+    [[nodiscard]] static constexpr index_t elements(index_t height, index_t n) noexcept { return 2 * kernels::round_up(n, strip) * height; }
+
+    block_row(index_t height, index_t n) : height_(height), right_(elements(height, n) / 2), left_(elements(height, n) / 2) {}
 
     /// X from column j on, tile::cols columns: element (k, c) at panel(j)[k * tile::cols + c], as the right operand is packed.
     [[nodiscard]] T* panel(index_t j) const noexcept { return right_.data() + j * height_; }

@@ -13,6 +13,13 @@
 namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Numbers that `cholesky` allocates for an n x n matrix.
+template <compute_scalar T>
+[[nodiscard]] constexpr index_t cholesky_elements(index_t n) noexcept {
+    const index_t side = detail::cholesky_block<T>::side_for(n);
+    return detail::cholesky_block<T>::elements(n) + detail::block_row<T>::elements(side, n > side ? n : 0);
+}
+
 /// Cholesky factorization in place, A = L L^T with L lower triangular.
 ///
 /// Blocks of 384 columns (192 below 2048, 96 below 1024), one after another:

@@ -29,18 +29,21 @@ class cholesky_block {
 public:
     static constexpr index_t cols = tile::cols;
 
-    /// Blocks of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
-    explicit cholesky_block(index_t n)
-        : side_(std::min((n < 1024   ? 1
-                          : n < 2048 ? 2
-                                     : 4) *
-                             block_row<T, Arch>::strip,
-                         kernels::round_up(n, tile::rows))),
-          packed_(side_ * side_),
-          upper_(kernels::round_up(side_, cols) * side_),
-          diagonal_(side_) {}
+    /// Rows of the largest block of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
+    [[nodiscard]] static constexpr index_t side_for(index_t n) noexcept {
+        const index_t strips = n < 1024 ? 1 : n < 2048 ? 2 : 4;
+        return std::min(strips * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows));
+    }
 
-    /// Rows of the largest block.
+    /// Numbers that it allocates.
+    [[nodiscard]] static constexpr index_t elements(index_t n) noexcept {
+        const index_t side = side_for(n);
+        return side * side + kernels::round_up(side, cols) * side + side;
+    }
+
+    explicit cholesky_block(index_t n)
+        : side_(side_for(n)), packed_(side_ * side_), upper_(kernels::round_up(side_, cols) * side_), diagonal_(side_) {}
+
     [[nodiscard]] index_t side() const noexcept { return side_; }
     /// Numbers in a panel.
     [[nodiscard]] index_t panel_size() const noexcept { return side_ * cols; }
