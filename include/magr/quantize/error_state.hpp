@@ -5,16 +5,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
-#include <magr/kernels/packed_product.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/code_map.hpp>
+#include <magr/quantize/packed_gram.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
@@ -29,67 +28,6 @@ struct [[nodiscard]] refinement_result {
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// H + damping * mean(diag H) I with its columns in another order, in double. The mean is over the columns that are not dead.
-template <class T>
-[[nodiscard]] row_major_matrix<double> load_damped(matrix_view<T> H, std::span<const index_t> order, double damping) {
-    const index_t n = H.cols();
-    row_major_matrix<double> out(n, n);
-    double sum = 0;
-    index_t live = 0;
-    for (index_t k = 0; k < n; ++k) {
-        const index_t a = order[static_cast<std::size_t>(k)];
-        for (index_t l = 0; l < n; ++l) {
-            const index_t b = order[static_cast<std::size_t>(l)];
-            out(k, l) = static_cast<double>(H(std::max(a, b), std::min(a, b)));
-        }
-        sum += out(k, k);
-        live += out(k, k) > 0 ? 1 : 0;
-    }
-    for (index_t k = 0; k < n; ++k)
-        if (out(k, k) > 0) out(k, k) += damping * sum / static_cast<double>(live);
-    return out;
-}
-
-/// A symmetric matrix as it is, and packed once as the left operand H^T of products that many rows need: (E H)^T = H E^T.
-class packed_gram {
-    using tile = kernels::register_tile<double, simd::default_arch>;
-    static constexpr index_t depth = kernels::product_blocks<double, simd::default_arch>::depth;
-
-public:
-    template <class Executor>
-    packed_gram(row_major_matrix<double> H, Executor& exec)
-        : H_(std::move(H)), rows_(kernels::round_up(H_.rows(), tile::rows)), packed_(rows_ * H_.cols()) {
-        exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {
-            const index_t first = task * tile::rows;
-            const auto rows = as_const_view(H_).block(first, 0, std::min(tile::rows, H_.rows() - first), H_.cols());
-            kernels::pack_left(rows, rows_, first, packed_.data());
-        });
-    }
-
-    [[nodiscard]] const row_major_matrix<double>& matrix() const noexcept { return H_; }
-
-    /// Numbers of working memory that a product of so many rows needs.
-    [[nodiscard]] static constexpr index_t scratch_size(index_t rows) noexcept { return kernels::round_up(rows, tile::cols) * depth; }
-
-    /// G <- G + E H', where H' are the rows of H from `first` on, as many as E has columns.
-    void add_product(matrix_view<const double> E, index_t first, col_major_matrix<double>& G, double* scratch) const noexcept {
-        const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
-        for (index_t done = 0; done < E.cols();) {
-            const index_t k = first + done, k0 = k - k % depth, d = std::min(depth, H_.rows() - k0);
-            const index_t width = std::min(E.cols() - done, k0 + d - k);
-            for (index_t j = 0; j < E.rows(); j += tile::cols)
-                kernels::pack_panel<tile::cols>(E.block(j, done, std::min(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
-            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + (k - k0) * tile::rows, scratch, d);
-            done += width;
-        }
-    }
-
-private:
-    row_major_matrix<double> H_;
-    index_t rows_;  // whole tiles
-    aligned_buffer<double> packed_;
-};
 
 /// Some rows of a quantized matrix under change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2, in double, so
 /// that what a change gains can be told from rounding errors.

@@ -69,14 +69,8 @@ public:
         for (index_t k = 0; k < width; ++k)
             for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
         const auto gradient = state.gradient.middleCols(run.first, width);
-        const auto block = H_.matrix().block(run.first, run.first, width, width);
         const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
-        col_major_matrix<double> product = col_major_matrix<double>::Zero(rows, H_.matrix().cols());
-        if (width == product.cols())
-            H_.add_product(as_const_view(direction), 0, product, state.scratch.data());
-        else
-            product.leftCols(width).noalias() = direction * block;
-        const Eigen::VectorXd curvature = product.leftCols(width).cwiseProduct(direction).rowwise().sum();
+        const Eigen::VectorXd curvature = times_own_columns(run, direction, state).cwiseProduct(direction).rowwise().sum();
 
         col_major_matrix<double> change = col_major_matrix<double>::Zero(rows, width);
         std::vector<Scalar> before(static_cast<std::size_t>(rows));
@@ -94,14 +88,14 @@ public:
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
         // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
-        product.setZero();
-        H_.add_product(as_const_view(change), run.first, product, state.scratch.data());
+        col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.matrix().cols());
+        H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
-            const double gain = change.row(i).dot(gradient.row(i) + 0.5 * product.row(i).segment(run.first, width));
+            const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
             if (gain < 0 && std::isfinite(gain)) {  // squares of huge weights overflow
                 state.error.row(i).segment(run.first, width) += change.row(i);
-                state.gradient.row(i) += product.row(i);
+                state.gradient.row(i) += change_of_gradient.row(i);
                 ++changes;
             } else {
                 restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
@@ -111,6 +105,16 @@ public:
     }
 
 private:
+    /// E H with the rows and columns of H that belong to the run.
+    [[nodiscard]] col_major_matrix<double> times_own_columns(const scale_run& run, const col_major_matrix<double>& E,
+                                                             error_state& state) const {
+        const index_t width = run.last - run.first;
+        if (width < H_.matrix().cols()) return E * H_.matrix().block(run.first, run.first, width, width);
+        col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), width);
+        H_.add_product(as_const_view(E), 0, product, state.scratch.data());
+        return product;
+    }
+
     [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }
     [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
     [[nodiscard]] index_t group(index_t k) const { return q_.group_of_column[static_cast<std::size_t>(column(k))]; }
