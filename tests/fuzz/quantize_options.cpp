@@ -135,7 +135,7 @@ magr::optq_options optq_options_of(byte_reader& in) {
     o.on_failure = static_cast<magr::fallback>(in.choice(3));
     o.rounding = static_cast<magr::rounding_mode>(in.choice(2));
     o.seed = in.raw<std::uint8_t>();
-    o.precision = static_cast<magr::factor_precision>(in.choice(2));
+    o.precision = static_cast<magr::factor_precision>(in.choice(3));
     return o;
 }
 

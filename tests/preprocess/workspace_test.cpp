@@ -13,15 +13,6 @@ namespace {
 using layers::index_t;
 using layers::row_major;
 
-/// Bytes that `function` has allocated at its peak. What Eigen allocates by itself, some rows of the layer, is not seen.
-template <class Function>
-std::size_t peak_of(const Function& function) {
-    const std::size_t before = counted_memory::live;
-    counted_memory::most = before;
-    function();
-    return counted_memory::most - before;
-}
-
 struct shape {
     index_t rows, cols;
 };
@@ -53,8 +44,8 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
                     row_major<TestType> W = W0;
                     const auto expected =
                         static_cast<double>(magr::workspace_bytes<TestType, decltype(observer)>(rows, cols, options, workers));
-                    const auto peak =
-                        static_cast<double>(peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
+                    const auto peak = static_cast<double>(
+                        counted_memory::peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
                     if (options.alpha)
                         CHECK(peak <= expected);
                     else

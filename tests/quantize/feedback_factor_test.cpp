@@ -289,7 +289,7 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
         const MatrixXd H = layers::make_layer(1, 60, kind, 6).H;
         const auto view = magr::as_const_view(H);
         const auto order = magr::order_columns(view, column_order::act_order, 60);
-        const auto expected = factor_feedback<float>(view, order, {});
+        const auto expected = factor_feedback<float>(view, order, {.precision = magr::factor_precision::float64});
         const auto f = factor_feedback<float>(view, order, {.precision = magr::factor_precision::float32});
         CAPTURE(kind);
         CHECK(f.status == factorization::as_requested);
@@ -301,6 +301,40 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
             factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
         CHECK(feedback_matrix(scaled).isApprox(feedback_matrix(expected), 1e-4));
     }
+}
+
+TEST_CASE("factor_feedback: automatic is float where that does, and else double with the same damping", "[quantize][feedback_factor]") {
+    using magr::factor_precision;
+    const auto same = [](const auto& a, const auto& b) {
+        return a.feedback == b.feedback && a.pivots == b.pivots && a.added == b.added && a.damping == b.damping &&
+               a.diagonal_floor == b.diagonal_floor && a.attempts == b.attempts && a.status == b.status && a.precision == b.precision;
+    };
+    const auto factors = [](const MatrixXd& H, double damping, factor_precision precision) {
+        const auto view = magr::as_const_view(H);
+        return factor_feedback<float>(view, magr::order_columns(view, column_order::act_order, H.cols()),
+                                      {.damping = damping, .precision = precision});
+    };
+    const MatrixXd good = layers::make_layer(1, 60, layers::inputs::neighbours, 6).H;
+    const auto in_float = factors(good, 0.01, factor_precision::automatic);
+    CHECK(in_float.precision == factor_precision::float32);
+    CHECK(same(in_float, factors(good, 0.01, factor_precision::float32)));
+
+    const MatrixXd low_rank = layers::make_layer(1, 60, layers::inputs::low_rank, 6).H;
+    REQUIRE(factors(low_rank, 1e-6, factor_precision::float32).status == factorization::damped_more);
+    const auto in_double = factors(low_rank, 1e-6, factor_precision::automatic);
+    CHECK(in_double.status == factorization::as_requested);
+    CHECK(in_double.precision == factor_precision::float64);
+    CHECK(same(in_double, factors(low_rank, 1e-6, factor_precision::float64)));
+
+    MatrixXd indefinite = good;  // needs more damping in any precision
+    indefinite(40, 3) = indefinite(3, 40) = 2 * good.diagonal().maxCoeff();
+    const auto damped = factors(indefinite, 0.01, factor_precision::automatic);
+    CHECK(damped.status != factorization::as_requested);
+    CHECK(same(damped, factors(indefinite, 0.01, factor_precision::float64)));
+
+    const auto view = magr::as_const_view(good);
+    const auto order = magr::order_columns(view, column_order::natural, 60);
+    CHECK(factor_feedback<double>(view, order, {}).precision == factor_precision::float64);
 }
 
 TEST_CASE("factor_feedback: the same bits for any executor", "[quantize][feedback_factor][determinism]") {

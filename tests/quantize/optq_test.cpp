@@ -679,8 +679,11 @@ TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[
 TEST_CASE("quantize_optq: factoring in float changes few codes", "[quantize][optq][property]") {
     const auto [weights, H] = layers::make_layer(20, 64, layers::inputs::neighbours, 22);
     const Eigen::MatrixXf W = weights.cast<float>();
-    const auto expected = quantize_optq(W, H, {.bits = 4});
+    const auto expected = quantize_optq(W, H, {.bits = 4}, {.precision = magr::factor_precision::float64});
     const auto result = quantize_optq(W, H, {.bits = 4}, {.precision = magr::factor_precision::float32});
+    CHECK(expected.precision == magr::factor_precision::float64);
+    CHECK(result.precision == magr::factor_precision::float32);
+    CHECK(quantize_optq(W, H, {.bits = 4}).quantized.codes == result.quantized.codes);
     CHECK(result.status == optq_status::as_requested);
     CHECK(result.output_error == Approx(expected.output_error).epsilon(0.02));
     CHECK(result.output_error == Approx(output_error(W, result.quantized.dequantize(), H)).epsilon(1e-3));

@@ -42,6 +42,15 @@ inline void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof
     std::free(block);
 }
 
+/// Bytes that `function` has allocated at its peak. What Eigen allocates by itself is not seen.
+template <class Function>
+std::size_t peak_of(const Function& function) {
+    const std::size_t before = live;
+    most = before;
+    function();
+    return most - before;
+}
+
 }  // namespace counted_memory
 
 // All that a program may replace: a sanitizer provides those that are missing, and they would not fit the others.

@@ -6,10 +6,11 @@
 #include <cstddef>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
-#include <magr/detail/convert.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -27,16 +28,17 @@ enum class factorization {
 
 /// Precision in which H is factored.
 enum class factor_precision {
-    float64,  ///< double, whatever the weights are
-    float32   ///< float: half the memory and time; close to singular matrices need more damping
+    automatic,  ///< float for float weights, double from the first failure on; double for double weights
+    float64,    ///< double, whatever the weights are
+    float32     ///< float: half the memory and time; close to singular matrices need more damping
 };
 
 /// How a Gram matrix is factored.
 struct factor_options {
-    double damping = 1e-2;                                   ///< added to diag(H), as a fraction of its mean, >= 0
-    double dead_threshold = 0;                               ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
-    bool raise_damping = true;                               ///< whether to go on with more damping where the first attempt fails
-    factor_precision precision = factor_precision::float64;  ///< of the factorization
+    double damping = 1e-2;                                     ///< added to diag(H), as a fraction of its mean, >= 0
+    double dead_threshold = 0;                                 ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    bool raise_damping = true;                                 ///< whether to go on with more damping where the first attempt fails
+    factor_precision precision = factor_precision::automatic;  ///< of the factorization
 };
 
 /// The factors of a damped Gram matrix, H + diag(added) = T D T^T with T unit upper triangular and D diagonal.
@@ -46,10 +48,11 @@ struct factor_options {
 template <compute_scalar Scalar>
 struct feedback_factor {
     factorization status = factorization::failed;
-    double damping = 0;          ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;   ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
-    int attempts = 0;            ///< factorizations tried
-    std::vector<index_t> dead;   ///< the dead columns, ascending, in the order of H
+    double damping = 0;         ///< of the last attempt, as a fraction of the mean diagonal entry
+    double diagonal_floor = 0;  ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
+    int attempts = 0;           ///< dampings and floors tried
+    factor_precision precision = factor_precision::float64;  ///< of the last attempt: float64 or float32
+    std::vector<index_t> dead;                               ///< the dead columns, ascending, in the order of H
     matrix<Scalar> feedback;     ///< T^T, so that row k holds the T_jk that flow into column k; n x n, empty if failed
     std::vector<double> pivots;  ///< D, n; 0 for dead columns; unit of H; empty if failed
     std::vector<double> added;   ///< what was added to the diagonal, n, in the order of T; 0 for dead columns; empty if failed
@@ -107,7 +110,8 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
     constexpr index_t square = 32;
     const index_t strips = (n + square - 1) / square;
 
-    row_major_matrix<Factor> turned(n, n);  // only its lower triangle
+    const aligned_buffer<Factor> memory(n * n);
+    const matrix_view<Factor> turned(memory.data(), n, n);  // only its lower triangle
     exec.parallel_for(strips, [&](index_t strip, index_t) {
         const index_t end = std::min(n, (strip + 1) * square);
         for (index_t k0 = 0; k0 < end; k0 += square)
@@ -127,7 +131,7 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
                 if (dead(column(i)) || dead(column(k))) turned(i, k) = 0;
         }
     });
-    if (!linalg::cholesky(matrix_view<Factor>(turned.data(), n, n), exec)) return false;
+    if (!linalg::cholesky(turned, exec)) return false;
 
     // a pivot this far below its diagonal entry has lost most of its digits to rounding, and with it the feedback computed from it
     constexpr double smallest = std::is_same_v<Factor, double> ? 1e-10 : 1e-4;
@@ -144,7 +148,6 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
             out.pivots[static_cast<std::size_t>(n - 1 - k)] = dead(column(k)) ? 0 : pivot * live.mean;
             out.feedback(n - 1 - k, n - 1 - k) = 1;
         }
-        Scalar sum = 0;  // of 0 x, NaN if any x is not finite
         for (index_t i0 = first; i0 < n; i0 += square) {
             const index_t last = std::min(i0 + square, n);
             Scalar ratios[square][square];
@@ -152,12 +155,10 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
                 for (index_t k = first; k < std::min(end, i); ++k)
                     ratios[i - i0][k - first] = static_cast<Scalar>(turned(i, k) / roots[k - first]);
             for (index_t k = first; k < end; ++k)
-                for (index_t i = std::max(i0, k + 1); i < last; ++i) {
-                    out.feedback(n - 1 - k, n - 1 - i) = ratios[i - i0][k - first];
-                    sum += 0 * ratios[i - i0][k - first];
-                }
+                for (index_t i = std::max(i0, k + 1); i < last; ++i) out.feedback(n - 1 - k, n - 1 - i) = ratios[i - i0][k - first];
         }
-        accepted[static_cast<std::size_t>(strip)] = good && !std::isnan(sum);
+        const auto rows = std::as_const(out.feedback).view().block(n - end, 0, end - first, n - first);
+        accepted[static_cast<std::size_t>(strip)] = good && is_finite(rows);
     });
     return std::all_of(accepted.begin(), accepted.end(), [](char good) { return good != 0; });
 }
@@ -173,15 +174,16 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// is larger). If that does not help either, diagonal entries are raised to a floor of 1e-6, 1e-5, .. 0.1 of the largest one: where a few
 /// inputs are far larger than all others, the mean is small beside the rounding errors they leave. An attempt fails if the Cholesky
 /// factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk (1e-4 in float), or if an entry of T is not finite in Scalar. Dead
-/// columns take no part in the mean, are independent of all others, and cost nothing.
+/// columns take no part in the mean, are independent of all others, and cost nothing. `automatic` factors in float until an attempt fails,
+/// which is then made again in double, with the same damping, as are all that follow.
 ///
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
 /// @pre           H is finite and symmetric, with no negative and at least one positive diagonal entry; options in their ranges
 /// @return        the factors, or status `failed` after the last attempt
 /// @par Cost      n^3 / 6 multiply-adds per attempt, in parallel; allocates n^2 numbers of the chosen precision, what linalg::cholesky
 ///                needs, and the result
-/// @par Numerics  in double unless told otherwise, T rounded to Scalar at the end; the lower triangle of H is read; cH gives the same T;
-///                the same bits for every executor
+/// @par Numerics  in the chosen precision, T rounded to Scalar at the end; rounding errors in T enter an output error squared; the lower
+///                triangle of H is read; cH gives the same T; the same bits for every executor
 /// @par Errors    none; checked entry point: magr::quantize_optq
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304); equals the Cholesky factor of the inverse in OPTQ (arXiv 2210.17323) by
 ///                U = D^-1/2 T^-1. The mean of the diagonal is that of OPTQ except that dead columns, set to 1 there, are left out:
@@ -202,6 +204,10 @@ template <compute_scalar Scalar, class T, executor Executor = serial_executor>
     factor.pivots.resize(n);
     factor.added.resize(n);
 
+    factor.precision = options.precision;
+    if (options.precision == factor_precision::automatic)
+        factor.precision = std::is_same_v<Scalar, double> ? factor_precision::float64 : factor_precision::float32;
+
     const auto attempt = [&] {
         ++factor.attempts;
         for (std::size_t k = 0; k < n; ++k) {
@@ -210,8 +216,11 @@ template <compute_scalar Scalar, class T, executor Executor = serial_executor>
             const double damped = energy + factor.damping * live.mean;
             factor.added[k] = live.dead[j] ? 0 : std::max(damped, factor.diagonal_floor) - energy;
         }
-        const bool good = options.precision == factor_precision::float64 ? detail::factor_once<double>(H, order, live, factor, exec)
-                                                                         : detail::factor_once<float>(H, order, live, factor, exec);
+        bool good = factor.precision == factor_precision::float32 && detail::factor_once<float>(H, order, live, factor, exec);
+        if (!good && options.precision != factor_precision::float32) {
+            factor.precision = factor_precision::float64;
+            good = detail::factor_once<double>(H, order, live, factor, exec);
+        }
         if (good) factor.status = factor.attempts == 1 ? factorization::as_requested : factorization::damped_more;
         return good;
     };

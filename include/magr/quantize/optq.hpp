@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/column_order.hpp>
@@ -51,17 +52,17 @@ enum class rounding_mode {
 
 /// How OPTQ goes about it; the grids are `grid_options`.
 struct optq_options {
-    double damping = 1e-2;                                   ///< added to diag(H), as a fraction of its mean, >= 0
-    index_t block_size = 128;                                ///< columns per matrix product, >= 1; with stale groups it changes the result
-    column_order order = column_order::natural;              ///< in which order columns are quantized
-    group_update groups = group_update::fixed;               ///< from which weights the grids of groups are fitted
-    magr::dead_columns dead = magr::dead_columns::round;     ///< what becomes of dead columns
-    double dead_threshold = 0;                               ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
-    fallback on_failure = fallback::more_damping;            ///< what happens if H cannot be factored
-    rounding_mode rounding = rounding_mode::nearest;         ///< how weights are rounded
-    std::uint64_t seed = 0;                                  ///< of stochastic rounding
-    factor_precision precision = factor_precision::float64;  ///< in which H is factored
-    bool measure_error = true;                               ///< whether to compute `optq_report::output_error`: a third of the time
+    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean, >= 0
+    index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
+    column_order order = column_order::natural;           ///< in which order columns are quantized
+    group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
+    magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
+    double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    fallback on_failure = fallback::more_damping;         ///< what happens if H cannot be factored
+    rounding_mode rounding = rounding_mode::nearest;      ///< how weights are rounded
+    std::uint64_t seed = 0;                               ///< of stochastic rounding
+    factor_precision precision = factor_precision::automatic;  ///< in which H is factored
+    bool measure_error = true;                                 ///< whether to compute `optq_report::output_error`: a third of the time
 };
 
 /// What `quantize_optq` did.
@@ -92,11 +93,12 @@ struct optq_report {
     optq_status status = optq_status::failed;  ///< what was done
     double damping = 0;                        ///< of the last attempt, as a fraction of the mean diagonal entry
     double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: it was not needed. Unit of H
-    int attempts = 0;                          ///< factorizations tried
-    index_t dead_columns = 0;                  ///< columns with H_jj <= dead_threshold * mean
-    index_t clipped = 0;                       ///< weights more than half a step outside of their grid when they were rounded
-    storage_limits limits;                     ///< grids at the ends of what their storage type can hold
-    double loss = 0;                           ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
+    int attempts = 0;                          ///< dampings and floors tried
+    factor_precision precision = factor_precision::float64;  ///< in which H was factored: float64 or float32
+    index_t dead_columns = 0;                                ///< columns with H_jj <= dead_threshold * mean
+    index_t clipped = 0;                                     ///< weights more than half a step outside of their grid when they were rounded
+    storage_limits limits;                                   ///< grids at the ends of what their storage type can hold
+    double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
     double output_error = std::numeric_limits<double>::quiet_NaN();  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T); NaN if not measured
 
@@ -238,6 +240,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     result.damping = factor.damping;
     result.diagonal_floor = factor.diagonal_floor;
     result.attempts = factor.attempts;
+    result.precision = factor.precision;
     result.dead_columns = static_cast<index_t>(factor.dead.size());
     if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
         result.status = optq_status::dead_columns_refused;
@@ -305,6 +308,38 @@ template <compute_scalar Scalar, class T, class U, executor Executor = serial_ex
 
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Bytes that `quantize_optq` needs at its peak, its result among them, beyond W, H and what the executor allocates itself.
+///
+/// Two peaks compete: factoring H, with T and one more matrix of H's size, and quantizing, with T twice (the second time half of it), codes
+/// and grids twice, and 256 rows per worker.
+///
+/// @tparam T         storage type of W; that of H does not matter
+/// @param workers    `concurrency()` of the executor
+/// @return           the bytes, within 1%, if the first attempt to factor H succeeds: `factor_precision::automatic` goes on in double
+///                   where it does not, with a matrix of cols x cols doubles in the place of floats. Not counted are what a search for
+///                   ranges needs, some rows of a group (for `row_output_error` the blocks of H on the diagonal, too), and the dequantized
+///                   weights on which an error is measured if `dead_threshold` finds columns
+/// @par Errors       shape_error (rows or cols < 1), option_error (as `quantize_optq`, workers < 1)
+template <storage_scalar T>
+[[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options,
+                                          index_t workers = 1) {
+    using scalar = compute_t<T>;
+    if (rows < 1 || cols < 1) detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
+    validate(grid);
+    validate(options);
+    detail::require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
+    const auto bytes = [](index_t numbers, std::size_t size) { return static_cast<std::size_t>(numbers) * size; };
+    const bool in_double = options.precision == factor_precision::float64 ||
+                           (options.precision == factor_precision::automatic && std::is_same_v<scalar, double>);
+    const std::size_t plan = bytes(cols * cols, sizeof(scalar)) + bytes(cols, sizeof(index_t) + 2 * sizeof(double));
+    const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))
+                                                              : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
+    const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(scalar));
+    const std::size_t quantizing =
+        2 * codes + bytes(rows + cols, sizeof(index_t)) + detail::sequential_pass<scalar>::bytes(rows, cols, options.block_size, workers);
+    return plan + std::max(factoring, quantizing);
+}
+
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.
 ///
 /// Approximately solves, row by row,
@@ -317,10 +352,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                neither is written
 /// @return        codes and grids, and how it went; look at `status`: nothing is ever put in the place of what was asked for without
 ///                saying so
-/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `measure_error`) and cols^3 / 6 in double; live and stale groups
-///                that reach beyond their block add rows * cols^2 / 2. Allocates 3/2 cols^2 in Scalar, cols^2 in double, 256 * (cols +
-///                block_size) in Scalar per worker, and the result. The tasks of `exec` are 256 rows each, for grids 32
-/// @par Numerics  H is factored in double, weights are Scalar: float, or double for double weights. H times a positive factor gives the
+/// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `measure_error`) and cols^3 / 6 for the factor of H; live and
+///                stale groups that reach beyond their block add rows * cols^2 / 2. `workspace_bytes` says what it allocates. The tasks of
+///                `exec` are 256 rows each, for grids 32
+/// @par Numerics  weights and errors are Scalar: float, or double for double weights; `precision` is that of the factor of H. H times a
+/// positive factor gives the
 ///                same codes as long as no rounding error decides a tie. `loss` is what the rounding errors sum up to, and
 ///                `output_error` is derived from it: it agrees with magr::output_error to about the precision of Scalar. The same bits
 ///                for every executor

@@ -139,6 +139,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// For each column k, in the order of processing.
 struct sequential_sums {
+    static constexpr index_t per_column = 4;
     std::vector<double> energies;         // ||(W T)_k||^2, zeros if not asked for
     std::vector<double> weights;          // ||W_k||^2
     std::vector<double> rounding_errors;  // of (rounded value - value it was rounded from)^2 over the rows
@@ -166,6 +167,14 @@ struct sequential_sums {
 template <compute_scalar Scalar>
 class sequential_pass {
 public:
+    /// Bytes that a pass over so many rows allocates; what it makes of panels, a few for each column, is not among them.
+    [[nodiscard]] static std::size_t bytes(index_t rows, index_t n, index_t block_size, index_t workers) {
+        const index_t block = std::min(block_size, n);
+        const index_t numbers = packed_size(n, block) + workers * working_memory::size(n, kernels::round_up(block, tile::rows));
+        const index_t sums = ((rows + tile_rows - 1) / tile_rows + 1) * sequential_sums::per_column * n;
+        return static_cast<std::size_t>(numbers) * sizeof(Scalar) + static_cast<std::size_t>(sums) * sizeof(double);
+    }
+
     /// @param feedback    T^T, n x n with contiguous rows, unit lower triangular; it must outlive this
     /// @param block_size  columns whose feedback from all before them is one product
     template <class Executor>
