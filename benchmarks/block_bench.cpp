@@ -56,17 +56,16 @@ struct shares_of_peak {
 
 /// Seconds that so many flops take.
 struct cost_model {
-    double float_peak, double_peak;  // of all workers
+    double peak;  // of all workers, in float
     shares_of_peak share;
 
-    explicit cost_model(double workers)
-        : float_peak(workers * benchmarks::fma_peak<float>()), double_peak(workers * benchmarks::fma_peak<double>()) {}
-    [[nodiscard]] double gram(double n, double tokens) const { return tokens * n * n / (share.gram * float_peak); }
+    explicit cost_model(double workers) : peak(workers * benchmarks::fma_peak<float>()) {}
+    [[nodiscard]] double gram(double n, double tokens) const { return tokens * n * n / (share.gram * peak); }
     [[nodiscard]] double preprocess(double m, double n, double products) const {
-        return n * n * n / (share.inverse * float_peak) + products * 2 * m * n * n / (share.iteration * float_peak);
+        return n * n * n / (share.inverse * peak) + products * 2 * m * n * n / (share.iteration * peak);
     }
     [[nodiscard]] double optq(double m, double n) const {
-        return n * n * n / 3 / (share.factor * double_peak) + m * n * n / (share.feedback * float_peak);
+        return n * n * n / 3 / (share.factor * peak) + m * n * n / (share.feedback * peak);
     }
 };
 
@@ -118,8 +117,7 @@ int main(int argc, char** argv) {
 
     magr::thread_pool pool(workers);
     const cost_model model(static_cast<double>(workers));
-    std::printf("%d workers, peak %.0f Gflop/s in float and %.0f in double\n", static_cast<int>(workers), model.float_peak / 1e9,
-                model.double_peak / 1e9);
+    std::printf("%d workers, peak %.0f Gflop/s in float\n", static_cast<int>(workers), model.peak / 1e9);
     std::printf("%-8s %15s  %26s  %26s  %s\n%-8s %15s", "", "", "MagR: wall      cpu    model", "OPTQ: wall      cpu    model", "products",
                 "layer", "rows x inputs");
     std::printf("\n");
@@ -143,14 +141,15 @@ int main(int argc, char** argv) {
             magr::preprocess_result preprocessed;
             cost by_magr = measure(0, [&] { preprocessed = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool); });
             by_magr.model = model.preprocess(static_cast<double>(m), static_cast<double>(n), preprocessed.products);
-            bool done = false;
+            std::string_view remark = "  NOT QUANTIZED";
             const cost by_optq = measure(model.optq(static_cast<double>(m), static_cast<double>(n)), [&] {
-                done = static_cast<bool>(magr::quantize_optq(W, H, {.bits = 4}, {.measure_error = false}, pool));
+                const auto result = magr::quantize_optq(W, H, {.bits = 4}, {.measure_error = false}, pool);
+                if (result) remark = result.precision == magr::factor_precision::float32 ? "" : "  H factored in double";
             });
             std::printf("%-8s %6d x %6d", name, static_cast<int>(m), static_cast<int>(n));
             print(by_magr);
             print(by_optq);
-            std::printf("  %.1f%s\n", preprocessed.products, done ? "" : "  NOT QUANTIZED");
+            std::printf("  %.1f%s\n", preprocessed.products, remark.data());
             std::fflush(stdout);
             magr_total += by_magr;
             optq_total += by_optq;

@@ -51,7 +51,8 @@ void quantize_optq(benchmark::State& state, magr::optq_options options) {
 void quantize_optq_two_threads(benchmark::State& state) {
     const layer data(state.range(0));
     magr::thread_pool pool(2);
-    measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {.measure_error = false}, pool)); });
+    measure(state, data,
+            [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {.measure_error = false}, pool)); });
 }
 
 /// The share of quantize_optq that depends on rounding: all but the factorization, with the identity in the place of its result.
@@ -149,15 +150,15 @@ void layer_sizes(benchmark::internal::Benchmark* benchmark) {
 }
 
 BENCHMARK_CAPTURE(quantize_optq, codes_alone, {.measure_error = false})->Apply(layer_sizes)->Arg(4096);
-BENCHMARK_CAPTURE(quantize_optq, codes_alone_float_factor, {.precision = magr::factor_precision::float32, .measure_error = false})
+BENCHMARK_CAPTURE(quantize_optq, codes_alone_double_factor, {.precision = magr::factor_precision::float64, .measure_error = false})
     ->Apply(layer_sizes)
     ->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq, with_error, {})->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(quantize_optq_two_threads)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(quantize_sequentially)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);
-BENCHMARK_TEMPLATE(factor_feedback, double)->Apply(layer_sizes);
-BENCHMARK_TEMPLATE(factor_feedback, float)->Apply(layer_sizes);
+BENCHMARK_TEMPLATE(factor_feedback, double)->Apply(layer_sizes)->Arg(4096);
+BENCHMARK_TEMPLATE(factor_feedback, float)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(textbook_optq)->Apply(layer_sizes);
 BENCHMARK(quantize_rtn)->Apply(layer_sizes);
 

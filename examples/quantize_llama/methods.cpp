@@ -19,6 +19,9 @@ std::vector<float> largest_per_row(const matrix_f& W) {
     return largest;
 }
 
+/// Of the factors of H: more than enough in all cases, so that no difference between methods is one of rounding.
+constexpr magr::factor_precision precision = magr::factor_precision::float64;
+
 /// What the library is asked to do, MagR's penalty aside.
 magr::layer_options layer_options_of(const quantization& how) {
     magr::layer_options options;
@@ -30,6 +33,7 @@ magr::layer_options layer_options_of(const quantization& how) {
                     .range = how.range.value_or(magr::range_search::min_max),
                     .beta = how.beta};
     options.optq.order = how.order;
+    options.optq.precision = precision;
     options.target = how.target;
     options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
     if (how.damping) options.optq.damping = options.scales->damping = options.codes->damping = *how.damping;
@@ -85,7 +89,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     const auto shrink_per_channel = [](int bits) { return bits == 2 ? 0.8 : bits == 3 ? 0.9 : 1.0; };
     options.grid.range = magr::range_search::min_max;
     options.grid.beta = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
-    options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero};
+    options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero, .precision = precision};
     options.refinement_rounds = 1;
     options.scales.reset();
     options.codes = magr::code_refinement{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
