@@ -21,8 +21,10 @@ def run(program, folder, name, group, options):
     folder.mkdir(parents=True, exist_ok=True)
     for method in reversed(METHODS):  # auto first
         for bits in BITS:
-            out = folder / f"{name}.{group or 'channel'}.{bits}.{method.replace(' ', '_')}.json"
-            if out.exists() or method == "auto without MagR" and layers_with_magr(out.with_name(f"{name}.{group or 'channel'}.{bits}.auto.json")) == 0:
+            rows = f"{name}.{group or 'channel'}.{bits}"
+            out = folder / f"{rows}.{method.replace(' ', '_')}.json"
+            same_as_auto = method == "auto without MagR" and layers_with_magr(folder / f"{rows}.auto.json") == 0
+            if same_as_auto or out.exists():
                 continue
             command = [program, *options, "--bits", str(bits), "--methods", method.split()[0], "--sample-tokens", "0", "--json", str(out)]
             if group:
@@ -69,10 +71,9 @@ def table(name, group, rows):
         for method in METHODS:
             row = rows.get((method, bits))
             if row:
-                time = f"{row['processor_seconds']:.1f}" if "processor_seconds" in row else ""  # of programs that did not count them
                 lines.append(
                     f"| {bits} | {method} | {row['perplexity']:.4g} | {row['excess']:.4f} | {row['kl']:.4g} | {row['output_error']:.4f} "
-                    f"| {time} | {row['peak_memory_bytes'] / 1e6:.0f} |"
+                    f"| {row['processor_seconds']:.1f} | {row['peak_memory_bytes'] / 1e6:.0f} |"
                 )
     return "\n".join(lines) + "\n"
 

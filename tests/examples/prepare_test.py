@@ -1,4 +1,4 @@
-"""Tests of examples/quantize_llama/prepare, with Python's own library; those of gguf_to_hf need the packages in requirements.txt."""
+"""Tests of examples/quantize_llama/prepare, with Python's own library; those of the converters need the packages in requirements.txt."""
 import math
 import pathlib
 import sys
@@ -10,8 +10,9 @@ import text_to_ids
 
 try:
     import gguf_to_hf
+    import llama2c_to_hf
 except ImportError:
-    gguf_to_hf = None
+    gguf_to_hf = llama2c_to_hf = None
 
 
 class Documents(unittest.TestCase):
@@ -68,6 +69,46 @@ class RowOrder(unittest.TestCase):
 
     def test_a_number_in_float32_is_written_as_it_was_meant(self):
         self.assertEqual(gguf_to_hf.shortest(9.999999747378752e-06), 1e-05)
+
+
+@unittest.skipUnless(llama2c_to_hf, "needs the packages in requirements.txt")
+class Llama2c(unittest.TestCase):
+    hidden, intermediate, layers, heads, key_heads, vocabulary, context = 8, 12, 2, 2, 1, 5, 6
+
+    def config(self, vocabulary):
+        sizes = self.hidden, self.intermediate, self.layers, self.heads, self.key_heads, vocabulary, self.context
+        return llama2c_to_hf.read_config(llama2c_to_hf.HEADER.pack(*sizes))
+
+    def numbers(self, own_head):
+        import numpy as np
+
+        rows = self.layers * (2 + 2 * self.hidden + 2 * self.key_heads * 4 + 3 * self.intermediate) + 1 + (1 + own_head) * self.vocabulary
+        return np.arange(rows * self.hidden + self.context * 4, dtype=np.float32)
+
+    def test_every_number_has_its_place(self):
+        import numpy as np
+
+        for own_head in (False, True):
+            config, values = self.config(-self.vocabulary if own_head else self.vocabulary), self.numbers(own_head)
+            self.assertEqual(config["tie_word_embeddings"], not own_head)
+            tensors = llama2c_to_hf.read_tensors(config, values)
+            self.assertEqual("lm_head.weight" in tensors, own_head)
+            everything = np.concatenate([tensor.ravel() for tensor in tensors.values()])
+            self.assertEqual(len(np.unique(everything)), len(everything))  # none twice
+            self.assertEqual(len(everything), len(values) - self.context * 4)  # and none left out but the angles
+            self.assertEqual(tensors["model.embed_tokens.weight"][0, 1], 1)
+            self.assertEqual(tensors["model.layers.1.mlp.down_proj.weight"].shape, (self.hidden, self.intermediate))
+            first = self.vocabulary * self.hidden + self.layers * self.hidden  # number of q
+            q = tensors["model.layers.0.self_attn.q_proj.weight"]
+            self.assertEqual([row[0] - first for row in q], [self.hidden * row for row in (0, 2, 1, 3, 4, 6, 5, 7)])
+
+    def test_a_file_of_another_length_is_refused(self):
+        import numpy as np
+
+        values = self.numbers(False)
+        for wrong in (values[:-1], values[:20], np.append(values, values[:1])):
+            with self.assertRaises(SystemExit):
+                llama2c_to_hf.read_tensors(self.config(self.vocabulary), wrong)
 
 
 if __name__ == "__main__":
