@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Accumulating a Gram matrix, 1920 tokens in batches of some size, beside a bare product X^T X of the same size in the type it is summed
 // in. `x_gemm` is the time in units of the fastest such product, measured in turn with it, medians: a triangle alone would be 0.5.
-// `share_of_peak` is that of the multiply-adds of one triangle on one core, so with two workers it can reach 2: in the best of all times,
-// as the peak itself is that of the best one.
+// `share_of_peak` is that of the multiply-adds of one triangle on one core, in the best of all times, as the peak itself is that of the best.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>
 #include <algorithm>
 #include <magr/calibration/gram.hpp>
-#include <magr/parallel/thread_pool.hpp>
 #include <random>
 #include <vector>
 
@@ -21,7 +19,7 @@ namespace {
 constexpr magr::index_t tokens = 5 * 384;  // whole blocks, so that none of the work is left for later
 
 template <class Sum, class Input>
-void measure(benchmark::State& state, magr::executor auto&& exec) {
+void gram_accumulator(benchmark::State& state) {
     const magr::index_t n = state.range(0), batch = state.range(1);
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
@@ -34,7 +32,7 @@ void measure(benchmark::State& state, magr::executor auto&& exec) {
     for (auto _ : state) {
         product.measure();
         own.push_back(seconds([&] {
-            for (magr::index_t t = 0; t < tokens; t += batch) accumulator.add(X.middleRows(t, std::min(batch, tokens - t)), exec);
+            for (magr::index_t t = 0; t < tokens; t += batch) accumulator.add(X.middleRows(t, std::min(batch, tokens - t)));
         }));
         state.SetIterationTime(own.back());
     }
@@ -42,16 +40,6 @@ void measure(benchmark::State& state, magr::executor auto&& exec) {
     state.counters["share_of_peak"] =
         static_cast<double>(n * n * tokens) / *std::min_element(own.begin(), own.end()) / benchmarks::fma_peak<Sum>();
     state.SetItemsProcessed(state.iterations() * tokens);
-}
-
-template <class Sum, class Input>
-void gram_accumulator(benchmark::State& state) {
-    measure<Sum, Input>(state, magr::serial_executor{});
-}
-
-template <class Sum, class Input>
-void gram_accumulator_two_threads(benchmark::State& state) {
-    measure<Sum, Input>(state, magr::thread_pool(2));
 }
 
 void sizes(benchmark::internal::Benchmark* benchmark) {
@@ -69,6 +57,5 @@ BENCHMARK_TEMPLATE(gram_accumulator, double, float)->Apply(batches);
 BENCHMARK_TEMPLATE(gram_accumulator, float, Eigen::bfloat16)->Apply(sizes);
 BENCHMARK_TEMPLATE(gram_accumulator, float, Eigen::half)->Apply(sizes);
 BENCHMARK_TEMPLATE(gram_accumulator, double, Eigen::bfloat16)->Apply(sizes);
-BENCHMARK_TEMPLATE(gram_accumulator_two_threads, double, float)->Apply(sizes);
 
 }  // namespace

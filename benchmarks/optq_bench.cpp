@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize.hpp>
 #include <span>
 #include <type_traits>
@@ -46,13 +45,6 @@ void measure(benchmark::State& state, const layer& data, Function&& function) {
 void quantize_optq(benchmark::State& state, magr::optq_options options) {
     const layer data(state.range(0));
     measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, options)); });
-}
-
-void quantize_optq_two_threads(benchmark::State& state) {
-    const layer data(state.range(0));
-    magr::thread_pool pool(2);
-    measure(state, data,
-            [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {.measure_error = false}, pool)); });
 }
 
 /// The share of quantize_optq that depends on rounding: all but the factorization, with the identity in the place of its result.
@@ -154,7 +146,6 @@ BENCHMARK_CAPTURE(quantize_optq, codes_alone_double_factor, {.precision = magr::
     ->Apply(layer_sizes)
     ->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq, with_error, {})->Apply(layer_sizes)->Arg(4096);
-BENCHMARK(quantize_optq_two_threads)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK(quantize_sequentially)->Apply(layer_sizes)->Arg(4096);
 BENCHMARK_CAPTURE(quantize_optq_groups, live, magr::group_update::live)->Apply(layer_sizes);
 BENCHMARK_TEMPLATE(factor_feedback, double)->Apply(layer_sizes)->Arg(4096);

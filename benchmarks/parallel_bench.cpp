@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: MIT
 // What an executor costs: a parallel loop of tasks that do nothing, beside a bare loop that calls the same function, measured in turn
 // with it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than that.
+//
+// And what it brings: each stage of a square layer with a pool of `workers`, beside the same with serial_executor in turn with it;
+// `speedup` is the ratio of their medians.
 #include <benchmark/benchmark.h>
 
+#include <magr/calibration/gram.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/quantize.hpp>
+#include <vector>
 
+#include "layer.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -39,6 +47,48 @@ void measure(benchmark::State& state, magr::executor auto&& exec) {
 void serial_executor(benchmark::State& state) { measure(state, magr::serial_executor{}); }
 void thread_pool(benchmark::State& state) { measure(state, magr::thread_pool(state.range(1))); }
 
+/// stage(layer, executor), which gives back nothing.
+template <class Stage>
+void speedup(benchmark::State& state, const Stage& stage) {
+    const benchmarks::layer data(state.range(0));
+    magr::thread_pool pool(state.range(1));
+    std::vector<double> one, several;
+    for (auto _ : state) {
+        one.push_back(seconds([&] { stage(data, magr::serial_executor{}); }));
+        several.push_back(seconds([&] { stage(data, pool); }));
+        state.SetIterationTime(several.back());
+    }
+    state.counters["speedup"] = median(one) / median(several);
+}
+
+void preprocess(benchmark::State& state) {
+    speedup(state, [](const benchmarks::layer& data, auto&& exec) {
+        benchmarks::layer::matrix W = data.W;
+        benchmark::DoNotOptimize(magr::preprocess(W, data.H, {}, magr::ignore_progress{}, exec));
+    });
+}
+
+void gram_accumulator(benchmark::State& state) {
+    speedup(state, [](const benchmarks::layer& data, auto&& exec) {
+        magr::gram_accumulator<float> gram(data.W.cols());
+        gram.add(data.W, exec);  // any tokens
+        benchmark::DoNotOptimize(gram.gram(exec).data());
+    });
+}
+
+void quantize_optq(benchmark::State& state) {
+    speedup(state, [](const benchmarks::layer& data, auto&& exec) {
+        benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, {.measure_error = false}, exec));
+    });
+}
+
+void layers(benchmark::internal::Benchmark* benchmark) {
+    benchmark->ArgNames({"n", "workers"})->Args({2048, 2})->Args({4096, 2})->UseManualTime()->Unit(benchmark::kMillisecond);
+}
+
+BENCHMARK(preprocess)->Apply(layers)->Iterations(5);
+BENCHMARK(gram_accumulator)->Apply(layers)->Iterations(15);
+BENCHMARK(quantize_optq)->Apply(layers)->Iterations(9);
 BENCHMARK(serial_executor)->ArgName("tasks")->Arg(1)->Arg(16)->Arg(1024)->UseManualTime();
 BENCHMARK(thread_pool)->ArgNames({"tasks", "workers"})->ArgsProduct({{1, 16, 1024}, {1, 2}})->UseManualTime();
 
