@@ -193,6 +193,23 @@ TEMPLATE_TEST_CASE("find_threshold: two passes are enough from just above equal 
             }
 }
 
+TEMPLATE_TEST_CASE("find_threshold: without a hint equal elements take one pass, and a sample", "[kernels][threshold][property]", float,
+                   double) {
+    for (const index_t n : {4, 2048, 4096, 11008})
+        for (const bool weighted : {false, true}) {
+            const auto s = with_largest<TestType>(n, n, 0, weighted);
+            const auto elements = oracle::prox_elements(s.v, s.d);
+            for (const long double root : {0.001L, 0.1L, 0.5L, 0.9L, 0.999L}) {
+                INFO(s.name << ", n " << n << ", root " << root);
+                TestType tau;
+                // the threshold of a sample is that of all only if their weights are equal, too
+                CHECK(passes_of(equation::of_prox, s, static_cast<double>(oracle::excess(elements, root)), TestType(0), &tau) <=
+                      (weighted ? 3 : 2));
+                CHECK(std::abs(static_cast<long double>(tau) - root) <= samples::threshold_error<TestType>(elements));
+            }
+        }
+}
+
 // Where they are nearly equal, the search must not take them for equal.
 TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[kernels][threshold][oracle]", float, double) {
     const double epsilon = static_cast<double>(std::numeric_limits<TestType>::epsilon());
@@ -205,7 +222,8 @@ TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[k
                     const auto largest = static_cast<TestType>(samples::largest_of(elements));
                     for (const long double expected : {1 - 0.01L, 1 + 0.3L * static_cast<long double>(spread)}) {
                         const auto total = static_cast<double>(oracle::excess(elements, expected));
-                        for (const TestType hint : {TestType(0.001), TestType(0.9), largest * TestType(1.01), largest * TestType(1e6)}) {
+                        for (const TestType hint :
+                             {TestType(0), TestType(0.001), TestType(0.9), largest * TestType(1.01), largest * TestType(1e6)}) {
                             INFO(s.name << ", largest " << count << ", spread " << spread << ", root " << expected << ", hint " << hint);
                             const auto simd = search(equation::of_prox, s, total, hint, default_arch{});
                             CHECK(std::abs(static_cast<long double>(simd) - expected) <= samples::threshold_error<TestType>(elements));
