@@ -3,7 +3,7 @@
 // with it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than that.
 //
 // And what it brings: each stage of a square layer with a pool of `workers`, beside the same with serial_executor in turn with it;
-// `speedup` is the ratio of their medians.
+// `speedup` is the ratio of their medians. `bare_chains` is what the machine gives: multiply-adds that need neither memory nor each other.
 #include <benchmark/benchmark.h>
 
 #include <magr/calibration/gram.hpp>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "layer.hpp"
+#include "peak.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -61,6 +62,12 @@ void speedup(benchmark::State& state, const Stage& stage) {
     state.counters["speedup"] = median(one) / median(several);
 }
 
+void bare_chains(benchmark::State& state) {
+    speedup(state, [](const benchmarks::layer&, auto&& exec) {
+        exec.parallel_for(64, [](index_t, index_t) { benchmarks::run_fma_chains<float>(1 << 20); });
+    });
+}
+
 void preprocess(benchmark::State& state) {
     speedup(state, [](const benchmarks::layer& data, auto&& exec) {
         benchmarks::layer::matrix W = data.W;
@@ -86,6 +93,7 @@ void layers(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgNames({"n", "workers"})->Args({2048, 2})->Args({4096, 2})->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 
+BENCHMARK(bare_chains)->ArgNames({"n", "workers"})->Args({64, 2})->Iterations(9)->UseManualTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(preprocess)->Apply(layers)->Iterations(5);
 BENCHMARK(gram_accumulator)->Apply(layers)->Iterations(15);
 BENCHMARK(quantize_optq)->Apply(layers)->Iterations(9);

@@ -201,7 +201,7 @@ preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_option
     const auto gram = as_const_view(H);
     validate(options);
     detail::require_not_empty("preprocess", "H", gram);
-    detail::require_layer("preprocess", weights, gram);
+    detail::require_layer("preprocess", weights, gram, exec);
 
     return detail::run_preprocess(weights, gram, options, observer, exec);
 }

@@ -262,7 +262,7 @@ auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validati
     const auto v = as_const_view(validation);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
-    detail::require_layer("quantize_automatic", w, f);
+    detail::require_layer("quantize_automatic", w, f, exec);
     detail::require_gram("quantize_automatic", "validation", v, w.cols());
     return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v), std::nullopt, options, exec);
 }

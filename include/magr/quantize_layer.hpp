@@ -247,7 +247,7 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
-    detail::require_layer("quantize_layer", w, h);
+    detail::require_layer("quantize_layer", w, h, exec);
     return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options, exec);
 }
 

@@ -90,17 +90,18 @@ void require_finite(const char* function, const char* argument, matrix_view<T> m
     }
 }
 
-/// Whether no entry differs from the one across the diagonal by more than `tolerance`. Entries are finite.
+/// Whether no entry of the lower triangle in rows first..last-1 differs from the one across the diagonal by more than `tolerance`. Entries
+/// are finite.
 template <class T>
-[[nodiscard]] bool is_symmetric(matrix_view<T> H, double tolerance) {
+[[nodiscard]] bool is_symmetric(matrix_view<T> H, double tolerance, index_t first, index_t last) {
     constexpr index_t side = 32;  // of tiles: one is copied, so that both are read along their rows
     if (H.row_stride() < H.col_stride()) H = H.transposed();
-    const index_t n = H.rows();
     using compute = compute_t<std::remove_const_t<T>>;
     compute across[side * side];
-    for (index_t i0 = 0; i0 < n; i0 += side)
-        for (index_t j0 = 0; j0 <= i0; j0 += side) {
-            const index_t rows = std::min(side, n - i0), cols = std::min(side, n - j0);
+    for (index_t i0 = first; i0 < last; i0 += side) {
+        const index_t rows = std::min(side, last - i0), end = i0 + rows;
+        for (index_t j0 = 0; j0 < end; j0 += side) {
+            const index_t cols = std::min(side, end - j0);
             for (index_t j = 0; j < cols; ++j)
                 for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<compute>(H(j0 + j, i0 + i));
             int beyond = 0;
@@ -110,8 +111,12 @@ template <class T>
                         std::abs(static_cast<double>(H(i0 + i, j0 + j)) - static_cast<double>(across[i * side + j])) > tolerance ? 1 : 0;
             if (beyond != 0) return false;
         }
+    }
     return true;
 }
+
+/// Of a Gram matrix, in units of its largest diagonal entry: more than rounding makes.
+inline constexpr double largest_asymmetry = 1e-4;
 
 /// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, asymmetry beyond rounding
 /// (1e-4 of the largest diagonal entry), or all zeros.
@@ -128,12 +133,12 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
                 concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
         largest = std::max(largest, value);
     }
-    if (!is_symmetric(H, 1e-4 * largest))
+    if (!is_symmetric(H, largest_asymmetry * largest, 0, columns))
         for (index_t i = 0; i < columns; ++i)
             for (index_t j = 0; j < i; ++j) {
                 const auto lower = static_cast<double>(H(i, j));
                 const auto upper = static_cast<double>(H(j, i));
-                if (std::abs(lower - upper) > 1e-4 * largest)
+                if (std::abs(lower - upper) > largest_asymmetry * largest)
                     raise<value_error>(concat(function, ": ", argument, " must be symmetric, entry (row ", i, ", column ", j, ") is ",
                                               lower, " and entry (row ", j, ", column ", i, ") is ", upper));
             }
@@ -146,6 +151,38 @@ void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H) {
     require_not_empty(function, "W", W);
     require_gram(function, "H", H, W.cols());
     require_finite(function, "W", W);
+}
+
+/// The same, the reading of all entries shared out among workers.
+template <class T, class U, class Executor>
+void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, Executor& exec) {
+    const auto is_layer = [&] {
+        if (W.rows() < 1 || W.cols() < 1 || H.rows() != W.cols() || H.cols() != W.cols()) return false;
+        double largest = 0;
+        for (index_t i = 0; i < H.rows(); ++i) {
+            const auto value = static_cast<double>(H(i, i));
+            if (!(value >= 0)) return false;
+            largest = std::max(largest, value);
+        }
+        if (!(largest > 0 && std::isfinite(largest))) return false;
+        const auto along_memory = [](auto m) { return m.row_stride() < m.col_stride() ? m.transposed() : m; };
+        const auto w = along_memory(W);
+        const auto h = along_memory(H);
+        constexpr index_t strip = 96;  // rows
+        const index_t strips_of_h = (h.rows() + strip - 1) / strip, strips_of_w = (w.rows() + strip - 1) / strip;
+        std::vector<char> good(static_cast<std::size_t>(std::max(strips_of_h, strips_of_w)), 1);
+        const auto check = [&](index_t count, const auto& good_strip) {
+            exec.parallel_for(count, [&](index_t task, index_t) { good[static_cast<std::size_t>(task)] = good_strip(task * strip); });
+            return std::all_of(good.begin(), good.begin() + count, [](char strip_is_good) { return strip_is_good != 0; });
+        };
+        const auto finite_in = [&](const auto& m) {
+            return [&](index_t first) { return is_finite(m.block(first, 0, std::min(strip, m.rows() - first), m.cols())); };
+        };
+        return check(strips_of_w, finite_in(w)) && check(strips_of_h, finite_in(h)) && check(strips_of_h, [&](index_t first) {
+                   return is_symmetric(h, largest_asymmetry * largest, first, std::min(first + strip, h.rows()));
+               });
+    };
+    if (!is_layer()) require_layer(function, W, H);  // says what is wrong
 }
 
 /// Refuses an option outside of its range; `allowed` is the range in words.

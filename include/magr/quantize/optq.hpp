@@ -371,7 +371,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(grid);
     validate(options);
-    detail::require_layer("quantize_optq", w, h);
+    detail::require_layer("quantize_optq", w, h, exec);
     return detail::run_optq<scalar>(w, h, nullptr, grid, options, exec);
 }
 
@@ -389,7 +389,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& 
     validate(options);
     if (options.groups != group_update::fixed)
         detail::raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
-    detail::require_layer("quantize_optq", w, h);
+    detail::require_layer("quantize_optq", w, h, exec);
     require_grids("quantize_optq", grids, w.rows(), w.cols());
     return detail::run_optq<Scalar>(w, h, &grids, {}, options, exec);
 }
