@@ -24,7 +24,7 @@ struct shape {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates at its peak", "[quantize][optq][memory]", float, double, Eigen::half) {
+TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates at its peak", "[quantize][optq][memory]", float, double) {
     using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     // one of quantizing many rows, one of factoring, one where the Cholesky factorization has several blocks
     for (const auto& [rows, cols] : {shape{1, 1}, shape{2000, 40}, shape{3, 200}, shape{20, 700}}) {
