@@ -3,7 +3,7 @@
 // inverse; and how many it would take with other steps: from a quarter to four times the one that is chosen, and the best of these in
 // hindsight.
 //
-//     products_bench FOLDER     of NAME.W.f32 (out x in) and NAME.X_calib.f32 (tokens x in), row-major float32, as listed below
+//     certified_gap_bench FOLDER     of NAME.W.f32 (out x in) and NAME.X_calib.f32 (tokens x in), row-major float32, as listed below
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
@@ -56,7 +56,7 @@ std::array<double, factors.size()> products(const matrix& W0, const magr::matrix
 
 int main(int argc, char** argv) {
     if (argc != 2) {
-        std::fprintf(stderr, "usage: products_bench FOLDER\n");
+        std::fprintf(stderr, "usage: certified_gap_bench FOLDER\n");
         return 2;
     }
     const std::string folder = argv[1];
@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
         weights.push_back(read(folder + "/" + name + ".W.f32", in));
         const matrix X = read(folder + "/" + name + ".X_calib.f32", in);
         if (weights.back().rows() != out || X.rows() == 0) {
-            std::fprintf(stderr, "products_bench: %s: no weights of %d x %d, or no inputs\n", name, static_cast<int>(out),
+            std::fprintf(stderr, "certified_gap_bench: %s: no weights of %d x %d, or no inputs\n", name, static_cast<int>(out),
                          static_cast<int>(in));
             return 1;
         }
