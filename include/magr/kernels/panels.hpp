@@ -75,7 +75,10 @@ inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, cons
     const auto least = [](index_t x, index_t y) { return x < y ? x : y; };
     // how many of the columns j.. are wanted in row i, at most `count`
     const auto wanted = [&](index_t i, index_t j, index_t count) { return diagonal == whole ? count : least(count, i + diagonal - j + 1); };
-    for (index_t j = 0; j < C.cols(); j += tile::cols)
+    for (index_t j = 0; j < C.cols(); j += tile::cols) {
+        // while the rows pass by one panel of B, each tile fetches its share of the next one
+        const T* const next = right + (j + tile::cols < C.cols() ? j + tile::cols : 0) * pitch;
+        const index_t share = depth * tile::cols / ((C.rows() + tile::rows - 1) / tile::rows);
         for (index_t i = 0; i < C.rows(); i += tile::rows) {
             const index_t high = least(tile::rows, C.rows() - i), wide = least(tile::cols, C.cols() - j);
             const T* const a = left + i * pitch;
@@ -83,7 +86,7 @@ inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, cons
             const index_t most = wanted(i + high - 1, j, wide);
             if (most <= 0) continue;
             if (C.col_stride() == 1 && high == tile::rows && wanted(i, j, wide) == tile::cols) {
-                multiply_tile(depth, a, b, &C(i, j), C.row_stride(), arch);
+                multiply_tile(depth, a, b, &C(i, j), C.row_stride(), arch, std::span(next + i / tile::rows * share, share));
                 continue;
             }
             T sums[tile::rows * tile::cols] = {};
@@ -97,6 +100,7 @@ inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, cons
                 for (index_t c = 0; c < count; ++c) to[c * step] += sums[r * tile::cols + c];
             }
         }
+    }
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <utility>
 
 #include <magr/matrix/matrix_view.hpp>
@@ -26,7 +27,7 @@ struct register_tile {
 
 /// `multiply_tile` with its sums S... written out: in a loop that is not unrolled they would live in memory.
 template <index_t Packs, class T, class Arch, index_t... S>
-MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch,
+MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, std::span<const T> next, Arch,
                                            std::integer_sequence<index_t, S...>) noexcept {
     using traits = simd::pack_traits<T, Arch>;
     using pack = typename traits::type;
@@ -35,10 +36,17 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
     const auto at = [&](index_t s) { return c + s / Packs * stride + s % Packs * lanes; };
     (__builtin_prefetch(at(S)), ...);
     pack sums[] = {((void)S, traits::broadcast(T(0)))...};
-    for (index_t k = 0; k < depth; ++k) {
-        const pack first = traits::load(b + k * 2 * lanes);
-        const pack last = traits::load(b + k * 2 * lanes + (Packs - 1) * lanes);
-        ((sums[S] = simd::fma(traits::broadcast(a[k * rows + S / Packs]), S % Packs == 0 ? first : last, sums[S])), ...);
+    // a cache line of `next` every so many steps, so that all have been asked for in the end: many at once would stop the multiplications
+    constexpr index_t line = 64 / sizeof(T);
+    const index_t size = std::ssize(next), lines = (size + line - 1) / line;
+    const index_t steps = lines == 0 ? depth : depth > lines ? depth / lines : 1;
+    for (index_t k = 0, ahead = 0; k < depth; ahead += line) {
+        if (ahead < size) __builtin_prefetch(&next[static_cast<std::size_t>(ahead)]);
+        for (const index_t end = depth - k < steps ? depth : k + steps; k < end; ++k) {
+            const pack first = traits::load(b + k * 2 * lanes);
+            const pack last = traits::load(b + k * 2 * lanes + (Packs - 1) * lanes);
+            ((sums[S] = simd::fma(traits::broadcast(a[k * rows + S / Packs]), S % Packs == 0 ? first : last, sums[S])), ...);
+        }
     }
     (simd::store(at(S), traits::load(at(S)) + sums[S]), ...);
 }
@@ -49,11 +57,12 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
 /// @param a      A by columns: element (r, k) at a[k * rows + r]
 /// @param b      B by rows: element (k, c) at b[k * cols + c]
 /// @param c      C: element (r, c) at c[r * stride + c]
+/// @param next   what is going to be read soon and not in cache yet; fetched meanwhile
 template <index_t Packs = 2, class T, class Arch>
-inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch) noexcept {
+inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch, std::span<const T> next = {}) noexcept {
     static_assert(Packs == 1 || Packs == 2);
     constexpr auto sums = std::make_integer_sequence<index_t, Packs * register_tile<T, Arch>::rows>{};
-    multiply_tile_sums<Packs>(depth, a, b, c, stride, arch, sums);
+    multiply_tile_sums<Packs>(depth, a, b, c, stride, next, arch, sums);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
