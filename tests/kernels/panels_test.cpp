@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <magr/kernels/panels.hpp>
 
+#include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -30,6 +32,40 @@ std::vector<T> pack(matrix_view<const T> X, index_t pitch) {
     for (index_t j = 0; j < X.cols(); j += Width)
         kernels::pack_panel<Width>(X.block(0, j, X.rows(), std::min(Width, X.cols() - j)).transposed(), 1.0, out.data() + j * pitch);
     return out;
+}
+
+/// Every element where the definition says, with the bits of one multiplication, and nothing behind the panel.
+template <index_t Width, class T, class U>
+void check_packing(index_t rows, index_t depth, index_t row_stride, index_t col_stride) {
+    const double factor = -0.3;
+    std::vector<U> data(static_cast<std::size_t>(rows * row_stride + depth * col_stride));
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<U>(std::sin(static_cast<double>(i)));
+    const auto V = matrix_view<const U>::with_strides(data.data(), rows, depth, row_stride, col_stride);
+    std::vector<T> out(static_cast<std::size_t>(Width * depth + 1), T(7)), expected = out;
+    for (index_t r = 0; r < Width; ++r)
+        for (index_t k = 0; k < depth; ++k) {
+            T& at = expected[static_cast<std::size_t>(k * Width + r)];
+            if (r >= rows)
+                at = 0;
+            else if constexpr (std::is_same_v<U, double>)
+                at = static_cast<T>(factor * V(r, k));
+            else
+                at = static_cast<T>(factor) * static_cast<T>(V(r, k));
+        }
+    kernels::pack_panel<Width>(V, factor, out.data());
+    CAPTURE(Width, rows, depth, row_stride, col_stride);
+    CHECK(out == expected);
+}
+
+template <index_t Width, class T, class U>
+void check_packing() {
+    for (const index_t rows : {index_t{1}, Width - 1, Width})
+        for (index_t depth = 1; depth <= 9; ++depth) {
+            check_packing<Width, T, U>(rows, depth, depth, 1);
+            check_packing<Width, T, U>(rows, depth, depth + 3, 1);
+            check_packing<Width, T, U>(rows, depth, 1, rows + 2);
+            check_packing<Width, T, U>(rows, depth, 2 * depth, 2);
+        }
 }
 
 template <class T, class Arch>
@@ -67,6 +103,16 @@ void check_product(index_t m, index_t n, index_t diagonal, bool by_rows, Arch ar
 }
 
 }  // namespace
+
+TEMPLATE_TEST_CASE("pack_panel: any strides, rows and types", "[kernels][product][oracle]", float, double) {
+    check_packing<2, TestType, TestType>();
+    check_packing<6, TestType, TestType>();
+    check_packing<12, TestType, TestType>();
+    check_packing<32, TestType, TestType>();
+    check_packing<12, TestType, double>();
+    check_packing<6, TestType, float>();
+    check_packing<12, TestType, Eigen::bfloat16>();
+}
 
 TEMPLATE_TEST_CASE("repack_left: the panels that packing the columns themselves gives", "[kernels][product]", float, double) {
     for (const index_t columns : {1, 11, 12, 13, 31, 33, 95, 96}) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -9,6 +10,36 @@
 /// Operands in the order in which register tiles read them: panels of as many rows of A, or columns of B, as a tile has.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// Copies a square of `transposed_side<T>` rows: element (r, k) goes to out[k * width + r], times `factor`.
+template <class T>
+inline constexpr index_t transposed_side = 16 / sizeof(T);
+template <class T>
+MAGR_ALWAYS_INLINE void copy_transposed(const T* from, index_t stride, T factor, T* out, index_t width) noexcept {
+    // 16 bytes are a register everywhere, and compilers split them where they are not
+    typedef T row __attribute__((vector_size(16)));
+    constexpr index_t side = transposed_side<T>;
+    static_assert(side == 2 || side == 4);
+    row in[side];
+    for (index_t r = 0; r < side; ++r) std::memcpy(&in[r], from + r * stride, sizeof(row));
+    const auto write = [&](index_t k, row column) {
+        column *= factor;
+        std::memcpy(out + k * width, &column, sizeof(row));
+    };
+    if constexpr (side == 2) {
+        write(0, __builtin_shufflevector(in[0], in[1], 0, 2));
+        write(1, __builtin_shufflevector(in[0], in[1], 1, 3));
+    } else {
+        const row even_first = __builtin_shufflevector(in[0], in[2], 0, 4, 1, 5),
+                  odd_first = __builtin_shufflevector(in[1], in[3], 0, 4, 1, 5);
+        const row even_last = __builtin_shufflevector(in[0], in[2], 2, 6, 3, 7),
+                  odd_last = __builtin_shufflevector(in[1], in[3], 2, 6, 3, 7);
+        write(0, __builtin_shufflevector(even_first, odd_first, 0, 4, 1, 5));
+        write(1, __builtin_shufflevector(even_first, odd_first, 2, 6, 3, 7));
+        write(2, __builtin_shufflevector(even_last, odd_last, 0, 4, 1, 5));
+        write(3, __builtin_shufflevector(even_last, odd_last, 2, 6, 3, 7));
+    }
+}
 
 /// Copies V, at most `Width` rows, for `multiply_tile`: element (r, k) goes to out[k * Width + r], times `factor`; missing rows are zero.
 ///
@@ -21,17 +52,25 @@ inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
     const U* const data = V.data();
     const auto f = static_cast<wide>(factor);
     const auto value = [&](index_t at) { return static_cast<T>(f * static_cast<wide>(data[at])); };
+    struct one {
+        constexpr operator index_t() const noexcept { return 1; }
+    };
     const auto fill = [&](auto row_stride, auto col_stride) {
         if (rows == Width) {
-            for (index_t k = 0; k < depth; ++k)
+            index_t k = 0;
+            constexpr index_t side = transposed_side<T>;
+            if constexpr (std::is_same_v<T, U> && std::is_same_v<decltype(col_stride), one> && Width >= side)
+                for (; k + side <= depth; k += side)
+                    for (index_t r = 0; r < Width; r += side) {
+                        const index_t first = r + side <= Width ? r : Width - side;  // the last square may overlap the one before it
+                        copy_transposed(data + first * row_stride + k, row_stride, f, out + k * Width + first, Width);
+                    }
+            for (; k < depth; ++k)
                 for (index_t r = 0; r < Width; ++r) out[k * Width + r] = value(r * row_stride + k * col_stride);
             return;
         }
         for (index_t k = 0; k < depth; ++k)
             for (index_t r = 0; r < Width; ++r) out[k * Width + r] = r < rows ? value(r * row_stride + k * col_stride) : T(0);
-    };
-    struct one {
-        constexpr operator index_t() const noexcept { return 1; }
     };
     if (V.row_stride() == 1)
         fill(one{}, V.col_stride());
