@@ -125,8 +125,7 @@ inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, cons
             const index_t most = wanted(i + high - 1, j, wide);
             if (most <= 0) continue;
             if (C.col_stride() == 1 && high == tile::rows && wanted(i, j, wide) == tile::cols) {
-                multiply_tile(depth, a, b, &C(i, j), C.row_stride(), arch,
-                              {next + i / tile::rows * share, static_cast<std::size_t>(share)});
+                multiply_tile(depth, a, b, &C(i, j), C.row_stride(), arch, next + i / tile::rows * share, share);
                 continue;
             }
             T sums[tile::rows * tile::cols] = {};

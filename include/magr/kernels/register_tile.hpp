@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 #include <utility>
 
 #include <magr/matrix/matrix_view.hpp>
@@ -27,7 +26,7 @@ struct register_tile {
 
 /// `multiply_tile` with its sums S... written out: in a loop that is not unrolled they would live in memory.
 template <index_t Packs, class T, class Arch, index_t... S>
-MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, std::span<const T> next, Arch,
+MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, const T* next, index_t count, Arch,
                                            std::integer_sequence<index_t, S...>) noexcept {
     using traits = simd::pack_traits<T, Arch>;
     using pack = typename traits::type;
@@ -38,10 +37,10 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
     pack sums[] = {((void)S, traits::broadcast(T(0)))...};
     // a cache line of `next` every so many steps, so that all have been asked for in the end: many at once would stop the multiplications
     constexpr index_t line = 64 / sizeof(T);
-    const index_t size = std::ssize(next), lines = (size + line - 1) / line;
+    const index_t lines = (count + line - 1) / line;
     const index_t steps = lines == 0 ? depth : depth > lines ? depth / lines : 1;
     for (index_t k = 0, ahead = 0; k < depth; ahead += line) {
-        if (ahead < size) __builtin_prefetch(&next[static_cast<std::size_t>(ahead)]);
+        if (ahead < count) __builtin_prefetch(next + ahead);
         for (const index_t end = depth - k < steps ? depth : k + steps; k < end; ++k) {
             const pack first = traits::load(b + k * 2 * lanes);
             const pack last = traits::load(b + k * 2 * lanes + (Packs - 1) * lanes);
@@ -57,12 +56,13 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
 /// @param a      A by columns: element (r, k) at a[k * rows + r]
 /// @param b      B by rows: element (k, c) at b[k * cols + c]
 /// @param c      C: element (r, c) at c[r * stride + c]
-/// @param next   what is going to be read soon and not in cache yet; fetched meanwhile
+/// @param next   `count` elements that are going to be read soon and are not in cache yet: fetched meanwhile
 template <index_t Packs = 2, class T, class Arch>
-inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch, std::span<const T> next = {}) noexcept {
+inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch, const T* next = nullptr,
+                          index_t count = 0) noexcept {
     static_assert(Packs == 1 || Packs == 2);
     constexpr auto sums = std::make_integer_sequence<index_t, Packs * register_tile<T, Arch>::rows>{};
-    multiply_tile_sums<Packs>(depth, a, b, c, stride, next, arch, sums);
+    multiply_tile_sums<Packs>(depth, a, b, c, stride, next, count, arch, sums);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
