@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -21,10 +20,10 @@ MAGR_ALWAYS_INLINE void copy_transposed(const T* from, index_t stride, T factor,
     constexpr index_t side = transposed_side<T>;
     static_assert(side == 2 || side == 4);
     row in[side];
-    for (index_t r = 0; r < side; ++r) std::memcpy(&in[r], from + r * stride, sizeof(row));
+    for (index_t r = 0; r < side; ++r) __builtin_memcpy(&in[r], from + r * stride, sizeof(row));
     const auto write = [&](index_t k, row column) {
         column *= factor;
-        std::memcpy(out + k * width, &column, sizeof(row));
+        __builtin_memcpy(out + k * width, &column, sizeof(row));
     };
     if constexpr (side == 2) {
         write(0, __builtin_shufflevector(in[0], in[1], 0, 2));
