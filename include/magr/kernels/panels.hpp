@@ -10,12 +10,13 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Copies a square of `transposed_side<T>` rows: element (r, k) goes to out[k * width + r], times `factor`.
+/// Side of the squares that `copy_transposed` copies: 16 bytes, a register nearly everywhere; elsewhere compilers split them.
 template <class T>
 inline constexpr index_t transposed_side = 16 / sizeof(T);
+
+/// Copies a square of `transposed_side<T>` rows, `stride` elements apart: element (r, k) goes to out[k * width + r], times `factor`.
 template <class T>
 MAGR_ALWAYS_INLINE void copy_transposed(const T* from, index_t stride, T factor, T* out, index_t width) noexcept {
-    // 16 bytes are a register everywhere, and compilers split them where they are not
     typedef T row __attribute__((vector_size(16)));
     constexpr index_t side = transposed_side<T>;
     static_assert(side == 2 || side == 4);

@@ -35,7 +35,7 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
     const auto at = [&](index_t s) { return c + s / Packs * stride + s % Packs * lanes; };
     (__builtin_prefetch(at(S)), ...);
     pack sums[] = {((void)S, traits::broadcast(T(0)))...};
-    // a cache line of `next` every so many steps, so that all have been asked for in the end: many at once would stop the multiplications
+    // a cache line of `next` now and then, at most one in a step: many at once would stop the multiplications
     constexpr index_t line = 64 / sizeof(T);
     const index_t lines = (count + line - 1) / line;
     const index_t steps = lines == 0 ? depth : depth > lines ? depth / lines : 1;
