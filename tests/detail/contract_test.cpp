@@ -195,6 +195,53 @@ TEST_CASE("require_gram: allows the asymmetry of rounding, at any scale", "[deta
     }
 }
 
+namespace {
+
+/// Runs tasks from the last to the first, as workers may.
+struct backwards {
+    template <class Task>
+    void parallel_for(index_t count, const Task& task) const {
+        for (index_t k = count; k-- > 0;) task(k, index_t{0});
+    }
+};
+
+/// What is said of a layer, which has to be the same whether workers share the reading of it or not.
+std::string message_of_layer(const Eigen::MatrixXf& W, const Eigen::MatrixXd& H) {
+    const std::string alone = message_of<std::exception>([&] { magr::detail::require_layer("f", as_const_view(W), as_const_view(H)); });
+    CHECK(message_of<std::exception>([&] { magr::detail::require_layer("f", as_const_view(W), as_const_view(H), backwards{}); }) == alone);
+    return alone;
+}
+
+}  // namespace
+
+TEST_CASE("require_layer: finds the one wrong entry wherever it is, with workers and without", "[detail][contract][property]") {
+    const index_t n = 200, rows = 220;  // three strips of a worker
+    const Eigen::MatrixXd H = gram(n, 5);
+    const Eigen::MatrixXf W = Eigen::MatrixXf::Ones(rows, n);
+    CHECK(message_of_layer(W, H) == "(nothing was thrown)");
+    for (const index_t i : {0, 95, 96, 191, 192, 199}) {
+        CAPTURE(i);
+        const std::string row = std::to_string(i), other = std::to_string(i == 0 ? 7 : 0);
+        Eigen::MatrixXf bad_w = W;
+        bad_w(i + 20, 3) = std::numeric_limits<float>::infinity();
+        CHECK(message_of_layer(bad_w, H) == "f: W must be finite, entry (row " + std::to_string(i + 20) + ", column 3) is inf");
+        Eigen::MatrixXd bad = H;
+        bad(i, 3) = infinity;
+        CHECK(message_of_layer(W, bad) == "f: H must be finite, entry (row " + row + ", column 3) is inf");
+        CHECK(message_of_layer(bad_w, bad) == "f: H must be finite, entry (row " + row + ", column 3) is inf");
+        bad = H;
+        bad(i, i) = -1;
+        CHECK(message_of_layer(W, bad) == "f: H must have no negative diagonal entry, entry (row " + row + ", column " + row + ") is -1");
+        bad = H;
+        bad(i, std::stol(other)) += 1;
+        CHECK(message_of_layer(W, bad).find("f: H must be symmetric, entry (row " + (i == 0 ? other : row) + ", column " +
+                                            (i == 0 ? row : other) + ") is ") == 0);
+    }
+    CHECK(message_of_layer(W, Eigen::MatrixXd::Zero(n, n)) == "f: H must not be zero");
+    CHECK(message_of_layer(W, gram(n - 1, 5)) == "f: H must be 200 x 200, it is 199 x 199");
+    CHECK(message_of_layer(Eigen::MatrixXf(0, n), H) == "f: W must not be empty, it is 0 x 200");
+}
+
 TEST_CASE("require_option: names the option, what is allowed and what was given", "[detail][contract]") {
     CHECK_NOTHROW(magr::detail::require_option(true, "quantize_rtn", "bits", "2 to 8", 4));
     CHECK(message_of<magr::option_error>([] { magr::detail::require_option(false, "quantize_rtn", "bits", "2 to 8", 9); }) ==

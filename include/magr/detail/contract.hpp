@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -71,10 +72,32 @@ template <class T>
     return true;
 }
 
+/// In the place of an executor: there is none.
+struct no_executor {};
+
+/// Whether `good(first, count)` holds for all rows, in strips that the workers share if there are any.
+template <class Executor, class Good>
+[[nodiscard]] bool all_strips(index_t rows, Executor& exec, const Good& good) {
+    if constexpr (std::is_same_v<Executor, no_executor>) {
+        return good(index_t{0}, rows);
+    } else {
+        constexpr index_t strip = 96;
+        std::vector<char> is_good(static_cast<std::size_t>((rows + strip - 1) / strip));
+        exec.parallel_for(std::ssize(is_good), [&](index_t task, index_t) {
+            const index_t first = task * strip;
+            is_good[static_cast<std::size_t>(task)] = good(first, std::min(strip, rows - first)) ? 1 : 0;
+        });
+        return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
+    }
+}
+
 /// Refuses NaN and infinite entries.
-template <class T>
-void require_finite(const char* function, const char* argument, matrix_view<T> m) {
-    if (is_finite(m)) return;
+template <class T, class Executor = no_executor>
+void require_finite(const char* function, const char* argument, matrix_view<T> m, Executor&& exec = {}) {
+    const auto along_memory = m.row_stride() < m.col_stride() ? m.transposed() : m;
+    if (all_strips(along_memory.rows(), exec,
+                   [&](index_t first, index_t count) { return is_finite(along_memory.block(first, 0, count, along_memory.cols())); }))
+        return;
     using compute = compute_t<std::remove_const_t<T>>;
     const auto check = [&](index_t i, index_t j) {
         const auto value = static_cast<compute>(m(i, j));
@@ -120,11 +143,11 @@ inline constexpr double largest_asymmetry = 1e-4;
 
 /// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, asymmetry beyond rounding
 /// (1e-4 of the largest diagonal entry), or all zeros.
-template <class T>
-void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns) {
+template <class T, class Executor = no_executor>
+void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, Executor&& exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
     require_shape(function, argument, H, columns, columns);
-    require_finite(function, argument, H);
+    require_finite(function, argument, H, exec);
     double largest = 0;
     for (index_t i = 0; i < columns; ++i) {
         const auto value = static_cast<double>(H(i, i));
@@ -133,7 +156,8 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
                 concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
         largest = std::max(largest, value);
     }
-    if (!is_symmetric(H, largest_asymmetry * largest, 0, columns))
+    if (!all_strips(columns, exec,
+                    [&](index_t first, index_t count) { return is_symmetric(H, largest_asymmetry * largest, first, first + count); }))
         for (index_t i = 0; i < columns; ++i)
             for (index_t j = 0; j < i; ++j) {
                 const auto lower = static_cast<double>(H(i, j));
@@ -145,44 +169,12 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
     if (largest == 0) raise<value_error>(concat(function, ": ", argument, " must not be zero"));
 }
 
-/// Refuses weights W and a Gram matrix H that are not those of a layer.
-template <class T, class U>
-void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H) {
+/// Refuses weights W and a Gram matrix H that are not those of a layer. Workers share the reading of all entries if there are any.
+template <class T, class U, class Executor = no_executor>
+void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, Executor&& exec = {}) {
     require_not_empty(function, "W", W);
-    require_gram(function, "H", H, W.cols());
-    require_finite(function, "W", W);
-}
-
-/// The same, the reading of all entries shared out among workers.
-template <class T, class U, class Executor>
-void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, Executor& exec) {
-    const auto is_layer = [&] {
-        if (W.rows() < 1 || W.cols() < 1 || H.rows() != W.cols() || H.cols() != W.cols()) return false;
-        double largest = 0;
-        for (index_t i = 0; i < H.rows(); ++i) {
-            const auto value = static_cast<double>(H(i, i));
-            if (!(value >= 0)) return false;
-            largest = std::max(largest, value);
-        }
-        if (!(largest > 0 && std::isfinite(largest))) return false;
-        const auto along_memory = [](auto m) { return m.row_stride() < m.col_stride() ? m.transposed() : m; };
-        const auto w = along_memory(W);
-        const auto h = along_memory(H);
-        constexpr index_t strip = 96;  // rows
-        const index_t strips_of_h = (h.rows() + strip - 1) / strip, strips_of_w = (w.rows() + strip - 1) / strip;
-        std::vector<char> good(static_cast<std::size_t>(std::max(strips_of_h, strips_of_w)), 1);
-        const auto check = [&](index_t count, const auto& good_strip) {
-            exec.parallel_for(count, [&](index_t task, index_t) { good[static_cast<std::size_t>(task)] = good_strip(task * strip); });
-            return std::all_of(good.begin(), good.begin() + count, [](char strip_is_good) { return strip_is_good != 0; });
-        };
-        const auto finite_in = [&](const auto& m) {
-            return [&](index_t first) { return is_finite(m.block(first, 0, std::min(strip, m.rows() - first), m.cols())); };
-        };
-        return check(strips_of_w, finite_in(w)) && check(strips_of_h, finite_in(h)) && check(strips_of_h, [&](index_t first) {
-                   return is_symmetric(h, largest_asymmetry * largest, first, std::min(first + strip, h.rows()));
-               });
-    };
-    if (!is_layer()) require_layer(function, W, H);  // says what is wrong
+    require_gram(function, "H", H, W.cols(), exec);
+    require_finite(function, "W", W, exec);
 }
 
 /// Refuses an option outside of its range; `allowed` is the range in words.
