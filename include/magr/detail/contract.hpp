@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 #include <sstream>
 #include <string>
 #include <type_traits>
@@ -82,8 +81,9 @@ template <class Executor, class Good>
         return good(index_t{0}, rows);
     } else {
         constexpr index_t strip = 96;
-        std::vector<char> is_good(static_cast<std::size_t>((rows + strip - 1) / strip));
-        exec.parallel_for(std::ssize(is_good), [&](index_t task, index_t) {
+        const index_t strips = rows > 0 ? (rows + strip - 1) / strip : 0;  // so that compilers know that there are not too many
+        std::vector<char> is_good(static_cast<std::size_t>(strips));
+        exec.parallel_for(strips, [&](index_t task, index_t) {
             const index_t first = task * strip;
             is_good[static_cast<std::size_t>(task)] = good(first, std::min(strip, rows - first)) ? 1 : 0;
         });
