@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -86,35 +88,147 @@ inline namespace MAGR_ISA_NAMESPACE {
     return result;
 }
 
-/// How the solver went.
-struct solved_runs {
-    std::vector<stop_reason> ended;  ///< for each penalty
-    double rho = 0;                  ///< of ADMM
-};
+/// Solves the MagR problem of a layer for one penalty or for several, and keeps what the next penalty can use again.
+///
+/// The best step rho of ADMM grows with the penalty and falls with the size of a row: it is 1.5 times the mean over its groups of
+///
+///     alpha / sum_j D_j |w0_j|
+///
+/// but at least that of `gram_split`, and at most 3. Rows share it in classes, each four times the one before; ordinary layers have one.
+/// Each needs a factorization.
+template <class T, class Gram>
+class layer_solver {
+    using native = compute_t<T>;
 
-/// Solves the problem for each of some penalties, with one factorization; see `solve_rows`.
-template <compute_scalar S, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] solved_runs run_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings,
-                                     matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer, Executor& exec) {
-    for (penalty_run<T>& run : runs) run.reports = report_unchanged(problem, run.alpha, W);
-    solved_runs result{std::vector<stop_reason>(runs.size(), stop_reason::not_factored)};
-    if (!std::isfinite(problem.unit)) return result;
-    const auto solve = [&](const auto& iteration) {
-        const bool all = solve_rows<S>(iteration, problem, settings, W, runs, observer, exec);
-        for (std::size_t k = 0; k < runs.size(); ++k) {
-            const auto& reports = runs[k].reports;
-            const bool converged = std::all_of(reports.begin(), reports.end(), [](const row_report& row) { return row.converged; });
-            result.ended[k] = !all ? stop_reason::cancelled : converged ? stop_reason::converged : stop_reason::iteration_limit;
+public:
+    /// @pre  H is not zero
+    layer_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings)
+        : problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
+
+    /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
+    /// @param out  may be W
+    template <progress_observer Observer, executor Executor>
+    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, Executor& exec) {
+        reports_.clear();
+        for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
+        rho_ = 0;
+        most_ = 0;
+        in_double_ = 0;
+        stop_reason stopped = stop_reason::not_factored;
+        if (std::isfinite(problem_.unit) && std::isfinite(problem_.lambda_max * problem_.scale)) {
+            if (is_admm_ && split_.D.size() == 0) split_ = split_gram(problem_, exec);
+            progress_counter<Observer> progress(observer, W.rows());
+            stopped = solve_classes(alpha, W, out, progress, exec);
         }
-    };
-    if (method == solver::proximal_gradient) {
-        solve(make_proximal_gradient<S>(problem));
-    } else if (const auto fast = make_admm<S>(problem, settings, exec)) {
-        solve(*fast);
-        result.rho = fast->rho();
+        preprocess_result result = summarize(reports_, problem_.groups());
+        result.stopped = stopped;
+        result.alpha = alpha;
+        result.damping = settings_.damping;
+        result.lambda_max = problem_.lambda_max;
+        result.rho = rho_;
+        result.directions = is_admm_ ? split_.directions() : 0;
+        result.rows_in_double = in_double_;
+        return result;
     }
-    return result;
-}
+
+private:
+    struct row_class {
+        double rho;
+        std::vector<index_t> rows;
+    };
+
+    /// The rows that have something to solve, by the step that suits them, in increasing order.
+    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W) const {
+        constexpr double factor = 4, most = 3;
+        std::vector<row_class> found;
+        for (index_t i = 0; i < W.rows(); ++i) {
+            if (reports_[static_cast<std::size_t>(i)].state == row_state::converged) continue;
+            double rho = settings_.rho.value_or(split_.rho);
+            if (is_admm_ && !settings_.rho) {
+                double size = 0;
+                for (index_t j = 0; j < W.cols(); ++j)
+                    if (!problem_.is_dead(j)) size += split_.D(j) * std::abs(static_cast<double>(W(i, j)));
+                const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
+                while (rho < most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
+            }
+            auto at = std::find_if(found.begin(), found.end(), [&](const row_class& c) { return c.rho >= rho; });
+            if (at == found.end() || at->rho != rho) at = found.insert(at, row_class{rho, {}});
+            at->rows.push_back(i);
+        }
+        return found;
+    }
+
+    template <class Progress, class Executor>
+    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress, Executor& exec) {
+        auto found = classes(alpha, W);
+        index_t pending = 0;
+        for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
+        if (!progress.add(W.rows() - pending)) return stop_reason::cancelled;
+        for (row_class& c : found) {
+            if (static_cast<index_t>(c.rows.size()) > most_) {
+                most_ = static_cast<index_t>(c.rows.size());
+                rho_ = is_admm_ ? c.rho : 0;
+            }
+            bool factored = false;
+            if constexpr (std::is_same_v<native, float>) {
+                if (!is_hopeless_in_float()) {
+                    if (!solve_in<float>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+                    const auto is_done = [&](index_t row) {
+                        return factored && reports_[static_cast<std::size_t>(row)].state != row_state::imprecise;
+                    };
+                    c.rows.erase(std::remove_if(c.rows.begin(), c.rows.end(), is_done), c.rows.end());
+                    if (c.rows.empty()) continue;
+                }
+                in_double_ += static_cast<index_t>(c.rows.size());
+            }
+            if (!solve_in<double>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+            if (!factored) return stop_reason::not_factored;
+        }
+        const auto any = [&](row_state state) {
+            return std::any_of(reports_.begin(), reports_.end(), [&](const row_report& row) { return row.state == state; });
+        };
+        return any(row_state::limited) ? stop_reason::iteration_limit
+               : any(row_state::rounded) ? stop_reason::rounding_limit
+                                         : stop_reason::converged;
+    }
+
+    /// Solves a class of rows in the arithmetic type S.
+    /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
+    /// @return          whether the observer let it reach all rows
+    template <compute_scalar S, class Progress, class Executor>
+    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
+                                Executor& exec, bool& factored) {
+        const auto run = [&](const auto& method) {
+            factored = true;
+            return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
+        };
+        if (!is_admm_) return run(make_proximal_gradient<S>(problem_));
+        auto& slot = std::get<std::optional<admm<S>>>(methods_);
+        if (!slot || slot->rho() != c.rho) {
+            methods_ = {};  // one matrix of H's size at a time
+            slot = make_admm<S>(problem_, split_, c.rho, settings_.relaxation, exec);
+        }
+        factored = slot.has_value();
+        return !factored || run(*slot);
+    }
+
+    /// Whether float is known not to tell the energies of most rows from each other: where the dominating directions are that large.
+    [[nodiscard]] bool is_hopeless_in_float() const {
+        if (!is_admm_ || split_.directions() == 0) return false;
+        const double ratio = ((problem_.diagonal + problem_.shift) / split_.D).mean();
+        constexpr double rounding = 8 * static_cast<double>(std::numeric_limits<float>::epsilon());
+        return rounding * ratio > settings_.allowed_rounding();
+    }
+
+    const layer_problem<Gram>& problem_;
+    const solver_settings& settings_;
+    bool is_admm_;
+    gram_split split_;
+    std::tuple<std::optional<admm<float>>, std::optional<admm<double>>> methods_;
+    std::vector<row_report> reports_;
+    double rho_ = 0;
+    index_t most_ = 0, in_double_ = 0;
+};
 
 /// `preprocess` after all checks.
 template <class T, class Gram, progress_observer Observer, executor Executor>
@@ -122,22 +236,21 @@ template <class T, class Gram, progress_observer Observer, executor Executor>
                                                Observer& observer, Executor& exec) {
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
-    penalty_run<T> run{settings.alpha, W, {}};
-    solved_runs solved{{stop_reason::converged}};
-    if (run.alpha == 0) {  // W0 is the optimum
-        run.reports = report_unchanged(problem, 0, matrix_view<const T>(W));
-    } else {
-        std::optional<rollback<T>> undo;
-        if constexpr (may_throw<Observer>) undo.emplace(W);
-        solved = run_solver<compute_t<T>, T>(problem, options.solver, settings, W, std::span(&run, 1), observer, exec);
-        if (undo) undo->keep();
+    if (settings.alpha == 0 || problem.lambda_max == 0) {  // W0 is the optimum, or no input tells what is
+        std::vector<row_report> reports;
+        for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, 0, matrix_view<const T>(W), i));
+        preprocess_result result = summarize(reports, problem.groups());
+        result.stopped = stop_reason::converged;
+        result.alpha = settings.alpha;
+        result.damping = settings.damping;
+        result.lambda_max = problem.lambda_max;
+        return result;
     }
-    preprocess_result result = summarize(run.reports, problem.groups());
-    result.stopped = solved.ended.front();
-    result.alpha = settings.alpha;
-    result.damping = settings.damping;
-    result.lambda_max = problem.lambda_max;
-    result.rho = solved.rho;
+    std::optional<rollback<T>> undo;
+    if constexpr (may_throw<Observer>) undo.emplace(W);
+    layer_solver<T, Gram> solver(problem, options.solver, settings);
+    const preprocess_result result = solver.solve(settings.alpha, W, W, observer, exec);
+    if (undo) undo->keep();
     return result;
 }
 

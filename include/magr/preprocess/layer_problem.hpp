@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <optional>
 
@@ -16,8 +17,11 @@ struct solver_settings {
     double damping;
     index_t max_iterations;
     double tolerance;
-    std::optional<double> rho;  // chosen by the spectrum of H
+    std::optional<double> rho;  // chosen for each row by the spectrum of H and the penalty
     double relaxation;
+
+    /// What rounding may take from an objective, relative to it: beyond that rows are solved in double.
+    [[nodiscard]] double allowed_rounding() const noexcept { return tolerance > 0 ? tolerance / 16 : 1e-4; }
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -25,6 +29,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The MagR problem of a layer, in the units that the solvers work in:
 ///
 ///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf    for every row w0,   H_d = unit scale H + shift I
+///
+/// Weights of dead inputs, those with H_jj = 0, take no part in it: the solvers see zeros there.
 template <class Gram>
 struct layer_problem {
     matrix_view<const Gram> H;  ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
@@ -33,9 +39,11 @@ struct layer_problem {
     double scale = 0;           ///< a power of two: H of any size is multiplied by it first
     double unit = 0;            ///< 1 / largest eigenvalue of scale H
     double shift = 0;           ///< what damping adds to the diagonal
+    Eigen::ArrayXd diagonal;    ///< of H / lambda_max
 
     [[nodiscard]] index_t cols() const noexcept { return H.cols(); }
     [[nodiscard]] index_t groups() const noexcept { return (cols() + group_size - 1) / group_size; }
+    [[nodiscard]] bool is_dead(index_t j) const noexcept { return diagonal(j) == 0; }
 
     /// An entry of H / lambda_max.
     [[nodiscard]] double entry(index_t i, index_t j) const noexcept { return unit * (scale * static_cast<double>(H(i, j))); }
@@ -48,6 +56,7 @@ struct layer_problem {
 };
 
 /// @param damping multiple of the mean diagonal entry that is added to the diagonal
+/// @pre           H has a positive diagonal entry
 template <class Gram>
 [[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
     layer_problem<Gram> problem;
@@ -57,9 +66,9 @@ template <class Gram>
     const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);
     problem.lambda_max = eigenvalue / problem.scale;
     problem.unit = 1 / eigenvalue;
-    double trace = 0;
-    for (index_t j = 0; j < H.cols(); ++j) trace += problem.entry(j, j);
-    problem.shift = damping * trace / static_cast<double>(H.cols());
+    problem.diagonal.resize(H.cols());
+    for (index_t j = 0; j < H.cols(); ++j) problem.diagonal(j) = problem.entry(j, j);
+    problem.shift = damping * problem.diagonal.mean();
     return problem;
 }
 

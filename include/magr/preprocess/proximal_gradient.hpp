@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <magr/kernels/linf.hpp>
+#include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
@@ -32,19 +33,21 @@ public:
     /// e^T H_d e <= curvature e^T metric e
     [[nodiscard]] double curvature() const noexcept { return 1; }
 
-    /// z <- w0, product <- what is multiplied by H_d first
+    /// z <- w0, product of `slot` <- what is multiplied by H_d first
     template <class Gram>
-    void start(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, double) const noexcept {
+    void start(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot, double) const noexcept {
         t.row(t.z(r)) = t.row(t.w0(r));
-        prepare(t, r);
+        prepare(problem, t, r, slot);
     }
 
     /// z <- the next point, u <- what its prox took away, product <- what is multiplied by H_d next; y <- the last z - w0, g <- H_d y
+    /// @return  the bounds of the row
     template <class Gram>
-    void advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const noexcept {
+    [[nodiscard]] row_bounds advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot,
+                                     double alpha) const noexcept {
         t.row(t.y()) = t.row(t.z(r)) - t.row(t.w0(r));
-        t.row(t.g()) = t.row(t.product(r));
-        t.row(t.u(r)) = t.row(t.z(r)) - step_ * t.row(t.product(r));
+        t.row(t.g()) = t.row(t.product(slot));
+        t.row(t.u(r)) = t.row(t.z(r)) - step_ * t.row(t.product(slot));
         t.row(t.z(r)) = t.row(t.u(r));
         S* const thresholds = t.thresholds(r, problem.groups());
         problem.for_each_group([&](index_t g, index_t j, index_t size) {
@@ -52,14 +55,15 @@ public:
                                                   kernels::diagonal_metric<S>{metric_.data() + j}, size, alpha, thresholds[g]);
         });
         t.row(t.u(r)) -= t.row(t.z(r));
-        prepare(t, r);
+        prepare(problem, t, r, slot);
+        return bound_row(problem, t, r, metric_.data(), alpha);
     }
 
-    /// product <- what is multiplied by H_d next, for another penalty; it plays no part in that
-    void rescale(const row_tile<S>& t, index_t r, double) const noexcept { prepare(t, r); }
-
-    /// product <- what is multiplied by H_d next, once more
-    void prepare(const row_tile<S>& t, index_t r) const noexcept { t.row(t.product(r)) = t.row(t.z(r)) - t.row(t.w0(r)); }
+    /// product of `slot` <- what is multiplied by H_d next, once more
+    template <class Gram>
+    void prepare(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, index_t slot) const noexcept {
+        t.row(t.product(slot)) = t.row(t.z(r)) - t.row(t.w0(r));
+    }
 
 private:
     packed_matrix<S> damped_;

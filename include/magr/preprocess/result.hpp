@@ -7,10 +7,11 @@ namespace magr {
 
 /// Why an iteration ended.
 enum class stop_reason {
-    converged,        ///< the certified relative duality gap is at most the tolerance
+    converged,        ///< the certified relative duality gap of every row is at most the tolerance
     iteration_limit,  ///< all iterations were done, or all that the authors' method prescribes
     cancelled,        ///< the observer said stop
     not_factored,     ///< nothing was done: H + rho D is not positive definite, H is far from being a Gram matrix
+    rounding_limit,   ///< the iteration reached the tolerance, but what the 16-bit type of W can hold is further away: see the gaps
 };
 
 /// The enumerator's name.
@@ -20,17 +21,18 @@ enum class stop_reason {
         case stop_reason::iteration_limit: return "iteration_limit";
         case stop_reason::cancelled: return "cancelled";
         case stop_reason::not_factored: return "not_factored";
+        case stop_reason::rounding_limit: return "rounding_limit";
     }
     return "unknown";
 }
 
-/// What `preprocess` did. W0 are the weights passed in, W those returned.
+/// What `preprocess` did. W0 are the weights passed in, W those returned: every number is that of W as it is stored, rounded to its type.
 ///
 /// The objective of a row is  P = 1/2 (w - w0)^T H_d (w - w0) + alpha * sum over its groups of ||w_g||_inf,  with
-/// H_d = (H + damping mean(diag H) I) / lambda_max(H).
+/// H_d = (H + damping mean(diag H) I) / lambda_max(H). Weights of dead inputs, those with H_jj = 0, are part of no number.
 ///
-/// The gap bounds the distance to the optimum up to rounding: with float weights P and its bound may be off by about 1e-6 of P [measured on
-/// real layers], so that a smaller gap, even 0, says no more than 1e-6 does.
+/// The gaps bound the distance to the optimum, and the bound includes what rounding may have done to it: rows whose energies float cannot
+/// tell from each other to a sixteenth of the tolerance are solved in double.
 struct [[nodiscard]] preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
     index_t iterations = 0;  ///< of the rows that took most
@@ -47,7 +49,9 @@ struct [[nodiscard]] preprocess_result {
     double output_error = 0;      ///< tr((W - W0) H (W - W0)^T) / tr(W0 H W0^T) with the undamped H; 0 if W = W0
     double alpha = 0;             ///< the penalty that was used
     double damping = 0;           ///< the damping that was used
-    double rho = 0;               ///< the step that admm used
+    double rho = 0;               ///< the step that admm used for most rows
+    index_t directions = 0;       ///< how many directions of H dominate the others, so that the metric of admm holds them
+    index_t rows_in_double = 0;   ///< how many rows were solved in double although W is of a smaller type
     double lambda_max = 0;        ///< largest eigenvalue of H: the unit of alpha; infinite if it is too large for a double
 };
 

@@ -10,15 +10,23 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/kernels/bound_sums.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
-#include <magr/preprocess/result.hpp>
+#include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
 
-/// What is known of a row when it is done. W0 and W in their own unit, H in that of its largest eigenvalue.
+/// How far a row has come.
+enum class row_state {
+    untouched,  ///< it is as it was
+    converged,  ///< its gap is at most the tolerance
+    rounded,    ///< so was that of the solution, but not that of the solution rounded to the type of W
+    limited,    ///< all iterations were done
+    imprecise,  ///< it is as it was: the arithmetic type cannot tell its energies from each other
+};
+
+/// What is known of a row. W0 and W in their own unit, H in that of its largest eigenvalue; dead inputs left out.
 struct row_report {
     double objective_before = 0;  ///< at w0
     double objective = 0;
@@ -31,7 +39,7 @@ struct row_report {
     double sum_linf_after = 0;   ///< sum over the groups of max |w_j|
     double products = 0;         ///< multiplications with a matrix of H's size
     index_t iterations = 0;
-    bool converged = false;
+    row_state state = row_state::untouched;
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -42,284 +50,328 @@ template <class T, class Gram>
     row_report report;
     problem.for_each_group([&](index_t, index_t j, index_t size) {
         double largest = 0;
-        for (index_t k = j; k < j + size; ++k) largest = std::max(largest, std::abs(static_cast<double>(W(row, k))));
+        for (index_t k = j; k < j + size; ++k)
+            if (!problem.is_dead(k)) largest = std::max(largest, std::abs(static_cast<double>(W(row, k))));
         report.sum_linf_before += largest;
         report.linf_before = std::max(report.linf_before, largest);
     });
     report.sum_linf_after = report.sum_linf_before;
     report.linf_after = report.linf_before;
     report.objective = report.objective_before = alpha * report.sum_linf_before;
+    if (report.objective == 0) report.state = row_state::converged;
     return report;
-}
-
-/// The reports of rows that stay as they are.
-template <class T, class Gram>
-[[nodiscard]] std::vector<row_report> report_unchanged(const layer_problem<Gram>& problem, double alpha, matrix_view<T> W) {
-    std::vector<row_report> reports;
-    reports.reserve(static_cast<std::size_t>(W.rows()));
-    for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, alpha, W, i));
-    return reports;
-}
-
-/// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
-/// @return 0, which bounds every optimum, if the numbers do not tell: when they overflowed, or the quadratic is negative, which no Gram
-///         matrix makes it
-[[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
-    if (!(linear > 0 && quadratic >= 0)) return 0;
-    const double t = quadratic > 0 ? std::min(limit, linear / quadratic) : limit;
-    const double value = t * linear - t * t / 2 * quadratic;
-    return std::isfinite(value) ? value : 0;
 }
 
 /// (objective - bound) / objective, 0 where both are zero
 [[nodiscard]] inline double relative_gap(double objective, double bound) noexcept {
-    return objective > 0 ? std::max(0.0, (objective - bound) / objective) : 0.0;
+    return objective > bound ? (objective - bound) / objective : 0.0;
 }
 
-/// The bounds of a row in the unit it is solved in, and what they are made of.
-struct row_bounds {
-    double known = 0;    ///< y^T g + 2 e^T g: the part of d^T H_d d that is known, with d = z - w0 = y + e
-    double unknown = 0;  ///< e^T metric e: the rest is at most `curvature` times this
-    double penalty = 0;  ///< alpha sum_g ||z_g||_inf
-    double dual = 0;     ///< at most the optimum
-
-    [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
-};
-
-/// Solves some rows of W for a `layer_problem`, for one penalty after the other.
+/// Solves some rows of W for a `layer_problem`.
 ///
-/// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. With s the subgradient of the penalty at z
-/// that its prox has found (||s_g||_1 <= alpha), e = z - w0 - y and f = s + g,
-///
-///     P(z) = 1/2 (y^T g + 2 e^T g + e^T H_d e) + alpha sum_g ||z_g||_inf                                      at least the optimum
-///     Q(s) = s^T w0 - 1/2 s^T H_d^-1 s  >=  s^T w0 - 1/2 (y^T g - 2 f^T y + f^T f / shift)                    at most the optimum
-///     Q(t g), t >= 0:                       -t g^T w0 - t^2/2 y^T g     with t small enough that ||t g||_1 <= alpha in each group
-///
-/// No other product is needed for the lower bounds, as H is positive semi-definite and H_d = H + shift I. e^T H_d e, the only unknown, is
-/// estimated until the gap is small enough, and only then measured, by half a product.
-///
-/// Rows stop together: when the sum of their gaps is small enough. Every row is scaled by a power of two, so that squares of weights of
-/// any size are numbers.
+/// Rows are independent: each has its own iterations and stops when its own gap is small enough, so that it ends with the same bits
+/// whatever the other rows are. Those that go on are multiplied together. Every row is scaled by a power of two, so that squares of weights
+/// of any size are numbers.
 template <compute_scalar S, class Method, class T, class Gram>
 class row_solver {
 public:
     row_solver(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, const row_tile<S>& tile)
         : method_(method), problem_(problem), settings_(settings), t_(tile) {}
 
-    /// Takes rows to be solved, and measures them.
-    /// @param W        at most row_tile::capacity rows
-    /// @param reports  of these rows as they are
-    void load(matrix_view<const T> W, const row_report* reports) {
-        rows_ = W.rows();
-        for (index_t r = 0; r < rows_; ++r) {
-            int exponent = 0;
-            static_cast<void>(std::frexp(reports[r].linf_before, &exponent));
-            scale_[at(r)] = std::ldexp(1.0, std::clamp(-exponent, -500, 500));
-            S* const w0 = t_.w0(r);
-            for (index_t j = 0; j < problem_.cols(); ++j) w0[j] = static_cast<S>(static_cast<double>(W(r, j)) * scale_[at(r)]);
-            std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
-        }
-        measure([&](index_t r) { return t_.row(t_.w0(r)); });
-        w0_energy_ = energy_;
-        started_ = false;
-    }
-
-    /// Solves the rows for a penalty: the first time from w0, then from the solution of the last penalty.
-    /// @param reports  of these rows as they are; then what became of them
-    void solve(double alpha, row_report* reports) {
+    /// out <- the solution of some rows of W, but not where that is worse than they are: an early stop must not do harm.
+    /// @param rows     at most row_tile::capacity
+    /// @param reports  of all rows of W: of these rows as they are, then as the solution is
+    /// @param out      may be W
+    void solve(matrix_view<const T> W, std::span<const index_t> rows, double alpha, std::span<row_report> reports, matrix_view<T> out) {
+        rows_ = rows;
         reports_ = reports;
         penalty_ = alpha;
-        double products = started_ ? 0 : 0.5;  // that of `load`
-        for (index_t r = 0; r < rows_; ++r) begin(r);
-        started_ = true;
-        double curvature = method_.curvature();
-        index_t iteration = 0;
-        bool converged = false;
-        while (iteration < settings_.max_iterations) {
-            ++iteration;
-            t_.multiply(method_.matrix(), rows_);
-            products += 1;
-            for (index_t r = 0; r < rows_; ++r) advance(r);
-            if (iteration < settings_.max_iterations &&
-                (settings_.tolerance == 0 || !close([&](index_t r) { return estimate(r, curvature); })))
-                continue;
-            measure([&](index_t r) { return t_.row(t_.z(r)) - t_.row(t_.w0(r)); });
-            products += 0.5;
-            for (index_t r = 0; r < rows_; ++r) complete(r);
-            converged = settings_.tolerance > 0 && close([&](index_t r) { return reports_[r].objective; });
-            if (converged) break;
-            curvature = std::max(2 * curvature, measured_curvature());
-            for (index_t r = 0; r < rows_; ++r) method_.prepare(t_, r);
+        load(W);
+        index_t active = 0;
+        for (index_t r = 0; r < count(); ++r) {
+            if (report(r).state == row_state::imprecise) continue;
+            active_[at(active)] = r;
+            method_.start(problem_, t_, r, active++, progress_[at(r)].alpha);
         }
-        for (index_t r = 0; r < rows_; ++r) {
-            row_report& report = reports_[r];
-            report.energy = std::max(0.0, w0_energy_[at(r)]) * unit(r) * unit(r);
-            report.iterations = iteration;
-            report.products = products;
-            report.converged = converged;
+        while (active > 0) {
+            iterate(active);
+            active = measure_waiting();
         }
-    }
-
-    /// W <- the solution, but not where that is worse than what was loaded: an early stop must not do harm.
-    void store(matrix_view<T> W) {
-        for (index_t r = 0; r < rows_; ++r) {
-            row_report& report = reports_[r];
-            if (report.objective <= report.objective_before) {
-                for (index_t j = 0; j < problem_.cols(); ++j)
-                    W(r, j) = static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) * unit(r)));
-                continue;
-            }
-            report.objective = report.objective_before;
-            report.error = 0;
-            report.linf_after = report.linf_before;
-            report.sum_linf_after = report.sum_linf_before;
-        }
+        if constexpr (sizeof(T) == 2) round_all();
+        for (index_t r = 0; r < count(); ++r) store(W, r, out);
     }
 
 private:
-    /// The first point for the penalty.
-    void begin(index_t r) {
-        if (started_) {
-            const double before = alpha_[at(r)];
-            alpha_[at(r)] = penalty_ * scale_[at(r)];
-            method_.rescale(t_, r, alpha_[at(r)] / before);
-        } else {
-            alpha_[at(r)] = penalty_ * scale_[at(r)];
-            method_.start(problem_, t_, r, alpha_[at(r)]);
+    /// Of row r.
+    struct row_progress {
+        double scale = 1;
+        double alpha = 0;      // in the scale of the row
+        double curvature = 0;  // estimate of e^T H_d e / e^T M e
+        double energy = 0;     // x^T H x of the last x that was measured
+        double rounding = 0;   // how far rounding may have taken a measured energy from the true one
+        double norm = 0;       // x^T x
+        row_bounds bounds;
+        double best_bound = 0;  // the best of all iterations
+    };
+
+    [[nodiscard]] static std::size_t at(index_t r) { return static_cast<std::size_t>(r); }
+    [[nodiscard]] index_t count() const { return static_cast<index_t>(rows_.size()); }
+    [[nodiscard]] row_report& report(index_t r) { return reports_[at(rows_[at(r)])]; }
+
+    void load(matrix_view<const T> W) {
+        for (index_t r = 0; r < count(); ++r) {
+            row_progress& row = progress_[at(r)] = {};
+            int exponent = 0;
+            static_cast<void>(std::frexp(report(r).linf_before, &exponent));
+            row.scale = std::ldexp(1.0, std::clamp(-exponent, -500, 500));
+            row.alpha = penalty_ * row.scale;
+            row.curvature = method_.curvature();
+            S* const w0 = t_.w0(r);
+            for (index_t j = 0; j < problem_.cols(); ++j)
+                w0[j] = problem_.is_dead(j) ? S(0) : static_cast<S>(static_cast<double>(W(rows_[at(r)], j)) * row.scale);
+            std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
+        }
+        measure(count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.w0(r)[j]; });
+        for (index_t r = 0; r < count(); ++r) {
+            row_progress& row = progress_[at(r)];
+            report(r).energy = std::max(0.0, row.energy) / (row.scale * row.scale);
+            report(r).products += 0.5;
+            report(r).iterations = 0;
+            row.rounding = 0;
+            report(r).state = hides_dual(r) ? row_state::imprecise : row_state::untouched;
         }
     }
 
-    /// The rest of an iteration after its product.
-    void advance(index_t r) {
-        method_.advance(problem_, t_, r, alpha_[at(r)]);
-        kernels::bound_sums sums;
-        row_bounds& bounds = bounds_[at(r)] = {};
-        double limit_s = 1, limit_g = std::numeric_limits<double>::infinity();
-        const S* const thresholds = t_.thresholds(r, problem_.groups());
-        problem_.for_each_group([&](index_t g, index_t j, index_t size) {
-            const auto norms =
-                kernels::add_bound_sums(size, t_.w0(r) + j, t_.z(r) + j, t_.u(r) + j, method_.metric() + j, t_.y() + j, t_.g() + j, sums);
-            if (norms.s > 0) limit_s = std::min(limit_s, alpha_[at(r)] / norms.s);
-            if (norms.g > 0) limit_g = std::min(limit_g, alpha_[at(r)] / norms.g);
-            bounds.penalty += alpha_[at(r)] * static_cast<double>(thresholds[g]);
-        });
-        bounds.known = sums.yg + 2 * sums.eg;
-        bounds.unknown = sums.ee;
-        if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
-        if (problem_.shift > 0)
-            bounds.dual = std::max(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem_.shift, limit_s));
+    /// Iterations of the active rows until each seems to be done.
+    void iterate(index_t active) {
+        waiting_count_ = 0;
+        while (active > 0) {
+            t_.multiply(method_.matrix(), active);
+            index_t kept = 0;
+            for (index_t slot = 0; slot < active; ++slot) {
+                const index_t r = active_[at(slot)];
+                row_progress& row = progress_[at(r)];
+                row.bounds = method_.advance(problem_, t_, r, slot, row.alpha);
+                row.best_bound = std::max(row.best_bound, row.bounds.dual);
+                report(r).iterations += 1;
+                report(r).products += 1;
+                const double estimate = row.bounds.primal(row.curvature) / (row.scale * row.scale);
+                if (report(r).iterations >= settings_.max_iterations || closes(r, estimate)) {
+                    waiting_[at(waiting_count_++)] = r;
+                    continue;
+                }
+                if (kept != slot) std::copy_n(t_.product(slot), problem_.cols(), t_.product(kept));
+                active_[at(kept++)] = r;
+            }
+            active = kept;
+        }
     }
 
-    /// energy <- x^T H x of rows x
-    template <class Rows>
-    void measure(const Rows& rows) {
-        for (index_t r = 0; r < rows_; ++r) {
-            t_.row(t_.product(r)) = rows(r);
-            norm_[at(r)] = t_.row(t_.product(r)).matrix().template cast<double>().squaredNorm();
+    /// Measures the rows that wait for it.
+    /// @return  how many have to go on
+    [[nodiscard]] index_t measure_waiting() {
+        const auto row_of = [&](index_t slot) { return waiting_[at(slot)]; };
+        measure(waiting_count_, row_of, [&](index_t r, index_t j) { return t_.z(r)[j] - t_.w0(r)[j]; });
+        index_t active = 0;
+        for (index_t slot = 0; slot < waiting_count_; ++slot) {
+            const index_t r = row_of(slot);
+            row_progress& row = progress_[at(r)];
+            complete(r, [&](index_t j) { return t_.z(r)[j]; });
+            report(r).products += 0.5;
+            if (is_imprecise(r)) {
+                report(r).state = row_state::imprecise;
+            } else if (closes(r, report(r).objective)) {
+                report(r).state = row_state::converged;
+            } else if (report(r).iterations >= settings_.max_iterations) {
+                report(r).state = row_state::limited;
+            } else {
+                const double measured = 2 * (report(r).objective * row.scale * row.scale - row.bounds.primal(0));
+                row.curvature = std::max(2 * row.curvature, row.bounds.unknown > 0 ? measured / row.bounds.unknown : 0.0);
+                active_[at(active)] = r;
+                method_.prepare(problem_, t_, r, active++);
+            }
         }
-        t_.measure(problem_, rows_, energy_.data());
+        return active;
+    }
+
+    /// The reports of the rows as they are in the type of W.
+    void round_all() {
+        const auto rounded = [&](index_t r, index_t j) {
+            const double scale = progress_[at(r)].scale;
+            return static_cast<S>(static_cast<double>(stored(r, j)) * scale);
+        };
+        measure(count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return rounded(r, j) - t_.w0(r)[j]; });
+        for (index_t r = 0; r < count(); ++r) {
+            if (report(r).state == row_state::imprecise) continue;
+            complete(r, [&](index_t j) { return rounded(r, j); });
+            report(r).products += 0.5;
+            if (report(r).state == row_state::converged && !closes(r, report(r).objective)) report(r).state = row_state::rounded;
+        }
+    }
+
+    /// energy <- x^T H x of rows x, and how far rounding may have taken it away.
+    template <class RowOf, class Element>
+    void measure(index_t count, const RowOf& row_of, const Element& element) {
+        for (index_t slot = 0; slot < count; ++slot) {
+            const index_t r = row_of(slot);
+            S* const x = t_.product(slot);
+            for (index_t j = 0; j < problem_.cols(); ++j) x[j] = element(r, j);
+            row_progress& row = progress_[at(r)];
+            row.norm = lane_sum(problem_.cols(), [&](index_t j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); });
+            row.rounding = rounding_unit * lane_sum(problem_.cols(), [&](index_t j) {
+                               return problem_.diagonal(j) * static_cast<double>(x[j]) * static_cast<double>(x[j]);
+                           });
+        }
+        t_.measure(problem_, count, energy_.data());
+        for (index_t slot = 0; slot < count; ++slot) progress_[at(row_of(slot))].energy = energy_[at(slot)];
     }
 
     /// The report of row r, after z - w0 was measured.
-    void complete(index_t r) {
-        row_report& report = reports_[r];
-        const double squared = unit(r) * unit(r);
-        report.error = std::max(0.0, energy_[at(r)]) * squared;
-        report.sum_linf_after = 0;
-        report.linf_after = 0;
+    template <class Element>
+    void complete(index_t r, const Element& z) {
+        const row_progress& row = progress_[at(r)];
+        row_report& to = report(r);
+        const double squared = 1 / (row.scale * row.scale);
+        to.error = std::max(0.0, row.energy) * squared;
+        to.sum_linf_after = 0;
+        to.linf_after = 0;
         problem_.for_each_group([&](index_t, index_t j, index_t size) {
-            const double largest = unit(r) * static_cast<double>(t_.row(t_.z(r)).segment(j, size).abs().maxCoeff());
-            report.sum_linf_after += largest;
-            report.linf_after = std::max(report.linf_after, largest);
+            S largest = 0;
+            for (index_t k = j; k < j + size; ++k) largest = std::max(largest, std::abs(z(k)));
+            const double linf = static_cast<double>(largest) / row.scale;
+            to.sum_linf_after += linf;
+            to.linf_after = std::max(to.linf_after, linf);
         });
-        report.objective = (report.error + problem_.shift * norm_[at(r)] * squared) / 2 + penalty_ * report.sum_linf_after;
-        report.bound = bounds_[at(r)].dual * squared;
+        to.objective = (to.error + problem_.shift * row.norm * squared) / 2 + penalty_ * to.sum_linf_after;
+        to.bound = std::max(0.0, row.best_bound - row.rounding) * squared;
     }
 
-    [[nodiscard]] static std::size_t at(index_t r) { return static_cast<std::size_t>(r); }
-    [[nodiscard]] double unit(index_t r) const { return 1 / scale_[at(r)]; }
-
-    /// The objective of row r with an estimate of what was not measured.
-    [[nodiscard]] double estimate(index_t r, double curvature) const { return bounds_[at(r)].primal(curvature) * unit(r) * unit(r); }
-
-    /// Whether the sum of the gaps is small enough, given the objective of each row; no row has to be worse than it was.
-    template <class Objective>
-    [[nodiscard]] bool close(const Objective& objective) const {
-        double gap = 0, total = 0;
-        for (index_t r = 0; r < rows_; ++r) {
-            const double best = std::min(objective(r), reports_[r].objective_before);
-            gap += std::max(0.0, best - bounds_[at(r)].dual * unit(r) * unit(r));
-            total += best;
-        }
-        return gap <= settings_.tolerance * total;
+    /// What rounding may take from an objective of row r.
+    [[nodiscard]] double allowance(index_t r, double objective) const {
+        const double scale = progress_[at(r)].scale;
+        return settings_.allowed_rounding() * objective * scale * scale;
     }
 
-    /// What e^T H_d e was in units of e^T metric e.
-    [[nodiscard]] double measured_curvature() const {
-        double measured = 0, estimated = 0;
-        for (index_t r = 0; r < rows_; ++r) {
-            const row_bounds& bounds = bounds_[at(r)];
-            measured += 2 * (reports_[r].objective - bounds.primal(0) * unit(r) * unit(r));
-            estimated += bounds.unknown * unit(r) * unit(r);
+    /// Whether rounding hides a gap that matters.
+    [[nodiscard]] bool is_imprecise(index_t r) {
+        return std::is_same_v<S, float> && !(progress_[at(r)].rounding <= allowance(r, report(r).objective));
+    }
+
+    /// Whether the penalty is so small beside the weights that differences of weights do not tell its subgradient s: f^T f / shift of
+    /// f = diag(metric) w0 eps matters then.
+    [[nodiscard]] bool hides_dual(index_t r) {
+        if (!std::is_same_v<S, float> || !(problem_.shift > 0)) return false;
+        const S *const w0 = t_.w0(r), *const metric = method_.metric();
+        const double noise = lane_sum(problem_.cols(), [&](index_t j) {
+            const double f = static_cast<double>(metric[j]) * static_cast<double>(w0[j]) * static_cast<double>(std::numeric_limits<S>::epsilon());
+            return f * f;
+        });
+        return !(noise <= problem_.shift * allowance(r, report(r).objective_before));
+    }
+
+    /// Whether the gap of row r is small enough, given its objective; it need not be worse than it was.
+    [[nodiscard]] bool closes(index_t r, double objective) {
+        const row_progress& row = progress_[at(r)];
+        const double best = std::min(objective, report(r).objective_before);
+        return settings_.tolerance > 0 && best - (row.best_bound - row.rounding) / (row.scale * row.scale) <= settings_.tolerance * best;
+    }
+
+    /// An element of the solution in the unit and the type of W.
+    [[nodiscard]] T stored(index_t r, index_t j) const {
+        return static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) / progress_[at(r)].scale));
+    }
+
+    void store(matrix_view<const T> W, index_t r, matrix_view<T> out) {
+        row_report& to = report(r);
+        if (to.state == row_state::imprecise) return;
+        if (!(to.objective <= to.objective_before)) {
+            to.objective = to.objective_before;
+            to.error = 0;
+            to.linf_after = to.linf_before;
+            to.sum_linf_after = to.sum_linf_before;
+            return;
         }
-        return measured / estimated;
+        const index_t i = rows_[at(r)];
+        problem_.for_each_group([&](index_t, index_t first, index_t size) {
+            double largest = 0;
+            bool live = false;
+            for (index_t j = first; j < first + size; ++j) {
+                if (problem_.is_dead(j)) continue;
+                out(i, j) = stored(r, j);
+                largest = std::max(largest, std::abs(static_cast<double>(out(i, j))));
+                live = true;
+            }
+            if (!live) return;
+            for (index_t j = first; j < first + size; ++j)
+                if (problem_.is_dead(j)) out(i, j) = static_cast<T>(static_cast<S>(std::clamp(static_cast<double>(W(i, j)), -largest, largest)));
+        });
     }
 
     static constexpr auto capacity = static_cast<std::size_t>(row_tile<S>::capacity);
+    // x^T H x in S is off by about this times x^T diag(H) x
+    static constexpr double rounding_unit = 8 * static_cast<double>(std::numeric_limits<S>::epsilon());
 
     const Method& method_;
     const layer_problem<Gram>& problem_;
     const solver_settings& settings_;
     const row_tile<S>& t_;
-    index_t rows_ = 0;
-    bool started_ = false;  // whether z and u are the solution for some penalty
+    std::span<const index_t> rows_;
+    std::span<row_report> reports_;
     double penalty_ = 0;
-    row_report* reports_ = nullptr;
-    // of each row
-    std::array<double, capacity> scale_;
-    std::array<double, capacity> alpha_;  // in the scale of the row
+    index_t waiting_count_ = 0;
+    std::array<index_t, capacity> active_, waiting_;
     std::array<double, capacity> energy_;
-    std::array<double, capacity> w0_energy_;
-    std::array<double, capacity> norm_;
-    std::array<row_bounds, capacity> bounds_;
+    std::array<row_progress, capacity> progress_;
 };
 
-/// A penalty, and what becomes of it.
-template <class T>
-struct penalty_run {
-    double alpha;
-    matrix_view<T> out;               ///< the rows as they are; then the solution
-    std::vector<row_report> reports;  ///< of the rows as they are; then what became of them
+/// Tells an observer how many rows are done.
+template <progress_observer Observer>
+class progress_counter {
+public:
+    static constexpr bool is_used = !std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>;
+
+    progress_counter(Observer& observer, index_t rows) : observer_(observer), rows_(rows) {}
+
+    /// @return  whether to go on
+    [[nodiscard]] bool add(index_t done) {
+        done_ += done;
+        return done == 0 || notify(observer_, {done_, rows_}) == flow::proceed || done_ == rows_;
+    }
+
+private:
+    Observer& observer_;
+    index_t rows_;
+    index_t done_ = 0;
 };
 
-/// Solves all rows of W for each penalty, tile by tile, until the observer has enough; each penalty starts from the solution of the one
-/// before it. Reports of rows that were not reached stay as they are, and what becomes of them is not written.
-/// @param runs   the penalties, above 0; `out` may be W itself if there is only one
-/// @return       whether all rows were reached
-template <compute_scalar S, class Method, class T, class Gram, progress_observer Observer, executor Executor>
-[[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings,
-                              matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer, Executor& exec) {
-    constexpr index_t rows = row_tile<S>::capacity;
-    const index_t tiles = (W.rows() + rows - 1) / rows;
+/// Solves some rows of W, tile by tile, until the observer has enough. Rows that are not reached, and their reports, stay as they are.
+/// @param out  may be W
+/// @return     whether all rows were reached
+template <compute_scalar S, class Method, class T, class Gram, class Progress, executor Executor>
+[[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, double alpha,
+                              matrix_view<const T> W, std::span<const index_t> rows, std::span<row_report> reports, matrix_view<T> out,
+                              Progress& progress, Executor& exec) {
+    constexpr index_t height = row_tile<S>::capacity;
+    const auto total = static_cast<index_t>(rows.size());
+    const index_t tiles = (total + height - 1) / height;
     const index_t workers = exec.concurrency();
     std::vector<row_tile<S>> memory;
     memory.reserve(static_cast<std::size_t>(workers));
     for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
-    constexpr bool reports_progress = !std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>;
-    const index_t batch = reports_progress ? 4 * workers : tiles;
+    const index_t batch = Progress::is_used ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
-        const index_t count = std::min(batch, tiles - first);
-        exec.parallel_for(count, [&](index_t task, index_t worker) {
-            const index_t row = (first + task) * rows, height = std::min(rows, W.rows() - row);
+        const index_t begin = first * height, end = std::min((first + batch) * height, total);
+        exec.parallel_for(std::min(batch, tiles - first), [&](index_t task, index_t worker) {
+            const index_t row = begin + task * height;
             row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);
-            solver.load(W.block(row, 0, height, W.cols()), runs.front().reports.data() + row);
-            for (penalty_run<T>& run : runs) {
-                solver.solve(run.alpha, run.reports.data() + row);
-                solver.store(run.out.block(row, 0, height, W.cols()));
-            }
+            solver.solve(W, rows.subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(std::min(height, end - row))), alpha,
+                         reports, out);
         });
-        const index_t done = std::min((first + count) * rows, W.rows());
-        if (notify(observer, {done, W.rows()}) == flow::stop && done < W.rows()) return false;
+        const auto batch_rows = rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+        const auto done = std::count_if(batch_rows.begin(), batch_rows.end(), [&](index_t row) {
+            return reports[static_cast<std::size_t>(row)].state != row_state::imprecise;
+        });
+        if (!progress.add(static_cast<index_t>(done))) return false;
     }
     return true;
 }

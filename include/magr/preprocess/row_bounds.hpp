@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <magr/kernels/bound_sums.hpp>
+#include <magr/preprocess/row_tile.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
+/// @return 0, which bounds every optimum, if the numbers do not tell: when they overflowed, or the quadratic is negative, which no Gram
+///         matrix makes it
+[[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
+    if (!(linear > 0 && quadratic >= 0 && limit <= std::numeric_limits<double>::max())) return 0;
+    const double t = quadratic > 0 && linear < limit * quadratic ? linear / quadratic : limit;
+    const double value = t * linear - t * t / 2 * quadratic;
+    return value <= std::numeric_limits<double>::max() ? value : 0;
+}
+
+/// The bounds of a row in the unit it is solved in, and what they are made of.
+struct row_bounds {
+    double known = 0;    ///< y^T g + 2 e^T g: the part of d^T H_d d that is known, with d = z - w0 = y + e
+    double unknown = 0;  ///< e^T M e, M the metric of the method: the rest is at most `curvature` times this
+    double penalty = 0;  ///< alpha sum_g ||z_g||_inf
+    double dual = 0;     ///< at most the optimum
+
+    [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
+};
+
+/// The bounds of a row whose iterate is z, with the subgradient s = diag(metric) u of its penalty.
+///
+/// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. As ||s_g||_1 <= alpha, with e = z - w0 - y
+/// and f = s + g,
+///
+///     P(z) = 1/2 (y^T g + 2 e^T g + e^T H_d e) + alpha sum_g ||z_g||_inf                                      at least the optimum
+///     Q(s) = s^T w0 - 1/2 s^T H_d^-1 s  >=  s^T w0 - 1/2 (y^T g - 2 f^T y + f^T f / shift)                    at most the optimum
+///     Q(t g), t >= 0:                       -t g^T w0 - t^2/2 y^T g     with t small enough that ||t g||_1 <= alpha in each group
+///
+/// No other product is needed for the lower bounds, as H is positive semi-definite and H_d = H + shift I. e^T H_d e, the only unknown, is
+/// estimated until the gap is small enough, and only then measured, by half a product.
+template <compute_scalar S, class Gram>
+[[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric, double alpha) {
+    kernels::bound_sums sums;
+    row_bounds bounds;
+    double limit_s = 1, limit_g = std::numeric_limits<double>::max();
+    const S* const thresholds = t.thresholds(r, problem.groups());
+    problem.for_each_group([&](index_t g, index_t j, index_t size) {
+        const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j, sums);
+        if (norms.s > alpha) limit_s = std::min(limit_s, alpha / norms.s);
+        if (norms.g * limit_g > alpha) limit_g = alpha / norms.g;
+        bounds.penalty += alpha * static_cast<double>(thresholds[g]);
+    });
+    bounds.known = sums.yg + 2 * sums.eg;
+    bounds.unknown = sums.ee;
+    if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
+    if (problem.shift > 0)
+        bounds.dual = std::max(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem.shift, limit_s));
+    return bounds;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+
+#include <magr/matrix/matrix_view.hpp>
+
+namespace magr::detail {
+
+/// How many directions of H a metric may hold.
+inline constexpr index_t most_directions = 16;
+
+/// One number for each of the directions in use.
+using direction_vector = std::array<double, static_cast<std::size_t>(most_directions)>;
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// A symmetric matrix with one row for each of the directions in use, on the stack.
+class direction_matrix {
+public:
+    [[nodiscard]] double& operator()(index_t i, index_t j) noexcept { return values_[at(i, j)]; }
+    [[nodiscard]] double operator()(index_t i, index_t j) const noexcept { return values_[at(i, j)]; }
+
+    /// The lower triangle becomes its Cholesky factor; false if it is not positive definite.
+    [[nodiscard]] bool factor(index_t n) noexcept {
+        auto& a = *this;
+        for (index_t i = 0; i < n; ++i)
+            for (index_t j = 0; j <= i; ++j) {
+                double sum = a(i, j);
+                for (index_t k = 0; k < j; ++k) sum -= a(i, k) * a(j, k);
+                if (i == j && !(sum > 0)) return false;
+                a(i, j) = i == j ? std::sqrt(sum) : sum / a(j, j);
+            }
+        return true;
+    }
+
+    /// b <- the solution, after `factor`.
+    void solve(index_t n, direction_vector& b) const noexcept {
+        const auto& a = *this;
+        const auto at = [&](index_t i) -> double& { return b[static_cast<std::size_t>(i)]; };
+        for (index_t i = 0; i < n; ++i) {
+            for (index_t k = 0; k < i; ++k) at(i) -= a(i, k) * at(k);
+            at(i) /= a(i, i);
+        }
+        for (index_t i = n - 1; i >= 0; --i) {
+            for (index_t k = i + 1; k < n; ++k) at(i) -= a(k, i) * at(k);
+            at(i) /= a(i, i);
+        }
+    }
+
+private:
+    [[nodiscard]] static constexpr std::size_t at(index_t i, index_t j) noexcept {
+        return static_cast<std::size_t>(i * most_directions + j);
+    }
+
+    std::array<double, static_cast<std::size_t>(most_directions* most_directions)> values_{};
+};
+
+/// sum over i < n of term(i), in independent sums that the compiler may put into vectors.
+template <class Term>
+[[nodiscard]] double lane_sum(index_t n, const Term& term) noexcept {
+    constexpr index_t lanes = 8;
+    double sums[lanes] = {};
+    index_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (index_t k = 0; k < lanes; ++k) sums[k] += term(i + k);
+    for (index_t k = 0; i + k < n; ++k) sums[k] += term(i + k);
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
