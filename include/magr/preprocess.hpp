@@ -149,7 +149,7 @@ private:
                 for (index_t j = 0; j < W.cols(); ++j)
                     if (!problem_.is_dead(j)) size += split_.D(j) * std::abs(static_cast<double>(W(i, j)));
                 const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
-                while (rho < most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
+                while (rho * std::sqrt(factor) <= most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
             }
             auto at = std::find_if(found.begin(), found.end(), [&](const row_class& c) { return c.rho >= rho; });
             if (at == found.end() || at->rho != rho) at = found.insert(at, row_class{rho, {}});

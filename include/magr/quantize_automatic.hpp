@@ -127,20 +127,20 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found;
 }
 
-/// The weights after MagR with each of some penalties, which increase. Without a factor of H nothing.
+/// The weights after MagR with each of some penalties. Without a factor of H nothing.
 template <compute_scalar Scalar, class Executor>
 [[nodiscard]] std::vector<row_major_matrix<Scalar>> preprocess_each(const row_major_matrix<Scalar>& W, matrix_view<const double> h,
                                                                     std::span<const double> alphas, const preprocess_options& options,
                                                                     Executor& exec) {
     std::vector<row_major_matrix<Scalar>> solutions(alphas.size(), W);
-    std::vector<penalty_run<Scalar>> runs;
-    for (std::size_t k = 0; k < alphas.size(); ++k) runs.push_back({alphas[k], as_mutable_view(solutions[k]), {}});
-    if (runs.empty()) return {};
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(h, settings.group_size, settings.damping);
+    if (problem.lambda_max == 0) return solutions;
+    layer_solver<Scalar, double> solver(problem, options.solver, settings);
     ignore_progress nobody;
-    const auto solved = run_solver<Scalar, Scalar>(problem, options.solver, settings, as_const_view(W), std::span(runs), nobody, exec);
-    if (solved.ended.front() == stop_reason::not_factored) return {};
+    for (std::size_t k = 0; k < alphas.size(); ++k)
+        if (solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k]), nobody, exec).stopped == stop_reason::not_factored)
+            return {};
     return solutions;
 }
 

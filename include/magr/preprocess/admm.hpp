@@ -186,6 +186,7 @@ private:
                 });
             }
             if (norm > alpha) limit = std::min(limit, alpha / norm);
+            if (thresholds[group] > 0) bounds.missed = std::max(bounds.missed, std::abs(norm / alpha - 1));
             bounds.penalty += alpha * static_cast<double>(thresholds[group]);
         });
         for (index_t k = 0; k < metric_.directions(); ++k) {

@@ -95,19 +95,31 @@ public:
             return !(point.norm > 1e-10 * moved + 4 * eps * eps * noise);
         };
         bool done = evaluate(here);
-        for (int step = 0; step < 60 && !done; ++step) {
+        for (int trials = 0; trials < 400 && !done;) {
             direction_vector newton = here.F;
             direction_matrix J = jacobian(problem, z, u, thresholds);
-            if (!J.factor(r)) return;
+            if (!J.factor(r)) break;
             J.solve(r, newton);
-            bool better = false;
-            for (double length = 1; length > 1e-4 && !better; length /= 2) {
+            // The slope along the step grows with its length: half of it at most is left where the search ends.
+            const auto slope = [&](const newton_point& point) {
+                double sum = 0;
+                for (index_t k = 0; k < r; ++k) sum -= point.F[at(k)] * newton[at(k)];
+                return sum;
+            };
+            const double start = slope(here);
+            double low = 0, high = 0, length = 1;
+            for (const int last = trials + 40; trials < last; ++trials) {
                 there = here;
                 for (index_t k = 0; k < r; ++k) there.beta[at(k)] -= length * newton[at(k)];
                 done = evaluate(there);
-                better = done || there.norm < (1 - 1e-4 * length) * here.norm;
+                const double end = slope(there);
+                if (done || std::abs(end) <= std::abs(start) / 2) {
+                    ++trials;
+                    break;
+                }
+                (end < 0 ? low : high) = length;
+                length = high > 0 ? (low + high) / 2 : 2 * length;
             }
-            if (!better) break;
             here = there;
         }
         for (index_t i = 0; i < n; ++i) u[i] -= z[i];

@@ -143,7 +143,7 @@ template <class Gram, executor Executor>
         }
         if (found == 0) {
             // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
-            double low = problem.shift > 0 ? 0.01 : 0.05, high = 1;
+            double low = problem.shift > 0 ? std::clamp(0.1 * std::sqrt(problem.shift / problem.diagonal.mean()), 1e-3, 1e-2) : 0.05, high = 1;
             while (high > 1.01 * low) {  // the share grows with rho
                 const double middle = std::sqrt(low * high);
                 (steps.mean_share(middle / 4) < 0.125 ? low : high) = middle;

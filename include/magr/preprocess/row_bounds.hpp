@@ -27,6 +27,7 @@ struct row_bounds {
     double unknown = 0;  ///< e^T M e, M the metric of the method: the rest is at most `curvature` times this
     double penalty = 0;  ///< alpha sum_g ||z_g||_inf
     double dual = 0;     ///< at most the optimum
+    double missed = 0;   ///< largest | ||s_g||_1 / alpha - 1 | of a group that is not zero: 0 but for rounding
 
     [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
 };
@@ -52,6 +53,7 @@ template <compute_scalar S, class Gram>
         const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j, sums);
         if (norms.s > alpha) limit_s = std::min(limit_s, alpha / norms.s);
         if (norms.g * limit_g > alpha) limit_g = alpha / norms.g;
+        if (thresholds[g] > 0) bounds.missed = std::max(bounds.missed, std::abs(norms.s / alpha - 1));
         bounds.penalty += alpha * static_cast<double>(thresholds[g]);
     });
     bounds.known = sums.yg + 2 * sums.eg;

@@ -88,10 +88,9 @@ public:
         penalty_ = alpha;
         load(W);
         index_t active = 0;
-        for (index_t r = 0; r < count(); ++r) {
-            if (report(r).state == row_state::imprecise) continue;
-            active_[at(active)] = r;
-            method_.start(problem_, t_, r, active++, progress_[at(r)].alpha);
+        for (; active < count(); ++active) {
+            active_[at(active)] = active;
+            method_.start(problem_, t_, active, active, progress_[at(active)].alpha);
         }
         while (active > 0) {
             iterate(active);
@@ -138,7 +137,7 @@ private:
             report(r).products += 0.5;
             report(r).iterations = 0;
             row.rounding = 0;
-            report(r).state = hides_dual(r) ? row_state::imprecise : row_state::untouched;
+            report(r).state = row_state::untouched;
         }
     }
 
@@ -156,7 +155,11 @@ private:
                 report(r).iterations += 1;
                 report(r).products += 1;
                 const double estimate = row.bounds.primal(row.curvature) / (row.scale * row.scale);
-                if (report(r).iterations >= settings_.max_iterations || closes(r, estimate)) {
+                if (misses_penalty(r)) {
+                    report(r).state = row_state::imprecise;
+                    continue;
+                }
+                if (report(r).iterations >= settings_.max_iterations || report(r).iterations == checkpoint || closes(r, estimate)) {
                     waiting_[at(waiting_count_++)] = r;
                     continue;
                 }
@@ -246,27 +249,16 @@ private:
         to.bound = std::max(0.0, row.best_bound - row.rounding) * squared;
     }
 
-    /// What rounding may take from an objective of row r.
-    [[nodiscard]] double allowance(index_t r, double objective) const {
-        const double scale = progress_[at(r)].scale;
-        return settings_.allowed_rounding() * objective * scale * scale;
-    }
-
     /// Whether rounding hides a gap that matters.
     [[nodiscard]] bool is_imprecise(index_t r) {
-        return std::is_same_v<S, float> && !(progress_[at(r)].rounding <= allowance(r, report(r).objective));
+        const row_progress& row = progress_[at(r)];
+        return std::is_same_v<S, float> &&
+               !(row.rounding <= settings_.allowed_rounding() * report(r).objective * row.scale * row.scale);
     }
 
-    /// Whether the penalty is so small beside the weights that differences of weights do not tell its subgradient s: f^T f / shift of
-    /// f = diag(metric) w0 eps matters then.
-    [[nodiscard]] bool hides_dual(index_t r) {
-        if (!std::is_same_v<S, float> || !(problem_.shift > 0)) return false;
-        const S *const w0 = t_.w0(r), *const metric = method_.metric();
-        const double noise = lane_sum(problem_.cols(), [&](index_t j) {
-            const double f = static_cast<double>(metric[j]) * static_cast<double>(w0[j]) * static_cast<double>(std::numeric_limits<S>::epsilon());
-            return f * f;
-        });
-        return !(noise <= problem_.shift * allowance(r, report(r).objective_before));
+    /// Whether float has no number near enough to the threshold of row r, so that its subgradient misses the penalty.
+    [[nodiscard]] bool misses_penalty(index_t r) const {
+        return std::is_same_v<S, float> && progress_[at(r)].bounds.missed > settings_.tolerance / 4 && settings_.tolerance > 0;
     }
 
     /// Whether the gap of row r is small enough, given its objective; it need not be worse than it was.
@@ -308,6 +300,8 @@ private:
     }
 
     static constexpr auto capacity = static_cast<std::size_t>(row_tile<S>::capacity);
+    // rows in float are measured here, lest those that float cannot tell from each other go on for long
+    static constexpr index_t checkpoint = std::is_same_v<S, float> ? 16 : 0;
     // x^T H x in S is off by about this times x^T diag(H) x
     static constexpr double rounding_unit = 8 * static_cast<double>(std::numeric_limits<S>::epsilon());
 
