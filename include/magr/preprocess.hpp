@@ -110,6 +110,7 @@ public:
     template <progress_observer Observer, executor Executor>
     [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, Executor& exec) {
         reports_.clear();
+        reports_.reserve(static_cast<std::size_t>(W.rows()));
         for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
         rho_ = 0;
         most_ = 0;
@@ -259,25 +260,27 @@ template <class T, class Gram, progress_observer Observer, executor Executor>
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Bytes that `preprocess` needs at its peak, beyond W, H and what the executor allocates itself: one matrix of H's size in the arithmetic
-/// type of W, for each worker five matrices of 96 rows and some blocks that stay in cache, and a report for each row.
+/// Bytes that `preprocess` needs at most, beyond W, H and what the executor allocates itself: one matrix of H's size in double, for each
+/// worker five matrices of 96 rows and some blocks that stay in cache, at most 120 rows for the spectrum of H and its dominating directions,
+/// and a report for each row.
 ///
 /// @tparam T         storage type of W; that of H does not matter
 /// @tparam Observer  type of the observer: if calling it may throw, a copy of W is kept
 /// @param workers    `concurrency()` of the executor
-/// @return           the bytes, within 1%; with alpha = 0, where nothing is solved, fewer are needed
+/// @return           an upper bound. Layers whose rows are all solved in float, as most are (see `preprocess_result::rows_in_double`), need
+///                   half of the matrices; with alpha = 0, where nothing is solved, less is needed
 /// @par Errors       shape_error (rows or cols < 1), option_error (as `preprocess`, workers < 1)
 template <storage_scalar T, progress_observer Observer = ignore_progress>
 [[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers = 1) {
-    using S = compute_t<T>;
     if (rows < 1 || cols < 1) detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
     validate(options);
     detail::require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
-    const index_t group_size = std::min(options.group_size.value_or(cols), cols);
+    const index_t group_size = (std::min)(options.group_size.value_or(cols), cols);
     const index_t groups = (cols + group_size - 1) / group_size;
-    // Before the rows are solved less is needed: what finds the largest eigenvalue and the inverse is smaller than one worker's rows.
-    const index_t numbers = cols * detail::packed_matrix<S>::stride_for(cols) + workers * detail::row_tile<S>::elements(cols, groups);
-    std::size_t bytes = static_cast<std::size_t>(numbers) * sizeof(S) + static_cast<std::size_t>(rows) * sizeof(detail::row_report);
+    const index_t numbers = cols * detail::packed_matrix<double>::stride_for(cols) +
+                            workers * detail::row_tile<double>::elements(cols, groups) + 120 * (cols + 64);
+    std::size_t bytes = static_cast<std::size_t>(numbers) * sizeof(double) +
+                        static_cast<std::size_t>(rows) * (sizeof(detail::row_report) + 3 * sizeof(index_t));
     if (detail::may_throw<Observer>) bytes += static_cast<std::size_t>(rows * cols) * sizeof(T);
     return bytes;
 }
@@ -295,16 +298,21 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 /// @param observer  called when some rows are done, may cancel (see `progress_observer`)
 /// @param exec      what runs the tiles of rows and the factorization (see `executor`); serial by default
 /// @pre           W and H do not overlap in memory
-/// @post          no row's objective is above its value at W0, however early the iteration ended
-/// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric, zero H, or a
+/// @post          no row's objective, of the row as it is stored, is above its value at W0, however early the iteration ended. A row that
+///                `stop_reason::converged` speaks of is within the tolerance of its own optimum
+/// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then out in^2 for every iteration, commonly 5-10, and as
-///                many for measuring energies. `workspace_bytes` says what it allocates: at 4096 inputs in float a matrix of 64 MiB and
-///                9.3 MiB for each worker, at 11008 462 MiB and 22 MiB
-/// @par Numerics  arithmetic in float, or double for a double W; 16-bit weights are rounded at the end. Sums over blocks of a row in that
-///                type, across them in double. Without damping the gap is a loose bound. The same bits whatever executes it; rows are
-///                solved in tiles of 96, which stop together
+/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then in^2 for every row and iteration, commonly 3-8, and as
+///                many for measuring energies; a row that is done is left alone. Rows of very different size share several such matrices,
+///                one at a time. `workspace_bytes` says what it allocates: mostly, at 4096 inputs in float, a matrix of 64 MiB and 9.3 MiB
+///                for each worker
+/// @par Numerics  arithmetic in float, or double for a double W; rows whose energies cancel in float, as they do where a direction of H
+///                dominates by more than about 50, or whose penalty is lost in it, are solved in double. Sums over blocks of a row in that
+///                type, across them in double. Without damping the gap is a loose bound. A row gets the same bits whatever executes it and
+///                whatever the other rows are
+/// @par Dead inputs  weights that meet an input with H_jj = 0 take no part; they are clipped to the largest magnitude of the others in
+///                their group, or stay as they are where there is no other. If H is zero, W stays as it is
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
 template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>

@@ -13,7 +13,7 @@ enum class flow { proceed, stop };
 
 /// What an observer is told each time that some rows are done.
 struct preprocess_progress {
-    index_t rows_done = 0;  ///< rows 0..rows_done - 1 have their final values
+    index_t rows_done = 0;  ///< how many rows have their final values: the first ones, unless rows differ much in size or in precision
     index_t rows = 0;       ///< of W
 };
 
