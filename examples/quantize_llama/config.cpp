@@ -122,7 +122,7 @@ void require_known_keys(const reader& rope, const json& object, const std::strin
     constexpr const char* of_yarn[] = {"beta_slow",    "beta_fast",           "attention_factor", "mscale", "mscale_all_dim",
                                        "truncate", "extrapolation_factor", "attn_factor"};
     for (const auto& [key, value] : object.items()) {
-        const auto among = [&](const auto& keys) { return std::find(std::begin(keys), std::end(keys), key) != std::end(keys); };
+        const auto among = [&name = key](const auto& keys) { return std::find(std::begin(keys), std::end(keys), name) != std::end(keys); };
         const bool known = among(of_all) || (key == "factor" && type != "default") || (type == "llama3" && among(of_llama3)) ||
                            (type == "yarn" && among(of_yarn));
         if (!known && !value.is_null()) refuse(rope.name(), ": ", text(key), " is not known to RoPE of type ", text(type));

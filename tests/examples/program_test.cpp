@@ -177,6 +177,18 @@ TEST_CASE("quantize_llama: an error says in which block, layer and text it is", 
 
 #if !defined(_WIN32)
 
+#if !defined(__SANITIZE_ADDRESS__)  // which needs more address space than is left here
+TEST_CASE("quantize_llama: threads that cannot be started are an error of the option", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string text = quoted(folder.write("text.u16", ids({{1, 2, 3}})));
+    write_model(folder);
+    const std::string command = "ulimit -v 2000000; \"" MAGR_QUANTIZE_LLAMA "\" --model " + quoted(folder.path()) + " --calib " + text +
+                                " --eval " + text + " --threads 1024 >/dev/null 2>\"" + (folder.path() / "err").string() + "\"";
+    CHECK(std::system(command.c_str()) != 0);
+    CHECK_THAT(folder.read("err"), mentions("--threads: 1024 threads cannot be started"));
+}
+#endif
+
 TEST_CASE("quantize_llama: what is printed arrives, or the exit code says that it has not", "[examples][program]") {
     const scratch_folder folder;
     const std::string job = write_job(folder) + " --sample-tokens 0 --json " + quoted(folder.path() / "r.json");
