@@ -8,8 +8,8 @@
 
 namespace examples {
 
-/// What a file is that lies where another kind was expected, judged by its beginning: the usual accidents of downloading. Empty if it is none
-/// of them.
+/// What a file is that lies where another kind was expected, judged by its beginning: the usual accidents of downloading. Empty if it is
+/// none of them.
 [[nodiscard]] inline std::string_view mistaken_kind(std::string_view contents) {
     constexpr std::size_t enough = 64;
     std::string beginning(contents.substr(0, enough));
@@ -21,7 +21,8 @@ namespace examples {
         return "a pointer of Git LFS in place of the file, which `git lfs pull` fetches";
     if (text.starts_with("<!doctype html") || text.starts_with("<html")) return "a page of HTML, as a download that failed leaves";
     if (text.starts_with("<?xml")) return "an XML text, as a download that failed leaves";
-    if (contents.starts_with("PK\x03\x04")) return "a zip archive; weights saved by torch.save are one, and must be converted to safetensors";
+    if (contents.starts_with("PK\x03\x04"))
+        return "a zip archive; weights saved by torch.save are one, and must be converted to safetensors";
     if (contents.starts_with("\x1f\x8b")) return "compressed by gzip";
     if (contents.starts_with("GGUF")) return "a GGUF file";
     return {};

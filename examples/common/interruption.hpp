@@ -13,8 +13,8 @@
 
 namespace examples {
 
-/// From here on, SIGINT, SIGTERM and SIGHUP remove the unfinished files before they end the program, and a reader that goes away is an error
-/// of the write instead of the end. Called by `main`, once, before it starts threads: they inherit what is blocked.
+/// From here on, SIGINT, SIGTERM and SIGHUP remove the unfinished files before they end the program, and a reader that goes away is an
+/// error of the write instead of the end. Called by `main`, once, before it starts threads: they inherit what is blocked.
 inline void remove_unfinished_files_when_interrupted() {
 #if !defined(_WIN32)
     ::signal(SIGPIPE, SIG_IGN);

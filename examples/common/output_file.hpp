@@ -87,8 +87,8 @@ struct unfinished_files {
 /// What is no plain file is not replaced but written into: a pipe, a character device, /dev/stdout, a file of the shell's at /dev/fd/N.
 class output_file {
 public:
-    /// @throws input_error  naming the file: it cannot be written, it is a folder or a disk, another run or object is writing it, or it is a
-    ///                      pipe that nobody reads
+    /// @throws input_error  naming the file: it cannot be written, it is a folder or a disk, another run or object is writing it, or it
+    ///                      is a pipe that nobody reads
     explicit output_file(const std::filesystem::path& path) : path_(path), target_(followed(path)) {
         std::error_code error;
         const std::filesystem::file_type type = std::filesystem::status(target_, error).type();

@@ -239,13 +239,14 @@ void read_type(const reader& root, const json& object, llama_config& c) {
     }
 }
 
-/// Refuses what related architectures have and these do not: who writes such a key means another model, whatever its type is called. A value
-/// that changes nothing is accepted.
+/// Refuses what related architectures have and these do not: who writes such a key means another model, whatever its type is called. A
+/// value that changes nothing is accepted.
 void require_no_extension(const reader& root, const llama_config& c) {
-    for (const char* key : {"quantization_config", "compression_config", "quantization", "attn_logit_softcapping", "final_logit_softcapping",
-                            "attention_logit_softcapping", "logit_softcapping", "logits_soft_cap", "attn_logits_soft_cap", "clip_qkv", "qkv_clip",
-                            "interleaved_sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layer_interval",
-                            "global_attn_every_n_layers", "attention_sink_size", "rope_local_scaling", "adapter_config"})
+    for (const char* key :
+         {"quantization_config", "compression_config", "quantization", "attn_logit_softcapping", "final_logit_softcapping",
+          "attention_logit_softcapping", "logit_softcapping", "logits_soft_cap", "attn_logits_soft_cap", "clip_qkv", "qkv_clip",
+          "interleaved_sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layer_interval",
+          "global_attn_every_n_layers", "attention_sink_size", "rope_local_scaling", "adapter_config"})
         root.only(key, nullptr, nullptr);
     for (const char* key :
          {"rope_interleaved", "rope_interleave", "use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm", "add_cross_attention",
@@ -255,9 +256,10 @@ void require_no_extension(const reader& root, const llama_config& c) {
           "normalize_embedding", "attention_output_gate", "use_attention_sinks"})
         root.only(key, false, false);
     for (const char* key : {"is_causal", "causal", "use_rope"}) root.only(key, true, true);
-    for (const char* key : {"partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct", "residual_multiplier", "embedding_multiplier",
-                            "logits_scaling", "logit_scale", "lm_head_multiplier", "key_multiplier", "attention_in_multiplier",
-                            "attention_out_multiplier", "scale_emb", "emb_scale", "attn_scale", "attention_scale", "rope_scaling_factor"})
+    for (const char* key :
+         {"partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct", "residual_multiplier", "embedding_multiplier",
+          "logits_scaling", "logit_scale", "lm_head_multiplier", "key_multiplier", "attention_in_multiplier", "attention_out_multiplier",
+          "scale_emb", "emb_scale", "attn_scale", "attention_scale", "rope_scaling_factor"})
         root.only_near(key, 1);
     const auto head_dim = static_cast<double>(c.head_dim);
     root.only_near("attention_multiplier", 1 / std::sqrt(head_dim));
@@ -295,7 +297,8 @@ void require_same_attention(const reader& root, const llama_config& c) {
     const json* window = root.find("sliding_window");
     if (*root.find("model_type") == "llama" && window && root.find("use_sliding_window") == nullptr)
         if (!window->is_number_integer() || *window < c.max_position_embeddings)
-            refuse(root.name(), ": sliding_window must not be below max_position_embeddings in a model of type llama, it is ", text(*window));
+            refuse(root.name(), ": sliding_window must not be below max_position_embeddings in a model of type llama, it is ",
+                   text(*window));
 }
 
 }  // namespace

@@ -326,8 +326,8 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
     unfinish();
     ordered_json record{{"layers", records}};
     record["weights"] = json_of(write_safetensors(weights_file(layer + 1), std::move(weights)));
-    record["codes"] = json_of(
-        write_safetensors(block_file(layer, ".safetensors"), std::move(codes), {{"bits", std::to_string(any.bits)}, {"weight", weight_is}}));
+    record["codes"] = json_of(write_safetensors(block_file(layer, ".safetensors"), std::move(codes),
+                                                {{"bits", std::to_string(any.bits)}, {"weight", weight_is}}));
     record["hash"] = hash_of_record(record);
     write_text(block_file(layer, ".json"), text_of(record));
 }

@@ -39,8 +39,8 @@ class output_folder {
 public:
     /// Claims a folder: a new or empty one, or one that such a run has left.
     /// @param beside  other files that this run writes, which may lie in the folder
-    /// @throws input_error  if it holds anything else, another run uses it, it cannot be made, or a file of the model would have the name of
-    ///                      one of `beside`
+    /// @throws input_error  if it holds anything else, another run uses it, it cannot be made, or a file of the model would have the name
+    ///                      of one of `beside`
     explicit output_folder(const std::filesystem::path& folder, std::span<const std::filesystem::path> beside = {});
 
     /// Begins the run, or takes up the one that is here. The model must outlive the object.

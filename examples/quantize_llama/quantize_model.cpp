@@ -42,8 +42,8 @@ matrix_f values_of(const quantized_layer& layer) {
 }
 
 /// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
-std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text, magr::thread_pool& pool,
-                                                        const std::function<void(std::int64_t)>& chunk_done) {
+std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text,
+                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, false); };
     std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
                                              empty(linear::down_proj)};
@@ -62,7 +62,8 @@ std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, cons
         });
         for (std::size_t i = 0; i < count; ++i)
             for (std::size_t s = 0; s < site_count; ++s) {
-                require_finite(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), "calibration text: " + input_name(layer, all_sites[s]));
+                require_finite(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i),
+                               "calibration text: " + input_name(layer, all_sites[s]));
                 grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
             }
     }

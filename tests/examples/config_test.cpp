@@ -207,22 +207,37 @@ TEST_CASE("config: a key of another architecture is refused unless its value cha
         const char *key, *neutral, *other;
     };
     // The minimal model has heads of 4 entries, 3 layers, 24 channels.
-    for (const auto& [key, neutral, other] :
-         {extension{"attn_logit_softcapping", "null", "50.0"}, extension{"final_logit_softcapping", "null", "30.0"},
-          extension{"sliding_window", "64", "8"}, extension{"use_sliding_window", "false", "true"},
-          extension{"layer_types", R"(["full_attention", "full_attention", "full_attention"])",
-                    R"(["full_attention", "sliding_attention", "full_attention"])"},
-          extension{"attention_multiplier", "0.5", "0.0078125"}, extension{"residual_multiplier", "1", "0.22"},
-          extension{"embedding_multiplier", "1.0", "12"}, extension{"logits_scaling", "1", "8.0"}, extension{"logit_scale", "1", "0.0625"},
-          extension{"query_pre_attn_scalar", "4", "256"}, extension{"scale_emb", "1", "12"}, extension{"use_qk_norm", "false", "true"},
-          extension{"qk_norm", "false", "true"}, extension{"partial_rotary_factor", "1", "0.5"}, extension{"rotary_dim", "4", "2"},
-          extension{"rope_interleaved", "false", "true"}, extension{"is_causal", "true", "false"},
-          extension{"use_bidirectional_attention", "false", "true"}, extension{"num_local_experts", "0", "8"},
-          extension{"no_rope_layers", "[]", "[1, 0, 1]"}, extension{"attention_chunk_size", "null", "8192"},
-          extension{"rope_local_base_freq", "10000", "500.0"}, extension{"lm_head_bias", "false", "true"}, extension{"bias", "false", "true"},
-          extension{"hidden_activation", "\"silu\"", "\"gelu\""}, extension{"hidden_act", "\"swish\"", "\"relu\""},
-          extension{"position_embedding_type", "\"rope\"", "\"alibi\""}, extension{"clip_qkv", "null", "8"},
-          extension{"quantization", "null", R"({"bits": 4})"}}) {
+    for (const auto& [key, neutral, other] : {extension{"attn_logit_softcapping", "null", "50.0"},
+                                              extension{"final_logit_softcapping", "null", "30.0"},
+                                              extension{"sliding_window", "64", "8"},
+                                              extension{"use_sliding_window", "false", "true"},
+                                              extension{"layer_types", R"(["full_attention", "full_attention", "full_attention"])",
+                                                        R"(["full_attention", "sliding_attention", "full_attention"])"},
+                                              extension{"attention_multiplier", "0.5", "0.0078125"},
+                                              extension{"residual_multiplier", "1", "0.22"},
+                                              extension{"embedding_multiplier", "1.0", "12"},
+                                              extension{"logits_scaling", "1", "8.0"},
+                                              extension{"logit_scale", "1", "0.0625"},
+                                              extension{"query_pre_attn_scalar", "4", "256"},
+                                              extension{"scale_emb", "1", "12"},
+                                              extension{"use_qk_norm", "false", "true"},
+                                              extension{"qk_norm", "false", "true"},
+                                              extension{"partial_rotary_factor", "1", "0.5"},
+                                              extension{"rotary_dim", "4", "2"},
+                                              extension{"rope_interleaved", "false", "true"},
+                                              extension{"is_causal", "true", "false"},
+                                              extension{"use_bidirectional_attention", "false", "true"},
+                                              extension{"num_local_experts", "0", "8"},
+                                              extension{"no_rope_layers", "[]", "[1, 0, 1]"},
+                                              extension{"attention_chunk_size", "null", "8192"},
+                                              extension{"rope_local_base_freq", "10000", "500.0"},
+                                              extension{"lm_head_bias", "false", "true"},
+                                              extension{"bias", "false", "true"},
+                                              extension{"hidden_activation", "\"silu\"", "\"gelu\""},
+                                              extension{"hidden_act", "\"swish\"", "\"relu\""},
+                                              extension{"position_embedding_type", "\"rope\"", "\"alibi\""},
+                                              extension{"clip_qkv", "null", "8"},
+                                              extension{"quantization", "null", R"({"bits": 4})"}}) {
         INFO(key);
         const auto with = [&name = key](const char* value) { return json{{name, json::parse(value)}}.dump(); };
         CHECK(accepted(with(neutral)).vocab_size == 50);

@@ -304,8 +304,9 @@ TEST_CASE("output_folder: results of the run may lie in it, under names of their
 TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer to it is not", "[examples][output_folder]") {
     const scratch_folder model, to;
     tiny::write_model(model, tiny::model(source::config()));
-    const std::vector<std::string> names{"chat_template.jinja", "chat_template.json", "tekken.json", "tokenizer.model", "tokenizer.model.v3",
-                                         "spiece.model", "vocab.json", "merges.txt", "generation_config.json"};
+    const std::vector<std::string> names{"chat_template.jinja", "chat_template.json", "tekken.json",
+                                         "tokenizer.model",     "tokenizer.model.v3", "spiece.model",
+                                         "vocab.json",          "merges.txt",         "generation_config.json"};
     for (const std::string& name : names) model.write(name, "of " + name);
     model.write("README.md", "not needed");
     const model_folder from(model.path());

@@ -170,7 +170,8 @@ TEST_CASE("quantize_llama: an error says in which block, layer and text it is", 
         CHECK(run(folder, job) == 1);
         return folder.read("err");
     };
-    CHECK_THAT(overflow(examples::linear::up_proj, 3e38f), mentions("evaluation text: the input of layers.1.mlp.down_proj leaves the range"));
+    CHECK_THAT(overflow(examples::linear::up_proj, 3e38f),
+               mentions("evaluation text: the input of layers.1.mlp.down_proj leaves the range"));
     CHECK_THAT(overflow(examples::linear::down_proj, 1e22f), mentions("the input of layers.2.self_attn.q_proj leaves the range"));
     CHECK_THAT(folder.read("err"), mentions("in sequence 1 of the text"));
 }
@@ -237,7 +238,8 @@ TEST_CASE("quantize_llama: a signal leaves no unfinished file", "[examples][prog
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
         const auto out = folder.path() / ("out" + std::to_string(number));
         const pid_t child =
-            start(folder, job + " --eval-tokens 200 --sample-tokens 4000 --json " + quoted(folder.path() / "r.json") + " --out " + quoted(out));
+            start(folder, job + " --eval-tokens 200 --sample-tokens 4000 --json " + quoted(folder.path() / "r.json") + " --out " +
+                              quoted(out));
         REQUIRE(child > 0);
         while (!std::filesystem::exists(out / "quantization.json")) std::this_thread::sleep_for(std::chrono::microseconds(200));
         CHECK(std::filesystem::exists(folder.path() / "r.json.part"));
@@ -291,8 +293,8 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
 TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for help is 0", "[examples][program]") {
     const scratch_folder folder;
     for (const char* arguments :
-         {"--alpha nan", "--alpha inf", "--alpha 1e7", "--damping nan", "--damping inf", "--damping 0", "--damping -1", "--beta nan", "--beta inf",
-          "--beta 1.1", "--drift nan", "--drift 2", "--drift -0.1", "--group-size -2", "--group-size nan", "--group-size 1.5",
+         {"--alpha nan", "--alpha inf", "--alpha 1e7", "--damping nan", "--damping inf", "--damping 0", "--damping -1", "--beta nan",
+          "--beta inf", "--beta 1.1", "--drift nan", "--drift 2", "--drift -0.1", "--group-size -2", "--group-size nan", "--group-size 1.5",
           "--eval-tokens 1", "--calib-tokens 9999999999999999", "--seed -1", "--seed 4294967296", "--refinement-rounds -1", "--bits nan",
           "--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense", "--solver x",
           "--calib-tokens 0", "--threads 0", "extra", "--out x", "--out x --methods optq", "--out x --methods rtn,optq --bits 2",
