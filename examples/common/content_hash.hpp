@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <iomanip>
 #include <span>
-#include <sstream>
 #include <string>
 #include <string_view>
+
+#include "common/text_stream.hpp"
 
 namespace examples {
 
@@ -28,11 +30,22 @@ public:
             mix(word);
         }
     }
+    /// Adds bytes that may be mapped from a file, as parts of which few are in memory at once.
+    /// @param done  called with each part after it was added
+    template <class Function>
+    void add_in_parts(std::span<const std::byte> bytes, const Function& done) {
+        constexpr std::size_t part = std::size_t{1} << 24;
+        for (std::size_t begin = 0; begin < bytes.size(); begin += part) {
+            const std::span<const std::byte> some = bytes.subspan(begin, std::min(part, bytes.size() - begin));
+            add(some);
+            done(some);
+        }
+    }
     void add(std::string_view text) noexcept { add(std::as_bytes(std::span(text))); }
 
     /// 16 hexadecimal digits.
     [[nodiscard]] std::string text() const {
-        std::ostringstream digits;
+        text_stream digits;
         digits << std::hex << std::setfill('0') << std::setw(16) << state_;
         return digits.str();
     }

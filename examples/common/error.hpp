@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <sstream>
 #include <stdexcept>
 #include <string>
+
+#include "common/text_stream.hpp"
 
 namespace examples {
 
@@ -17,7 +18,7 @@ public:
 /// the line or steer a terminal, become `?`.
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
-    std::ostringstream text;
+    text_stream text;
     (text << ... << parts);
     std::string message = text.str();
     for (char& c : message)

@@ -22,20 +22,21 @@
 
 #include "common/error.hpp"
 
-/// Checked reading and writing of whole files.
+/// Checked reading of whole files, and what reading and writing share.
 namespace examples {
 
 #if !defined(_WIN32)
 /// An open file or folder of the system.
 class descriptor {
 public:
-    descriptor(const std::filesystem::path& path, int flags) : value_(::open(path.c_str(), flags | O_CLOEXEC)) {}
+    descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0) : value_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
     descriptor(descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
     descriptor& operator=(descriptor&&) = delete;
     ~descriptor() {
         if (value_ >= 0) ::close(value_);
     }
     [[nodiscard]] int get() const noexcept { return value_; }
+    [[nodiscard]] int release() noexcept { return std::exchange(value_, -1); }
 
 private:
     int value_;
@@ -74,7 +75,8 @@ class input_file {
 public:
     explicit input_file(const std::filesystem::path& path) : path_(path) {
         std::error_code error;
-        if (!std::filesystem::is_regular_file(path, error)) refuse(path.string(), ": no such file");
+        if (!std::filesystem::is_regular_file(path, error))
+            refuse(path.string(), std::filesystem::exists(path, error) ? ": is not a plain file" : ": no such file");
         size_ = std::filesystem::file_size(path, error);
         if (!error) stream_.open(path, std::ios::binary);
         if (error || !stream_) refuse(path.string(), ": cannot be opened for reading");
@@ -152,53 +154,5 @@ private:
     if (!contents.empty()) file.read(0, contents.data(), file.size());
     return contents;
 }
-
-/// A file that appears complete or not at all: written under a temporary name, which is created at once, so that an unwritable place
-/// is noticed before hours of work and not after them.
-class output_file {
-public:
-    explicit output_file(const std::filesystem::path& path) : path_(path), temporary_(path) {
-        temporary_ += ".part";
-        if (std::filesystem::is_directory(path)) refuse(path.string(), ": is a directory");
-        stream_.open(temporary_, std::ios::binary | std::ios::trunc);
-        if (!stream_) refuse(path.string(), ": cannot be written (", temporary_.string(), " cannot be created)");
-    }
-    output_file(const output_file&) = delete;
-    output_file& operator=(const output_file&) = delete;
-    ~output_file() {
-        stream_.close();
-        std::error_code ignored;
-        if (!committed_) std::filesystem::remove(temporary_, ignored);
-    }
-
-    void append(std::span<const std::byte> bytes) {
-        stream_.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-        if (!stream_) refuse(path_.string(), ": cannot be written");
-    }
-
-    /// Gives the file its name when all of it is on the disk, and returns when the name is too.
-    void commit() {
-        stream_.close();
-        if (!stream_) refuse(path_.string(), ": cannot be written");
-        wait_for_disk(temporary_);
-        std::error_code error;
-        std::filesystem::rename(temporary_, path_, error);
-        if (error) refuse(path_.string(), ": cannot be written: ", error.message());
-        committed_ = true;
-        wait_for_disk(path_.has_parent_path() ? path_.parent_path() : ".");
-    }
-
-    /// Writes all of the contents.
-    void commit(std::string_view contents) {
-        append(std::as_bytes(std::span(contents)));
-        commit();
-    }
-
-private:
-    std::filesystem::path path_;
-    std::filesystem::path temporary_;
-    std::ofstream stream_;
-    bool committed_ = false;
-};
 
 }  // namespace examples

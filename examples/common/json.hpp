@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.hpp"
+#include "common/file_kind.hpp"
 
 namespace examples {
 
@@ -30,6 +31,7 @@ using json = nlohmann::json;
     try {
         value = json::parse(text, check);
     } catch (const json::exception& error) {
+        if (const auto kind = mistaken_kind(text); !kind.empty()) refuse(what, ": is ", kind);
         refuse(what, ": not valid JSON: ", error.what());
     }
     if (!value.is_object()) refuse(what, ": not a JSON object");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "common/error.hpp"
+#include "common/file_kind.hpp"
 #include "common/files.hpp"
 
 /// Matrices in NumPy's .npy files: two dimensions, little-endian float16, float32 or float64, C or Fortran order.
@@ -163,7 +165,12 @@ private:
     unsigned char start[12] = {};
     if (file.size() < sizeof start) refuse(name, ": not a .npy file, it has only ", file.size(), " bytes");
     file.read(0, start, sizeof start);
-    if (std::memcmp(start, detail::npy_magic.data(), detail::npy_magic.size()) != 0) refuse(name, ": not a .npy file");
+    if (std::memcmp(start, detail::npy_magic.data(), detail::npy_magic.size()) != 0) {
+        std::string beginning(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), 64)), '\0');
+        file.read(0, beginning.data(), beginning.size());
+        const auto kind = mistaken_kind(beginning);
+        refuse(name, ": not a .npy file", kind.empty() ? "" : ", it is ", kind);
+    }
     if (start[6] < 1 || start[6] > 3) refuse(name, ": .npy version ", int{start[6]}, ", expected 1, 2 or 3");
     const std::uint64_t prefix = start[6] == 1 ? 10 : 12;
     std::uint64_t length = start[8] | std::uint64_t{start[9]} << 8;

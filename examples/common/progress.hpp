@@ -8,7 +8,6 @@
 #include <iomanip>
 #include <iostream>
 #include <mutex>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -17,6 +16,8 @@
 #else
 #include <unistd.h>
 #endif
+
+#include "common/text_stream.hpp"
 
 namespace examples {
 
@@ -33,7 +34,7 @@ namespace examples {
     constexpr double longest = 1e9;
     if (!(seconds >= 0 && seconds < longest)) return "-";
     const auto total = static_cast<std::int64_t>(seconds + 0.5);
-    std::ostringstream text;
+    text_stream text;
     text << std::setfill('0');
     if (total < 60)
         text << total << " s";
@@ -91,7 +92,7 @@ private:
         const auto now = clock::now();
         if (now < next_) return;
         next_ = now + (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10));
-        std::ostringstream line;
+        text_stream line;
         const double fraction = total_ > 0 ? std::min(done_ / total_, 1.0) : 0.0;
         if (terminal_) {
             constexpr int width = 24;

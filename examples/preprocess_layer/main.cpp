@@ -13,8 +13,10 @@
 #include <string>
 
 #include "common/error.hpp"
-#include "common/files.hpp"
+#include "common/interruption.hpp"
 #include "common/npy.hpp"
+#include "common/output_file.hpp"
+#include "common/standard_streams.hpp"
 
 namespace {
 
@@ -74,6 +76,7 @@ int run(const arguments& a) {
                                              {"seconds", seconds}};
         report->commit(json.dump(2) + "\n");
     }
+    examples::finish_standard_output();
     return 0;
 }
 
@@ -82,6 +85,8 @@ int run(const arguments& a) {
 int main(int argc, char** argv) {
     CLI::App app("Reduces the largest weights of a layer while its output changes little (MagR).\n"
                  "Exit code: 0; 2 if the command line or a file cannot be used.");
+    examples::occupy_standard_streams();
+    examples::remove_unfinished_files_when_interrupted();
     arguments a;
     add_options(app, a);
     try {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "quantize_llama/config.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 
 #include "common/error.hpp"
@@ -63,9 +65,18 @@ public:
             refuse(name_, ": ", key, " must be ", text(supported), ", ", value ? "it is " + text(*value) : "it is missing");
     }
 
-    [[nodiscard]] token id(const char* key, const json& value, std::int64_t vocab_size) const {
-        if (!value.is_number_unsigned() || value.get<std::uint64_t>() >= static_cast<std::uint64_t>(vocab_size))
-            refuse(name_, ": ", key, " must be a token id below ", vocab_size, ", it is ", text(value));
+    /// Refuses a number that is there and is not `expected`, up to rounding.
+    void only_near(const char* key, double expected) const {
+        constexpr double rounding = 1e-5;  // a factor is often written with few digits
+        const json* value = find(key);
+        if (value && !(value->is_number() && std::abs(value->get<double>() - expected) <= rounding * expected))
+            refuse(name_, ": ", key, " must be ", expected, ", it is ", text(*value));
+    }
+
+    /// A token id, or none: some files say -1 for none, or an id that was added to the tokenizer but not to the model.
+    [[nodiscard]] std::optional<token> id(const char* key, const json& value, std::int64_t vocab_size) const {
+        if (!value.is_number_integer()) refuse(name_, ": ", key, " must be a token id, it is ", text(value));
+        if (!value.is_number_unsigned() || value.get<std::uint64_t>() >= static_cast<std::uint64_t>(vocab_size)) return {};
         return value.get<token>();
     }
 
@@ -75,6 +86,11 @@ private:
     const json& object_;
     std::string name_;
 };
+
+/// Refuses another activation than silu, which is also called swish.
+void require_silu(const reader& root, const char* key) {
+    if (*root.find(key) != "swish") root.only(key, "silu", nullptr);
+}
 
 /// Which scaling an object asks for; older files call it `type`, newer ones `rope_type`.
 std::string rope_type_of(const reader& rope) {
@@ -98,13 +114,43 @@ double read_attention_factor(const reader& rope, double factor) {
     return growth(1);
 }
 
-rope_scaling read_scaling(const reader& rope, const llama_config& c) {
+/// Refuses a key that the type of scaling does not use.
+void require_known_keys(const reader& rope, const json& object, const std::string& type) {
+    constexpr const char* of_all[] = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
+                                      "finetuned"};
+    constexpr const char* of_llama3[] = {"low_freq_factor", "high_freq_factor"};
+    constexpr const char* of_yarn[] = {"beta_slow",    "beta_fast",           "attention_factor", "mscale", "mscale_all_dim",
+                                       "truncate", "extrapolation_factor", "attn_factor"};
+    for (const auto& [key, value] : object.items()) {
+        const auto among = [&name = key](const auto& keys) { return std::find(std::begin(keys), std::end(keys), name) != std::end(keys); };
+        const bool known = among(of_all) || (key == "factor" && type != "default") || (type == "llama3" && among(of_llama3)) ||
+                           (type == "yarn" && among(of_yarn));
+        if (!known && !value.is_null()) refuse(rope.name(), ": ", text(key), " is not known to RoPE of type ", text(type));
+    }
+}
+
+/// How many tokens the texts of the first training had: beside or inside of the object.
+double read_original_length(const reader& root, const reader& rope, const llama_config& c) {
+    constexpr const char* key = "original_max_position_embeddings";
+    const std::int64_t beside = root.size(key, longest_text, c.max_position_embeddings);
+    const std::int64_t inside = rope.size(key, longest_text, beside);
+    if (root.find(key) && inside != beside) refuse(rope.name(), ": ", key, " is ", inside, " here and ", beside, " beside it");
+    return static_cast<double>(inside);
+}
+
+rope_scaling read_scaling(const reader& root, const reader& rope, const json& object, const llama_config& c) {
     constexpr double largest = 1e6;
     const std::string type = rope_type_of(rope);
     const bool linear = type == "linear", llama3 = type == "llama3", yarn = type == "yarn";
-    if (type == "default" || type == "dynamic") return {};
-    if (!linear && !llama3 && !yarn)
+    const bool dynamic = type == "dynamic";
+    if (type != "default" && !dynamic && !linear && !llama3 && !yarn)
         refuse(rope.name(), ": rope_type must be default, linear, dynamic, llama3 or yarn, it is ", text(type));
+    require_known_keys(rope, object, type);
+    const double original_length = read_original_length(root, rope, c);
+    if (dynamic && original_length < static_cast<double>(c.max_position_embeddings))
+        refuse(rope.name(), ": original_max_position_embeddings must not be below max_position_embeddings (", c.max_position_embeddings,
+               ") with dynamic, it is ", original_length);
+    if (type == "default" || dynamic) return {};
 
     rope_scaling scaling;
     scaling.kind = linear ? rope_scaling_kind::linear : llama3 ? rope_scaling_kind::llama3 : rope_scaling_kind::yarn;
@@ -113,8 +159,7 @@ rope_scaling read_scaling(const reader& rope, const llama_config& c) {
         refuse(rope.name(), ": factor must be from 1 to ", largest, ", it is ", scaling.factor);
     if (linear) return scaling;
 
-    scaling.original_max_position_embeddings =
-        static_cast<double>(rope.size("original_max_position_embeddings", longest_text, c.max_position_embeddings));
+    scaling.original_max_position_embeddings = original_length;
     const char* const low = llama3 ? "low_freq_factor" : "beta_slow";
     const char* const high = llama3 ? "high_freq_factor" : "beta_fast";
     scaling.low_turns = rope.positive(low, llama3 ? std::nullopt : std::optional(scaling.low_turns));
@@ -124,6 +169,8 @@ rope_scaling read_scaling(const reader& rope, const llama_config& c) {
     if (llama3) return scaling;
 
     constexpr double smallest_attention = 0.01, largest_attention = 100;  // no model is near them
+    rope.only_near("extrapolation_factor", 1);
+    rope.only_near("attn_factor", 1);
     scaling.truncate = rope.flag("truncate", true);
     scaling.attention_factor = read_attention_factor(rope, scaling.factor);
     if (!(scaling.attention_factor >= smallest_attention && scaling.attention_factor <= largest_attention))
@@ -132,18 +179,38 @@ rope_scaling read_scaling(const reader& rope, const llama_config& c) {
     return scaling;
 }
 
+/// What holds for all layers: the object itself, or what it says for each kind of layer if that is the same.
+const json& of_every_layer(const json& object, const std::string& name) {
+    const json* first = nullptr;
+    for (const auto& [kind, value] : object.items()) {
+        if (!value.is_object()) continue;
+        if (!kind.ends_with("_attention")) refuse(name, ": ", text(kind), " is not a kind of layer");
+        if (first && value != *first) refuse(name, ": differs between kinds of layers, which is not supported");
+        first = &value;
+    }
+    if (!first) return object;
+    for (const auto& [kind, value] : object.items())
+        if (!value.is_object() && !value.is_null()) refuse(name, ": ", text(kind), " stands beside the parameters of kinds of layers");
+    return *first;
+}
+
 /// Reads rope_theta and the scaling: older files have the one beside `rope_scaling`, newer ones both in `rope_parameters`.
 void read_rope(const reader& root, llama_config& c) {
     c.rope_theta = root.positive("rope_theta", c.rope_theta);
+    // other names of it, also for layers of one kind alone
+    for (const char* key : {"rotary_emb_base", "rotary_base", "rope_base", "rope_local_base_freq", "local_rope_theta", "global_rope_theta"})
+        root.only_near(key, c.rope_theta);
     if (root.find("rope_scaling") && root.find("rope_parameters")) refuse(root.name(), ": has both rope_scaling and rope_parameters");
     for (const char* key : {"rope_scaling", "rope_parameters"}) {
         const json* object = root.find(key);
         if (!object) continue;
         if (!object->is_object()) refuse(root.name(), ": ", key, " must be an object");
-        const reader rope(*object, root.name() + ": " + key);
+        const json& same = of_every_layer(*object, root.name() + ": " + key);
+        const reader rope(same, root.name() + ": " + key);
         rope.only("partial_rotary_factor", 1.0, 1.0);
+        if (root.find("rope_theta")) rope.only_near("rope_theta", c.rope_theta);  // readers differ in which of two they take
         c.rope_theta = rope.positive("rope_theta", c.rope_theta);
-        c.scaling = read_scaling(rope, c);
+        c.scaling = read_scaling(root, rope, same, c);
     }
     if (!(c.rope_theta > 1)) refuse(root.name(), ": rope_theta must be larger than 1, it is ", c.rope_theta);
 }
@@ -153,19 +220,85 @@ void read_type(const reader& root, const json& object, llama_config& c) {
     const json* type = root.find("model_type");
     const std::string name = type && type->is_string() ? type->get<std::string>() : "";
     if (name == "llama") {
+        root.only("use_sliding_window", false, false);
         c.qkv_bias = c.o_bias = root.flag("attention_bias", false);
         c.mlp_bias = root.flag("mlp_bias", false);
     } else if (name == "mistral") {
+        root.only("attention_bias", false, false);
+        root.only("mlp_bias", false, false);
         // null says that there is no window, the absence of the key that there is the published one.
         constexpr std::int64_t published = 4096;
         if (!object.contains("sliding_window") || root.find("sliding_window"))
             c.sliding_window = root.size("sliding_window", longest_text, published);
     } else if (name == "qwen2") {
         root.only("use_sliding_window", false, false);
+        root.only("mlp_bias", false, false);
         c.qkv_bias = true;
     } else {
         refuse(root.name(), ": model_type must be llama, mistral or qwen2, ", type ? "it is " + text(*type) : "it is missing");
     }
+}
+
+/// Refuses what related architectures have and these do not: who writes such a key means another model, whatever its type is called. A
+/// value that changes nothing is accepted.
+void require_no_extension(const reader& root, const llama_config& c) {
+    for (const char* key :
+         {"quantization_config", "compression_config", "quantization", "attn_logit_softcapping", "final_logit_softcapping",
+          "attention_logit_softcapping", "logit_softcapping", "logits_soft_cap", "attn_logits_soft_cap", "clip_qkv", "qkv_clip",
+          "interleaved_sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layer_interval",
+          "global_attn_every_n_layers", "attention_sink_size", "rope_local_scaling", "adapter_config"})
+        root.only(key, nullptr, nullptr);
+    for (const char* key :
+         {"rope_interleaved", "rope_interleave", "use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm", "add_cross_attention",
+          "is_encoder_decoder", "use_bidirectional_attention", "bidirectional", "alibi", "use_alibi", "parallel_attn",
+          "use_parallel_residual", "parallel_residual", "lm_head_bias", "use_lm_head_bias", "attn_temperature_tuning", "sandwich_norm",
+          "use_post_norm", "apply_residual_connection_post_layernorm", "norm_after", "scale_embedding", "scale_embeddings",
+          "normalize_embedding", "attention_output_gate", "use_attention_sinks"})
+        root.only(key, false, false);
+    for (const char* key : {"is_causal", "causal", "use_rope"}) root.only(key, true, true);
+    for (const char* key :
+         {"partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct", "residual_multiplier", "embedding_multiplier",
+          "logits_scaling", "logit_scale", "lm_head_multiplier", "key_multiplier", "attention_in_multiplier", "attention_out_multiplier",
+          "scale_emb", "emb_scale", "attn_scale", "attention_scale", "rope_scaling_factor"})
+        root.only_near(key, 1);
+    const auto head_dim = static_cast<double>(c.head_dim);
+    root.only_near("attention_multiplier", 1 / std::sqrt(head_dim));
+    root.only_near("query_pre_attn_scalar", head_dim);
+    root.only_near("rotary_dim", head_dim);
+    root.only_near("rope_dim", head_dim);
+    root.only_near("v_head_dim", head_dim);
+    root.only_near("scale_depth", std::sqrt(static_cast<double>(c.num_hidden_layers)));
+    root.only_near("dim_model_base", static_cast<double>(c.hidden_size));
+    for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "kv_lora_rank", "q_lora_rank",
+                            "num_kv_shared_layers", "num_nextn_predict_layers"})
+        if (const json* value = root.find(key); value && *value != 0) root.only(key, 0, 0);
+    for (const char* key : {"no_rope_layers", "mlp_multipliers"})
+        if (const json* value = root.find(key); value && *value != json::array()) root.only(key, json::array(), nullptr);
+    for (const char* key : {"bias", "use_bias", "qkv_bias", "add_qkv_bias", "attention_qkv_bias"})
+        if (root.find(key)) root.only(key, c.qkv_bias, nullptr);
+    for (const char* key : {"hidden_activation", "mlp_hidden_act", "activation_function", "activation"})
+        if (root.find(key)) require_silu(root, key);
+    if (const json* kind = root.find("position_embedding_type"); kind && *kind != "rope" && *kind != "rotary")
+        root.only("position_embedding_type", "rope", nullptr);
+}
+
+/// Refuses layers that attend in different ways, and a window that the type does not have.
+void require_same_attention(const reader& root, const llama_config& c) {
+    const bool windowed = c.sliding_window < c.max_position_embeddings;
+    if (const json* kinds = root.find("layer_types")) {
+        const char* const expected = windowed ? "sliding_attention" : "full_attention";
+        if (!kinds->is_array() || std::ssize(*kinds) != c.num_hidden_layers)
+            refuse(root.name(), ": layer_types must be an array of ", c.num_hidden_layers, " names, it is ", text(*kinds));
+        for (const json& kind : *kinds)
+            if (kind != expected)
+                refuse(root.name(), ": layer_types must all be ", expected, " in a model of this configuration, one is ", text(kind));
+    }
+    // Llama has no window; the files of qwen2 have one that use_sliding_window turns off.
+    const json* window = root.find("sliding_window");
+    if (*root.find("model_type") == "llama" && window && root.find("use_sliding_window") == nullptr)
+        if (!window->is_number_integer() || *window < c.max_position_embeddings)
+            refuse(root.name(), ": sliding_window must not be below max_position_embeddings in a model of type llama, it is ",
+                   text(*window));
 }
 
 }  // namespace
@@ -177,11 +310,7 @@ llama_config read_config(const std::filesystem::path& file) {
     const json object = parse_json_object(read_file(file, longest_file), name);
     const reader root(object, name);
 
-    root.only("hidden_act", "silu", "silu");
-    root.only("rope_interleaved", false, false);
-    root.only("partial_rotary_factor", 1.0, 1.0);
-    root.only("quantization_config", nullptr, nullptr);
-
+    if (root.find("hidden_act")) require_silu(root, "hidden_act");
     llama_config c;
     read_type(root, object, c);
     c.vocab_size = root.size("vocab_size", most_tokens);
@@ -204,15 +333,16 @@ llama_config read_config(const std::filesystem::path& file) {
         refuse(name, ": num_attention_heads * head_dim is ", c.num_attention_heads * c.head_dim, ", more than ", widest);
     c.max_position_embeddings = root.size("max_position_embeddings", longest_text);
     c.rms_norm_eps = root.positive("rms_norm_eps", c.rms_norm_eps);
+    if (!(static_cast<float>(c.rms_norm_eps) > 0 && std::isfinite(static_cast<float>(c.rms_norm_eps))))
+        refuse(name, ": rms_norm_eps must be a positive number of float32, it is ", c.rms_norm_eps);
     read_rope(root, c);
+    require_same_attention(root, c);
+    require_no_extension(root, c);
     c.tie_word_embeddings = root.flag("tie_word_embeddings", false);
     if (const json* bos = root.find("bos_token_id")) c.bos_token_id = root.id("bos_token_id", *bos, c.vocab_size);
-    if (const json* eos = root.find("eos_token_id")) {
-        if (eos->is_array())
-            for (const json& value : *eos) c.eos_token_ids.push_back(root.id("eos_token_id", value, c.vocab_size));
-        else
-            c.eos_token_ids.push_back(root.id("eos_token_id", *eos, c.vocab_size));
-    }
+    if (const json* eos = root.find("eos_token_id"))
+        for (const json& value : eos->is_array() ? *eos : json::array({*eos}))
+            if (const auto id = root.id("eos_token_id", value, c.vocab_size)) c.eos_token_ids.push_back(*id);
     return c;
 }
 

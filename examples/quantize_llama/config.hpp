@@ -56,7 +56,8 @@ struct llama_config {
 };
 
 /// Reads config.json of a model of type llama, mistral or qwen2. What the forward pass does not implement (other architectures, activations
-/// or scalings of RoPE, windows in some layers only, quantized weights) is refused rather than ignored.
+/// or scalings of RoPE, windows in some layers only, multipliers, quantized weights) is refused rather than ignored. Keys that change no
+/// output are ignored, and so are ids of bos and eos that are not below vocab_size.
 /// @throws input_error  naming file, key and value
 [[nodiscard]] llama_config read_config(const std::filesystem::path& file);
 

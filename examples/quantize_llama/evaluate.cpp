@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <string>
 
 #include "common/error.hpp"
@@ -79,16 +80,20 @@ evaluator::evaluator(const model_folder& full_precision, std::span<const sequenc
     const std::int64_t blocks = model_.config().num_hidden_layers;
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
         progress_.stage("full precision, layer " + std::to_string(layer + 1) + "/" + std::to_string(blocks));
-        pass(states, model_.block(layer));
+        states.pass_checked(model_.block(layer), layer, "evaluation text", pool_, [&](std::int64_t tokens) { advance(tokens); });
     }
     const row_f norm = model_.final_norm();
     for (std::size_t c = 0; c < states.chunks(); ++c) reference_.push_back(rms_norm(states.hidden(c), norm, model_.config().rms_norm_eps));
     baseline_ = score(states);
+    if (std::isnan(baseline_.perplexity)) throw std::runtime_error("evaluation text: the model in full precision has no perplexity for it");
 }
 
 void evaluator::pass(text_states& states, const llama_block& block) const {
-    const auto blocks = static_cast<double>(model_.config().num_hidden_layers);
-    states.pass(block, pool_, [&](std::int64_t tokens) { progress_.advance(static_cast<double>(tokens) / blocks); });
+    states.pass(block, pool_, [&](std::int64_t tokens) { advance(tokens); });
+}
+
+void evaluator::advance(std::int64_t tokens) const {
+    progress_.advance(static_cast<double>(tokens) / static_cast<double>(model_.config().num_hidden_layers));
 }
 
 evaluation evaluator::score(const text_states& passed) const {

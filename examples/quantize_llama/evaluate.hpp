@@ -41,6 +41,8 @@ public:
     [[nodiscard]] evaluation score(const text_states& passed) const;
 
 private:
+    void advance(std::int64_t tokens) const;
+
     const model_folder& model_;
     std::span<const sequence> text_;
     magr::thread_pool& pool_;

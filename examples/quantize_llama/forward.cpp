@@ -2,6 +2,7 @@
 #include "quantize_llama/forward.hpp"
 
 #include <cmath>
+#include <limits>
 
 namespace examples {
 
@@ -17,6 +18,10 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
     matrix_f out(x.rows(), x.cols());
     for (Eigen::Index i = 0; i < x.rows(); ++i) {
         const float mean_square = x.row(i).squaredNorm() / static_cast<float>(x.cols());
+        if (!std::isfinite(mean_square)) {
+            out.row(i).setConstant(std::numeric_limits<float>::quiet_NaN());
+            continue;
+        }
         out.row(i).array() = x.row(i).array() * (1.0f / std::sqrt(mean_square + static_cast<float>(eps))) * weight.array();
     }
     return out;

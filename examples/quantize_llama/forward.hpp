@@ -21,7 +21,8 @@ inline void ignore_inputs(site, const matrix_f&) {}
 /// The rows of the embedding that belong to the tokens of all sequences, one sequence after the other.
 [[nodiscard]] matrix_f embed(const matrix_f& embedding, std::span<const sequence> sequences);
 
-/// RMSNorm of every row: x / sqrt(mean(x^2) + eps) * weight.
+/// RMSNorm of every row: x / sqrt(mean(x^2) + eps) * weight. A row whose squares leave float32 becomes NaN, so that it is not taken for one
+/// that is zero.
 [[nodiscard]] matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps);
 
 /// The input of the linear layers at a site, from that of the site before it; `hidden` goes along with it.

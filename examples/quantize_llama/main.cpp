@@ -3,15 +3,22 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <magr/error.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <memory>
 #include <optional>
+#include <span>
+#include <system_error>
+#include <vector>
 
 #include "common/error.hpp"
-#include "common/files.hpp"
+#include "common/interruption.hpp"
+#include "common/output_file.hpp"
 #include "common/peak_memory.hpp"
 #include "common/progress.hpp"
+#include "common/standard_streams.hpp"
 #include "quantize_llama/evaluate.hpp"
 #include "quantize_llama/options.hpp"
 #include "quantize_llama/output_folder.hpp"
@@ -38,42 +45,81 @@ std::vector<sequence> load_text(const std::string& source, const model_folder& m
     return sample_sequences(load_model(model), tokens.value_or(default_self_tokens), longest, seed, pool, display);
 }
 
+/// Length of the texts that are printed.
+std::int64_t wanted_tokens(const options& o, const llama_config& config) {
+    return o.sample_tokens.value_or(size_in_memory(config) <= largest_sampled_model ? default_sample_tokens : std::int64_t{0});
+}
+
 /// Lets models continue the beginning of one text.
 class sampler {
 public:
-    sampler(const options& o, const llama_config& config, const text_decoder& decoder, std::span<const token> text)
+    /// @param decoder  null if no text is to be printed
+    sampler(const options& o, const llama_config& config, const text_decoder* decoder, std::span<const token> text)
         : decoder_(decoder), prompt_(text.first(std::min(prompt_tokens, text.size()))), seed_(seed_for(purpose::samples, o.seed)) {
-        const std::int64_t wanted =
-            o.sample_tokens.value_or(size_in_memory(config) <= largest_sampled_model ? default_sample_tokens : std::int64_t{0});
-        tokens_ = std::min(wanted, config.max_position_embeddings - std::ssize(prompt_));
+        tokens_ = std::min(wanted_tokens(o, config), config.max_position_embeddings - std::ssize(prompt_));
     }
 
     [[nodiscard]] bool is_on() const noexcept { return tokens_ > 0; }
-    [[nodiscard]] std::string prompt() const { return decoder_.text(prompt_); }
+    [[nodiscard]] std::string prompt() const { return decoder_->text(prompt_); }
     [[nodiscard]] std::string sample(const llama_model& model) const {
         constexpr double temperature = 0.7;  // lower than 1: a small model's text reads better
-        return decoder_.text(continue_sequence(model, prompt_, tokens_, temperature, seed_));
+        return decoder_->text(continue_sequence(model, prompt_, tokens_, temperature, seed_));
     }
 
 private:
     static constexpr std::size_t prompt_tokens = 24;
 
-    const text_decoder& decoder_;
+    const text_decoder* decoder_;
     std::span<const token> prompt_;
     std::uint32_t seed_;
     std::int64_t tokens_ = 0;
 };
 
+/// The files for the results.
+std::vector<std::filesystem::path> result_files(const options& o) {
+    std::vector<std::filesystem::path> files;
+    for (const std::string& name : {o.json, o.report})
+        if (!name.empty()) files.emplace_back(name);
+    return files;
+}
+
+/// Refuses results that would overwrite each other or what the run reads.
+void require_own_names(const std::vector<std::filesystem::path>& results, const options& o, const model_folder& model) {
+    std::vector<std::filesystem::path> read = model.files();
+    for (const std::string& text : {o.calibration, o.evaluation})
+        if (text != "self") read.emplace_back(text);
+    for (const auto& entry : std::filesystem::directory_iterator(model.path()))
+        if (is_companion(entry.path().filename().string())) read.push_back(entry.path());
+    for (const std::filesystem::path& file : results)
+        for (const std::filesystem::path& input : read)
+            if (lead_to_one_file(file, input)) refuse(file.string(), ": is read by this run, and would be overwritten by its results");
+    const bool replaced = !o.json.empty() && !is_written_into(o.json);  // a terminal or /dev/null takes both
+    if (results.size() == 2 && replaced && lead_to_one_file(results[0], results[1]))
+        refuse(results[0].string(), ": is the name of both --json and --report");
+}
+
+/// The threads that --threads asks for.
+std::unique_ptr<magr::thread_pool> started_pool(int threads) {
+    try {
+        return std::make_unique<magr::thread_pool>(threads);
+    } catch (const std::system_error& error) {
+        refuse("--threads: ", threads, " threads cannot be started (", error.what(), "); give a smaller number");
+    }
+}
+
 void run(const options& o) {
+    const model_folder model(o.model);
+    const std::vector<std::filesystem::path> targets = result_files(o);
+    require_own_names(targets, o, model);
+    std::optional<output_folder> out;
+    if (!o.out.empty()) out.emplace(o.out, targets);
     std::optional<output_file> json_file, html_file;
     if (!o.json.empty()) json_file.emplace(o.json);
     if (!o.report.empty()) html_file.emplace(o.report);
-
-    const model_folder model(o.model);
-    const text_decoder decoder(o.model, model.config());
-    std::optional<output_folder> out;
-    if (!o.out.empty()) out.emplace(o.out);
-    magr::thread_pool pool(o.threads);
+    std::optional<text_decoder> decoder;
+    if (wanted_tokens(o, model.config()) > 0) decoder.emplace(o.model, model.config());
+    const std::unique_ptr<magr::thread_pool> threads = started_pool(o.threads);
+    magr::thread_pool& pool = *threads;
     progress display;
     const auto sampled = [](const std::string& source, std::optional<std::int64_t> tokens) {
         return source == "self" ? static_cast<double>(tokens.value_or(default_self_tokens)) : 0.0;
@@ -98,7 +144,7 @@ void run(const options& o) {
     display.expect((runs + 1) * static_cast<double>(count_tokens(evaluation)) +
                    runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
     const evaluator evaluate(model, evaluation, pool, display);
-    const sampler samples(o, model.config(), decoder, evaluation.front());
+    const sampler samples(o, model.config(), decoder ? &*decoder : nullptr, evaluation.front());
 
     results.model = o.model;
     results.calibration_tokens = count_tokens(calibration);
@@ -150,6 +196,7 @@ void run(const options& o) {
               << table_text(results) << samples_text(results) << std::flush;
     if (json_file) json_file->commit(json_text(results));
     if (html_file) html_file->commit(html_text(results));
+    finish_standard_output();
 }
 
 /// Prints a message as one line, whatever the names are that it quotes from a file.
@@ -163,6 +210,8 @@ int fail(const std::exception& error, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    occupy_standard_streams();
+    remove_unfinished_files_when_interrupted();
     CLI::App app;
     options o;
     add_options(app, o);
@@ -171,7 +220,9 @@ int main(int argc, char** argv) {
         run(o);
         return 0;
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
+        const int code = app.exit(error) == 0 ? 0 : 2;
+        std::cout.flush();
+        return std::cout.good() ? code : 2;
     } catch (const input_error& error) {
         return fail(error, 2);
     } catch (const magr::option_error& error) {

@@ -2,9 +2,11 @@
 #include "quantize_llama/methods.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <magr/compensate_drift.hpp>
+#include <magr/error.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <stdexcept>
@@ -56,7 +58,7 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
             options.preprocessing =
                 magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
         auto result = magr::quantize_layer(W, H, options);
-        if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.status));
+        if (!result) throw std::runtime_error(to_string(result.status));
         if (result.output_error > record.output_error) continue;
         record.output_error = result.output_error;
         record.alpha = alpha;
@@ -95,7 +97,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     options.codes = magr::code_refinement{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
 
     auto result = magr::quantize_layer(W, H, options);
-    if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.status));
+    if (!result) throw std::runtime_error(to_string(result.status));
     return {std::move(result.quantized), {.name = name, .output_error = result.output_error, .alpha = *options.preprocessing->alpha}};
 }
 
@@ -116,7 +118,7 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
     matrix_f target = W;
     static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {.strength = how.drift}, pool));
     auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
-    if (!result) throw std::runtime_error(name + " cannot be quantized: " + to_string(result.layer.status));
+    if (!result) throw std::runtime_error(to_string(result.layer.status));
     const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);
     return {std::move(result.layer.quantized), {.name = name, .output_error = error, .alpha = result.candidates[result.chosen].alpha}};
 }
@@ -133,11 +135,26 @@ std::vector<double> default_alphas(bool grouped) {
     return {0, 1e-4, 1e-3, 1e-2, 1e-1};
 }
 
-quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
-                               magr::thread_pool& pool) {
+namespace {
+
+quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
+                              magr::thread_pool& pool) {
     if (how.method == method::paper) return follow_paper(name, W, calibration.fitting, how);
     if (how.method == method::automatic) return choose_by_validation(name, W, calibration, how, pool);
     return search_penalty(name, W, calibration.fitting, how);
+}
+
+}  // namespace
+
+quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
+                               magr::thread_pool& pool) {
+    try {
+        return follow_method(name, W, calibration, how, pool);
+    } catch (const magr::option_error& error) {
+        throw magr::option_error(name + " cannot be quantized: " + error.what());
+    } catch (const std::exception& error) {
+        throw std::runtime_error(name + " cannot be quantized: " + error.what());
+    }
 }
 
 }  // namespace examples

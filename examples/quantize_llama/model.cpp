@@ -52,6 +52,13 @@ const char* name_of(linear kind) {
     return names[static_cast<std::size_t>(kind)];
 }
 
+std::string layer_name(std::int64_t layer, linear kind) { return "layers." + std::to_string(layer) + "." + name_of(kind); }
+
+std::string input_name(std::int64_t layer, site where) {
+    const auto reader = std::find_if(all_linears.begin(), all_linears.end(), [&](linear kind) { return input_of(kind) == where; });
+    return "the input of " + layer_name(layer, *reader);
+}
+
 linear_shape shape_of(const llama_config& c, linear kind) {
     const std::int64_t queries = c.num_attention_heads * c.head_dim;
     const std::int64_t keys = c.num_key_value_heads * c.head_dim;
@@ -99,17 +106,14 @@ model_folder::model_folder(const std::filesystem::path& folder)
         expected.insert(name);
     };
 
-    // A tied model stores its one matrix under either name. If it stores both, they must be the same.
+    // A tied model stores its one matrix under either name. If it stores both, the head is not used, as in other engines.
     const tensor_shape vocabulary = shape_of_size(c.vocab_size, c.hidden_size);
     const bool only_head = c.tie_word_embeddings && !tensors_.contains(embedding_) && tensors_.contains(head_);
     if (only_head) embedding_ = head_;
     expect(embedding_, vocabulary);
-    if (!c.tie_word_embeddings || tensors_.contains(head_)) expect(head_, vocabulary);
-    if (c.tie_word_embeddings) {
-        if (tensors_.contains(head_) && !only_head && embedding() != head())
-            refuse(folder.string(), ": tie_word_embeddings is true, but ", head_, " and ", embedding_, " differ");
-        head_ = embedding_;
-    }
+    if (!c.tie_word_embeddings) expect(head_, vocabulary);
+    expected.insert(head_);
+    if (c.tie_word_embeddings) head_ = embedding_;
     for (std::int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
         llama_block none;
         visit_block(c, layer, none, [&](const std::string& name, const auto&, const tensor_shape& shape) { expect(name, shape); });
@@ -120,6 +124,12 @@ model_folder::model_folder(const std::filesystem::path& folder)
     for (const std::string& name : tensors_.names())
         if (!expected.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
             refuse(folder.string(), ": tensor ", name, " has no place in a Llama model of this configuration");
+}
+
+std::vector<std::filesystem::path> model_folder::files() const {
+    std::vector<std::filesystem::path> all = tensors_.files();
+    all.push_back(path_ / "config.json");
+    return all;
 }
 
 matrix_f model_folder::vocabulary_matrix(const std::string& name) const {

@@ -43,6 +43,12 @@ inline constexpr std::array all_sites{site::attention_input, site::attention_out
 /// "self_attn.q_proj", ...: the layer's name in a Hugging Face file, below "model.layers.N."
 [[nodiscard]] const char* name_of(linear kind);
 
+/// "layers.0.self_attn.q_proj", ...: how messages and reports call a layer.
+[[nodiscard]] std::string layer_name(std::int64_t layer, linear kind);
+
+/// "the input of layers.0.self_attn.q_proj", ...: how messages call what layers read at a site.
+[[nodiscard]] std::string input_name(std::int64_t layer, site where);
+
 /// One transformer block.
 struct llama_block {
     row_f input_norm;
@@ -86,6 +92,9 @@ public:
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
     [[nodiscard]] const llama_config& config() const noexcept { return config_; }
     [[nodiscard]] const model_tensors& tensors() const noexcept { return tensors_; }
+
+    /// All files that the model is read from.
+    [[nodiscard]] std::vector<std::filesystem::path> files() const;
 
     [[nodiscard]] matrix_f embedding() const { return vocabulary_matrix(embedding_); }
     [[nodiscard]] matrix_f head() const { return vocabulary_matrix(head_); }

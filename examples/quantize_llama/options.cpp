@@ -3,18 +3,22 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
-#include <sstream>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include "common/text_stream.hpp"
 #include "quantize_llama/choices.hpp"
 
 namespace examples {
 namespace {
+
+constexpr std::int64_t most_tokens = std::int64_t{1} << 40;
+constexpr std::int64_t whole_row = -1;  // what GPTQ's files and tools call one group per row
 
 /// Where the source tree keeps the embedded model; after the tree has moved, the same place below the current folder.
 std::string embedded_model() {
@@ -23,7 +27,7 @@ std::string embedded_model() {
 }
 
 std::string listed(const std::vector<double>& values) {
-    std::ostringstream text;
+    text_stream text;
     for (std::size_t i = 0; i < values.size(); ++i) text << (i ? ", " : "") << values[i];
     return text.str();
 }
@@ -39,6 +43,20 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, co
     };
     if constexpr (std::is_same_v<Value, Enum>) description += std::string(" (default: ") + name_in(choices, value) + ")";
     return app.add_option_function<std::string>(name, set, description)->type_name("NAME")->check(CLI::IsMember(names));
+}
+
+/// Accepts the finite numbers from `low` to `high`.
+CLI::Validator number_between(double low, double high) {
+    const auto check = [low, high](const std::string& text) {
+        double value = 0;
+        const char* const end = text.data() + text.size();
+        const auto parsed = std::from_chars(text.data(), end, value);
+        if (parsed.ec == std::errc() && parsed.ptr == end && value >= low && value <= high) return std::string();
+        text_stream message;
+        message << text << " is not a number from " << low << " to " << high;
+        return message.str();
+    };
+    return {check, ""};
 }
 
 }  // namespace
@@ -71,11 +89,11 @@ void add_options(CLI::App& app, options& o) {
                    "Calibrate on this many ids (default: all of a file, " + self_tokens + " for self)")
         ->group(data)
         ->type_name("N")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(std::int64_t{1}, most_tokens));
     app.add_option("--eval-tokens", o.evaluation_tokens, "Evaluate on this many ids (default: all of a file, " + self_tokens + " for self)")
         ->group(data)
         ->type_name("N")
-        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40));
+        ->check(CLI::Range(std::int64_t{2}, most_tokens));
     app.add_option("--seed", o.seed, "Seed of all sampling")->group(data)->type_name("N")->capture_default_str();
 
     const std::string quantizing = "Quantization";
@@ -96,26 +114,32 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("NAME,...")
         ->delimiter(',')
         ->check(CLI::IsMember(method_names));
-    app.add_option("--group-size", o.how.group_size, "Inputs that share a scale and a penalty (default: whole rows)")
+    const auto set_group_size = [&o](const std::int64_t& size) {
+        if (size != whole_row && size < 1)
+            throw CLI::ValidationError("--group-size", std::to_string(size) + " is neither a number of inputs nor -1 for whole rows");
+        o.how.group_size.reset();
+        if (size != whole_row) o.how.group_size = static_cast<magr::index_t>(size);
+    };
+    app.add_option_function<std::int64_t>("--group-size", set_group_size,
+                                          "Inputs that share a scale and a penalty (default: whole rows, also asked for by -1)")
         ->group(quantizing)
-        ->type_name("N")
-        ->check(CLI::PositiveNumber);
+        ->type_name("N");
     app.add_option("--alpha", o.how.alpha,
                    "MagR's penalty (default: for each layer the one with the smallest output error, out of " +
                        listed(default_alphas(false)) + ", with groups " + listed(default_alphas(true)) + ")")
         ->group(quantizing)
         ->type_name("X")
-        ->check(CLI::NonNegativeNumber);
+        ->check(number_between(0, 1e6));
     app.add_option("--beta", o.how.beta,
                    "Factor of the grid's range (the paper takes 0.8, 0.9, 1 at 2, 3, 4 bits per channel, 0.95 in groups of 128)")
         ->group(quantizing)
         ->type_name("X")
-        ->check(CLI::Range(1e-3, 1.0))
+        ->check(number_between(1e-3, 1))
         ->capture_default_str();
     app.add_option("--damping", o.how.damping, "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01)")
         ->group(quantizing)
         ->type_name("X")
-        ->check(CLI::PositiveNumber);
+        ->check(number_between(1e-12, 1e6));
     add_choice(app, "--solver", o.how.solver, solvers, "MagR's solver")->group(quantizing);
     add_choice(app, "--order", o.how.order, column_orders,
                "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
@@ -138,7 +162,7 @@ void add_options(CLI::App& app, options& o) {
     app.add_option("--drift", o.how.drift, "Part of the drift of a layer's inputs that auto makes up for")
         ->group(quantizing)
         ->type_name("X")
-        ->check(CLI::Range(0.0, 1.0))
+        ->check(number_between(0, 1))
         ->capture_default_str();
 
     const std::string output = "Output";

@@ -7,14 +7,19 @@
 #include <cmath>
 #include <cstring>
 #include <iomanip>
+#include <limits>
 #include <magr/version.hpp>
-#include <sstream>
+#include <set>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "common/content_hash.hpp"
 #include "common/error.hpp"
+#include "common/file_kind.hpp"
 #include "common/json.hpp"
+#include "common/output_file.hpp"
+#include "common/text_stream.hpp"
 #include "quantize_llama/choices.hpp"
 #include "quantize_llama/safetensors.hpp"
 
@@ -37,7 +42,7 @@ const fs::path& made(const fs::path& folder) {
 }
 
 std::string five_digits(std::int64_t number) {
-    std::ostringstream text;
+    text_stream text;
     text << std::setfill('0') << std::setw(5) << number;
     return text.str();
 }
@@ -47,6 +52,12 @@ const char* dtype_of(magr::storage_type type) {
 }
 
 void write_text(const fs::path& file, const std::string& text) { output_file(file).commit(text); }
+
+/// Whether a run gives this name to a file in the folder itself.
+bool is_of_the_model(const std::string& name) {
+    return name == manifest_name || name == index_name || name == "config.json" || is_companion(name) ||
+           (name.starts_with("model") && name.ends_with(".safetensors"));
+}
 
 std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"; }
 
@@ -92,13 +103,7 @@ std::string hash_of(const model_folder& model) {
         hash.add(name);
         hash.add(info.dtype);
         hash.add(std::as_bytes(std::span(info.shape)));
-        constexpr std::size_t part = std::size_t{1} << 24;  // so that little is in memory at once
-        const std::span<const std::byte> bytes = file.bytes(name);
-        for (std::size_t begin = 0; begin < bytes.size(); begin += part) {
-            const auto some = bytes.subspan(begin, std::min(part, bytes.size() - begin));
-            hash.add(some);
-            file.release(some);
-        }
+        hash.add_in_parts(file.bytes(name), [&](std::span<const std::byte> part) { file.release(part); });
     }
     return hash.text();
 }
@@ -119,21 +124,79 @@ void require_same_run(const json& before, const json& now, const std::string& fo
     for (const auto& [key, value] : now.at("options").items()) require(key, options.value(key, json()), value);
 }
 
+/// A number that may be infinite or none, which JSON's are not.
+ordered_json json_of(double value) {
+    if (std::isfinite(value)) return value;
+    return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
+double number_of(const json& value) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    if (value == "nan") return std::numeric_limits<double>::quiet_NaN();
+    return value == "inf" ? infinity : value == "-inf" ? -infinity : value.get<double>();
+}
+
+template <class Number>
+ordered_json json_of(const std::vector<Number>& values) {
+    ordered_json all = ordered_json::array();
+    for (const Number value : values) all.push_back(json_of(static_cast<double>(value)));
+    return all;
+}
+
+std::vector<float> numbers_of(const json& values) {
+    std::vector<float> all;
+    for (const json& value : values) all.push_back(static_cast<float>(number_of(value)));
+    return all;
+}
+
 ordered_json json_of(const layer_record& record) {
     const auto& [name, output_error, alpha, largest_before, largest_after] = record;  // all members, as above
     return {{"name", name},
-            {"output_error", output_error},
-            {"alpha", alpha},
-            {"largest_before", largest_before},
-            {"largest_after", largest_after}};
+            {"output_error", json_of(output_error)},
+            {"alpha", json_of(alpha)},
+            {"largest_before", json_of(largest_before)},
+            {"largest_after", json_of(largest_after)}};
 }
 
 layer_record record_of(const json& value) {
     return {.name = value.at("name"),
-            .output_error = value.at("output_error"),
-            .alpha = value.at("alpha"),
-            .largest_before = value.at("largest_before"),
-            .largest_after = value.at("largest_after")};
+            .output_error = number_of(value.at("output_error")),
+            .alpha = number_of(value.at("alpha")),
+            .largest_before = numbers_of(value.at("largest_before")),
+            .largest_after = numbers_of(value.at("largest_after"))};
+}
+
+ordered_json json_of(const file_digest& digest) { return {{"bytes", digest.bytes}, {"hash", digest.hash}}; }
+
+file_digest digest_from(const json& value) { return {value.at("bytes").get<std::uint64_t>(), value.at("hash").get<std::string>()}; }
+
+/// Of everything in a record but the hash itself.
+std::string hash_of_record(json record) {
+    record.erase("hash");
+    content_hash hash;
+    hash.add(record.dump());
+    return hash.text();
+}
+
+/// Whether a file is there and holds these bytes.
+bool holds(const fs::path& file, const std::string& text) {
+    std::error_code error;
+    return fs::is_regular_file(file, error) && fs::file_size(file, error) == text.size() && read_file(file, longest_json) == text;
+}
+
+/// Refuses a model with weights that a type cannot hold: quantized ones are about as large.
+void require_range(const model_folder& model, magr::storage_type type) {
+    for (std::int64_t layer = 0; type != magr::storage_type::f32 && layer < model.config().num_hidden_layers; ++layer) {
+        const llama_block block = model.block(layer);
+        for (const linear kind : all_linears) {
+            const float largest = block[kind].cwiseAbs().maxCoeff();
+            const float stored = type == magr::storage_type::f16 ? static_cast<float>(static_cast<Eigen::half>(largest))
+                                                                 : static_cast<float>(static_cast<Eigen::bfloat16>(largest));
+            if (!std::isfinite(stored))
+                refuse("--out-dtype ", name_in(storage_types, type), ": ", block_prefix(layer), name_of(kind), " has a weight of ", largest,
+                       ", which is too large for it");
+        }
+    }
 }
 
 /// Rounds W to a type, and puts its bytes in that type into `memory`.
@@ -175,11 +238,22 @@ tensor_to_write as_it_was(const safetensors_file& file, const std::string& name)
 
 }  // namespace
 
-output_folder::output_folder(const fs::path& folder) : path_(folder), claim_(made(folder)) {
+output_folder::output_folder(const fs::path& folder, std::span<const fs::path> beside) : path_(folder), claim_(made(folder)) {
+    std::set<std::string> allowed{std::string(manifest_name) + ".part"};
+    for (const fs::path& file : beside) {
+        const fs::path target = followed(file);
+        const fs::path place = target.has_parent_path() ? target.parent_path() : ".";
+        const std::string name = target.filename().string();
+        if (lead_to_one_file(place / name, path_ / "codes") || lead_to_one_file(place, path_ / "codes") ||
+            (is_of_the_model(name) && lead_to_one_file(place, path_)))
+            refuse(file.string(), ": is the name of a file of the model that is written to ", path_.string());
+        if (!lead_to_one_file(place, path_)) continue;
+        allowed.insert(name);
+        allowed.insert(name + ".part");
+    }
     if (fs::exists(path_ / manifest_name)) return;
-    const std::string unfinished = std::string(manifest_name) + ".part";
     for (const auto& entry : fs::directory_iterator(path_))
-        if (entry.path().filename() != unfinished) refuse(path_.string(), ": is not empty and holds no run of this program");
+        if (!allowed.contains(entry.path().filename().string())) refuse(path_.string(), ": is not empty and holds no run of this program");
 }
 
 void output_folder::begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
@@ -191,26 +265,32 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
                                 {"calibration", hash_of(calibration)},
                                 {"options", options_of(how, weights)}};
     const fs::path file = path_ / manifest_name;
-    if (fs::exists(file))
+    if (fs::exists(file)) {
         require_same_run(parse_json_object(read_file(file, longest_json), file.string()), json(manifest), path_.string());
-    else
+        const fs::path other = path_ / "model.safetensors";  // which readers prefer to the files of a run
+        if (fs::exists(other)) refuse(other.string(), ": is not a file of the run in this folder");
+    } else {
+        require_range(model, weights);
         write_text(file, text_of(manifest));
+    }
     made(path_ / "codes");
     copy_model_files();
-    while (finished_ < model.config().num_hidden_layers && fs::exists(block_file(finished_, ".json"))) ++finished_;
 }
 
-finished_block output_folder::read(std::int64_t layer) const {
-    finished_block result{read_block(model_tensors::of_file(weights_file(layer + 1)), model_->config(), layer), {}};
-    const fs::path file = block_file(layer, ".json");
-    const json object = parse_json_object(read_file(file, longest_json), file.string());
+std::optional<finished_block> output_folder::read(std::int64_t layer) const {
     try {
-        for (const json& record : object.at("layers")) result.layers.push_back(record_of(record));
-    } catch (const json::exception& error) {
-        refuse(file.string(), ": ", error.what());
+        const fs::path file = block_file(layer, ".json");
+        const json record = parse_json_object(read_file(file, longest_json), file.string());
+        if (hash_of_record(record) != record.at("hash")) return {};
+        if (safetensors_file(weights_file(layer + 1)).digest() != digest_from(record.at("weights"))) return {};
+        if (safetensors_file(block_file(layer, ".safetensors")).digest() != digest_from(record.at("codes"))) return {};
+        finished_block result{read_block(model_tensors::of_file(weights_file(layer + 1)), model_->config(), layer), {}};
+        for (const json& one : record.at("layers")) result.layers.push_back(record_of(one));
+        if (result.layers.size() == all_linears.size()) return result;
+    } catch (const input_error&) {  // not there, or not readable
+    } catch (const json::exception&) {
     }
-    if (result.layers.size() != all_linears.size()) refuse(file.string(), ": has ", result.layers.size(), " layers");
-    return result;
+    return {};
 }
 
 void output_folder::write(std::int64_t layer, quantized_block& block) {
@@ -243,15 +323,16 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
 
     const magr::quantized_matrix<float>& any = block.layers.front().quantized;
     const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
-    write_safetensors(weights_file(layer + 1), std::move(weights));
-    write_safetensors(block_file(layer, ".safetensors"), std::move(codes), {{"bits", std::to_string(any.bits)}, {"weight", weight_is}});
-    write_text(block_file(layer, ".json"), text_of({{"layers", records}}));
-    finished_ = layer + 1;
+    unfinish();
+    ordered_json record{{"layers", records}};
+    record["weights"] = json_of(write_safetensors(weights_file(layer + 1), std::move(weights)));
+    record["codes"] = json_of(write_safetensors(block_file(layer, ".safetensors"), std::move(codes),
+                                                {{"bits", std::to_string(any.bits)}, {"weight", weight_is}}));
+    record["hash"] = hash_of_record(record);
+    write_text(block_file(layer, ".json"), text_of(record));
 }
 
 void output_folder::complete() const {
-    const fs::path file = path_ / index_name;
-    if (fs::exists(file)) return;
     ordered_json places = ordered_json::object();
     std::uint64_t size = 0;
     for (std::int64_t part = 0; part <= model_->config().num_hidden_layers; ++part) {
@@ -261,7 +342,23 @@ void output_folder::complete() const {
             size += info.end - info.begin;
         }
     }
-    write_text(file, text_of({{"metadata", {{"total_size", size}}}, {"weight_map", places}}));
+    const fs::path file = path_ / index_name;
+    const std::string text = text_of({{"metadata", {{"total_size", size}}}, {"weight_map", places}});
+    if (!holds(file, text)) write_text(file, text);
+}
+
+/// Takes the index away, so that no reader takes the folder for a model while a file of it is written again.
+void output_folder::unfinish() const {
+    std::error_code error;
+    fs::remove(path_ / index_name, error);
+    if (error) refuse((path_ / index_name).string(), ": cannot be removed: ", error.message());
+}
+
+/// Writes a file unless it is there already, as it should be.
+void output_folder::write_again(const fs::path& file, const std::string& text) const {
+    if (holds(file, text)) return;
+    unfinish();
+    write_text(file, text);
 }
 
 fs::path output_folder::weights_file(std::int64_t part) const {
@@ -274,26 +371,49 @@ fs::path output_folder::block_file(std::int64_t layer, const char* extension) co
 
 /// What is not in blocks: configuration, tokenizer, and the tensors that stay as they are.
 void output_folder::copy_model_files() const {
-    if (!fs::exists(path_ / "config.json")) {
-        ordered_json config = ordered_json::parse(read_file(model_->path() / "config.json", longest_json));
-        const char* const type = weights_ == magr::storage_type::f16    ? "float16"
-                                 : weights_ == magr::storage_type::bf16 ? "bfloat16"
-                                                                        : "float32";
-        for (const char* key : {"torch_dtype", "dtype"})  // in which engines keep the weights: a coarser type would round them once more
-            if (config.contains(key)) config[key] = type;
-        write_text(path_ / "config.json", text_of(config));
+    ordered_json config = ordered_json::parse(read_file(model_->path() / "config.json", longest_json));
+    const char* const type = weights_ == magr::storage_type::f16    ? "float16"
+                             : weights_ == magr::storage_type::bf16 ? "bfloat16"
+                                                                    : "float32";
+    for (const char* key : {"torch_dtype", "dtype"})  // in which engines keep the weights: a coarser type would round them once more
+        if (config.contains(key)) config[key] = type;
+    write_again(path_ / "config.json", text_of(config));
+    for (const auto& entry : fs::directory_iterator(model_->path())) {
+        const std::string name = entry.path().filename().string();
+        if (!is_companion(name) || !entry.is_regular_file()) continue;
+        const std::string contents = read_file(entry.path(), longest_json);
+        if (const auto kind = mistaken_kind(contents); !kind.empty()) refuse(entry.path().string(), ": is ", kind);
+        write_again(path_ / name, contents);
     }
-    for (const char* name : {"generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-                             "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"})
-        if (fs::exists(model_->path() / name) && !fs::exists(path_ / name))
-            write_text(path_ / name, read_file(model_->path() / name, longest_json));
-    if (fs::exists(weights_file(0))) return;
+
     std::vector<tensor_to_write> rest;
     const model_tensors& tensors = model_->tensors();
     for (const std::string& name : tensors.names())
         if (!name.starts_with("model.layers.")) rest.push_back(as_it_was(tensors.file_of(name), name));
-    write_safetensors(weights_file(0), rest);
+    const auto is_here = [&] {
+        try {
+            return safetensors_file(weights_file(0)).digest() == digest_of(rest);
+        } catch (const input_error&) {  // not there, or not readable
+            return false;
+        }
+    };
+    if (!is_here()) {
+        unfinish();
+        write_safetensors(weights_file(0), rest);
+    }
     for (const tensor_to_write& tensor : rest) tensors.file_of(tensor.name).release(tensor.bytes);
+}
+
+bool is_companion(const std::string& name) {
+    constexpr std::array<std::string_view, 9> names{"generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                                    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+                                                    "tekken.json"};
+    constexpr std::array<std::string_view, 3> beginnings{"chat_template.", "tokenizer.model", "tekken."};
+    constexpr std::array<std::string_view, 4> endings{".model", ".jinja", ".tiktoken", ".spm"};
+    if (name.ends_with(".part")) return false;
+    return std::find(names.begin(), names.end(), name) != names.end() ||
+           std::any_of(beginnings.begin(), beginnings.end(), [&](std::string_view part) { return name.starts_with(part); }) ||
+           std::any_of(endings.begin(), endings.end(), [&](std::string_view part) { return name.ends_with(part); });
 }
 
 }  // namespace examples

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <magr/quantize/storage.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,26 +29,29 @@ struct finished_block {
 ///   model-00001-of-00007.safetensors     embedding, last norm and head as they were
 ///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was
 ///   codes/block-00000.safetensors        block 0: codes and grids
-///   codes/block-00000.json               block 0: the record of its layers; the last of its files, so that it says that the block is done
+///   codes/block-00000.json               block 0: the record of its layers, size and hash of its files; the last of them, so that it says
+///                                        that the block is done
 ///   model.safetensors.index.json         the last file of all, without which no reader takes the folder for a model
 ///
-/// Each file is written under another name, and gets its own when all of it is on the disk.
+/// Each file is written under another name, and gets its own when all of it is on the disk. Nothing that an earlier run has left is used or
+/// called finished unless its contents are those that were written: what is missing or damaged is made again.
 class output_folder {
 public:
     /// Claims a folder: a new or empty one, or one that such a run has left.
-    /// @throws input_error  if it holds anything else, another run uses it, or it cannot be made
-    explicit output_folder(const std::filesystem::path& folder);
+    /// @param beside  other files that this run writes, which may lie in the folder
+    /// @throws input_error  if it holds anything else, another run uses it, it cannot be made, or a file of the model would have the name
+    ///                      of one of `beside`
+    explicit output_folder(const std::filesystem::path& folder, std::span<const std::filesystem::path> beside = {});
 
     /// Begins the run, or takes up the one that is here. The model must outlive the object.
     /// @param weights  f32, f16 or bf16: the type in which dequantized weights are stored
-    /// @throws input_error  if the run that is here is another one, saying what differs
+    /// @throws input_error  if the run that is here is another one, saying what differs; if a weight is too large for that type
     void begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how, magr::storage_type weights);
 
-    /// How many blocks are done.
-    [[nodiscard]] std::int64_t finished_blocks() const noexcept { return finished_; }
-    [[nodiscard]] finished_block read(std::int64_t layer) const;
+    /// A block that an earlier run has written, if all of its files are there and as they were.
+    [[nodiscard]] std::optional<finished_block> read(std::int64_t layer) const;
 
-    /// Writes the next block. Its weights are first rounded to the type they are stored in, so that who goes on with them sees what a
+    /// Writes a block. Its weights are first rounded to the type they are stored in, so that who goes on with them sees what a
     /// reader of the folder will see.
     /// @throws std::runtime_error  if a weight is too large for that type
     void write(std::int64_t layer, quantized_block& block);
@@ -59,12 +63,17 @@ private:
     [[nodiscard]] std::filesystem::path weights_file(std::int64_t part) const;
     [[nodiscard]] std::filesystem::path block_file(std::int64_t layer, const char* extension) const;
     void copy_model_files() const;
+    void write_again(const std::filesystem::path& file, const std::string& text) const;
+    void unfinish() const;
 
     std::filesystem::path path_;
     folder_claim claim_;
     const model_folder* model_ = nullptr;
     magr::storage_type weights_ = magr::storage_type::f32;
-    std::int64_t finished_ = 0;
 };
+
+/// Whether a file beside the weights belongs to the tokenizer or says how texts are generated: what transformers and vLLM read besides
+/// config.json.
+[[nodiscard]] bool is_companion(const std::string& name);
 
 }  // namespace examples

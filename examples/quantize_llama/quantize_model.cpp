@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <ctime>
+#include <functional>
 #include <iterator>
 #include <magr/calibration/drift.hpp>
 #include <optional>
@@ -35,16 +36,14 @@ layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<doubl
 
 namespace {
 
-std::string layer_name(std::int64_t layer, linear kind) { return "layers." + std::to_string(layer) + "." + name_of(kind); }
-
 matrix_f values_of(const quantized_layer& layer) {
     const magr::matrix<float> values = layer.quantized.dequantize();
     return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
 }
 
 /// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
-std::array<layer_calibration, site_count> collect_grams(const llama_block& block, const text_states& text, magr::thread_pool& pool,
-                                                        const std::function<void(std::int64_t)>& chunk_done) {
+std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text,
+                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, false); };
     std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
                                              empty(linear::down_proj)};
@@ -62,8 +61,11 @@ std::array<layer_calibration, site_count> collect_grams(const llama_block& block
             chunk_done(count_tokens(text.sequences(first + i)));
         });
         for (std::size_t i = 0; i < count; ++i)
-            for (std::size_t s = 0; s < site_count; ++s)
+            for (std::size_t s = 0; s < site_count; ++s) {
+                require_finite(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i),
+                               "calibration text: " + input_name(layer, all_sites[s]));
                 grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
+            }
     }
     inputs.clear();
 
@@ -78,7 +80,7 @@ std::array<layer_calibration, site_count> collect_grams(const llama_block& block
 /// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    std::array<layer_calibration, site_count> inputs = collect_grams(block, calibration, pool, chunk_done);
+    std::array<layer_calibration, site_count> inputs = collect_grams(layer, block, calibration, pool, chunk_done);
     std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
     for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
 
@@ -116,6 +118,8 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
         site_grams grams(inputs.front().cols(), true);
         magr::drift_accumulator<double> drift(inputs.front().cols());
         for (std::size_t c = 0; c < inputs.size(); ++c) {
+            for (const matrix_f& x : {std::cref(inputs[c]), std::cref(original_inputs[c])})
+                require_finite(x, calibration.sequences(c), calibration.first_sequence(c), "calibration text: " + input_name(layer, where));
             grams.add(inputs[c], calibration.sequences(c), calibration.first_sequence(c), pool);
             drift.add(original_inputs[c], inputs[c], pool);
         }
@@ -162,10 +166,11 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         const auto begin = clock::now();
         const std::clock_t processor_begin = std::clock();
         llama_block block;
-        if (out && layer < out->finished_blocks()) {
-            finished_block earlier = out->read(layer);
-            block = std::move(earlier.block);
-            std::move(earlier.layers.begin(), earlier.layers.end(), std::back_inserter(record.layers));
+        std::optional<finished_block> earlier;
+        if (out) earlier = out->read(layer);
+        if (earlier) {
+            block = std::move(earlier->block);
+            std::move(earlier->layers.begin(), earlier->layers.end(), std::back_inserter(record.layers));
             states.pass(block, pool, chunk_done);
             if (untouched) untouched->pass(model.block(layer), pool, [](std::int64_t) {});
             chunk_done(count_tokens(calibration));
@@ -181,6 +186,7 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         }
         record.seconds += std::chrono::duration<double>(clock::now() - begin).count();
         record.processor_seconds += static_cast<double>(std::clock() - processor_begin) / CLOCKS_PER_SEC;
+        states.require_finite("calibration text: the output of layers." + std::to_string(layer));
         finished(block);
     }
     if (out) out->complete();

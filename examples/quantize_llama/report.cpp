@@ -4,17 +4,17 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "common/json.hpp"
+#include "common/text_stream.hpp"
 
 namespace examples {
 
 std::string number_text(double value) {
     if (!std::isfinite(value)) return "-";
-    std::ostringstream text;
+    text_stream text;
     const double size = std::abs(value);
     if (size != 0 && (size < 1e-4 || size >= 1e6))
         text << std::scientific << std::setprecision(2) << value;
@@ -31,7 +31,7 @@ const run_record* coarsest(const report& r, method m) {
 }
 
 std::string table_text(const report& r) {
-    std::ostringstream text;
+    text_stream text;
     const auto line = [&](const std::string& method, const std::string& bits, const std::string& perplexity, const std::string& kl,
                           const std::string& error, const std::string& seconds) {
         text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << perplexity << std::setw(15)
@@ -53,7 +53,7 @@ std::string table_text(const report& r) {
 
 std::string samples_text(const report& r) {
     if (!r.has_samples) return {};
-    std::ostringstream text;
+    text_stream text;
     const auto show = [&](const std::string& name, const std::string& sample) {
         text << "\n--- " << name << "\n" << r.prompt << "|" << sample << "\n";
     };

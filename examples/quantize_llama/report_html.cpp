@@ -2,10 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <sstream>
 #include <string_view>
 
 #include "quantize_llama/report.hpp"
+
+#include "common/text_stream.hpp"
 
 namespace examples {
 namespace {
@@ -102,7 +103,7 @@ void write_scatter(std::ostream& out, const layer_record& layer) {
     const double step = std::pow(10.0, std::floor(std::log10(range)));  // of the ticks, then refined to at least three of them
     const double tick = range / step >= 3 ? step : range / step >= 1.5 ? step / 2 : step / 5;
     for (double value = 0; value <= range; value += tick) {
-        std::ostringstream label;
+        text_stream label;
         label << std::round(value / tick) * tick;
         out << "<text text-anchor=\"middle\" x=\"" << x(value) << "\" y=\"" << size - bottom + 14 << "\">" << label.str() << "</text>\n"
             << "<text text-anchor=\"end\" x=\"" << left - 5 << "\" y=\"" << y(value) << "\" dy=\"4\">" << label.str() << "</text>\n";
@@ -149,7 +150,7 @@ void write_samples(std::ostream& out, const report& r) {
 }  // namespace
 
 std::string html_text(const report& r) {
-    std::ostringstream out;
+    text_stream out;
     out << "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Quantization with and without "
            "MagR</title>\n<style>"

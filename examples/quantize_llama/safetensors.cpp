@@ -8,11 +8,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <sstream>
 #include <string_view>
 
+#include "common/content_hash.hpp"
 #include "common/error.hpp"
+#include "common/file_kind.hpp"
 #include "common/json.hpp"
+#include "common/output_file.hpp"
+#include "common/text_stream.hpp"
 
 namespace examples {
 namespace {
@@ -32,7 +35,7 @@ constexpr std::array<dtype_size, 22> dtypes{
      {"F64", 64}, {"I64", 64}, {"U64", 64}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}}};
 
 std::string shape_text(const std::vector<std::uint64_t>& shape) {
-    std::ostringstream text;
+    text_stream text;
     text << '[';
     for (std::size_t i = 0; i < shape.size(); ++i) text << (i ? ", " : "") << shape[i];
     text << ']';
@@ -50,7 +53,9 @@ std::uint64_t size_value(const json& value, const std::string& what) {
     return value.get<std::uint64_t>();
 }
 
+/// null is taken for none, as the reference implementation does.
 void check_metadata(const json& metadata, const std::string& file) {
+    if (metadata.is_null()) return;
     if (!metadata.is_object()) refuse(file, ": __metadata__ is not an object");
     for (const auto& entry : metadata.items())
         if (!entry.value().is_string()) refuse(file, ": __metadata__: a value is not a string");
@@ -145,6 +150,12 @@ safetensors_file::safetensors_file(const std::filesystem::path& path) : file_(pa
     if (file.size() < length_size) refuse(name, ": too short for a safetensors file (", file.size(), " bytes)");
     std::uint64_t length = 0;
     std::memcpy(&length, file.data(), length_size);
+    if (length > file.size() - length_size) {
+        const std::string_view text(reinterpret_cast<const char*>(file.data()), std::min<std::size_t>(file.size(), 64));
+        if (const auto kind = mistaken_kind(text); !kind.empty()) refuse(name, ": is ", kind);
+        if (std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+            refuse(name, ": is no safetensors file but a text: ", text);
+    }
     if (length > longest_header) refuse(name, ": a header of ", length, " bytes is longer than the ", longest_header, " that are allowed");
     if (length > file.size() - length_size) refuse(name, ": a header of ", length, " bytes does not fit into the file's ", file.size());
     const std::string_view header(reinterpret_cast<const char*>(file.data() + length_size), static_cast<std::size_t>(length));
@@ -186,6 +197,20 @@ void safetensors_file::read(const std::string& name, std::span<float> values) co
     }
 }
 
+file_digest safetensors_file::digest() const {
+    std::vector<const tensor_info*> in_order;
+    for (const auto& entry : tensors_) in_order.push_back(&entry.second);
+    std::sort(in_order.begin(), in_order.end(),
+              [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+    const std::span<const std::byte> file = file_.bytes();
+    content_hash hash;
+    hash.add(file.first(static_cast<std::size_t>(in_order.empty() ? file.size() : in_order.front()->begin)));
+    for (const tensor_info* info : in_order)
+        hash.add_in_parts(file.subspan(static_cast<std::size_t>(info->begin), static_cast<std::size_t>(info->end - info->begin)),
+                          [&](std::span<const std::byte> part) { release(part); });
+    return {file.size(), hash.text()};
+}
+
 std::vector<float> safetensors_file::read(const std::string& name) const {
     const std::size_t size = bytes(name).size();
     const tensor_info& info = tensors_.at(name);
@@ -204,6 +229,7 @@ model_tensors::model_tensors(const std::filesystem::path& folder) {
     }
     if (!std::filesystem::exists(index)) refuse(folder.string(), ": has neither model.safetensors nor model.safetensors.index.json");
 
+    index_ = index;
     const std::string name = index.string();
     const json object = parse_json_object(read_file(index, longest_header), name);
     const auto map = object.find("weight_map");
@@ -240,6 +266,13 @@ std::vector<std::string> model_tensors::names() const {
     return all;
 }
 
+std::vector<std::filesystem::path> model_tensors::files() const {
+    std::vector<std::filesystem::path> all;
+    for (const auto& file : files_) all.push_back(file->path());
+    if (!index_.empty()) all.push_back(index_);
+    return all;
+}
+
 const safetensors_file& model_tensors::file_of(const std::string& name) const {
     const auto place = places_.find(name);
     if (place == places_.end()) refuse(files_.empty() ? "model" : files_.front()->path().string(), ": tensor ", name, " is missing");
@@ -267,8 +300,11 @@ void model_tensors::add_all(const std::filesystem::path& path) {
     for (const auto& entry : files_.back()->tensors()) places_.emplace(entry.first, files_.size() - 1);
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+namespace {
+
+/// Hands the bytes of a file of these tensors to `sink`, from the first to the last, and digests them.
+template <class Sink>
+file_digest emit(std::vector<tensor_to_write> tensors, const std::map<std::string, std::string>& metadata, const Sink& sink) {
     std::stable_sort(tensors.begin(), tensors.end(), [](const tensor_to_write& a, const tensor_to_write& b) {
         return std::pair(bits_of(b.dtype), std::string_view(a.name)) < std::pair(bits_of(a.dtype), std::string_view(b.name));
     });
@@ -283,11 +319,27 @@ void write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_
     std::string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');
     const std::uint64_t length = text.size();
+    text.insert(0, reinterpret_cast<const char*>(&length), sizeof length);
+
+    content_hash hash;
+    hash.add(text);
+    sink(std::as_bytes(std::span(text)));
+    for (const tensor_to_write& tensor : tensors) hash.add_in_parts(tensor.bytes, sink);
+    return {text.size() + end, hash.text()};
+}
+
+}  // namespace
+
+file_digest write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
+                              const std::map<std::string, std::string>& metadata) {
     output_file file(path);
-    file.append(std::as_bytes(std::span(&length, 1)));
-    file.append(std::as_bytes(std::span(text)));
-    for (const tensor_to_write& tensor : tensors) file.append(tensor.bytes);
+    const file_digest digest = emit(std::move(tensors), metadata, [&](std::span<const std::byte> bytes) { file.append(bytes); });
     file.commit();
+    return digest;
+}
+
+file_digest digest_of(std::vector<tensor_to_write> tensors) {
+    return emit(std::move(tensors), {}, [](std::span<const std::byte>) {});
 }
 
 }  // namespace examples

@@ -23,6 +23,14 @@ struct tensor_info {
     std::uint64_t end = 0;
 };
 
+/// What tells a file from a damaged copy of it.
+struct file_digest {
+    std::uint64_t bytes = 0;  ///< its size
+    std::string hash;         ///< of its contents, `content_hash`
+
+    bool operator==(const file_digest&) const = default;
+};
+
 /// A `.safetensors` file: 8 bytes header length (little endian), the header (a JSON object), then the tensors' bytes, row-major.
 ///
 /// The constructor validates everything that the format promises: lengths, known types, sizes that do not overflow and match the
@@ -47,6 +55,9 @@ public:
     void read(const std::string& name, std::span<float> values) const;
     [[nodiscard]] std::vector<float> read(const std::string& name) const;
 
+    /// Of the whole file, which is read for it.
+    [[nodiscard]] file_digest digest() const;
+
 private:
     mapped_file file_;
     std::map<std::string, tensor_info> tensors_;
@@ -63,6 +74,9 @@ public:
 
     [[nodiscard]] bool contains(const std::string& name) const { return places_.contains(name); }
     [[nodiscard]] std::vector<std::string> names() const;
+
+    /// The files that were read, the index among them.
+    [[nodiscard]] std::vector<std::filesystem::path> files() const;
     [[nodiscard]] const safetensors_file& file_of(const std::string& name) const;
 
     /// Refuses a tensor that is missing or has another shape.
@@ -76,6 +90,7 @@ private:
     void add(const std::filesystem::path& path);
     void add_all(const std::filesystem::path& path);
 
+    std::filesystem::path index_;  ///< empty if there is none
     std::vector<std::unique_ptr<safetensors_file>> files_;
     std::map<std::string, std::size_t> places_;  ///< tensor -> index in files_
 };
@@ -90,7 +105,11 @@ struct tensor_to_write {
 
 /// Writes a file that appears complete or not at all. Wider types come first, so that every tensor is aligned to its elements.
 /// @param metadata  besides "format": "pt", without which transformers does not read a file
-void write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+/// @return          of what was written, from the memory that it was written from
+file_digest write_safetensors(const std::filesystem::path& path, std::vector<tensor_to_write> tensors,
+                              const std::map<std::string, std::string>& metadata = {});
+
+/// The digest that a file of these tensors has.
+[[nodiscard]] file_digest digest_of(std::vector<tensor_to_write> tensors);
 
 }  // namespace examples

@@ -5,6 +5,7 @@
 #include <functional>
 #include <magr/parallel/thread_pool.hpp>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "quantize_llama/attention.hpp"
@@ -24,6 +25,13 @@ public:
     /// @param chunk_done  called with the number of tokens of each chunk, by any thread
     void pass(const llama_block& block, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done);
 
+    /// The same, for a block that must not leave float32.
+    /// @param layer  number of the block, for the message
+    /// @param text   what the text is called there
+    /// @throws std::runtime_error  naming the text, its first sequence with a number that is not finite, and where in the block
+    void pass_checked(const llama_block& block, std::int64_t layer, const std::string& text, magr::thread_pool& pool,
+                      const std::function<void(std::int64_t)>& chunk_done);
+
     /// The input of the next block's linear layers at a site in chunk c; its hidden states go along.
     /// @param before  what this function gave for the site before; of no use for the first
     [[nodiscard]] matrix_f site_input(std::size_t c, const llama_block& block, site where, const matrix_f& before);
@@ -38,6 +46,11 @@ public:
     [[nodiscard]] std::size_t first_sequence(std::size_t c) const { return chunks_[c].first; }
     [[nodiscard]] const matrix_f& hidden(std::size_t c) const { return hidden_[c]; }
 
+    /// Refuses a text that has left float32, from which no other block can be computed.
+    /// @param what  begins the message: where in the model
+    /// @throws std::runtime_error  naming the first sequence with a number that is not finite
+    void require_finite(const std::string& what) const;
+
 private:
     llama_config config_;
     std::span<const sequence> text_;
@@ -45,5 +58,9 @@ private:
     rope_table rope_;
     std::vector<matrix_f> hidden_;  ///< per chunk
 };
+
+/// The same for values of some sequences of a text, one row per token.
+/// @param first_sequence  number of the first of them in the text
+void require_finite(const matrix_f& values, std::span<const sequence> sequences, std::size_t first_sequence, const std::string& what);
 
 }  // namespace examples

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/error.hpp"
+#include "common/file_kind.hpp"
 #include "common/files.hpp"
 
 namespace examples {
@@ -18,6 +19,7 @@ std::vector<sequence> read_sequences(const std::filesystem::path& file, const ll
     constexpr std::uint64_t longest_file = std::uint64_t{1} << 34;
     const std::string bytes = read_file(file, longest_file);
     if (bytes.empty()) refuse(name, ": the file is empty");
+    if (const auto kind = mistaken_kind(bytes); !kind.empty()) refuse(name, ": is ", kind);
     if (bytes.size() % width != 0) refuse(name, ": ", bytes.size(), " bytes are not a whole number of ", width, "-byte ids");
 
     std::vector<sequence> sequences;

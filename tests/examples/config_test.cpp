@@ -188,8 +188,101 @@ TEST_CASE("config: sizes that are absent, of a wrong type or implausible are ref
     CHECK_THAT(refused(R"({"rope_theta": "x"})"), mentions("rope_theta must be a positive number"));
     CHECK_THAT(refused(R"({"rope_theta": 1.0})"), mentions("rope_theta must be larger than 1"));
     CHECK_THAT(refused(R"({"tie_word_embeddings": 1})"), mentions("tie_word_embeddings must be true or false"));
-    CHECK_THAT(refused(R"({"bos_token_id": 50})"), mentions("bos_token_id must be a token id below 50, it is 50"));
-    CHECK_THAT(refused(R"({"eos_token_id": [1, -1]})"), mentions("eos_token_id must be a token id below 50"));
+    CHECK_THAT(refused(R"({"rms_norm_eps": 1e-60})"), mentions("rms_norm_eps must be a positive number of float32"));
+    CHECK_THAT(refused(R"({"bos_token_id": "1"})"), mentions("bos_token_id must be a token id, it is \"1\""));
+    CHECK_THAT(refused(R"({"eos_token_id": [1, 2.5]})"), mentions("eos_token_id must be a token id, it is 2.5"));
+}
+
+TEST_CASE("config: ids that the vocabulary does not have are none", "[examples][config]") {
+    for (const char* id : {"-1", "50", "99999999999"}) {
+        CHECK_FALSE(accepted(R"({"bos_token_id": )" + std::string(id) + "}").bos_token_id.has_value());
+        CHECK(accepted(R"({"eos_token_id": )" + std::string(id) + "}").eos_token_ids.empty());
+        CHECK(accepted(R"({"eos_token_id": [3, )" + std::string(id) + "]}").eos_token_ids == std::vector<examples::token>{3});
+    }
+    CHECK(accepted(R"({"bos_token_id": 49})").bos_token_id == 49u);
+}
+
+TEST_CASE("config: a key of another architecture is refused unless its value changes nothing", "[examples][config]") {
+    struct extension {
+        const char *key, *neutral, *other;
+    };
+    // The minimal model has heads of 4 entries, 3 layers, 24 channels.
+    for (const auto& [key, neutral, other] : {extension{"attn_logit_softcapping", "null", "50.0"},
+                                              extension{"final_logit_softcapping", "null", "30.0"},
+                                              extension{"sliding_window", "64", "8"},
+                                              extension{"use_sliding_window", "false", "true"},
+                                              extension{"layer_types", R"(["full_attention", "full_attention", "full_attention"])",
+                                                        R"(["full_attention", "sliding_attention", "full_attention"])"},
+                                              extension{"attention_multiplier", "0.5", "0.0078125"},
+                                              extension{"residual_multiplier", "1", "0.22"},
+                                              extension{"embedding_multiplier", "1.0", "12"},
+                                              extension{"logits_scaling", "1", "8.0"},
+                                              extension{"logit_scale", "1", "0.0625"},
+                                              extension{"query_pre_attn_scalar", "4", "256"},
+                                              extension{"scale_emb", "1", "12"},
+                                              extension{"use_qk_norm", "false", "true"},
+                                              extension{"qk_norm", "false", "true"},
+                                              extension{"partial_rotary_factor", "1", "0.5"},
+                                              extension{"rotary_dim", "4", "2"},
+                                              extension{"rope_interleaved", "false", "true"},
+                                              extension{"is_causal", "true", "false"},
+                                              extension{"use_bidirectional_attention", "false", "true"},
+                                              extension{"num_local_experts", "0", "8"},
+                                              extension{"no_rope_layers", "[]", "[1, 0, 1]"},
+                                              extension{"attention_chunk_size", "null", "8192"},
+                                              extension{"rope_local_base_freq", "10000", "500.0"},
+                                              extension{"lm_head_bias", "false", "true"},
+                                              extension{"bias", "false", "true"},
+                                              extension{"hidden_activation", "\"silu\"", "\"gelu\""},
+                                              extension{"hidden_act", "\"swish\"", "\"relu\""},
+                                              extension{"position_embedding_type", "\"rope\"", "\"alibi\""},
+                                              extension{"clip_qkv", "null", "8"},
+                                              extension{"quantization", "null", R"({"bits": 4})"}}) {
+        INFO(key);
+        const auto with = [&name = key](const char* value) { return json{{name, json::parse(value)}}.dump(); };
+        CHECK(accepted(with(neutral)).vocab_size == 50);
+        CHECK_THAT(refused(with(other)), mentions(key));
+    }
+    const auto mistral = [](const std::string& rest) { return R"({"model_type": "mistral", "num_key_value_heads": 2)" + rest + "}"; };
+    CHECK_THAT(refused(mistral(R"(, "attention_bias": true)")), mentions("attention_bias must be false"));
+    const std::string windows = R"(["sliding_attention", "sliding_attention", "sliding_attention"])";
+    CHECK(accepted(mistral(R"(, "sliding_window": 8, "layer_types": )" + windows)).sliding_window == 8);
+    CHECK_THAT(refused(R"({"layer_types": )" + windows + "}"), mentions("layer_types must all be full_attention"));
+    CHECK_THAT(refused(R"({"layer_types": ["full_attention"]})"), mentions("layer_types must be an array of 3 names"));
+    for (const char* harmless : {R"({"pretraining_tp": 2})", R"({"attention_dropout": 0.1})", R"({"use_cache": false})",
+                                 R"({"initializer_range": 0.02})", R"({"anything_else": [1]})"})
+        CHECK(accepted(harmless).vocab_size == 50);
+}
+
+TEST_CASE("config: RoPE that is nested by kind of layer is read if it is the same for all", "[examples][config]") {
+    const std::string one = R"({"rope_type": "linear", "factor": 2.0, "rope_theta": 700.0})";
+    const std::string other = R"({"rope_type": "linear", "factor": 2.0, "rope_theta": 800.0})";
+    const auto nested = [](const std::string& inside) { return R"({"rope_parameters": {)" + inside + "}}"; };
+    for (const std::string& rest : {std::string(), R"(, "sliding_attention": )" + one, std::string(R"(, "sliding_attention": null)")}) {
+        const llama_config c = accepted(nested(R"("full_attention": )" + one + rest));
+        CHECK(c.rope_theta == 700.0);
+        CHECK(c.scaling.factor == 2.0);
+    }
+    CHECK_THAT(refused(nested(R"("full_attention": )" + one + R"(, "sliding_attention": )" + other)), mentions("differs between kinds"));
+    CHECK_THAT(refused(nested(R"("full_attention": )" + one + R"(, "rope_theta": 3.0)")), mentions("stands beside the parameters"));
+    CHECK_THAT(refused(nested(R"("main": )" + one)), mentions("\"main\" is not a kind of layer"));
+}
+
+TEST_CASE("config: what a type of RoPE does not know is refused by name", "[examples][config]") {
+    const auto rope = [](const std::string& text) { return refused(R"({"rope_scaling": {)" + text + "}}"); };
+    CHECK_THAT(rope(R"("factor": 4.0)"), mentions("\"factor\" is not known to RoPE of type \"default\""));
+    CHECK_THAT(rope(R"("type": "linear", "factor": 4.0, "beta_fast": 32)"), mentions("\"beta_fast\" is not known"));
+    CHECK_THAT(rope(R"("type": "default", "mrope_section": [1, 2, 3])"), mentions("\"mrope_section\" is not known"));
+    CHECK_THAT(rope(R"("type": "yarn", "factor": 4.0, "llama_4_scaling_beta": 0.1)"), mentions("\"llama_4_scaling_beta\" is not known"));
+    CHECK_THAT(rope(R"("type": "dynamic", "factor": 2.0, "alpha": 1000.0)"), mentions("\"alpha\" is not known"));
+    CHECK_THAT(rope(R"("type": "yarn", "factor": 4.0, "attn_factor": 2.0)"), mentions("attn_factor must be 1"));
+    CHECK_THAT(rope(R"("type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32)"),
+               mentions("original_max_position_embeddings must not be below max_position_embeddings (64)"));
+    CHECK_THAT(refused(R"({"rope_theta": 500.0, "rope_parameters": {"rope_theta": 600.0}})"), mentions("rope_theta must be 500"));
+    const std::string yarn = R"("rope_scaling": {"type": "yarn", "factor": 4.0)";
+    CHECK(accepted(R"({"original_max_position_embeddings": 16, )" + yarn + "}}").scaling.original_max_position_embeddings == 16);
+    CHECK_THAT(refused(R"({"original_max_position_embeddings": 16, )" + yarn + R"(, "original_max_position_embeddings": 32}})"),
+               mentions("is 32 here and 16 beside it"));
 }
 
 TEST_CASE("config: a file that is not one JSON object is refused", "[examples][config]") {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
@@ -177,7 +178,7 @@ TEST_CASE("output_folder: a run that was interrupted anywhere ends with the same
     CHECK(folder_contents(began) == expected);
 }
 
-TEST_CASE("output_folder: another run, another program's folder and damage are refused", "[examples][output_folder]") {
+TEST_CASE("output_folder: another run and another program's folder are refused", "[examples][output_folder]") {
     const source from;
     const scratch_folder scratch;
     const auto to = scratch.path() / "out";
@@ -212,8 +213,8 @@ TEST_CASE("output_folder: another run, another program's folder and damage are r
         const output_folder in_use(to);
         CHECK_THAT(refused(from, {}), mentions("another run is using this folder"));
     }
-    std::filesystem::resize_file(to / "model-00003-of-00005.safetensors", 100);
-    CHECK_THAT(refusal([&] { return run(from, to); }), mentions("model-00003-of-00005.safetensors: a header of"));
+    std::filesystem::copy_file(from.folder().path() / "model.safetensors", to / "model.safetensors");
+    CHECK_THAT(refusal([&] { return run(from, to); }), mentions("model.safetensors: is not a file of the run"));
 
     const scratch_folder foreign;
     foreign.write("thesis.txt", "years of work");
@@ -222,14 +223,112 @@ TEST_CASE("output_folder: another run, another program's folder and damage are r
     CHECK(folder_contents(foreign.path()).size() == 1);
 }
 
-TEST_CASE("output_folder: weights that a type cannot hold are not written", "[examples][output_folder]") {
+TEST_CASE("output_folder: whatever file is lost or damaged is made again", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    run(from, to);
+    const auto expected = folder_contents(to);
+    for (const auto& [name, bytes] : expected) {
+        if (name == "quantization.json") continue;  // which says what the run is: without it, it is none
+        INFO(name);
+        std::string changed = bytes;
+        changed[bytes.size() / 2] = static_cast<char>(changed[bytes.size() / 2] ^ 0x04);
+        std::string last = bytes;
+        last.back() = static_cast<char>(last.back() ^ 0x10);
+        for (const std::string& damaged : {changed, last, bytes.substr(0, bytes.size() / 2), std::string(), bytes + "x"}) {
+            std::ofstream(to / name, std::ios::binary) << damaged;
+            run(from, to);
+            CHECK(folder_contents(to) == expected);
+        }
+        std::filesystem::remove(to / name);
+        run(from, to);
+        CHECK(folder_contents(to) == expected);
+    }
+}
+
+TEST_CASE("output_folder: while a damaged block is made again, no reader takes the folder for a model", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    run(from, scratch.path());
+    REQUIRE(std::filesystem::exists(scratch.path() / "model.safetensors.index.json"));
+    scratch.write("codes/block-00002.safetensors", "");
+    CHECK_THROWS_AS(run(from, scratch.path(), {}, 3), stopped);
+    CHECK_FALSE(std::filesystem::exists(scratch.path() / "model.safetensors.index.json"));
+}
+
+TEST_CASE("output_folder: an error that is infinite or no number is read as it was written", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder to;
+    const auto texts = tiny::texts(from.model.config, std::vector<std::size_t>(20, 60), 17);
+    run(from, to.path());
+    output_folder out(to.path());
+    const run_settings settings;
+    out.begin(from.folder(), texts, settings.how, settings.weights);
+    const finished_block before = out.read(1).value();
+    quantized_block block{before.block, {}};
+    for (std::size_t i = 0; i < block.layers.size(); ++i) {
+        const matrix_f& W = block.block.weights[i];
+        block.layers[i].quantized.codes = magr::matrix<std::uint8_t>(W.rows(), W.cols());
+        block.layers[i].record = before.layers[i];
+    }
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    block.layers[0].record.output_error = infinity;
+    block.layers[1].record.output_error = -infinity;
+    block.layers[2].record.output_error = std::numeric_limits<double>::quiet_NaN();
+    out.write(1, block);
+    const std::optional<finished_block> after = out.read(1);
+    REQUIRE(after.has_value());
+    CHECK(after->layers[0].output_error == infinity);
+    CHECK(after->layers[1].output_error == -infinity);
+    CHECK(std::isnan(after->layers[2].output_error));
+    CHECK(after->layers[3].output_error == before.layers[3].output_error);
+    CHECK(after->layers[3].largest_before == before.layers[3].largest_before);
+}
+
+TEST_CASE("output_folder: results of the run may lie in it, under names of their own", "[examples][output_folder]") {
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    const std::vector<std::filesystem::path> beside{to / "r.json"};
+    { const output_folder made(to, beside); }
+    scratch.write("out/r.json.part", "left behind");
+    { const output_folder again(to, beside); }
+    CHECK_THAT(refusal([&] { return output_folder(to), 0; }), mentions("is not empty"));
+    for (const char* name : {"config.json", "quantization.json", "model-00001-of-00003.safetensors", "model.safetensors.index.json",
+                             "model.safetensors", "tokenizer.json", "codes", "codes/r.json"}) {
+        const std::vector<std::filesystem::path> taken{to / name};
+        CHECK_THAT(refusal([&] { return output_folder(to, taken), 0; }), mentions("is the name of a file of the model"));
+    }
+}
+
+TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer to it is not", "[examples][output_folder]") {
+    const scratch_folder model, to;
+    tiny::write_model(model, tiny::model(source::config()));
+    const std::vector<std::string> names{"chat_template.jinja", "chat_template.json", "tekken.json",
+                                         "tokenizer.model",     "tokenizer.model.v3", "spiece.model",
+                                         "vocab.json",          "merges.txt",         "generation_config.json"};
+    for (const std::string& name : names) model.write(name, "of " + name);
+    model.write("README.md", "not needed");
+    const model_folder from(model.path());
+    const auto texts = tiny::texts(from.config(), {9});
+    output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32);
+    for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
+    CHECK_FALSE(std::filesystem::exists(to.path() / "README.md"));
+    model.write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
+               mentions("tokenizer.model: is a pointer of Git LFS"));
+}
+
+TEST_CASE("output_folder: weights that a type cannot hold are told before the work", "[examples][output_folder]") {
     llama_model large = tiny::model(source::config());
     large.blocks[1][linear::o_proj] *= 1e6f;
     const source from(large);
     const scratch_folder to;
     run_settings settings;
     settings.weights = magr::storage_type::f16;
-    CHECK_THROWS_AS(run(from, to.path(), settings), std::runtime_error);
-    CHECK(std::filesystem::exists(to.path() / "codes" / "block-00000.json"));
-    CHECK_FALSE(std::filesystem::exists(to.path() / "model-00003-of-00005.safetensors"));
+    CHECK_THAT(refusal([&] { return run(from, to.path(), settings); }),
+               mentions("--out-dtype f16: model.layers.1.self_attn.o_proj has a weight of"));
+    CHECK(folder_contents(to.path()).empty());
+    settings.weights = magr::storage_type::bf16;
+    CHECK(run(from, to.path(), settings).size() == 4);
 }

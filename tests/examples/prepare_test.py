@@ -2,12 +2,18 @@
 import math
 import pathlib
 import sys
+import tempfile
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples/quantize_llama/prepare"))
 import text_to_ids
 
+try:
+    import tokenizers
+except ImportError:
+    tokenizers = None
 try:
     import gguf_to_hf
     import llama2c_to_hf
@@ -47,6 +53,28 @@ class Sequences(unittest.TestCase):
         self.assertEqual(text_to_ids.encode([[0xFFFE]], 2), bytes.fromhex("ffff feff"))
         with self.assertRaisesRegex(SystemExit, "65535 does not fit into 2 bytes"):
             text_to_ids.encode([[3, 0xFFFF]], 2)
+
+
+@unittest.skipUnless(tokenizers, "needs the packages in requirements.txt")
+class Ids(unittest.TestCase):
+    def test_a_tokenizer_that_pads_and_cuts_off_gives_the_ids_of_the_text(self):
+        words = {"[PAD]": 0, "a": 1, "b": 2, "c": 3, "<s>": 4}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[PAD]"))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        for begin, template in (([], None), ([4], tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 4)]))):
+            tokenizer.enable_padding(length=12, pad_id=0, pad_token="[PAD]")
+            tokenizer.enable_truncation(max_length=2)
+            if template:
+                tokenizer.post_processor = template
+            with tempfile.TemporaryDirectory() as name:
+                folder = pathlib.Path(name)
+                tokenizer.save(str(folder / "tokenizer.json"))
+                (folder / "text.txt").write_text("a b c\n\nb a\n")
+                arguments = ["text_to_ids", str(folder), str(folder / "text.txt"), str(folder / "out.u16")]
+                with unittest.mock.patch("sys.argv", arguments), unittest.mock.patch("builtins.print"):
+                    text_to_ids.main()
+                expected = text_to_ids.encode([begin + [1, 2, 3], begin + [2, 1]], 2)
+                self.assertEqual((folder / "out.u16").read_bytes(), expected)
 
 
 @unittest.skipUnless(gguf_to_hf, "needs the packages in requirements.txt")

@@ -126,7 +126,85 @@ TEST_CASE("quantize_llama: the folder that it writes is the model that it report
     }
 }
 
+TEST_CASE("quantize_llama: what is not used is not read", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder);
+    folder.write("tokenizer.json", "{\"version\": \"1.0\"}");
+    CHECK(run(folder, job + " --sample-tokens 0") == 0);
+    CHECK(run(folder, job + " --sample-tokens 5") == 2);
+    CHECK_THAT(folder.read("err"), mentions("not a tokenizer that can be read"));
+}
+
+TEST_CASE("quantize_llama: results may not overwrite each other or what is read", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder) + " --sample-tokens 0";
+    const auto before = folder_contents(folder.path());
+    for (const char* input : {"config.json", "model.safetensors", "calib.u16", "eval.u16"})
+        for (const char* option : {" --json ", " --report "}) {
+            CHECK(run(folder, job + option + quoted(folder.path() / input)) == 2);
+            CHECK_THAT(folder.read("err"), mentions("is read by this run"));
+        }
+    CHECK(run(folder, job + " --json " + quoted(folder.path() / "r") + " --report " + quoted(folder.path() / "." / "r")) == 2);
+    CHECK_THAT(folder.read("err"), mentions("is the name of both --json and --report"));
+    auto after = folder_contents(folder.path());
+    after.erase("out");
+    after.erase("err");
+    CHECK(after == before);
+
+    const auto out = folder.path() / "q";  // which is not there yet
+    const std::string into = job + " --out " + quoted(out) + " --json ";
+    for (int time = 0; time < 2; ++time) CHECK(run(folder, into + quoted(out / "r.json")) == 0);
+    CHECK(std::filesystem::exists(out / "r.json"));
+    CHECK(run(folder, into + quoted(out / "config.json")) == 2);
+}
+
+TEST_CASE("quantize_llama: an error says in which block, layer and text it is", "[examples][program]") {
+    const scratch_folder folder;
+    const auto overflow = [&](examples::linear kind, float factor) {
+        const std::string job = write_job(folder) + " --sample-tokens 0";
+        examples::llama_config config = tiny::config();
+        config.num_hidden_layers = 6;
+        examples::llama_model model = tiny::model(config);
+        model.blocks[1][kind] *= factor;
+        tiny::write_model(folder, model);
+        CHECK(run(folder, job) == 1);
+        return folder.read("err");
+    };
+    CHECK_THAT(overflow(examples::linear::up_proj, 3e38f),
+               mentions("evaluation text: the input of layers.1.mlp.down_proj leaves the range"));
+    CHECK_THAT(overflow(examples::linear::down_proj, 1e22f), mentions("the input of layers.2.self_attn.q_proj leaves the range"));
+    CHECK_THAT(folder.read("err"), mentions("in sequence 1 of the text"));
+}
+
 #if !defined(_WIN32)
+
+#if !defined(__SANITIZE_ADDRESS__)  // which needs more address space than is left here
+TEST_CASE("quantize_llama: threads that cannot be started are an error of the option", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string text = quoted(folder.write("text.u16", ids({{1, 2, 3}})));
+    write_model(folder);
+    const std::string command = "ulimit -v 2000000; \"" MAGR_QUANTIZE_LLAMA "\" --model " + quoted(folder.path()) + " --calib " + text +
+                                " --eval " + text + " --threads 1024 >/dev/null 2>\"" + (folder.path() / "err").string() + "\"";
+    CHECK(std::system(command.c_str()) != 0);
+    CHECK_THAT(folder.read("err"), mentions("--threads: 1024 threads cannot be started"));
+}
+#endif
+
+TEST_CASE("quantize_llama: what is printed arrives, or the exit code says that it has not", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder) + " --sample-tokens 0 --json " + quoted(folder.path() / "r.json");
+    const auto shell = [&](const std::string& redirection) {
+        const std::string command =
+            "\"" MAGR_QUANTIZE_LLAMA "\" " + job + " " + redirection + " 2>\"" + (folder.path() / "err").string() + "\"";
+        const int status = std::system(command.c_str());
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    };
+    CHECK(shell(">/dev/null") == 0);
+    CHECK(shell(">&-") == 2);
+    CHECK_THAT(folder.read("err"), mentions("standard output: cannot be written"));
+    CHECK(examples::json::parse(folder.read("r.json")).contains("results"));  // and nothing that was meant for the terminal
+    if (std::filesystem::exists("/dev/full")) CHECK(shell(">/dev/full") == 2);
+}
 
 namespace {
 
@@ -153,6 +231,25 @@ std::ptrdiff_t count_files(const std::filesystem::path& folder) {
 }
 
 }  // namespace
+
+TEST_CASE("quantize_llama: a signal leaves no unfinished file", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+        const auto out = folder.path() / ("out" + std::to_string(number));
+        const pid_t child =
+            start(folder, job + " --eval-tokens 200 --sample-tokens 4000 --json " + quoted(folder.path() / "r.json") + " --out " +
+                              quoted(out));
+        REQUIRE(child > 0);
+        while (!std::filesystem::exists(out / "quantization.json")) std::this_thread::sleep_for(std::chrono::microseconds(200));
+        CHECK(std::filesystem::exists(folder.path() / "r.json.part"));
+        kill(child, number);
+        int status = 0;
+        REQUIRE(waitpid(child, &status, 0) == child);
+        CHECK((WIFSIGNALED(status) && WTERMSIG(status) == number));
+        for (const auto& file : folder_contents(folder.path())) CHECK_FALSE(file.first.ends_with(".part"));
+    }
+}
 
 TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the same files", "[examples][program][adversarial]") {
     const scratch_folder folder;
@@ -196,12 +293,20 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
 TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for help is 0", "[examples][program]") {
     const scratch_folder folder;
     for (const char* arguments :
-         {"--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense", "--solver x",
+         {"--alpha nan", "--alpha inf", "--alpha 1e7", "--damping nan", "--damping inf", "--damping 0", "--damping -1", "--beta nan",
+          "--beta inf", "--beta 1.1", "--drift nan", "--drift 2", "--drift -0.1", "--group-size -2", "--group-size nan", "--group-size 1.5",
+          "--eval-tokens 1", "--calib-tokens 9999999999999999", "--seed -1", "--seed 4294967296", "--refinement-rounds -1", "--bits nan",
+          "--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense", "--solver x",
           "--calib-tokens 0", "--threads 0", "extra", "--out x", "--out x --methods optq", "--out x --methods rtn,optq --bits 2",
           "--out-dtype f16", "--out x --out-dtype f64 --methods optq --bits 2"}) {
         CHECK(run(folder, arguments) == 2);
         CHECK_FALSE(folder.read("err").empty());
     }
+    write_job(folder);
+    const std::string text = quoted(folder.path() / "eval.u16");
+    CHECK(run(folder, "--model " + quoted(folder.path()) + " --calib " + text + " --eval " + text +
+                          " --sample-tokens 0 --methods rtn --bits 2 --group-size -1") == 0);
+    CHECK_THAT(folder.read("out"), mentions("one scale per channel"));
     CHECK(run(folder, "--help") == 0);
     for (const char* option : {"--model",   "--calib",         "--eval",    "--calib-tokens", "--eval-tokens", "--bits",     "--group-size",
                                "--alpha",   "--beta",          "--damping", "--order",        "--solver",      "--methods",  "--seed",

@@ -66,6 +66,7 @@ def main():
 
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     tokenizer.no_truncation()
+    tokenizer.no_padding()
     parts = share(documents(options.text.read_text(encoding="utf-8"), options.separator), options.begin, options.end)
     found = [ids for part in parts for ids in sequences(tokenizer.encode(part).ids, options.longest, options.windows) if ids]
     if not found:
