@@ -11,6 +11,7 @@
 #include <magr/calibration/drift.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -36,7 +37,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const drift_options& options) {
     detail::problem_list found("drift_options");
     found.require(options.strength >= 0 && options.strength <= 1, "strength", "in [0, 1]", options.strength);
-    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     return found.take();
 }
 
@@ -91,7 +92,7 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
         change.middleRows(first, count) = columns.transpose();
         for (index_t i = first; i < first + count; ++i)
             for (index_t j = 0; j < n; ++j)
-                if (!std::isfinite(static_cast<compute_t<stored>>(static_cast<stored>(before(i, j) + change(i, j)))))
+                if (!detail::is_finite(static_cast<compute_t<stored>>(static_cast<stored>(before(i, j) + change(i, j)))))
                     finite[static_cast<std::size_t>(task)] = 0;
     });
     if (std::find(finite.begin(), finite.end(), 0) != finite.end()) return {};

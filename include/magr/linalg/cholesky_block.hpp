@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include <magr/detail/finite.hpp>
 #include <magr/kernels/register_tile.hpp>
 #include <magr/linalg/block_row.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -151,7 +151,7 @@ private:
                 T sum = upper(first + r, first + q);
                 for (index_t k = 0; k < q; ++k) sum -= lower[r][k] * lower[q][k];
                 if (q == r) {
-                    if (!(sum > 0 && sum <= std::numeric_limits<T>::max())) return false;
+                    if (!(sum > 0 && is_finite(sum))) return false;
                     lower[r][r] = std::sqrt(sum);
                     diagonal_.data()[first + r] = lower[r][r];
                     s[r * tile::rows + r] = 1 / lower[r][r];

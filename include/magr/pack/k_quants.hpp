@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/gguf.hpp>
@@ -126,7 +127,7 @@ private:
                     best = grid;
                 }
                 grid = least_squares(weights, importance, codes, grid);
-                if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !std::isfinite(grid.offset)) break;
+                if (!(grid.scale > 0) || !is_finite(grid.scale) || !is_finite(grid.offset)) break;
             }
         };
         if (kind_.has_offsets()) {
@@ -193,7 +194,7 @@ private:
         }
         const double determinant = cc * mm - cm * cm;
         const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
-        if (mm > 0 && both.scale > 0 && both.offset > 0 && std::isfinite(both.scale) && std::isfinite(both.offset)) return both;
+        if (mm > 0 && both.scale > 0 && both.offset > 0 && is_finite(both.scale) && is_finite(both.offset)) return both;
         return {cc > 0 ? cw / cc : 0, 0, 0};
     }
 

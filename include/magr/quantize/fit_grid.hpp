@@ -13,6 +13,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -235,7 +236,7 @@ private:
             const double determinant = pp * oo - po * po;
             const double scale = (pt * oo - po * ot) / determinant;
             const double change = (pp * ot - po * pt) / determinant;
-            if (!(scale > 0) || !std::isfinite(scale) || !std::isfinite(change)) return best_[k];
+            if (!(scale > 0) || !is_finite(scale) || !is_finite(change)) return best_[k];
             const double zero = static_cast<double>(best_[k].zero);
             const double low = options_.zero_point == zero_point::offset ? zero + change * unit : (change - scale * zero) * unit;
             return maker_.grid(scale * unit, low);

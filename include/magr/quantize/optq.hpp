@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
@@ -123,7 +124,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const optq_options& options) {
     detail::problem_list found("optq_options");
-    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(options.block_size >= 1, "block_size", "at least 1", options.block_size);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
@@ -181,7 +182,7 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] bool has_finite_grids(const weight_grids<Scalar>& grids) {
     const auto finite = [](const matrix<Scalar>& m) {
-        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return std::isfinite(value); });
+        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return is_finite(value); });
     };
     return finite(grids.scales) && finite(grids.zeros);
 }
@@ -288,7 +289,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     if (options.measure_error)
         result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h, exec)
                                           : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
-    if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
+    if (!is_finite(result.loss) || !is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
     }

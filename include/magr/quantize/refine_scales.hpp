@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -30,7 +31,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const scale_refinement& options) {
     detail::problem_list found("scale_refinement");
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
-    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     return found.take();
 }
 
@@ -80,7 +81,7 @@ public:
             if (!(curvature[i] > 0)) continue;
             double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
             if (shares() && which == grid_parameter::zero) wanted = std::max(wanted, 0.0);  // as ggml keeps it
-            if (!std::isfinite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
+            if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
             const std::vector<Scalar> now = weights(run, row, map_of);
@@ -93,7 +94,7 @@ public:
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
             const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
-            if (gain < 0 && std::isfinite(gain)) {  // squares of huge weights overflow
+            if (gain < 0 && is_finite(gain)) {  // squares of huge weights overflow
                 state.error.row(i).segment(run.first, width) += change.row(i);
                 state.gradient.row(i) += change_of_gradient.row(i);
                 ++changes;
