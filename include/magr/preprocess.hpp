@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/detail/rollback.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
@@ -26,7 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options, each problem with option, range and value; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const preprocess_options& options) {
     detail::problem_list found("preprocess_options");
-    const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
+    const auto not_negative = [](double value) { return detail::is_finite(value) && value >= 0; };
     found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
     found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
     found.require(options.solver == solver::admm || options.solver == solver::proximal_gradient, "solver", "admm or proximal_gradient",
@@ -34,7 +35,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    found.require(std::isfinite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
+    found.require(detail::is_finite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
                   options.rho.value_or(1));
     found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
     return found.take();
@@ -98,7 +99,7 @@ template <compute_scalar S, class T, class Gram, progress_observer Observer, exe
                                      matrix_view<const T> W, std::span<penalty_run<T>> runs, Observer& observer, Executor& exec) {
     for (penalty_run<T>& run : runs) run.reports = report_unchanged(problem, run.alpha, W);
     solved_runs result{std::vector<stop_reason>(runs.size(), stop_reason::not_factored)};
-    if (!std::isfinite(problem.unit)) return result;
+    if (!is_finite(problem.unit)) return result;
     const auto solve = [&](const auto& iteration) {
         const bool all = solve_rows<S>(iteration, problem, settings, W, runs, observer, exec);
         for (std::size_t k = 0; k < runs.size(); ++k) {

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/detail/finite.hpp>
 #include <magr/kernels/bound_sums.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
@@ -68,7 +69,7 @@ template <class T, class Gram>
     if (!(linear > 0 && quadratic >= 0)) return 0;
     const double t = quadratic > 0 ? std::min(limit, linear / quadratic) : limit;
     const double value = t * linear - t * t / 2 * quadratic;
-    return std::isfinite(value) ? value : 0;
+    return is_finite(value) ? value : 0;
 }
 
 /// (objective - bound) / objective, 0 where both are zero
