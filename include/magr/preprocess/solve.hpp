@@ -263,7 +263,7 @@ private:
             measured += 2 * (reports_[r].objective - bounds.primal(0) * unit(r) * unit(r));
             estimated += bounds.unknown * unit(r) * unit(r);
         }
-        return measured / estimated;
+        return estimated > 0 ? measured / estimated : 0;
     }
 
     static constexpr auto capacity = static_cast<std::size_t>(row_tile<S>::capacity);
