@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -104,10 +105,10 @@ private:
         if (kind_.has_offsets()) {
             const double c1 = weighted.sum(), one = importance.sum(), w1 = (importance * weights).sum();
             const double determinant = cc * one - c1 * c1;
-            const double offset = (c1 * cw - cc * w1) / determinant;
+            const double offset = determinant != 0 ? (c1 * cw - cc * w1) / determinant : 0;
             if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset, 0};
         }
-        return {cw / cc, 0, grid.zero};
+        return {cc > 0 ? cw / cc : 0, 0, grid.zero};
     }
 
     /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
@@ -117,7 +118,7 @@ private:
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
         if (low == 0 && high == 0) return best;
-        double least = HUGE_VAL;
+        double least = std::numeric_limits<double>::max();
         const auto consider = [&](k_quant_grid grid) {
             for (int round = 0; round < 3; ++round) {
                 const values codes = steps(weights, grid);
@@ -153,10 +154,10 @@ private:
             const auto at = static_cast<std::size_t>(g);
             b.zeros[at] = wanted[at].zero;
             const auto nearest = [](double value, double unit, int lowest, int largest) {
-                return unit > 0 ? static_cast<int>(std::clamp(std::nearbyint(value / unit), double(lowest), double(largest))) : lowest;
+                return unit > 0 ? static_cast<int>(std::nearbyint(std::clamp(value, lowest * unit, largest * unit) / unit)) : lowest;
             };
             const int middle = nearest(wanted[at].scale, scale, 1, kind_.largest_scale);
-            double least = HUGE_VAL;
+            double least = std::numeric_limits<double>::max();
             for (int s = std::max(1, middle - 1); s <= std::min(kind_.largest_scale, middle + 1); ++s) {
                 // with another scale the codes' centre should stay where it is
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
@@ -193,8 +194,10 @@ private:
             mw += (v * w).sum() * m;
         }
         const double determinant = cc * mm - cm * cm;
-        const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
-        if (mm > 0 && both.scale > 0 && both.offset > 0 && is_finite(both.scale) && is_finite(both.offset)) return both;
+        if (mm > 0 && determinant != 0) {
+            const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
+            if (both.scale > 0 && both.offset > 0 && is_finite(both.scale) && is_finite(both.offset)) return both;
+        }
         return {cc > 0 ? cw / cc : 0, 0, 0};
     }
 

@@ -45,7 +45,7 @@ public:
         weight_range range{static_cast<double>(weights.minCoeff()), static_cast<double>(weights.maxCoeff())};
         const bool can_exclude_zero = !has_code_zero(options_.zero_point);
         if (!can_exclude_zero || range.low == range.high) range = with_zero(range);
-        if (options_.zero_point == zero_point::real && range.high - range.low < 1e-3 * std::max(-range.low, range.high))
+        if (options_.zero_point == zero_point::real && range.high / 2 - range.low / 2 < 0.5e-3 * std::max(-range.low, range.high))
             range = with_zero(range);  // the zero point would be too large to be stored well
         if (options_.zero_point == zero_point::none && options_.levels.empty()) {
             range.high = std::max(range.high, -range.low);
@@ -132,7 +132,9 @@ public:
         : options_(options), maker_(options), metric_(metric), weights_(weights), levels_(options.levels.begin(), options.levels.end()) {
         for (index_t i = 0; i < weights.rows(); ++i) {
             ranges_.push_back(maker_.range_of(weights.row(i)));
-            units_.push_back(maker_.step_of(ranges_.back()));
+            const double magnitude = std::max(-ranges_.back().low, ranges_.back().high);
+            units_.push_back(
+                std::max({maker_.step_of(ranges_.back()), smallest_stored_scale<Scalar>(options.storage), 1e-6 * magnitude}));
             best_.push_back(maker_.min_max(ranges_.back()));
         }
     }
@@ -234,6 +236,7 @@ private:
             const double po = static_cast<double>(p.sum());
             const double ot = static_cast<double>(ones.row(0).dot(target.row(i)));
             const double determinant = pp * oo - po * po;
+            if (std::abs(determinant) <= std::numeric_limits<double>::epsilon() * pp * oo) return best_[k];  // nearly all codes are equal
             const double scale = (pt * oo - po * ot) / determinant;
             const double change = (pp * ot - po * pt) / determinant;
             if (!(scale > 0) || !is_finite(scale) || !is_finite(change)) return best_[k];
@@ -279,7 +282,7 @@ private:
     const panel& weights_;
     std::vector<Scalar> levels_;
     std::vector<weight_range> ranges_;
-    std::vector<double> units_;  ///< the scale of the whole range of each row
+    std::vector<double> units_;  ///< the scale of the whole range of each row, limited so that weights in this unit are moderate numbers
     grids best_;
     std::vector<double> least_;
 };
