@@ -60,18 +60,32 @@ public:
 
     /// G <- G + E H', where H' are the rows of H from `first` on, as many as E has columns.
     void add_product(matrix_view<const double> E, index_t first, col_major_matrix<double>& G, double* scratch) const noexcept {
+        add_product(E, first, 0, G, scratch);
+    }
+
+    /// The product of E with the rows and columns of H from `first` on, as many as E has columns.
+    [[nodiscard]] col_major_matrix<double> own_product(matrix_view<const double> E, index_t first, double* scratch) const {
+        const index_t begin = first - first % tile::rows;  // of a tile
+        col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), first + E.cols() - begin);
+        add_product(E, first, begin, product, scratch);
+        return product.rightCols(E.cols());
+    }
+
+private:
+    /// The same in the columns of H from `begin` on, a multiple of tile::rows, as many as G has.
+    void add_product(matrix_view<const double> E, index_t first, index_t begin, col_major_matrix<double>& G,
+                     double* scratch) const noexcept {
         const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
         for (index_t done = 0; done < E.cols();) {
             const index_t k = first + done, k0 = k - k % depth, d = std::min(depth, H_.rows() - k0);
             const index_t width = std::min(E.cols() - done, k0 + d - k);
             for (index_t j = 0; j < E.rows(); j += tile::cols)
                 kernels::pack_panel<tile::cols>(E.block(j, done, std::min(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
-            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + (k - k0) * tile::rows, scratch, d);
+            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + begin * d + (k - k0) * tile::rows, scratch, d);
             done += width;
         }
     }
 
-private:
     row_major_matrix<double> H_;
     index_t rows_;  // whole tiles
     aligned_buffer<double> packed_;

@@ -109,11 +109,7 @@ private:
     /// E H with the rows and columns of H that belong to the run.
     [[nodiscard]] col_major_matrix<double> times_own_columns(const scale_run& run, const col_major_matrix<double>& E,
                                                              error_state& state) const {
-        const index_t width = run.last - run.first;
-        if (width < H_.matrix().cols()) return E * H_.matrix().block(run.first, run.first, width, width);
-        col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), width);
-        H_.add_product(as_const_view(E), 0, product, state.scratch.data());
-        return product;
+        return H_.own_product(as_const_view(E), run.first, state.scratch.data());
     }
 
     [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }

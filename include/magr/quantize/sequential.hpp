@@ -11,6 +11,7 @@
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/packed_product.hpp>
+#include <magr/linalg/triangular_solve.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor.hpp>
@@ -86,17 +87,23 @@ public:
     [[nodiscard]] columns least_squares_weights(index_t given, index_t first, index_t last) const {
         const index_t width = last - given;
         const index_t in_block = given - block_begin_;
-        columns change(rows(), width);
+        const bool is_carried = last <= block_end_;
+        const index_t begin = is_carried ? block_begin_ : 0;  // of the columns whose feedback is not carried
+        columns change = columns::Zero(rows(), width);
         for_each_strip([&](index_t row, const auto& residual, const auto& carried) {
-            auto part = change.middleRows(row, residual.rows());
-            if (last <= block_end_)
-                part = carried.middleCols(in_block, width);
-            else  // reaches beyond the block
-                part.noalias() = residual.leftCols(block_begin_) * feedback_.block(0, given, block_begin_, width);
-            part.noalias() += residual.middleCols(block_begin_, in_block) * feedback_.block(block_begin_, given, in_block, width);
+            if (is_carried) change.middleRows(row, residual.rows()) = carried.middleCols(in_block, width);
         });
-        const auto T22 = feedback_.block(given, given, width, width).template triangularView<Eigen::UnitUpper>();
-        T22.template solveInPlace<Eigen::OnTheRight>(change);
+        // change^T = (T^T in the rows of the columns that change) residual^T
+        const detail::aligned_buffer<Scalar> scratch(kernels::product_blocks<Scalar, simd::default_arch>::scratch);
+        const matrix_view<Scalar> turned(change.data(), width, rows(), rows());
+        const matrix_view<const Scalar> T(feedback_.data(), feedback_.cols(), feedback_.cols(), feedback_.outerStride());  // T^T, by rows
+        for (index_t s = 0; s * strips::height < rows_; ++s) {
+            const index_t row = s * strips::height, height = std::min(strips::height, rows_ - row);
+            kernels::multiply_add(turned.block(0, row, width, height), 1.0, T.block(given, begin, width, given - begin),
+                                  matrix_view<const Scalar>(residual_.column(s, begin), given - begin, height, strips::height),
+                                  scratch.data());
+        }
+        linalg::solve_lower(T.block(given, given, width, width), turned, scratch.data());
         columns weights = change.rightCols(last - first);
         for_each_strip([&](index_t row, const auto& residual, const auto&) {
             weights.middleRows(row, residual.rows()) += residual.middleCols(first, last - first);
