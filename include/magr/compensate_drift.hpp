@@ -91,7 +91,7 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
     constexpr index_t scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch;
     const detail::aligned_buffer<double> memory(static_cast<index_t>(exec.concurrency()) * scratch_size);
     exec.parallel_for(panels, [&](index_t task, index_t worker) {
-        const index_t first = task * panel, count = std::min(panel, weights.rows() - first);
+        const index_t first = task * panel, count = (std::min)(panel, weights.rows() - first);
         double* const scratch = memory.data() + worker * scratch_size;
         detail::row_major_matrix<double> columns = detail::row_major_matrix<double>::Zero(n, count);  // the transposed change of some rows
         kernels::multiply_add(as_mutable_view(columns), 1.0, as_const_view(per_input).transposed(),

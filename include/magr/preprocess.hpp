@@ -73,13 +73,13 @@ inline namespace MAGR_ISA_NAMESPACE {
         bound += row.bound;
         energy += row.energy;
         error += row.error;
-        result.largest_gap = std::max(result.largest_gap, relative);
+        result.largest_gap = (std::max)(result.largest_gap, relative);
         result.mean_gap += relative / rows;
-        result.linf_before = std::max(result.linf_before, row.linf_before);
-        result.linf_after = std::max(result.linf_after, row.linf_after);
+        result.linf_before = (std::max)(result.linf_before, row.linf_before);
+        result.linf_after = (std::max)(result.linf_after, row.linf_after);
         result.mean_linf_before += row.sum_linf_before / (rows * static_cast<double>(groups));
         result.mean_linf_after += row.sum_linf_after / (rows * static_cast<double>(groups));
-        result.iterations = std::max(result.iterations, row.iterations);
+        result.iterations = (std::max)(result.iterations, row.iterations);
         result.products += row.products / rows;
     }
     result.gap = relative_gap(result.objective, bound);
@@ -161,7 +161,7 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
     if (rows < 1 || cols < 1) detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
     validate(options);
     detail::require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
-    const index_t group_size = std::min(options.group_size.value_or(cols), cols);
+    const index_t group_size = (std::min)(options.group_size.value_or(cols), cols);
     const index_t groups = (cols + group_size - 1) / group_size;
     // Before the rows are solved less is needed: what finds the largest eigenvalue and the inverse is smaller than one worker's rows.
     const index_t numbers = cols * detail::packed_matrix<S>::stride_for(cols) + workers * detail::row_tile<S>::elements(cols, groups);

@@ -82,7 +82,7 @@ template <class Executor, class Good>
         std::vector<char> is_good(static_cast<std::size_t>(strips));
         exec.parallel_for(strips, [&](index_t task, index_t) {
             const index_t first = task * strip;
-            is_good[static_cast<std::size_t>(task)] = good(first, std::min(strip, rows - first)) ? 1 : 0;
+            is_good[static_cast<std::size_t>(task)] = good(first, (std::min)(strip, rows - first)) ? 1 : 0;
         });
         return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
     }
@@ -120,9 +120,9 @@ template <class T>
     compute across[side * side];
     const auto differ = [half = tolerance / 2](double a, double b) { return std::abs(a / 2 - b / 2) > half; };  // a - b could overflow
     for (index_t i0 = first; i0 < last; i0 += side) {
-        const index_t rows = std::min(side, last - i0), end = i0 + rows;
+        const index_t rows = (std::min)(side, last - i0), end = i0 + rows;
         for (index_t j0 = 0; j0 < end; j0 += side) {
-            const index_t cols = std::min(side, end - j0);
+            const index_t cols = (std::min)(side, end - j0);
             for (index_t j = 0; j < cols; ++j)
                 for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<compute>(H(j0 + j, i0 + i));
             int beyond = 0;
@@ -151,7 +151,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
         if (value < 0)
             raise<value_error>(
                 concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
-        largest = std::max(largest, value);
+        largest = (std::max)(largest, value);
     }
     if (!all_strips(columns, exec,
                     [&](index_t first, index_t count) { return is_symmetric(H, largest_asymmetry * largest, first, first + count); }))
@@ -197,7 +197,8 @@ public:
     /// As `require_option`, but goes on.
     template <class Value>
     void require(bool holds, const char* option, const char* allowed, const Value& actual) {
-        if (!holds || !is_comparable(actual)) problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+        if (holds && is_comparable(actual)) return;
+        problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
     }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 

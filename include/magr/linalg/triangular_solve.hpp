@@ -39,7 +39,7 @@ inline void solve_lower(matrix_view<const T> L, matrix_view<T> B, T* scratch) no
     MAGR_ASSERT(L.rows() == L.cols() && B.rows() == L.rows() && B.col_stride() == 1);
     const index_t n = L.rows(), m = B.cols();
     for (index_t first = 0; first < n; first += triangular_block) {
-        const index_t end = std::min(first + triangular_block, n);
+        const index_t end = (std::min)(first + triangular_block, n);
         kernels::multiply_add(B.block(first, 0, end - first, m), -1.0, L.block(first, 0, end - first, first),
                               matrix_view<const T>(B).block(0, 0, first, m), scratch);
         for (index_t i = first; i < end; ++i) {

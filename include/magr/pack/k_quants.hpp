@@ -58,8 +58,8 @@ public:
         for (index_t g = 0; g < kind_.groups(); ++g) {
             auto& grid = wanted[static_cast<std::size_t>(g)];
             grid = best_grid(of_group(weights, g), of_group(importance, g));
-            largest_scale = std::max(largest_scale, grid.scale);
-            largest_offset = std::max(largest_offset, grid.offset);
+            largest_scale = (std::max)(largest_scale, grid.scale);
+            largest_offset = (std::max)(largest_offset, grid.offset);
         }
         block best = choose_codes(weights, importance, wanted, stored(largest_scale / kind_.largest_scale, unit),
                                   kind_.has_offsets() ? stored(largest_offset / kind_.largest_offset, unit) : 0);
@@ -91,7 +91,7 @@ private:
 
     /// Codes of weights less the zero point.
     [[nodiscard]] values steps(const_values weights, k_quant_grid grid) const {
-        return ((weights + grid.offset) / grid.scale).max(-grid.zero).min(largest_ - grid.zero).rint();
+        return ((weights + grid.offset) / grid.scale).matrix().cwiseMax(-grid.zero).cwiseMin(largest_ - grid.zero).array().rint();
     }
 
     [[nodiscard]] static double error(const_values weights, const_values importance, const values& steps, k_quant_grid grid) {
@@ -118,7 +118,7 @@ private:
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
         if (low == 0 && high == 0) return best;
-        double least = std::numeric_limits<double>::max();
+        double least = (std::numeric_limits<double>::max)();
         const auto consider = [&](k_quant_grid grid) {
             for (int round = 0; round < 3; ++round) {
                 const values codes = steps(weights, grid);
@@ -132,16 +132,16 @@ private:
             }
         };
         if (kind_.has_offsets()) {
-            low = std::min(low, 0.0);
+            low = (std::min)(low, 0.0);
             if (high == low) high = 0;
         }
         for (int k = 0; k <= 24; ++k) {
             const double factor = 1.08 - 0.03 * k;
             if (kind_.has_offsets())
-                consider({factor * (high - low) / largest_, std::max(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
+                consider({factor * (high - low) / largest_, (std::max)(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
             else
                 for (const double zero : {middle, middle - 1})
-                    consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
+                    consider({factor * (std::max)(-low / zero, high / (largest_ - zero)), 0, zero});
         }
         return best;
     }
@@ -157,8 +157,8 @@ private:
                 return unit > 0 ? static_cast<int>(std::nearbyint(std::clamp(value, lowest * unit, largest * unit) / unit)) : lowest;
             };
             const int middle = nearest(wanted[at].scale, scale, 1, kind_.largest_scale);
-            double least = std::numeric_limits<double>::max();
-            for (int s = std::max(1, middle - 1); s <= std::min(kind_.largest_scale, middle + 1); ++s) {
+            double least = (std::numeric_limits<double>::max)();
+            for (int s = (std::max)(1, middle - 1); s <= (std::min)(kind_.largest_scale, middle + 1); ++s) {
                 // with another scale the codes' centre should stay where it is
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
@@ -172,7 +172,7 @@ private:
                     }
                 };
                 consider(0);  // what suits groups that are much smaller than the others
-                for (int m = std::max(1, centre - 2); m <= std::min(kind_.largest_offset, centre + 2); ++m) consider(m);
+                for (int m = (std::max)(1, centre - 2); m <= (std::min)(kind_.largest_offset, centre + 2); ++m) consider(m);
             }
             b.error += least;
         }
@@ -223,8 +223,8 @@ template <int GroupSize, compute_scalar Scalar, class T>
     for (index_t i = 0; i < rows; ++i)
         for (index_t b = 0; b < blocks; ++b) {
             double unit = 0;
-            for (index_t j = 0; j < 256; ++j) unit = std::max(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
-            unit = std::max(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
+            for (index_t j = 0; j < 256; ++j) unit = (std::max)(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
+            unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
             double most = 0;
             if (!importance.empty()) {
                 const auto part = importance.subspan(static_cast<std::size_t>(b * 256), 256);

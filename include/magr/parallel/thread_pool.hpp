@@ -62,7 +62,7 @@ public:
             const std::lock_guard lock(mutex_);
             loop_ = {[](const void* data, index_t worker) { (*static_cast<decltype(&work)>(data))(worker); }, &work};
         }
-        for (index_t helper = 1; helper < std::min(count, concurrency()); ++helper) wake_.notify_one();
+        for (index_t helper = 1; helper < (std::min)(count, concurrency()); ++helper) wake_.notify_one();
         work(0);
         {
             std::unique_lock lock(mutex_);

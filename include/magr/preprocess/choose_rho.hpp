@@ -46,11 +46,11 @@ template <class Gram, executor Executor>
     }
     lanczos_quadrature made;
     double off = 0;
-    while (made.size < std::min(n, made.limit)) {
+    while (made.size < (std::min)(n, made.limit)) {
         scaled = problem.scale * root * here;
         constexpr index_t chunk = 64;
         exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
-            for (index_t i = task * chunk; i < std::min(n, (task + 1) * chunk); ++i)
+            for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i)
                 next(i) = root(i) * (problem.unit * column_times(problem.H, i, scaled.data()) + problem.shift * root(i) * here(i));
         });
         const double along = (next * here).sum();

@@ -43,7 +43,7 @@ struct layer_problem {
     /// Calls `visit(group, first input, number of inputs)` for every group.
     template <class Visit>
     void for_each_group(Visit&& visit) const {
-        for (index_t g = 0, j = 0; j < cols(); ++g, j += group_size) visit(g, j, std::min(group_size, cols() - j));
+        for (index_t g = 0, j = 0; j < cols(); ++g, j += group_size) visit(g, j, (std::min)(group_size, cols() - j));
     }
 };
 
@@ -52,7 +52,7 @@ template <class Gram>
 [[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
     layer_problem<Gram> problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
-    problem.group_size = std::min(group_size, H.cols());
+    problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
     const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);
     problem.lambda_max = eigenvalue / problem.scale;

@@ -43,9 +43,9 @@ template <class T, class Gram>
     row_report report;
     problem.for_each_group([&](index_t, index_t j, index_t size) {
         double largest = 0;
-        for (index_t k = j; k < j + size; ++k) largest = std::max(largest, std::abs(static_cast<double>(W(row, k))));
+        for (index_t k = j; k < j + size; ++k) largest = (std::max)(largest, std::abs(static_cast<double>(W(row, k))));
         report.sum_linf_before += largest;
-        report.linf_before = std::max(report.linf_before, largest);
+        report.linf_before = (std::max)(report.linf_before, largest);
     });
     report.sum_linf_after = report.sum_linf_before;
     report.linf_after = report.linf_before;
@@ -67,14 +67,14 @@ template <class T, class Gram>
 ///         matrix makes it
 [[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
     if (!(linear > 0 && quadratic >= 0)) return 0;
-    const double t = quadratic > 0 ? std::min(limit, linear / quadratic) : limit;
+    const double t = quadratic > 0 ? (std::min)(limit, linear / quadratic) : limit;
     const double value = t * linear - t * t / 2 * quadratic;
     return is_finite(value) ? value : 0;
 }
 
 /// (objective - bound) / objective, 0 where both are zero
 [[nodiscard]] inline double relative_gap(double objective, double bound) noexcept {
-    return objective > 0 ? std::max(0.0, (objective - bound) / objective) : 0.0;
+    return objective > 0 ? (std::max)(0.0, (objective - bound) / objective) : 0.0;
 }
 
 /// The bounds of a row in the unit it is solved in, and what they are made of.
@@ -149,12 +149,12 @@ public:
             for (index_t r = 0; r < rows_; ++r) complete(r);
             converged = settings_.tolerance > 0 && close([&](index_t r) { return reports_[r].objective; });
             if (converged) break;
-            curvature = std::max(2 * curvature, measured_curvature());
+            curvature = (std::max)(2 * curvature, measured_curvature());
             for (index_t r = 0; r < rows_; ++r) method_.prepare(t_, r);
         }
         for (index_t r = 0; r < rows_; ++r) {
             row_report& report = reports_[r];
-            report.energy = std::max(0.0, w0_energy_[at(r)]) * unit(r) * unit(r);
+            report.energy = (std::max)(0.0, w0_energy_[at(r)]) * unit(r) * unit(r);
             report.iterations = iteration;
             report.products = products;
             report.converged = converged;
@@ -200,15 +200,15 @@ private:
         problem_.for_each_group([&](index_t g, index_t j, index_t size) {
             const auto norms =
                 kernels::add_bound_sums(size, t_.w0(r) + j, t_.z(r) + j, t_.u(r) + j, method_.metric() + j, t_.y() + j, t_.g() + j, sums);
-            if (norms.s > 0) limit_s = std::min(limit_s, alpha_[at(r)] / norms.s);
-            if (norms.g > 0) limit_g = std::min(limit_g, alpha_[at(r)] / norms.g);
+            if (norms.s > 0) limit_s = (std::min)(limit_s, alpha_[at(r)] / norms.s);
+            if (norms.g > 0) limit_g = (std::min)(limit_g, alpha_[at(r)] / norms.g);
             bounds.penalty += alpha_[at(r)] * static_cast<double>(thresholds[g]);
         });
         bounds.known = sums.yg + 2 * sums.eg;
         bounds.unknown = sums.ee;
         if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
         if (problem_.shift > 0)
-            bounds.dual = std::max(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem_.shift, limit_s));
+            bounds.dual = (std::max)(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem_.shift, limit_s));
     }
 
     /// energy <- x^T H x of rows x
@@ -225,13 +225,13 @@ private:
     void complete(index_t r) {
         row_report& report = reports_[r];
         const double squared = unit(r) * unit(r);
-        report.error = std::max(0.0, energy_[at(r)]) * squared;
+        report.error = (std::max)(0.0, energy_[at(r)]) * squared;
         report.sum_linf_after = 0;
         report.linf_after = 0;
         problem_.for_each_group([&](index_t, index_t j, index_t size) {
             const double largest = unit(r) * static_cast<double>(t_.row(t_.z(r)).segment(j, size).abs().maxCoeff());
             report.sum_linf_after += largest;
-            report.linf_after = std::max(report.linf_after, largest);
+            report.linf_after = (std::max)(report.linf_after, largest);
         });
         report.objective = (report.error + problem_.shift * norm_[at(r)] * squared) / 2 + penalty_ * report.sum_linf_after;
         report.bound = bounds_[at(r)].dual * squared;
@@ -248,8 +248,8 @@ private:
     [[nodiscard]] bool close(const Objective& objective) const {
         double gap = 0, total = 0;
         for (index_t r = 0; r < rows_; ++r) {
-            const double best = std::min(objective(r), reports_[r].objective_before);
-            gap += std::max(0.0, best - bounds_[at(r)].dual * unit(r) * unit(r));
+            const double best = (std::min)(objective(r), reports_[r].objective_before);
+            gap += (std::max)(0.0, best - bounds_[at(r)].dual * unit(r) * unit(r));
             total += best;
         }
         return gap <= settings_.tolerance * total;
@@ -309,9 +309,9 @@ template <compute_scalar S, class Method, class T, class Gram, progress_observer
     constexpr bool reports_progress = !std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>;
     const index_t batch = reports_progress ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
-        const index_t count = std::min(batch, tiles - first);
+        const index_t count = (std::min)(batch, tiles - first);
         exec.parallel_for(count, [&](index_t task, index_t worker) {
-            const index_t row = (first + task) * rows, height = std::min(rows, W.rows() - row);
+            const index_t row = (first + task) * rows, height = (std::min)(rows, W.rows() - row);
             row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);
             solver.load(W.block(row, 0, height, W.cols()), runs.front().reports.data() + row);
             for (penalty_run<T>& run : runs) {
@@ -319,7 +319,7 @@ template <compute_scalar S, class Method, class T, class Gram, progress_observer
                 solver.store(run.out.block(row, 0, height, W.cols()));
             }
         });
-        const index_t done = std::min((first + count) * rows, W.rows());
+        const index_t done = (std::min)((first + count) * rows, W.rows());
         if (notify(observer, {done, W.rows()}) == flow::stop && done < W.rows()) return false;
     }
     return true;

@@ -107,12 +107,12 @@ inline void validate(const grid_options& options) { detail::refuse_problems(prob
 template <class Levels>
 [[nodiscard]] double largest_multiple(int bits, const Levels& levels) {
     if (levels.empty()) return largest_code(bits);
-    return std::max(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
+    return (std::max)(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
 }
 
 /// Columns per grid in a row of `columns` weights.
 [[nodiscard]] inline index_t columns_per_group(const grid_options& options, index_t columns) {
-    return options.group_size ? std::min(*options.group_size, columns) : columns;
+    return options.group_size ? (std::min)(*options.group_size, columns) : columns;
 }
 
 /// Number of grids in a row of `columns` weights.

@@ -57,8 +57,8 @@ public:
         for (index_t a = 0; a < width; ++a)
             for (index_t b = 0; b < width; ++b)
                 metric.full_[static_cast<std::size_t>(a * padded + b)] =
-                    static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>(std::max(a, b))],
-                                                              columns[static_cast<std::size_t>(std::min(a, b))])) /
+                    static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>((std::max)(a, b))],
+                                                              columns[static_cast<std::size_t>((std::min)(a, b))])) /
                                         largest);
         const aligned_buffer<Scalar> buffer(blocks::depth * padded);
         kernels::pack_in_place(metric.full_.data(), width, padded, buffer.data());
@@ -91,7 +91,7 @@ private:
         const index_t rows = kernels::round_up(e.rows(), tile::rows), width = e.cols(), padded = kernels::round_up(width, tile::cols);
         const aligned_buffer<Scalar> left(rows * width);
         for (index_t i = 0; i < e.rows(); i += tile::rows)
-            kernels::pack_left(as_const_view(e).block(i, 0, std::min(tile::rows, e.rows() - i), width), rows, i, left.data());
+            kernels::pack_left(as_const_view(e).block(i, 0, (std::min)(tile::rows, e.rows() - i), width), rows, i, left.data());
         panel product(rows, padded);
         kernels::multiply_packed(rows, width, padded, left.data(), full_.data(), product.data(), padded);
         return product.topLeftCorner(e.rows(), width);

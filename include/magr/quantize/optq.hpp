@@ -146,7 +146,7 @@ void load_strip(matrix_view<T> w, std::span<const index_t> order, Scalar* strip)
     constexpr index_t panel = 256;  // columns whose part of the strip stays in cache
     if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
     for (index_t first = 0; first < w.cols(); first += panel) {
-        const index_t last = std::min(first + panel, w.cols());
+        const index_t last = (std::min)(first + panel, w.cols());
         const auto copy = [&](index_t i, index_t k) {
             strip[k * height + i] = static_cast<Scalar>(w(i, order[static_cast<std::size_t>(k)]));
         };
@@ -165,7 +165,7 @@ template <compute_scalar Scalar>
     double widest = 1;
     for (std::size_t c = 1; c < q.levels.size(); ++c) {
         const double gap = static_cast<double>(q.levels[c]) - static_cast<double>(q.levels[c - 1]);
-        widest = c == 1 ? gap : std::max(widest, gap);
+        widest = c == 1 ? gap : (std::max)(widest, gap);
     }
     std::vector<double> squares(static_cast<std::size_t>(q.scales.cols()));
     for (index_t i = 0; i < q.scales.rows(); ++i)
@@ -338,7 +338,7 @@ template <storage_scalar T>
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(scalar));
     const std::size_t quantizing =
         2 * codes + bytes(rows + cols, sizeof(index_t)) + detail::sequential_pass<scalar>::bytes(rows, cols, options.block_size, workers);
-    return plan + std::max(factoring, quantizing);
+    return plan + (std::max)(factoring, quantizing);
 }
 
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.

@@ -27,7 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     row_major_matrix<double> product;
     double energy = 0;
     for (index_t first = 0; first < H.cols(); first += block) {
-        const index_t width = std::min(block, H.cols() - first);
+        const index_t width = (std::min)(block, H.cols() - first);
         product.setZero(M.rows(), width);
         const auto out = as_mutable_view(product);
         kernels::multiply_add(out, 2.0, m.block(0, 0, M.rows(), first), h.block(0, first, first, width), scratch.data());
@@ -68,7 +68,7 @@ private:
         constexpr index_t panel = 256;
         std::vector<double> energies(static_cast<std::size_t>((rows + panel - 1) / panel));
         exec.parallel_for(static_cast<index_t>(energies.size()), [&](index_t task, index_t) {
-            energies[static_cast<std::size_t>(task)] = energy(task * panel, std::min(panel, rows - task * panel));
+            energies[static_cast<std::size_t>(task)] = energy(task * panel, (std::min)(panel, rows - task * panel));
         });
         double sum = 0;
         for (const double part : energies) sum += part;

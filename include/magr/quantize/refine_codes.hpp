@@ -61,7 +61,7 @@ template <compute_scalar Scalar, class Scales>
     auto gradient = memory.col(block);
     index_t changes = 0;
     for (index_t begin = 0; begin < n; begin += block) {
-        const index_t width = std::min(block, n - begin);
+        const index_t width = (std::min)(block, n - begin);
         const index_t changes_before = changes;
         change.setZero();
         for (index_t k = begin; k < begin + width; ++k) {

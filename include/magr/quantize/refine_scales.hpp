@@ -80,7 +80,7 @@ public:
             before[static_cast<std::size_t>(i)] = get(row, run, which);
             if (!(curvature[i] > 0)) continue;
             double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
-            if (shares() && which == grid_parameter::zero) wanted = std::max(wanted, 0.0);  // as ggml keeps it
+            if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // as ggml keeps it
             if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
@@ -159,7 +159,7 @@ private:
             return;
         }
         (which == grid_parameter::scale ? q_.shared.scales : q_.shared.offsets)(row, run.parameter) = value;
-        const index_t end = std::min((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
+        const index_t end = (std::min)((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
         for (index_t g = run.parameter * q_.shared.groups; g < end; ++g) {
             if (which == grid_parameter::scale)
                 q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));
