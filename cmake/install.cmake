@@ -5,8 +5,13 @@ include(CMakePackageConfigHelpers)
 
 set(magr_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/magr)
 
-install(TARGETS magr EXPORT magrTargets FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILE_SET adaptors DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+# Relative to the prefix in any case: CMake puts the prefix in front of absolute folders of file sets as well.
+set(magr_include_dir ${CMAKE_INSTALL_INCLUDEDIR})
+if(IS_ABSOLUTE "${magr_include_dir}")
+    file(RELATIVE_PATH magr_include_dir ${CMAKE_INSTALL_PREFIX} ${magr_include_dir})
+endif()
+install(TARGETS magr EXPORT magrTargets FILE_SET HEADERS DESTINATION ${magr_include_dir}
+        FILE_SET adaptors DESTINATION ${magr_include_dir})
 install(EXPORT magrTargets NAMESPACE magr:: DESTINATION ${magr_package_dir})
 
 # While the major version is 0, a new minor version may break callers.
