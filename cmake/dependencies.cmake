@@ -30,7 +30,11 @@ if(NOT TARGET magr::xsimd)
             # Copied, not referred to: the target of a found package is unknown outside of the folder that looked for it.
             get_target_property(magr_xsimd_include ${target} INTERFACE_INCLUDE_DIRECTORIES)
             add_library(magr::xsimd INTERFACE IMPORTED)
-            set_target_properties(magr::xsimd PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${magr_xsimd_include}")
+            if(magr_xsimd_include)
+                set_target_properties(magr::xsimd PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${magr_xsimd_include}")
+            else()  # a parent's target that gets its folders from elsewhere
+                set_target_properties(magr::xsimd PROPERTIES INTERFACE_LINK_LIBRARIES ${target})
+            endif()
             unset(magr_xsimd_include)
         endif()
     endforeach()

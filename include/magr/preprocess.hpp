@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/detail/rollback.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
@@ -28,7 +29,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options, each problem with option, range and value; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const preprocess_options& options) {
     detail::problem_list found("preprocess_options");
-    const auto not_negative = [](double value) { return std::isfinite(value) && value >= 0; };
+    const auto not_negative = [](double value) { return detail::is_finite(value) && value >= 0; };
     found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
     found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
     found.require(options.solver == solver::admm || options.solver == solver::proximal_gradient, "solver", "admm or proximal_gradient",
@@ -36,7 +37,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    found.require(std::isfinite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
+    found.require(detail::is_finite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
                   options.rho.value_or(1));
     found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
     return found.take();
@@ -74,13 +75,13 @@ inline namespace MAGR_ISA_NAMESPACE {
         bound += row.bound;
         energy += row.energy;
         error += row.error;
-        result.largest_gap = std::max(result.largest_gap, relative);
+        result.largest_gap = (std::max)(result.largest_gap, relative);
         result.mean_gap += relative / rows;
-        result.linf_before = std::max(result.linf_before, row.linf_before);
-        result.linf_after = std::max(result.linf_after, row.linf_after);
+        result.linf_before = (std::max)(result.linf_before, row.linf_before);
+        result.linf_after = (std::max)(result.linf_after, row.linf_after);
         result.mean_linf_before += row.sum_linf_before / (rows * static_cast<double>(groups));
         result.mean_linf_after += row.sum_linf_after / (rows * static_cast<double>(groups));
-        result.iterations = std::max(result.iterations, row.iterations);
+        result.iterations = (std::max)(result.iterations, row.iterations);
         result.products += row.products / rows;
     }
     result.gap = relative_gap(result.objective, bound);
@@ -116,7 +117,7 @@ public:
         most_ = 0;
         in_double_ = 0;
         stop_reason stopped = stop_reason::not_factored;
-        if (std::isfinite(problem_.unit) && std::isfinite(problem_.lambda_max * problem_.scale)) {
+        if (is_finite(problem_.unit) && problem_.unit > 0) {
             if (is_admm_ && split_.D.size() == 0) split_ = split_gram(problem_, exec);
             progress_counter<Observer> progress(observer, W.rows());
             stopped = solve_classes(alpha, W, out, progress, exec);

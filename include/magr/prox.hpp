@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cmath>
+#include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/kernels/l1_ball.hpp>
 #include <magr/kernels/linf.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -128,8 +129,9 @@ void require_metric(const char* function, std::span<const S> d, matrix_view<T> m
     const index_t length = part.along == axis::rows ? m.cols() : m.rows();
     if (static_cast<index_t>(d.size()) != length)
         raise<shape_error>(concat(function, ": d must have ", length, " elements, it has ", d.size()));
+    constexpr S largest_without_reciprocal = (std::numeric_limits<S>::min)() / 4;
     for (std::size_t i = 0; i < d.size(); ++i)
-        if (!(d[i] > 0 && std::isfinite(d[i]) && std::isfinite(1 / d[i])))
+        if (!(d[i] > largest_without_reciprocal && is_finite(d[i])))
             raise<value_error>(concat(function, ": d must be positive and finite with a finite reciprocal, element ", i, " is ", d[i]));
 }
 

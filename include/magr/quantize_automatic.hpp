@@ -13,6 +13,7 @@
 #include <magr/calibration/gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
@@ -57,10 +58,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const automatic_options& options) {
     std::vector<std::string> found = problems(options.layer);
     detail::problem_list own("automatic_options");
-    for (const double alpha : options.alphas) own.require(alpha >= 0 && std::isfinite(alpha), "alphas", "finite and at least 0", alpha);
+    for (const double alpha : options.alphas) own.require(alpha >= 0 && detail::is_finite(alpha), "alphas", "finite and at least 0", alpha);
     own.require(!options.dampings.empty(), "dampings", "at least one", options.dampings.size());
     for (const double damping : options.dampings)
-        own.require(damping >= 0 && std::isfinite(damping), "dampings", "finite and at least 0", damping);
+        own.require(damping >= 0 && detail::is_finite(damping), "dampings", "finite and at least 0", damping);
     for (const double beta : options.betas) own.require(beta > 0 && beta <= 1, "betas", "in (0, 1]", beta);
     own.require(options.required_gain >= 0 && options.required_gain < 1, "required_gain", "in [0, 1)", options.required_gain);
     const std::vector<std::string> more = own.take();
@@ -166,7 +167,7 @@ void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double>
         const auto m = as_const_view(M);
         const auto measure = [&](const quantized_matrix<Scalar>& q) {
             const double error = validation.error(as_const_view(W), q.dequantize().view(), exec);
-            if (!std::isnan(error)) candidate.output_error = error;
+            if (!is_nan(error)) candidate.output_error = error;
         };
         const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid, exec);
         const auto target = options.target == rounding_target::original ? as_const_view(W) : m;
@@ -191,7 +192,7 @@ template <compute_scalar Scalar, class Executor>
     const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };
     if (with == nullptr || !gains_enough(with->output_error, without->output_error)) return index(without);
     for (automatic_candidate* const candidate : {without, with}) {
-        if (!std::isfinite(candidate->output_error)) return index(with);  // nothing without MagR
+        if (!is_finite(candidate->output_error)) return index(with);  // nothing without MagR
         candidate->refined_error = candidate->output_error;
         if (options.layer.refinement_rounds == 0) continue;
         const auto refined = run_layer(W, h, std::nullopt, options_of(*candidate, options.layer), exec);
@@ -213,7 +214,7 @@ template <compute_scalar Scalar, class Executor>
         try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(tried), exec);
         result.candidates.insert(result.candidates.end(), tried.begin(), tried.end());
         const automatic_candidate* const best = best_of(std::span(result.candidates), true);
-        if (best && std::isfinite(best->output_error)) alphas = {0, best->alpha};
+        if (best && is_finite(best->output_error)) alphas = {0, best->alpha};
     }
     result.chosen = choose(W, as_const_view(fitting), meter, options, std::span(result.candidates), exec);
 

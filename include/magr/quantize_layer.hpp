@@ -12,6 +12,7 @@
 #include <magr/calibration/gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
@@ -213,7 +214,7 @@ template <compute_scalar Scalar, class U, executor Executor>
     }
     result.limits = count_storage_limits(result.quantized);
     result.output_error = meter.error(w, result.quantized.dequantize().view(), exec);
-    if (std::isnan(result.output_error)) {
+    if (is_nan(result.output_error)) {
         result.status = layer_status::overflowed;
         result.quantized = {};
     }

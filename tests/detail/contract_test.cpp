@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <locale>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -248,4 +249,19 @@ TEST_CASE("require_option: names the option, what is allowed and what was given"
           "quantize_rtn: bits must be 2 to 8, it is 9");
     CHECK(message_of<magr::option_error>([] { magr::detail::require_option(false, "preprocess", "alpha", "positive", -0.5); }) ==
           "preprocess: alpha must be positive, it is -0.5");
+}
+
+TEST_CASE("contract: numbers in messages do not depend on the global locale", "[detail][contract]") {
+    struct other_numbers : std::numpunct<char> {
+        char do_decimal_point() const override { return ','; }
+        char do_thousands_sep() const override { return '.'; }
+        std::string do_grouping() const override { return "\3"; }
+    };
+    const std::locale before = std::locale::global(std::locale(std::locale::classic(), new other_numbers));
+    const std::string text = magr::detail::concat(12345, " and ", 0.5, " and ", 1e9f);
+    const std::string refused =
+        message_of<magr::option_error>([] { magr::detail::require_option(false, "f", "size", "small", 1234567.5); });
+    std::locale::global(before);
+    CHECK(text == "12345 and 0.5 and 1e+09");
+    CHECK(refused == "f: size must be small, it is 1234567.5");
 }

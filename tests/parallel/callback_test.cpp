@@ -92,6 +92,29 @@ TEST_CASE("callback_executor: keeps the contract of executors in descending orde
     CHECK(loops == 1);  // the host is not bothered without a task
 }
 
+TEST_CASE("callback_executor: a pool that cannot be called from within is not", "[parallel][callback]") {
+    struct engine {
+        std::atomic<bool> busy{false};
+        std::atomic<int> calls_from_within{0};
+    };
+    const auto run_once = [](void* context, std::size_t count, auto task, void* task_data) {
+        auto& self = *static_cast<engine*>(context);
+        if (self.busy.exchange(true)) ++self.calls_from_within;
+        for (std::size_t i = 0; i < count; ++i) task(task_data, i, 0);
+        self.busy = false;
+    };
+    engine one, other;
+    const callback_executor exec(run_once, &one, 1), same(run_once, &one, 1), different(run_once, &other, 1);
+    int tasks = 0;
+    exec.parallel_for(3, [&](index_t, index_t) {
+        different.parallel_for(3, [&](index_t, index_t) { same.parallel_for(3, [&](index_t, index_t) { ++tasks; }); });
+    });
+    CHECK(tasks == 27);
+    CHECK(one.calls_from_within == 0);
+    CHECK(other.calls_from_within == 0);
+    CHECK(!other.busy);
+}
+
 TEST_CASE("callback_executor: refuses what cannot run tasks", "[parallel][callback][contract]") {
     CHECK_THROWS_WITH(callback_executor(nullptr, nullptr, 1), "callback_executor: run must be a function, it is null");
     CHECK_THROWS_WITH(callback_executor(run, nullptr, 0), "callback_executor: concurrency must be at least 1, it is 0");

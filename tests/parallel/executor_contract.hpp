@@ -126,6 +126,35 @@ void check_many_small_loops(Executor& exec) {
     CHECK(sum == expected);
 }
 
+/// Tasks that begin loops on their own executor, and these again: all of them run, and no two tasks of one loop at once have one worker.
+template <magr::executor Executor>
+void check_loops_inside_of_tasks(Executor& exec) {
+    constexpr index_t outer = 24, inner = 12, innermost = 3;
+    std::vector<std::atomic<bool>> in_use(static_cast<std::size_t>(exec.concurrency()));
+    std::atomic<index_t> sum{0}, clashes{0}, failures{0};
+    exec.parallel_for(outer, [&](index_t task, index_t worker) {
+        if (in_use[static_cast<std::size_t>(worker)].exchange(true)) ++clashes;
+        std::vector<std::atomic<bool>> in_use_inside(static_cast<std::size_t>(exec.concurrency()));
+        exec.parallel_for(inner, [&](index_t inner_task, index_t inner_worker) {
+            if (in_use_inside[static_cast<std::size_t>(inner_worker)].exchange(true)) ++clashes;
+            work(inner_task);
+            exec.parallel_for(innermost, [&](index_t, index_t) { sum += task + inner_task; });
+            in_use_inside[static_cast<std::size_t>(inner_worker)] = false;
+        });
+        try {
+            exec.parallel_for(inner, [](index_t inner_task, index_t) {
+                if (inner_task >= 5) throw task_failed{inner_task};
+            });
+        } catch (const task_failed& failure) {
+            failures += failure.task == 5 ? 1 : 0;
+        }
+        in_use[static_cast<std::size_t>(worker)] = false;
+    });
+    CHECK(clashes == 0);
+    CHECK(failures == outer);
+    CHECK(sum == innermost * (inner * outer * (outer - 1) / 2 + outer * inner * (inner - 1) / 2));
+}
+
 /// What `magr::executor` says in words.
 template <magr::executor Executor>
 void check_executor_contract(Executor& exec, index_t concurrency) {
@@ -135,6 +164,7 @@ void check_executor_contract(Executor& exec, index_t concurrency) {
     check_workers_are_exclusive(exec);
     check_lowest_failure_arrives(exec);
     check_many_small_loops(exec);
+    check_loops_inside_of_tasks(exec);
 }
 
 }  // namespace tests

@@ -47,6 +47,14 @@ TEST_CASE("openmp_executor: each thread of a parallel region of the host may run
     for (const index_t sum : sums) CHECK(sum == count * (count - 1) / 2);
 }
 
+TEST_CASE("openmp_executor: loops inside of tasks where OpenMP allows nested regions", "[parallel][openmp]") {
+    const int before = omp_get_max_active_levels();
+    omp_set_max_active_levels(3);
+    const openmp_executor exec(2);
+    tests::check_loops_inside_of_tasks(exec);
+    omp_set_max_active_levels(before);
+}
+
 TEST_CASE("openmp_executor: refuses to be without a thread", "[parallel][openmp][contract]") {
     CHECK_THROWS_WITH(openmp_executor(0), "openmp_executor: threads must be at least 1, it is 0");
     CHECK_THROWS_AS(openmp_executor(-1), magr::option_error);

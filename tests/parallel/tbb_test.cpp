@@ -1,5 +1,6 @@
 #include <magr/parallel/tbb.hpp>
 
+#include <tbb/global_control.h>
 #include <thread>
 
 #include <magr/error.hpp>
@@ -32,6 +33,12 @@ TEST_CASE("tbb_executor: keeps its own workers within an arena of the host", "[p
     tbb::task_arena host(4);
     tbb_executor exec(2);
     host.execute([&] { tests::check_workers_are_exclusive(exec); });
+}
+
+TEST_CASE("tbb_executor: a worker that waits inside of a task begins no other task of the same loop", "[parallel][tbb]") {
+    const tbb::global_control threads(tbb::global_control::max_allowed_parallelism, 4);  // also on machines with fewer processors
+    tbb_executor exec(4);
+    for (int round = 0; round < 20; ++round) tests::check_loops_inside_of_tasks(exec);
 }
 
 TEST_CASE("tbb_executor: refuses to be without a worker", "[parallel][tbb][contract]") {

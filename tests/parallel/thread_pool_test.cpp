@@ -70,6 +70,33 @@ TEST_CASE("thread_pool: one thread after another may call it, each as worker 0",
     CHECK(threads_of_workers(pool)[0] == std::this_thread::get_id());
 }
 
+TEST_CASE("thread_pool: a loop inside of a task runs on the thread of that task, as worker 0", "[parallel][thread_pool]") {
+    thread_pool pool(2);
+    std::atomic<index_t> elsewhere{0};
+    pool.parallel_for(50, [&](index_t, index_t) {
+        const auto here = std::this_thread::get_id();
+        pool.parallel_for(50, [&](index_t, index_t worker) { elsewhere += worker != 0 || std::this_thread::get_id() != here ? 1 : 0; });
+    });
+    CHECK(elsewhere == 0);
+}
+
+TEST_CASE("thread_pool: two threads may call it at the same time", "[parallel][thread_pool]") {
+    thread_pool pool(3);
+    index_t sums[2] = {};
+    const auto call = [&](index_t& sum) {
+        for (int loop = 0; loop < 300; ++loop) {
+            std::atomic<index_t> tasks{0};
+            pool.parallel_for(7, [&](index_t, index_t) { ++tasks; });
+            sum += tasks;
+        }
+    };
+    std::thread other([&] { call(sums[1]); });
+    call(sums[0]);
+    other.join();
+    CHECK(sums[0] == 2100);
+    CHECK(sums[1] == 2100);
+}
+
 TEST_CASE("thread_pool: ends whether or not it was used", "[parallel][thread_pool][edge]") {
     std::atomic<index_t> tasks{0};
     for (int i = 0; i < 200; ++i) {

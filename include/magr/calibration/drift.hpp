@@ -56,7 +56,7 @@ public:
         constexpr index_t rows = 4 * blocks::rows;  // enough for one packing of Y to be worth it
         std::vector<Scalar> scratch(static_cast<std::size_t>(static_cast<index_t>(exec.concurrency()) * blocks::scratch));
         exec.parallel_for((inputs() + rows - 1) / rows, [&](index_t task, index_t worker) {
-            const index_t first = task * rows, count = std::min(rows, inputs() - first);
+            const index_t first = task * rows, count = (std::min)(rows, inputs() - first);
             kernels::multiply_add(drift_.view().block(first, 0, count, inputs()), 1.0,
                                   matrix_view<const Scalar>(difference.view()).block(0, first, x.rows(), count).transposed(), y,
                                   scratch.data() + worker * blocks::scratch);

@@ -36,10 +36,10 @@ public:
     template <class T>
     index_t append(matrix_view<const T> X) noexcept {
         constexpr index_t few = 8;  // tokens that are read side by side, each in the order of memory
-        const index_t count = std::min(X.rows(), capacity - tokens_);
+        const index_t count = (std::min)(X.rows(), capacity - tokens_);
         for (index_t t = 0; t < count; t += few)
             for (index_t j = 0; j < inputs_; j += tile::cols) {
-                const auto part = X.block(t, j, std::min(few, count - t), std::min(tile::cols, inputs_ - j));
+                const auto part = X.block(t, j, (std::min)(few, count - t), (std::min)(tile::cols, inputs_ - j));
                 kernels::pack_panel<tile::cols>(part.transposed(), Scalar(1), data_.data() + j * capacity + (tokens_ + t) * tile::cols);
             }
         tokens_ += count;
@@ -123,10 +123,10 @@ public:
         flush(exec);
         constexpr index_t width = 32;  // of squares whose rows and columns stay in the cache
         exec.parallel_for((inputs() + width - 1) / width, [&](index_t task, index_t) {
-            const index_t first = task * width, last = std::min(first + width, inputs());
+            const index_t first = task * width, last = (std::min)(first + width, inputs());
             for (index_t j0 = 0; j0 < last; j0 += width)
                 for (index_t i = first; i < last; ++i)
-                    for (index_t j = j0; j < std::min(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
+                    for (index_t j = j0; j < (std::min)(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
         });
         return gram_;
     }
@@ -136,7 +136,7 @@ private:
     using tile = typename panels::tile;
     static constexpr index_t block_rows = kernels::product_blocks<Scalar, simd::default_arch>::rows;
     [[nodiscard]] index_t left_size() const noexcept {
-        return std::min(block_rows, kernels::round_up(inputs(), tile::rows)) * panels::capacity;
+        return (std::min)(block_rows, kernels::round_up(inputs(), tile::rows)) * panels::capacity;
     }
 
     static index_t checked(index_t inputs) {
@@ -167,7 +167,7 @@ private:
     }
 
     void add_rows(const panels& x, index_t first, Scalar* left) noexcept {
-        const index_t rows = std::min(block_rows, inputs() - first);
+        const index_t rows = (std::min)(block_rows, inputs() - first);
         kernels::repack_left(x.right(first), panels::capacity, rows, x.tokens(), Scalar(1), left);
         kernels::multiply_panels(gram_.view().block(first, 0, rows, first + rows), x.tokens(), left, x.right(0), panels::capacity, first);
     }

@@ -20,7 +20,7 @@ template <class T>
 [[nodiscard]] double unit_scale(matrix_view<const T> H) {
     constexpr int limit = std::is_same_v<T, double> ? 1000 : 126;
     double largest = 0;
-    for (index_t i = 0; i < H.rows(); ++i) largest = std::max(largest, static_cast<double>(H(i, i)));
+    for (index_t i = 0; i < H.rows(); ++i) largest = (std::max)(largest, static_cast<double>(H(i, i)));
     int exponent = 0;
     static_cast<void>(std::frexp(largest, &exponent));
     return std::ldexp(1.0, std::clamp(-exponent, -limit, limit));
@@ -60,7 +60,7 @@ template <class T>
 [[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
     const index_t n = H.rows();
     if (H.row_stride() > H.col_stride()) return largest_eigenvalue(H.transposed(), scale);
-    const index_t limit = std::min<index_t>(n, 200);
+    const index_t limit = (std::min<index_t>)(n, 200);
     const aligned_buffer<double> memory(n * limit);
     Eigen::Map<Eigen::MatrixXd> basis(memory.data(), n, limit);
     Eigen::VectorXd diagonal(limit);

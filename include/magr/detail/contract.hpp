@@ -3,14 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
+#include <locale>
 #include <sstream>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <magr/detail/finite.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
@@ -22,6 +22,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <class... Parts>
 [[nodiscard]] std::string concat(const Parts&... parts) {
     std::ostringstream text;
+    text.imbue(std::locale::classic());  // whatever the host's locale makes of numbers
     text.precision(9);
     (text << ... << parts);
     return text.str();
@@ -46,20 +47,16 @@ void require_shape(const char* function, const char* argument, matrix_view<T> m,
 /// Whether no entry is NaN or infinite: whether no exponent has all its bits set. In integers, so that it vectorizes.
 template <class T>
 [[nodiscard]] bool is_finite(matrix_view<T> m) {
-    using value = std::remove_const_t<T>;
-    using bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
-    constexpr auto exponent = static_cast<bits>(std::is_same_v<value, double>        ? 0x7ff0000000000000
-                                                : std::is_same_v<value, float>       ? 0x7f800000
-                                                : std::is_same_v<value, Eigen::half> ? 0x7c00
-                                                                                     : 0x7f80);
+    using value_bits = float_bits<std::remove_const_t<T>>;
+    using bits = typename value_bits::type;
+    constexpr bits exponent = value_bits::exponent;
     constexpr auto lowest_bit = static_cast<bits>(exponent & (~exponent + 1));
     constexpr auto carry = static_cast<bits>(exponent + lowest_bit);
     if (m.row_stride() < m.col_stride()) m = m.transposed();
     const auto has_all_bits = [&](const T* row, auto stride) {
         bits sums = 0;
         for (index_t j = 0; j < m.cols(); ++j) {
-            bits entry;
-            std::memcpy(&entry, row + j * stride, sizeof entry);
+            const bits entry = value_bits::of(row[j * stride]);
             sums = static_cast<bits>(sums | ((entry & exponent) + lowest_bit));
         }
         return (sums & carry) != 0;
@@ -85,7 +82,7 @@ template <class Executor, class Good>
         std::vector<char> is_good(static_cast<std::size_t>(strips));
         exec.parallel_for(strips, [&](index_t task, index_t) {
             const index_t first = task * strip;
-            is_good[static_cast<std::size_t>(task)] = good(first, std::min(strip, rows - first)) ? 1 : 0;
+            is_good[static_cast<std::size_t>(task)] = good(first, (std::min)(strip, rows - first)) ? 1 : 0;
         });
         return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
     }
@@ -101,7 +98,7 @@ void require_finite(const char* function, const char* argument, matrix_view<T> m
     using compute = compute_t<std::remove_const_t<T>>;
     const auto check = [&](index_t i, index_t j) {
         const auto value = static_cast<compute>(m(i, j));
-        if (!std::isfinite(value))
+        if (!is_finite(value))
             raise<value_error>(concat(function, ": ", argument, " must be finite, entry (row ", i, ", column ", j, ") is ", value));
     };
     if (m.row_stride() >= m.col_stride()) {
@@ -121,17 +118,17 @@ template <class T>
     if (H.row_stride() < H.col_stride()) H = H.transposed();
     using compute = compute_t<std::remove_const_t<T>>;
     compute across[side * side];
+    const auto differ = [half = tolerance / 2](double a, double b) { return std::abs(a / 2 - b / 2) > half; };  // a - b could overflow
     for (index_t i0 = first; i0 < last; i0 += side) {
-        const index_t rows = std::min(side, last - i0), end = i0 + rows;
+        const index_t rows = (std::min)(side, last - i0), end = i0 + rows;
         for (index_t j0 = 0; j0 < end; j0 += side) {
-            const index_t cols = std::min(side, end - j0);
+            const index_t cols = (std::min)(side, end - j0);
             for (index_t j = 0; j < cols; ++j)
                 for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<compute>(H(j0 + j, i0 + i));
             int beyond = 0;
             for (index_t i = 0; i < rows; ++i)
                 for (index_t j = 0; j < cols; ++j)
-                    beyond |=
-                        std::abs(static_cast<double>(H(i0 + i, j0 + j)) - static_cast<double>(across[i * side + j])) > tolerance ? 1 : 0;
+                    beyond |= differ(static_cast<double>(H(i0 + i, j0 + j)), static_cast<double>(across[i * side + j])) ? 1 : 0;
             if (beyond != 0) return false;
         }
     }
@@ -154,7 +151,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
         if (value < 0)
             raise<value_error>(
                 concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
-        largest = std::max(largest, value);
+        largest = (std::max)(largest, value);
     }
     if (!all_strips(columns, exec,
                     [&](index_t first, index_t count) { return is_symmetric(H, largest_asymmetry * largest, first, first + count); }))
@@ -162,7 +159,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
             for (index_t j = 0; j < i; ++j) {
                 const auto lower = static_cast<double>(H(i, j));
                 const auto upper = static_cast<double>(H(j, i));
-                if (std::abs(lower - upper) > largest_asymmetry * largest)
+                if (std::abs(lower / 2 - upper / 2) > largest_asymmetry * largest / 2)
                     raise<value_error>(concat(function, ": ", argument, " must be symmetric, entry (row ", i, ", column ", j, ") is ",
                                               lower, " and entry (row ", j, ", column ", i, ") is ", upper));
             }
@@ -177,10 +174,19 @@ void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, Exe
     require_finite(function, "W", W, exec);
 }
 
-/// Refuses an option outside of its range; `allowed` is the range in words.
+/// Whether an option may be compared with its range: whether it is not NaN.
+template <class Value>
+[[nodiscard]] bool is_comparable(const Value& value) noexcept {
+    if constexpr (compute_scalar<Value>)
+        return !is_nan(value);
+    else
+        return true;
+}
+
+/// Refuses an option outside of its range, as NaN always is; `allowed` is the range in words.
 template <class Value>
 void require_option(bool holds, const char* function, const char* option, const char* allowed, const Value& actual) {
-    if (!holds) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
+    if (!holds || !is_comparable(actual)) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
 }
 
 /// Gathers what is wrong with some options, so that everything can be reported at once.
@@ -191,7 +197,8 @@ public:
     /// As `require_option`, but goes on.
     template <class Value>
     void require(bool holds, const char* option, const char* allowed, const Value& actual) {
-        if (!holds) problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+        if (holds && is_comparable(actual)) return;
+        problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
     }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 

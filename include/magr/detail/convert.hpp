@@ -37,8 +37,8 @@ template <compute_scalar S, class T>
         constexpr index_t tile = 32;
         for (index_t i0 = 0; i0 < m.rows(); i0 += tile)
             for (index_t j0 = 0; j0 < m.cols(); j0 += tile)
-                for (index_t j = j0; j < std::min(j0 + tile, m.cols()); ++j)
-                    for (index_t i = i0; i < std::min(i0 + tile, m.rows()); ++i) out(i, j) = static_cast<S>(m(i, j));
+                for (index_t j = j0; j < (std::min)(j0 + tile, m.cols()); ++j)
+                    for (index_t i = i0; i < (std::min)(i0 + tile, m.rows()); ++i) out(i, j) = static_cast<S>(m(i, j));
     }
     return out;
 }

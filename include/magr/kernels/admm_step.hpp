@@ -55,7 +55,7 @@ inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double pena
     const auto clip_at = [&](index_t i, auto pack_arch) {
         using traits = simd::pack_traits<T, decltype(pack_arch)>;
         const auto v = traits::load(a.u + i);
-        const auto z = simd::copysign(simd::min(simd::abs(v), traits::broadcast(tau)), v);
+        const auto z = simd::copysign((simd::min)(simd::abs(v), traits::broadcast(tau)), v);
         const auto u = v - z;
         simd::store(a.z + i, z);
         simd::store(a.u + i, u);

@@ -11,7 +11,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 struct clip {
     template <class Pack>
     static MAGR_ALWAYS_INLINE Pack apply(const weighted_magnitude<Pack>& v, const Pack& tau) noexcept {
-        return simd::min(v.magnitude, tau);
+        return (simd::min)(v.magnitude, tau);
     }
 };
 

@@ -20,7 +20,7 @@ MAGR_ALWAYS_INLINE void copy_transposed(const T* from, index_t stride, T factor,
     typedef T row __attribute__((vector_size(16)));
     constexpr index_t side = transposed_side<T>;
     static_assert(side == 2 || side == 4);
-    row in[side];
+    row in[static_cast<std::size_t>(side)];
     for (index_t r = 0; r < side; ++r) __builtin_memcpy(&in[r], from + r * stride, sizeof(row));
     const auto write = [&](index_t k, row column) {
         column *= factor;
@@ -100,7 +100,7 @@ inline void repack_left(const T* right, index_t pitch, index_t columns, index_t 
 }
 
 /// Every element of a result is wanted.
-inline constexpr index_t whole = std::numeric_limits<index_t>::max();
+inline constexpr index_t whole = (std::numeric_limits<index_t>::max)();
 
 /// C <- C + A B of packed operands, only in elements with j <= i + diagonal if a diagonal is given: 0 is the lower triangle.
 ///

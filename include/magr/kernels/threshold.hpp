@@ -172,16 +172,16 @@ template <class T, class Source, class Metric, class Arch>
         const auto load = [&](index_t k, auto pack_arch) {
             const auto one = load_weighted(block, block_metric, k, pack_arch);
             if constexpr (simd::pack_traits<T, decltype(pack_arch)>::lanes == 1)
-                largest = simd::max(one.magnitude, largest);
+                largest = (simd::max)(one.magnitude, largest);
             else
-                largest_of_lanes = simd::max(one.magnitude, largest_of_lanes);
+                largest_of_lanes = (simd::max)(one.magnitude, largest_of_lanes);
             return one;
         };
         add_threshold_sums(load, metric, m, tau, sums, arch);
     }
     T lanes[traits::lanes];
     simd::store(lanes, largest_of_lanes);
-    for (const T magnitude : lanes) largest = simd::max(largest, magnitude);
+    for (const T magnitude : lanes) largest = (simd::max)(largest, magnitude);
     return sums;
 }
 
@@ -212,7 +212,7 @@ template <class T, class Source, class Metric, class Arch>
             for (index_t k = group; k < end; k += groups) {
                 const auto [one_m, one_e] = load_weighted(block, block_metric, k, pack_arch);
                 weight = simd::select(one_m > magnitude, one_e, weight);
-                magnitude = simd::max(one_m, magnitude);
+                magnitude = (simd::max)(one_m, magnitude);
             }
             simd::store(maxima.magnitude + group, magnitude);
             simd::store(maxima.weight + group, weight);
@@ -234,11 +234,11 @@ template <class T, class Source, class Metric, class Arch>
 /// root: it is linear in tau where their density is constant. From below the root Newton's own step stays below, from above it falls
 /// below. The search ends when a step leaves the set of elements above tau, and with it the linear piece, as it was.
 /// @param sums       the sums above tau
-/// @param near       whether tau may be so near the root that Newton's own step is tried first
+/// @param is_near    whether tau may be so near the root that Newton's own step is tried first
 /// @param sums_at    gives the sums above another tau
 /// @param find_near  `find_near(tau, sums, next, root)` may find the root itself, when Newton's step from tau to next is short
 template <class T, class SumsAt, class FindNear>
-[[nodiscard]] inline T newton_threshold(double total, T tau, threshold_sums sums, bool near, const SumsAt& sums_at,
+[[nodiscard]] inline T newton_threshold(double total, T tau, threshold_sums sums, bool is_near, const SumsAt& sums_at,
                                         const FindNear& find_near) noexcept {
     T bound = T(0);           // the root is not below
     double weight_below = 0;  // of the last tau below the root
@@ -256,9 +256,9 @@ template <class T, class SumsAt, class FindNear>
         if (below ? sums.weight == weight_below : tau == bound) return next;
         T root;
         if (find_near(tau, sums, next, root)) return root;
-        const double factor = near ? 1 : 2 / (1 + __builtin_sqrt(total / sums.excess));
+        const double factor = is_near ? 1 : 2 / (1 + __builtin_sqrt(total / sums.excess));
         const T further = static_cast<T>(static_cast<double>(tau) + factor * step);
-        near = false;
+        is_near = false;
         if (below) {
             weight_below = sums.weight;
             bound = next;
@@ -272,8 +272,8 @@ template <class T, class SumsAt, class FindNear>
 
 /// The same, from the sums alone.
 template <class T, class SumsAt>
-[[nodiscard]] inline T newton_threshold(double total, T tau, bool near, const SumsAt& sums_at) noexcept {
-    return newton_threshold(total, tau, sums_at(tau), near, sums_at, [](T, const threshold_sums&, T, T&) { return false; });
+[[nodiscard]] inline T newton_threshold(double total, T tau, bool is_near, const SumsAt& sums_at) noexcept {
+    return newton_threshold(total, tau, sums_at(tau), is_near, sums_at, [](T, const threshold_sums&, T, T&) { return false; });
 }
 
 /// The elements with magnitudes in (low, high], as whole packs; what else is in these has weight zero.
@@ -281,8 +281,8 @@ template <class T, class Arch>
 struct threshold_band {
     static constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
     static constexpr index_t capacity = 64 * lanes;
-    T magnitude[capacity];
-    T weight[capacity];
+    T magnitude[static_cast<std::size_t>(capacity)];
+    T weight[static_cast<std::size_t>(capacity)];
     index_t size = 0;
 
     /// One pass over a whole vector, which ends early when there are too many of them.
@@ -355,10 +355,10 @@ private:
 };
 
 /// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
-/// @param near  as for `newton_threshold`
+/// @param is_near  as for `newton_threshold`
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums, bool near,
-                                      Arch arch) noexcept {
+[[nodiscard]] inline T threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums,
+                                      bool is_near, Arch arch) noexcept {
     double short_step = 0.25;  // relative to the excess
     const auto find_near = [&](T from, const threshold_sums& known, T next, T& root) {
         const bool below = next > from;
@@ -386,7 +386,7 @@ template <class T, class Source, class Metric, class Arch>
         });
         return true;
     };
-    return newton_threshold(total, tau, sums, near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
+    return newton_threshold(total, tau, sums, is_near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
 }
 
 /// The threshold of a sample, spread evenly, of which each element stands for as many others.
@@ -400,7 +400,7 @@ template <class T, class Source, class Metric, class Arch>
     static_assert(run % lanes == 0 && size % run == 0);
     T magnitude[size];
     T weight[size];
-    T buffer[run];
+    T buffer[static_cast<std::size_t>(run)];
     for (index_t i = 0; i < size; i += run) {
         const index_t first = i / run * (n / (size / run));
         const T* elements = v.block(first, run, buffer);
@@ -460,7 +460,7 @@ template <class T, class Source, class Metric, class Arch>
     if (total <= 0 || (n >= 4 * groups && tau == T(0))) {
         const group_maxima<T> maxima = find_group_maxima<T>(v, metric, n, arch);
         if (total <= 0) {
-            for (const T magnitude : maxima.magnitude) tau = simd::max(tau, magnitude);
+            for (const T magnitude : maxima.magnitude) tau = (simd::max)(tau, magnitude);
             return tau;
         }
         const contiguous_source<const T> largest{maxima.magnitude};

@@ -33,7 +33,7 @@ public:
     [[nodiscard]] index_range operator[](index_t piece) const noexcept {
         const bool is_before = piece < before_;
         const index_t begin = is_before ? piece * side_ : block_.end() + (piece - before_) * side_;
-        return {begin, std::min(side_, (is_before ? block_.begin : n_) - begin)};
+        return {begin, (std::min)(side_, (is_before ? block_.begin : n_) - begin)};
     }
 
 private:

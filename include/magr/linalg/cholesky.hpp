@@ -45,7 +45,7 @@ template <compute_scalar T, executor Executor = serial_executor>
     const index_t side = diagonal.side();
     const detail::block_row<T> X(side, n > side ? n : 0);  // L21^T
     for (index_t first = 0; first < n; first += side) {
-        const detail::index_range here{first, std::min(side, n - first)};
+        const detail::index_range here{first, (std::min)(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);
         if (!diagonal.factor(A11)) return false;
         diagonal.store(A11);
@@ -54,7 +54,7 @@ template <compute_scalar T, executor Executor = serial_executor>
         exec.parallel_for(strips.count() - strips.before(), [&](index_t task, index_t) {
             const detail::index_range strip = strips[strips.before() + task];
             for (index_t j = strip.begin; j < strip.end(); j += block::cols) {
-                const matrix_view<T> columns = A.block(j, first, std::min(block::cols, strip.end() - j), here.size).transposed();
+                const matrix_view<T> columns = A.block(j, first, (std::min)(block::cols, strip.end() - j), here.size).transposed();
                 diagonal.load(columns, X.panel(j));
                 diagonal.forward(X.panel(j));
                 diagonal.store(X.panel(j), T(1), columns);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include <magr/detail/finite.hpp>
 #include <magr/kernels/register_tile.hpp>
 #include <magr/linalg/block_row.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -32,7 +32,7 @@ public:
     /// Rows of the largest block of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
     [[nodiscard]] static constexpr index_t side_for(index_t n) noexcept {
         const index_t strips = n < 1024 ? 1 : n < 2048 ? 2 : 4;
-        return std::min(strips * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows));
+        return (std::min)(strips * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows));
     }
 
     /// Numbers that it allocates.
@@ -59,7 +59,7 @@ public:
 
         for (index_t first = 0; first < size_; first += tile::rows) {
             T* const row = packed_.data() + first * side_;
-            const index_t high = std::min(tile::rows, size_ - first);
+            const index_t high = (std::min)(tile::rows, size_ - first);
             for (index_t k = 0; k < first; ++k)
                 for (index_t r = 0; r < tile::rows; ++r) row[k * tile::rows + r] = r < high ? -upper(k, first + r) : T(0);
             for (index_t p = first / cols; p < panels; ++p) {
@@ -133,7 +133,7 @@ public:
     /// panel <- columns first, .., first + cols - 1 of A^-1
     void inverse(index_t first, T* panel) const noexcept {
         std::fill_n(panel, padded() * cols, T(0));
-        for (index_t c = 0; c < std::min(cols, size_ - first); ++c) panel[(first + c) * cols + c] = 1;
+        for (index_t c = 0; c < (std::min)(cols, size_ - first); ++c) panel[(first + c) * cols + c] = 1;
         forward(panel);
         backward(panel);
     }
@@ -151,7 +151,7 @@ private:
                 T sum = upper(first + r, first + q);
                 for (index_t k = 0; k < q; ++k) sum -= lower[r][k] * lower[q][k];
                 if (q == r) {
-                    if (!(sum > 0 && sum <= std::numeric_limits<T>::max())) return false;
+                    if (!(sum > 0 && is_finite(sum))) return false;
                     lower[r][r] = std::sqrt(sum);
                     diagonal_.data()[first + r] = lower[r][r];
                     s[r * tile::rows + r] = 1 / lower[r][r];

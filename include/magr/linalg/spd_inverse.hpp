@@ -43,7 +43,7 @@ template <compute_scalar T, executor Executor = serial_executor>
     const detail::block_row<T> X(side, n > side ? n : 0);
     const detail::aligned_buffer<T> panels(static_cast<index_t>(exec.concurrency()) * diagonal.panel_size());
     for (index_t first = 0; first < n; first += side) {
-        const detail::index_range here{first, std::min(side, n - first)};
+        const detail::index_range here{first, (std::min)(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);
         if (!diagonal.factor(A11)) return false;
 
@@ -53,7 +53,7 @@ template <compute_scalar T, executor Executor = serial_executor>
             const detail::index_range strip = strips[task];
             const bool before = task < strips.before();
             for (index_t j = strip.begin; j < strip.end(); j += block::cols) {
-                const index_t wide = std::min(block::cols, strip.end() - j);
+                const index_t wide = (std::min)(block::cols, strip.end() - j);
                 const auto columns = before ? A.block(first, j, here.size, wide) : A.block(j, first, wide, here.size).transposed();
                 diagonal.load(columns, X.panel(j));
                 diagonal.forward(X.panel(j));
@@ -68,16 +68,16 @@ template <compute_scalar T, executor Executor = serial_executor>
             const index_t j = task * block::cols;
             diagonal.inverse(j, panel);
             for (index_t i = j; i < here.size; ++i)
-                for (index_t c = 0; c < std::min(block::cols, i - j + 1); ++c) A11(i, j + c) = panel[i * block::cols + c];
+                for (index_t c = 0; c < (std::min)(block::cols, i - j + 1); ++c) A11(i, j + c) = panel[i * block::cols + c];
         });
         X.update(A, detail::pieces_around(n, here, X.side), 0, here.size, exec);
     }
     constexpr index_t square = 32;  // transposed through the cache, so that each line of A is walked through once
     exec.parallel_for((n + square - 1) / square, [&](index_t task, index_t) {
-        const index_t i0 = task * square, high = std::min(square, n - i0);
-        T turned[square * square];
+        const index_t i0 = task * square, high = (std::min)(square, n - i0);
+        T turned[static_cast<std::size_t>(square * square)];
         for (index_t j0 = 0; j0 <= i0; j0 += square) {
-            const index_t wide = std::min(square, n - j0);
+            const index_t wide = (std::min)(square, n - j0);
             for (index_t i = 0; i < high; ++i)
                 for (index_t j = 0; j < wide; ++j) turned[j * square + i] = A(i0 + i, j0 + j);
             for (index_t j = 0; j < wide; ++j)

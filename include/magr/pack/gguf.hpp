@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/gguf_block.hpp>
@@ -95,8 +96,8 @@ void require_block_grids(const char* function, ggml_type type, const quantized_m
     for (index_t i = 0; i < q.rows(); ++i)
         for (index_t g = 0; g < q.zeros.cols(); ++g)
             if (q.zeros(i, g) != static_cast<Scalar>(zero) && q.zeros(i, g) != static_cast<Scalar>(mirrored))
-                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be ", std::min(zero, mirrored), " or ",
-                                          std::max(zero, mirrored), ", it is ", q.zeros(i, g)));
+                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be ",
+                                          (std::min)(zero, mirrored), " or ", (std::max)(zero, mirrored), ", it is ", q.zeros(i, g)));
 }
 
 /// Codes for the opposite scale: s (c - z) = -s ((L - c) - (L - z)).
@@ -144,7 +145,7 @@ inline void read_block(const std::uint8_t* block, ggml_type type, const block_la
     std::uint8_t* const codes = q.codes.data() + i * q.cols() + first;
     const float scale = read_half(block + layout.scale_at);
     const float offset = layout.offset_at >= 0 ? read_half(block + layout.offset_at) : 0;
-    if (!std::isfinite(scale) || !std::isfinite(offset))
+    if (!is_finite(scale) || !is_finite(offset))
         raise<value_error>(concat("unpack_gguf: scale and offset (row ", i, ", block ", first / layout.weights,
                                   ") must be finite, they are ", scale, " and ", offset));
     read_fields(layout.codes, block, codes);

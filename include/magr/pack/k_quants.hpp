@@ -7,10 +7,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/gguf.hpp>
@@ -56,8 +58,8 @@ public:
         for (index_t g = 0; g < kind_.groups(); ++g) {
             auto& grid = wanted[static_cast<std::size_t>(g)];
             grid = best_grid(of_group(weights, g), of_group(importance, g));
-            largest_scale = std::max(largest_scale, grid.scale);
-            largest_offset = std::max(largest_offset, grid.offset);
+            largest_scale = (std::max)(largest_scale, grid.scale);
+            largest_offset = (std::max)(largest_offset, grid.offset);
         }
         block best = choose_codes(weights, importance, wanted, stored(largest_scale / kind_.largest_scale, unit),
                                   kind_.has_offsets() ? stored(largest_offset / kind_.largest_offset, unit) : 0);
@@ -89,7 +91,7 @@ private:
 
     /// Codes of weights less the zero point.
     [[nodiscard]] values steps(const_values weights, k_quant_grid grid) const {
-        return ((weights + grid.offset) / grid.scale).max(-grid.zero).min(largest_ - grid.zero).rint();
+        return ((weights + grid.offset) / grid.scale).matrix().cwiseMax(-grid.zero).cwiseMin(largest_ - grid.zero).array().rint();
     }
 
     [[nodiscard]] static double error(const_values weights, const_values importance, const values& steps, k_quant_grid grid) {
@@ -103,10 +105,10 @@ private:
         if (kind_.has_offsets()) {
             const double c1 = weighted.sum(), one = importance.sum(), w1 = (importance * weights).sum();
             const double determinant = cc * one - c1 * c1;
-            const double offset = (c1 * cw - cc * w1) / determinant;
+            const double offset = determinant != 0 ? (c1 * cw - cc * w1) / determinant : 0;
             if (offset > 0) return {(cw * one - c1 * w1) / determinant, offset, 0};
         }
-        return {cw / cc, 0, grid.zero};
+        return {cc > 0 ? cw / cc : 0, 0, grid.zero};
     }
 
     /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
@@ -116,7 +118,7 @@ private:
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
         if (low == 0 && high == 0) return best;
-        double least = HUGE_VAL;
+        double least = (std::numeric_limits<double>::max)();
         const auto consider = [&](k_quant_grid grid) {
             for (int round = 0; round < 3; ++round) {
                 const values codes = steps(weights, grid);
@@ -126,20 +128,20 @@ private:
                     best = grid;
                 }
                 grid = least_squares(weights, importance, codes, grid);
-                if (!(grid.scale > 0) || !std::isfinite(grid.scale) || !std::isfinite(grid.offset)) break;
+                if (!(grid.scale > 0) || !is_finite(grid.scale) || !is_finite(grid.offset)) break;
             }
         };
         if (kind_.has_offsets()) {
-            low = std::min(low, 0.0);
+            low = (std::min)(low, 0.0);
             if (high == low) high = 0;
         }
         for (int k = 0; k <= 24; ++k) {
             const double factor = 1.08 - 0.03 * k;
             if (kind_.has_offsets())
-                consider({factor * (high - low) / largest_, std::max(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
+                consider({factor * (high - low) / largest_, (std::max)(0.0, -(low + (1 - factor) / 2 * (high - low))), 0});
             else
                 for (const double zero : {middle, middle - 1})
-                    consider({factor * std::max(-low / zero, high / (largest_ - zero)), 0, zero});
+                    consider({factor * (std::max)(-low / zero, high / (largest_ - zero)), 0, zero});
         }
         return best;
     }
@@ -152,11 +154,11 @@ private:
             const auto at = static_cast<std::size_t>(g);
             b.zeros[at] = wanted[at].zero;
             const auto nearest = [](double value, double unit, int lowest, int largest) {
-                return unit > 0 ? static_cast<int>(std::clamp(std::nearbyint(value / unit), double(lowest), double(largest))) : lowest;
+                return unit > 0 ? static_cast<int>(std::nearbyint(std::clamp(value, lowest * unit, largest * unit) / unit)) : lowest;
             };
             const int middle = nearest(wanted[at].scale, scale, 1, kind_.largest_scale);
-            double least = HUGE_VAL;
-            for (int s = std::max(1, middle - 1); s <= std::min(kind_.largest_scale, middle + 1); ++s) {
+            double least = (std::numeric_limits<double>::max)();
+            for (int s = (std::max)(1, middle - 1); s <= (std::min)(kind_.largest_scale, middle + 1); ++s) {
                 // with another scale the codes' centre should stay where it is
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
@@ -170,7 +172,7 @@ private:
                     }
                 };
                 consider(0);  // what suits groups that are much smaller than the others
-                for (int m = std::max(1, centre - 2); m <= std::min(kind_.largest_offset, centre + 2); ++m) consider(m);
+                for (int m = (std::max)(1, centre - 2); m <= (std::min)(kind_.largest_offset, centre + 2); ++m) consider(m);
             }
             b.error += least;
         }
@@ -192,8 +194,10 @@ private:
             mw += (v * w).sum() * m;
         }
         const double determinant = cc * mm - cm * cm;
-        const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
-        if (mm > 0 && both.scale > 0 && both.offset > 0 && std::isfinite(both.scale) && std::isfinite(both.offset)) return both;
+        if (mm > 0 && determinant != 0) {
+            const k_quant_grid both{(mm * cw - cm * mw) / determinant, (cm * cw - cc * mw) / determinant, 0};
+            if (both.scale > 0 && both.offset > 0 && is_finite(both.scale) && is_finite(both.offset)) return both;
+        }
         return {cc > 0 ? cw / cc : 0, 0, 0};
     }
 
@@ -219,8 +223,8 @@ template <int GroupSize, compute_scalar Scalar, class T>
     for (index_t i = 0; i < rows; ++i)
         for (index_t b = 0; b < blocks; ++b) {
             double unit = 0;
-            for (index_t j = 0; j < 256; ++j) unit = std::max(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
-            unit = std::max(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
+            for (index_t j = 0; j < 256; ++j) unit = (std::max)(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
+            unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
             double most = 0;
             if (!importance.empty()) {
                 const auto part = importance.subspan(static_cast<std::size_t>(b * 256), 256);

@@ -68,7 +68,7 @@ template <compute_scalar Scalar>
 [[nodiscard]] inline quantized_matrix<float> unpack_mlx(const mlx_tensors& packed) {
     constexpr const char* function = "unpack_mlx";
     const index_t rows = packed.scales.rows;
-    const index_t cols = packed.weight.cols() * 32 / std::max(packed.bits, 1);
+    const index_t cols = packed.weight.cols() * 32 / (std::max)(packed.bits, 1);
     const grid_options options{
         .bits = packed.bits, .zero_point = zero_point::offset, .group_size = packed.group_size, .storage = packed.scales.type};
     const index_t groups = detail::require_unpackable(function, packed_format::mlx, rows, cols, options);

@@ -70,7 +70,7 @@ void require_packable(const char* function, packed_format format, const quantize
     for (index_t i = 0; i < rows; ++i) {
         const std::span<const std::uint8_t> row(q.codes.data() + i * cols, static_cast<std::size_t>(cols));
         std::uint8_t highest = 0;
-        for (const std::uint8_t code : row) highest = std::max(highest, code);
+        for (const std::uint8_t code : row) highest = (std::max)(highest, code);
         if (highest <= largest) continue;
         const auto at = std::find(row.begin(), row.end(), highest) - row.begin();
         raise<value_error>(
@@ -83,7 +83,7 @@ void require_packable(const char* function, packed_format format, const quantize
 /// @par Errors    shape_error, option_error
 [[nodiscard]] inline index_t require_unpackable(const char* function, packed_format format, index_t rows, index_t cols,
                                                 const grid_options& options) {
-    constexpr index_t most = index_t{1} << 40;  // so that sizes in bits can be computed
+    constexpr index_t most = index_t{1} << (sizeof(index_t) == 8 ? 40 : 27);  // so that sizes in bits can be computed
     for (const index_t size : {rows, cols, options.group_size.value_or(1)})
         if (size > most) raise<shape_error>(concat(function, ": rows, columns and group_size must be at most ", most, ", one is ", size));
     refuse(problems_of(function, format, rows, cols, options));
@@ -109,8 +109,8 @@ template <class T>
     matrix<T> out(m.cols(), m.rows());
     for (index_t i0 = 0; i0 < m.rows(); i0 += tile)
         for (index_t j0 = 0; j0 < m.cols(); j0 += tile)
-            for (index_t i = i0; i < std::min(i0 + tile, m.rows()); ++i)
-                for (index_t j = j0; j < std::min(j0 + tile, m.cols()); ++j) out(j, i) = m(i, j);
+            for (index_t i = i0; i < (std::min)(i0 + tile, m.rows()); ++i)
+                for (index_t j = j0; j < (std::min)(j0 + tile, m.cols()); ++j) out(j, i) = m(i, j);
     return out;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/pack/format.hpp>
@@ -35,7 +36,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Refuses a number that its storage type cannot hold. To round it here would change the weights behind the back of who chose the codes.
 template <compute_scalar Scalar>
 void require_stored_exactly(const char* function, const char* what, index_t row, index_t group, Scalar value, storage_type type) {
-    if (round_to_storage<Scalar>(static_cast<double>(value), type) == value) return;
+    if (is_finite(value) && round_to_storage<Scalar>(static_cast<double>(value), type) == value) return;
     raise<value_error>(concat(function, ": ", what, " (row ", row, ", group ", group, ") must be a number of type ", name_of(type),
                               ", it is ", value, "; set grid_options::storage to storage_type::", name_of(type)));
 }

@@ -8,6 +8,36 @@
 #include <magr/parallel/first_failure.hpp>
 
 namespace magr {
+namespace detail {
+
+/// A task of a `callback_executor` that the current thread is inside of, for as long as this object lives.
+class callback_task {
+public:
+    using run_function = void (*)(void*, std::size_t, void (*)(void*, std::size_t, std::size_t), void*);
+
+    MAGR_ALWAYS_INLINE callback_task(run_function run, void* context) noexcept : run_(run), context_(context), outer_(innermost) {
+        innermost = this;
+    }
+    callback_task(const callback_task&) = delete;
+    callback_task& operator=(const callback_task&) = delete;
+    MAGR_ALWAYS_INLINE ~callback_task() { innermost = outer_; }
+
+    /// Whether the current thread is inside of a task of this function and context.
+    [[nodiscard]] static MAGR_ALWAYS_INLINE bool is_running(run_function run, void* context) noexcept {
+        for (const callback_task* task = innermost; task != nullptr; task = task->outer_)
+            if (task->run_ == run && task->context_ == context) return true;
+        return false;
+    }
+
+private:
+    static inline constinit thread_local const callback_task* innermost = nullptr;
+
+    run_function run_;
+    void* context_;
+    const callback_task* outer_;
+};
+
+}  // namespace detail
 
 /// An `executor` on a function of the host, for engines with threads of their own and a C interface. For a pool in C++ it is as simple to
 /// write an executor.
@@ -32,6 +62,8 @@ namespace magr {
 ///   }
 ///   const magr::callback_executor exec(run, pool, threads);
 ///
+/// A loop that a task begins on the same function and context runs on the thread of that task: not every pool can be called from within.
+///
 /// No exception passes through the host's frames: those of tasks are kept and thrown again when its function has returned.
 class callback_executor {
 public:
@@ -50,7 +82,8 @@ public:
 
     template <class F>
     void parallel_for(index_t count, const F& f) const {
-        loop<F> tasks{f, count, concurrency_, {}};
+        if (detail::callback_task::is_running(run_, context_)) return serial_executor{}.parallel_for(count, f);
+        loop<F> tasks{f, *this, count, {}};
         if (count > 0) run_(context_, static_cast<std::size_t>(count), &loop<F>::run, &tasks);
         tasks.failure.rethrow();
     }
@@ -60,13 +93,14 @@ private:
     struct loop {
         static void run(void* data, std::size_t index, std::size_t worker) noexcept {
             loop& self = *static_cast<loop*>(data);
-            MAGR_ASSERT(index < static_cast<std::size_t>(self.count) && worker < static_cast<std::size_t>(self.concurrency));
+            MAGR_ASSERT(index < static_cast<std::size_t>(self.count) && worker < static_cast<std::size_t>(self.exec.concurrency_));
+            const detail::callback_task inside(self.exec.run_, self.exec.context_);
             self.failure.run(self.f, static_cast<index_t>(index), static_cast<index_t>(worker));
         }
 
         const F& f;
+        const callback_executor& exec;
         index_t count;
-        index_t concurrency;
         detail::first_failure failure;
     };
 

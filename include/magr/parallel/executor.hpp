@@ -18,8 +18,8 @@ namespace magr {
 /// What an executor promises: 0 <= worker < concurrency(), and two tasks that run at the same time have different workers. What tasks wrote
 /// is visible to the caller afterwards.
 ///
-/// What the caller promises: tasks do not wait for each other, a task calls no parallel_for of the same executor, and no two threads do at
-/// the same time. Each task writes only to its own part of the result and to the scratch memory of its worker, so that results depend
+/// What the caller promises: tasks do not wait for each other. A task that calls parallel_for of the same executor is fine with all
+/// executors of the library, and the library itself never does so. Each task writes only to its own part of the result and to the scratch memory of its worker, so that results depend
 /// neither on the number of workers nor on the order of tasks, if all threads treat rounding and subnormal numbers alike. All functions of
 /// the library do so.
 ///

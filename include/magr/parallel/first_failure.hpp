@@ -43,7 +43,7 @@ public:
 
 #if defined(__cpp_exceptions)
 private:
-    std::atomic<index_t> task_{std::numeric_limits<index_t>::max()};
+    std::atomic<index_t> task_{(std::numeric_limits<index_t>::max)()};
     std::mutex mutex_;
     std::exception_ptr exception_;
 #endif

@@ -15,6 +15,9 @@ namespace magr {
 
 /// An `executor` on the threads of OpenMP. Each loop is a parallel region of its own with at most `threads` threads; tasks are handed out
 /// one at a time.
+///
+/// A loop inside of a task, or of a parallel region of the host, runs on the thread that calls it, unless OpenMP is told to allow nested
+/// regions (`omp_set_max_active_levels`).
 class openmp_executor {
 public:
     /// @param threads  as many as OpenMP would take, unless given

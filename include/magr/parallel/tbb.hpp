@@ -12,6 +12,8 @@
 namespace magr {
 
 /// An `executor` on the threads of oneTBB, in an arena of its own. Link the library (CMake: `find_package(TBB)`, `TBB::tbb`).
+///
+/// A task may begin another loop, which the threads of the arena that have nothing else to do share.
 class tbb_executor {
 public:
     /// @param concurrency  as many as oneTBB would take, unless given; the thread that calls `parallel_for` is one of them
@@ -26,7 +28,10 @@ public:
     void parallel_for(index_t count, const F& f) {
         detail::first_failure failure;
         const auto run = [&](index_t task) { failure.run(f, task, tbb::this_task_arena::current_thread_index()); };
-        arena_.execute([&] { tbb::parallel_for(index_t{0}, count, run, tbb::simple_partitioner()); });
+        arena_.execute([&] {
+            // isolated, as a thread that waits for a loop inside of a task would else begin another task of the outer loop
+            tbb::this_task_arena::isolate([&] { tbb::parallel_for(index_t{0}, count, run, tbb::simple_partitioner()); });
+        });
         failure.rethrow();
     }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
@@ -20,6 +21,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Link the system's threads (CMake: `find_package(Threads)`, `Threads::Threads`); `magr::magr` does not. Units for different instruction
 /// sets each have a type of this name; between them, pass a `callback_executor` that calls the pool.
+///
+/// A loop that begins while another one runs, from inside of one of its tasks or on another thread, runs on the thread that calls it.
 ///
 /// @par Cost      a loop allocates nothing; workers take one task at a time from a counter, and no more of them are woken than have tasks
 class thread_pool {
@@ -49,6 +52,7 @@ public:
 
     template <class F>
     void parallel_for(index_t count, const F& f) {
+        if (!begin()) return serial_executor{}.parallel_for(count, f);
         detail::first_failure failure;
         std::atomic<index_t> next{0};
         const auto work = [&](index_t worker) {
@@ -56,15 +60,15 @@ public:
         };
         {
             const std::lock_guard lock(mutex_);
-            MAGR_ASSERT(!loop_.run && helpers_ == 0);  // one loop at a time
             loop_ = {[](const void* data, index_t worker) { (*static_cast<decltype(&work)>(data))(worker); }, &work};
         }
-        for (index_t helper = 1; helper < std::min(count, concurrency()); ++helper) wake_.notify_one();
+        for (index_t helper = 1; helper < (std::min)(count, concurrency()); ++helper) wake_.notify_one();
         work(0);
         {
             std::unique_lock lock(mutex_);
             loop_ = {};  // no task is left: who wakes up only now goes back to sleep
             done_.wait(lock, [this] { return helpers_ == 0; });
+            busy_ = false;
         }
         failure.rethrow();
     }
@@ -77,6 +81,12 @@ private:
     };
 
     thread_pool() = default;
+
+    /// Takes the workers for a loop, unless another one has them.
+    [[nodiscard]] bool begin() {
+        const std::lock_guard lock(mutex_);
+        return !std::exchange(busy_, true);
+    }
 
     void help(index_t worker) {
         std::unique_lock lock(mutex_);
@@ -98,6 +108,7 @@ private:
     std::condition_variable done_;
     shared_loop loop_;
     index_t helpers_ = 0;  // threads that are inside of the loop
+    bool busy_ = false;    // whether a loop has the workers
     bool closing_ = false;
     std::vector<std::thread> threads_;
 };

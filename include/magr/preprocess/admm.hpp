@@ -29,7 +29,7 @@ public:
             const Eigen::VectorXd scaled = problem.scale * P_.col(k);
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
-                for (index_t i = task * chunk; i < std::min(n, (task + 1) * chunk); ++i)
+                for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i)
                     G_(i, k) = problem.unit * column_times(problem.H, i, scaled.data()) + problem.shift * P_(i, k);
             });
             const double length = G_.col(k).norm();
@@ -93,7 +93,7 @@ public:
 
     /// e^T H_d e <= curvature e^T M e for the differences e between two iterates; an estimate, the largest one possible is not known.
     [[nodiscard]] double curvature() const noexcept {
-        return std::max(1 / rho_, metric_.directions() > 0 ? 1 / admm_metric<S>::share : 0.0);
+        return (std::max)(1 / rho_, metric_.directions() > 0 ? 1 / admm_metric<S>::share : 0.0);
     }
 
     /// z, u <- the first point of row r, product of `slot` <- what is multiplied by the inverse first
@@ -164,7 +164,7 @@ private:
         problem.for_each_group([&](index_t group, index_t first, index_t size) {
             double norm = 0;
             for (index_t j = first; j < first + size; j += block) {
-                const index_t count = std::min(block, first + size - j);
+                const index_t count = (std::min)(block, first + size - j);
                 std::fill(moved, moved + count, 0.0);
                 std::fill(turned, turned + count, 0.0);
                 for (index_t k = 0; k < correction_.directions(); ++k) {
@@ -185,8 +185,8 @@ private:
                     return f * f / problem.shift - (static_cast<double>(y[j + i]) - moved[i]) * (f + s(j + i));
                 });
             }
-            if (norm > alpha) limit = std::min(limit, alpha / norm);
-            if (thresholds[group] > 0) bounds.missed = std::max(bounds.missed, std::abs(norm / alpha - 1));
+            if (norm > alpha) limit = (std::min)(limit, alpha / norm);
+            if (thresholds[group] > 0) bounds.missed = (std::max)(bounds.missed, std::abs(norm / alpha - 1));
             bounds.penalty += alpha * static_cast<double>(thresholds[group]);
         });
         for (index_t k = 0; k < metric_.directions(); ++k) {

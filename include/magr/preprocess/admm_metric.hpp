@@ -138,7 +138,7 @@ private:
         constexpr index_t block = 256;
         double sums[block];
         for (index_t first = 0; first < cols(); first += block) {
-            const index_t count = std::min(block, cols() - first);
+            const index_t count = (std::min)(block, cols() - first);
             std::fill(sums, sums + count, 0.0);
             for (index_t k = 0; k < directions(); ++k) {
                 const double* const v = direction(k) + first;

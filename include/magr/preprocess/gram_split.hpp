@@ -47,7 +47,7 @@ struct lanczos_steps {
 /// @param apply  (x, y): y <- A x
 template <class Apply>
 [[nodiscard]] lanczos_steps run_lanczos(index_t n, const Apply& apply) {
-    const index_t limit = std::min<index_t>(n, 32);
+    const index_t limit = (std::min<index_t>)(n, 32);
     lanczos_steps made{Eigen::MatrixXd(n, limit), Eigen::VectorXd(limit), Eigen::VectorXd(limit)};
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (index_t i = 0; i < n; ++i) {
@@ -97,7 +97,7 @@ template <class Gram, executor Executor>
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)
-    const auto metric = [](const Eigen::ArrayXd& diagonal) { return (diagonal.max(0.0) + 1e-3 * diagonal.max(0.0).mean()).eval(); };
+    const auto metric = [](const Eigen::ArrayXd& diagonal) { return (diagonal.cwiseMax(0.0) + 1e-3 * diagonal.cwiseMax(0.0).mean()).eval(); };
     made.D = metric(left);
     made.V.resize(n, 0);
     made.lambda.resize(0);
@@ -111,7 +111,7 @@ template <class Gram, executor Executor>
             for (index_t k = 0; k < made.directions(); ++k) along(k) = made.lambda(k) * (made.V.col(k).array() * root * in).sum();
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
-                for (index_t i = task * chunk; i < std::min(n, (task + 1) * chunk); ++i) {
+                for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i) {
                     double sum = problem.unit * column_times(problem.H, i, scaled.data()) + problem.shift * root(i) * in(i);
                     for (index_t k = 0; k < made.directions(); ++k) sum -= made.V(i, k) * along(k);
                     y[i] = root(i) * sum;
@@ -126,7 +126,7 @@ template <class Gram, executor Executor>
         index_t found = 0;
         Eigen::MatrixXd directions(n, 0);
         Eigen::ArrayXd values(0), kept = left;
-        for (index_t k = 0; look < 4 && k < std::min(size, most_directions - made.directions()); ++k) {
+        for (index_t k = 0; look < 4 && k < (std::min)(size, most_directions - made.directions()); ++k) {
             const index_t at = size - 1 - k;
             const double value = ritz.eigenvalues()(at);
             // One that has not converged is not far from its neighbours.

@@ -37,7 +37,7 @@ struct layer_problem {
     index_t group_size = 0;     ///< inputs per group; the last group may be shorter
     double lambda_max = 0;      ///< largest eigenvalue of H
     double scale = 0;           ///< a power of two: H of any size is multiplied by it first
-    double unit = 0;            ///< 1 / largest eigenvalue of scale H
+    double unit = 0;            ///< 1 / largest eigenvalue of scale H, 0 if there is none
     double shift = 0;           ///< what damping adds to the diagonal
     Eigen::ArrayXd diagonal;    ///< of H / lambda_max
 
@@ -51,21 +51,20 @@ struct layer_problem {
     /// Calls `visit(group, first input, number of inputs)` for every group.
     template <class Visit>
     void for_each_group(Visit&& visit) const {
-        for (index_t g = 0, j = 0; j < cols(); ++g, j += group_size) visit(g, j, std::min(group_size, cols() - j));
+        for (index_t g = 0, j = 0; j < cols(); ++g, j += group_size) visit(g, j, (std::min)(group_size, cols() - j));
     }
 };
 
 /// @param damping multiple of the mean diagonal entry that is added to the diagonal
-/// @pre           H has a positive diagonal entry
 template <class Gram>
 [[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
     layer_problem<Gram> problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
-    problem.group_size = std::min(group_size, H.cols());
+    problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
     const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);
     problem.lambda_max = eigenvalue / problem.scale;
-    problem.unit = 1 / eigenvalue;
+    problem.unit = eigenvalue > 0 ? 1 / eigenvalue : 0;
     problem.diagonal.resize(H.cols());
     for (index_t j = 0; j < H.cols(); ++j) problem.diagonal(j) = problem.entry(j, j);
     problem.shift = damping * problem.diagonal.mean();

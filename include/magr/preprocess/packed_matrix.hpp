@@ -26,7 +26,7 @@ public:
     packed_matrix(aligned_buffer<S> values, index_t n) : values_(std::move(values)), n_(n) {
         const index_t stride = stride_for(n);
         for (index_t i = 0; i < n; ++i) std::fill(values_.data() + i * stride + n, values_.data() + (i + 1) * stride, S(0));
-        const aligned_buffer<S> buffer(std::min(n, kernels::product_blocks<S, simd::default_arch>::depth) * stride);
+        const aligned_buffer<S> buffer((std::min)(n, kernels::product_blocks<S, simd::default_arch>::depth) * stride);
         kernels::pack_in_place(values_.data(), n, stride, buffer.data());
     }
 
@@ -49,8 +49,8 @@ template <compute_scalar S, class Gram, class Added>
     constexpr index_t tile = 32;  // H is read by columns and written by rows
     for (index_t i0 = 0; i0 < n; i0 += tile)
         for (index_t j0 = 0; j0 <= i0; j0 += tile)
-            for (index_t j = j0; j < std::min(j0 + tile, n); ++j)
-                for (index_t i = std::max(i0, j); i < std::min(i0 + tile, n); ++i)
+            for (index_t j = j0; j < (std::min)(j0 + tile, n); ++j)
+                for (index_t i = (std::max)(i0, j); i < (std::min)(i0 + tile, n); ++i)
                     values.data()[i * stride + j] = static_cast<S>(problem.entry(i, j));
     for (index_t j = 0; j < n; ++j) values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
     return values;

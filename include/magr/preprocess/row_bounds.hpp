@@ -15,10 +15,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return 0, which bounds every optimum, if the numbers do not tell: when they overflowed, or the quadratic is negative, which no Gram
 ///         matrix makes it
 [[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
-    if (!(linear > 0 && quadratic >= 0 && limit <= std::numeric_limits<double>::max())) return 0;
+    if (!(linear > 0 && quadratic >= 0 && limit <= (std::numeric_limits<double>::max)())) return 0;
     const double t = quadratic > 0 && linear < limit * quadratic ? linear / quadratic : limit;
     const double value = t * linear - t * t / 2 * quadratic;
-    return value <= std::numeric_limits<double>::max() ? value : 0;
+    return value <= (std::numeric_limits<double>::max)() ? value : 0;
 }
 
 /// The bounds of a row in the unit it is solved in, and what they are made of.
@@ -47,20 +47,20 @@ template <compute_scalar S, class Gram>
 [[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric, double alpha) {
     kernels::bound_sums sums;
     row_bounds bounds;
-    double limit_s = 1, limit_g = std::numeric_limits<double>::max();
+    double limit_s = 1, limit_g = (std::numeric_limits<double>::max)();
     const S* const thresholds = t.thresholds(r, problem.groups());
     problem.for_each_group([&](index_t g, index_t j, index_t size) {
         const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j, sums);
-        if (norms.s > alpha) limit_s = std::min(limit_s, alpha / norms.s);
+        if (norms.s > alpha) limit_s = (std::min)(limit_s, alpha / norms.s);
         if (norms.g * limit_g > alpha) limit_g = alpha / norms.g;
-        if (thresholds[g] > 0) bounds.missed = std::max(bounds.missed, std::abs(norms.s / alpha - 1));
+        if (thresholds[g] > 0) bounds.missed = (std::max)(bounds.missed, std::abs(norms.s / alpha - 1));
         bounds.penalty += alpha * static_cast<double>(thresholds[g]);
     });
     bounds.known = sums.yg + 2 * sums.eg;
     bounds.unknown = sums.ee;
     if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
     if (problem.shift > 0)
-        bounds.dual = std::max(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem.shift, limit_s));
+        bounds.dual = (std::max)(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem.shift, limit_s));
     return bounds;
 }
 

@@ -21,7 +21,7 @@ void row_energies(const layer_problem<Gram>& problem, matrix_view<const S> X, do
     const index_t rows = X.rows();
     std::fill(energy, energy + rows, 0.0);
     for (index_t first = 0; first < problem.cols(); first += energy_block) {
-        const index_t size = std::min(energy_block, problem.cols() - first);
+        const index_t size = (std::min)(energy_block, problem.cols() - first);
         const matrix_view<S> block(product, size, rows);
         std::fill(product, product + size * rows, S(0));
         if (first > 0)

@@ -51,7 +51,7 @@ public:
         constexpr index_t step = packed_matrix<S>::tile::rows;
         const index_t rows = kernels::round_up(count, step);
         for (index_t r = 0; r < count; r += step)
-            kernels::pack_left(matrix_view<const S>(product(r), std::min(step, count - r), cols_, stride_), rows, r, left());
+            kernels::pack_left(matrix_view<const S>(product(r), (std::min)(step, count - r), cols_, stride_), rows, r, left());
         matrix.multiply(rows, left(), product(0), stride_);
     }
 

@@ -51,9 +51,9 @@ template <class T, class Gram>
     problem.for_each_group([&](index_t, index_t j, index_t size) {
         double largest = 0;
         for (index_t k = j; k < j + size; ++k)
-            if (!problem.is_dead(k)) largest = std::max(largest, std::abs(static_cast<double>(W(row, k))));
+            if (!problem.is_dead(k)) largest = (std::max)(largest, std::abs(static_cast<double>(W(row, k))));
         report.sum_linf_before += largest;
-        report.linf_before = std::max(report.linf_before, largest);
+        report.linf_before = (std::max)(report.linf_before, largest);
     });
     report.sum_linf_after = report.sum_linf_before;
     report.linf_after = report.linf_before;
@@ -133,7 +133,7 @@ private:
         measure(count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.w0(r)[j]; });
         for (index_t r = 0; r < count(); ++r) {
             row_progress& row = progress_[at(r)];
-            report(r).energy = std::max(0.0, row.energy) / (row.scale * row.scale);
+            report(r).energy = (std::max)(0.0, row.energy) / (row.scale * row.scale);
             report(r).products += 0.5;
             report(r).iterations = 0;
             row.rounding = 0;
@@ -151,7 +151,7 @@ private:
                 const index_t r = active_[at(slot)];
                 row_progress& row = progress_[at(r)];
                 row.bounds = method_.advance(problem_, t_, r, slot, row.alpha);
-                row.best_bound = std::max(row.best_bound, row.bounds.dual);
+                row.best_bound = (std::max)(row.best_bound, row.bounds.dual);
                 report(r).iterations += 1;
                 report(r).products += 1;
                 const double estimate = row.bounds.primal(row.curvature) / (row.scale * row.scale);
@@ -189,7 +189,7 @@ private:
                 report(r).state = row_state::limited;
             } else {
                 const double measured = 2 * (report(r).objective * row.scale * row.scale - row.bounds.primal(0));
-                row.curvature = std::max(2 * row.curvature, row.bounds.unknown > 0 ? measured / row.bounds.unknown : 0.0);
+                row.curvature = (std::max)(2 * row.curvature, row.bounds.unknown > 0 ? measured / row.bounds.unknown : 0.0);
                 active_[at(active)] = r;
                 method_.prepare(problem_, t_, r, active++);
             }
@@ -235,18 +235,18 @@ private:
         const row_progress& row = progress_[at(r)];
         row_report& to = report(r);
         const double squared = 1 / (row.scale * row.scale);
-        to.error = std::max(0.0, row.energy) * squared;
+        to.error = (std::max)(0.0, row.energy) * squared;
         to.sum_linf_after = 0;
         to.linf_after = 0;
         problem_.for_each_group([&](index_t, index_t j, index_t size) {
             S largest = 0;
-            for (index_t k = j; k < j + size; ++k) largest = std::max(largest, std::abs(z(k)));
+            for (index_t k = j; k < j + size; ++k) largest = (std::max)(largest, std::abs(z(k)));
             const double linf = static_cast<double>(largest) / row.scale;
             to.sum_linf_after += linf;
-            to.linf_after = std::max(to.linf_after, linf);
+            to.linf_after = (std::max)(to.linf_after, linf);
         });
         to.objective = (to.error + problem_.shift * row.norm * squared) / 2 + penalty_ * to.sum_linf_after;
-        to.bound = std::max(0.0, row.best_bound - row.rounding) * squared;
+        to.bound = (std::max)(0.0, row.best_bound - row.rounding) * squared;
     }
 
     /// Whether rounding hides a gap that matters.
@@ -264,7 +264,7 @@ private:
     /// Whether the gap of row r is small enough, given its objective; it need not be worse than it was.
     [[nodiscard]] bool closes(index_t r, double objective) {
         const row_progress& row = progress_[at(r)];
-        const double best = std::min(objective, report(r).objective_before);
+        const double best = (std::min)(objective, report(r).objective_before);
         return settings_.tolerance > 0 && best - (row.best_bound - row.rounding) / (row.scale * row.scale) <= settings_.tolerance * best;
     }
 
@@ -290,7 +290,7 @@ private:
             for (index_t j = first; j < first + size; ++j) {
                 if (problem_.is_dead(j)) continue;
                 out(i, j) = stored(r, j);
-                largest = std::max(largest, std::abs(static_cast<double>(out(i, j))));
+                largest = (std::max)(largest, std::abs(static_cast<double>(out(i, j))));
                 live = true;
             }
             if (!live) return;
@@ -354,7 +354,7 @@ template <compute_scalar S, class Method, class T, class Gram, class Progress, e
     for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
     const index_t batch = Progress::is_used ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
-        const index_t begin = first * height, end = std::min((first + batch) * height, total);
+        const index_t begin = first * height, end = (std::min)((first + batch) * height, total);
         exec.parallel_for(std::min(batch, tiles - first), [&](index_t task, index_t worker) {
             const index_t row = begin + task * height;
             row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);

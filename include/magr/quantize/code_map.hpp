@@ -89,7 +89,7 @@ template <class Map, compute_scalar Scalar>
 /// max decides that.
 template <class Map, compute_scalar Scalar>
 [[nodiscard]] Scalar limited_steps(const Map& map, Scalar steps) noexcept {
-    return std::min(std::max(map.lowest(), steps), map.highest());
+    return (std::min)((std::max)(map.lowest(), steps), map.highest());
 }
 
 /// Steps of the grid point that stands for a weight, kept inside the grid.

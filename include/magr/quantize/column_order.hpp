@@ -34,11 +34,11 @@ template <class T>
     if (order == column_order::act_order) std::sort(columns.begin(), columns.end(), by_energy);
     if (order != column_order::group_aware) return columns;
 
-    const index_t width = std::min(group_size, H.cols());  // the sum below could overflow otherwise
+    const index_t width = (std::min)(group_size, H.cols());  // the sum below could overflow otherwise
     std::vector<std::span<const index_t>> groups;
     for (index_t first = 0; first < H.cols(); first += width) {
         const auto group =
-            std::span(columns).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(std::min(width, H.cols() - first)));
+            std::span(columns).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>((std::min)(width, H.cols() - first)));
         std::sort(group.begin(), group.end(), by_energy);
         groups.push_back(group);
     }

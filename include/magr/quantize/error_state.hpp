@@ -42,7 +42,7 @@ struct error_state {
     template <compute_scalar Scalar, class T>
     error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H, std::span<const index_t> order, index_t first)
         : first_row(first), scratch(packed_gram::scratch_size(panel)) {
-        const index_t rows = std::min(panel, W.rows() - first);
+        const index_t rows = (std::min)(panel, W.rows() - first);
         error.resize(rows, W.cols());
         with_code_map(q, [&](const auto& map_of) {
             for (index_t k = 0; k < W.cols(); ++k) {
@@ -60,7 +60,7 @@ struct error_state {
     }
 
     [[nodiscard]] index_t rows() const noexcept { return error.rows(); }
-    [[nodiscard]] double loss() const { return std::max(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
+    [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
 /// Passes over a quantized matrix, until one changes nothing or gains almost nothing; some rows are a task.
@@ -88,13 +88,13 @@ template <compute_scalar Scalar, class T, class Pass, class Executor>
                 result.changes += changes;
                 if (changes == 0 || !(before - loss > smallest_gain * before)) break;
             }
-            result.passes = std::min(result.passes, max_passes);
+            result.passes = (std::min)(result.passes, max_passes);
             result.loss_after = loss;
         });
     });
     refinement_result result;
     for (const outcome& panel : panels) {
-        result.passes = std::max(result.passes, panel.passes);
+        result.passes = (std::max)(result.passes, panel.passes);
         result.changes += panel.changes;
         result.loss_before += panel.loss_before;
         result.loss_after += panel.loss_after;

@@ -80,7 +80,7 @@ template <class T>
             if (energy <= least) continue;
             sum += energy;
             ++count;
-            out.largest = std::max(out.largest, energy);
+            out.largest = (std::max)(out.largest, energy);
         }
         return sum / static_cast<double>(count);
     };
@@ -113,14 +113,14 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
     const aligned_buffer<Factor> memory(n * n);
     const matrix_view<Factor> turned(memory.data(), n, n);  // only its lower triangle
     exec.parallel_for(strips, [&](index_t strip, index_t) {
-        const index_t end = std::min(n, (strip + 1) * square);
+        const index_t end = (std::min)(n, (strip + 1) * square);
         for (index_t k0 = 0; k0 < end; k0 += square)
             for (index_t i = strip * square; i < end; ++i) {
-                const index_t a = column(i), count = std::min(square, i - k0);
+                const index_t a = column(i), count = (std::min)(square, i - k0);
                 double entries[square];
                 for (index_t k = 0; k < count; ++k) {
                     const index_t b = column(k0 + k);
-                    entries[k] = static_cast<double>(H(std::max(a, b), std::min(a, b)));
+                    entries[k] = static_cast<double>(H((std::max)(a, b), (std::min)(a, b)));
                 }
                 for (index_t k = 0; k < count; ++k) turned(i, k0 + k) = static_cast<Factor>(entries[k] / live.mean);
             }
@@ -137,7 +137,7 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
     constexpr double smallest = std::is_same_v<Factor, double> ? 1e-10 : 1e-4;
     std::vector<char> accepted(static_cast<std::size_t>(strips), 1);
     exec.parallel_for(strips, [&](index_t strip, index_t) {
-        const index_t first = strip * square, end = std::min(n, first + square);
+        const index_t first = strip * square, end = (std::min)(n, first + square);
         bool good = true;
         Factor roots[square];
         for (index_t k = first; k < end; ++k) {
@@ -149,13 +149,13 @@ template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
             out.feedback(n - 1 - k, n - 1 - k) = 1;
         }
         for (index_t i0 = first; i0 < n; i0 += square) {
-            const index_t last = std::min(i0 + square, n);
+            const index_t last = (std::min)(i0 + square, n);
             Scalar ratios[square][square];
             for (index_t i = i0; i < last; ++i)
-                for (index_t k = first; k < std::min(end, i); ++k)
+                for (index_t k = first; k < (std::min)(end, i); ++k)
                     ratios[i - i0][k - first] = static_cast<Scalar>(turned(i, k) / roots[k - first]);
             for (index_t k = first; k < end; ++k)
-                for (index_t i = std::max(i0, k + 1); i < last; ++i) out.feedback(n - 1 - k, n - 1 - i) = ratios[i - i0][k - first];
+                for (index_t i = (std::max)(i0, k + 1); i < last; ++i) out.feedback(n - 1 - k, n - 1 - i) = ratios[i - i0][k - first];
         }
         const auto rows = std::as_const(out.feedback).view().block(n - end, 0, end - first, n - first);
         accepted[static_cast<std::size_t>(strip)] = good && is_finite(rows);
@@ -214,7 +214,7 @@ template <compute_scalar Scalar, class T, executor Executor = serial_executor>
             const auto j = static_cast<std::size_t>(order[k]);
             const auto energy = static_cast<double>(H(order[k], order[k]));
             const double damped = energy + factor.damping * live.mean;
-            factor.added[k] = live.dead[j] ? 0 : std::max(damped, factor.diagonal_floor) - energy;
+            factor.added[k] = live.dead[j] ? 0 : (std::max)(damped, factor.diagonal_floor) - energy;
         }
         bool good = factor.precision == factor_precision::float32 && detail::factor_once<float>(H, order, live, factor, exec);
         if (!good && options.precision != factor_precision::float32) {
@@ -228,7 +228,7 @@ template <compute_scalar Scalar, class T, executor Executor = serial_executor>
     if (attempt()) return factor;
     if (options.raise_damping) {
         while (factor.damping < last_retry) {
-            factor.damping = std::min(last_retry, std::max(first_retry, 10 * factor.damping));
+            factor.damping = (std::min)(last_retry, (std::max)(first_retry, 10 * factor.damping));
             if (attempt()) return factor;
         }
         for (double fraction = first_floor; fraction < last_floor; fraction *= 10) {

@@ -13,6 +13,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -44,10 +45,10 @@ public:
         weight_range range{static_cast<double>(weights.minCoeff()), static_cast<double>(weights.maxCoeff())};
         const bool can_exclude_zero = !has_code_zero(options_.zero_point);
         if (!can_exclude_zero || range.low == range.high) range = with_zero(range);
-        if (options_.zero_point == zero_point::real && range.high - range.low < 1e-3 * std::max(-range.low, range.high))
+        if (options_.zero_point == zero_point::real && range.high / 2 - range.low / 2 < 0.5e-3 * (std::max)(-range.low, range.high))
             range = with_zero(range);  // the zero point would be too large to be stored well
         if (options_.zero_point == zero_point::none && options_.levels.empty()) {
-            range.high = std::max(range.high, -range.low);
+            range.high = (std::max)(range.high, -range.low);
             range.low = -range.high;
         }
         if (range.low == range.high) range = {can_exclude_zero ? 0.0 : -1.0, 1};
@@ -60,16 +61,16 @@ public:
         if (options_.levels.empty()) return range.high / largest_ - range.low / largest_;
         const double lowest = options_.levels.front();
         const double highest = options_.levels.back();
-        const double step = std::max(highest > 0 ? range.high / highest : 0, lowest < 0 ? range.low / lowest : 0);
+        const double step = (std::max)(highest > 0 ? range.high / highest : 0, lowest < 0 ? range.low / lowest : 0);
         return step > 0 ? step : 1;  // weights of one sign, levels of the other
     }
 
     /// The grid of this scale whose lowest weight is `low`, as nearly as its zero point allows.
     [[nodiscard]] affine_grid<Scalar> grid(double step, double low) const {
         if (!has_code_zero(options_.zero_point)) {  // the weights of the first and the last code must be finite, also when rounded
-            constexpr double most = 0.99 * static_cast<double>(std::numeric_limits<Scalar>::max());
+            constexpr double most = 0.99 * static_cast<double>((std::numeric_limits<Scalar>::max)());
             low = std::clamp(low, -most, most);
-            step = std::min(step, most / largest_ - low / largest_);
+            step = (std::min)(step, most / largest_ - low / largest_);
         }
         const Scalar scale = stored(step);
         return {scale, static_cast<Scalar>(zero_for(low, static_cast<double>(scale)))};
@@ -101,7 +102,7 @@ public:
 private:
     [[nodiscard]] Scalar stored(double scale) const { return store_scale<Scalar>(scale, options_.storage, multiple_); }
 
-    static weight_range with_zero(weight_range range) { return {std::min(0.0, range.low), std::max(0.0, range.high)}; }
+    static weight_range with_zero(weight_range range) { return {(std::min)(0.0, range.low), (std::max)(0.0, range.high)}; }
 
     [[nodiscard]] double zero_for(double low, double scale) const {
         if (!options_.levels.empty()) return 0;
@@ -131,7 +132,9 @@ public:
         : options_(options), maker_(options), metric_(metric), weights_(weights), levels_(options.levels.begin(), options.levels.end()) {
         for (index_t i = 0; i < weights.rows(); ++i) {
             ranges_.push_back(maker_.range_of(weights.row(i)));
-            units_.push_back(maker_.step_of(ranges_.back()));
+            const double magnitude = (std::max)(-ranges_.back().low, ranges_.back().high);
+            units_.push_back(
+                (std::max)({maker_.step_of(ranges_.back()), smallest_stored_scale<Scalar>(options.storage), 1e-6 * magnitude}));
             best_.push_back(maker_.min_max(ranges_.back()));
         }
     }
@@ -233,9 +236,10 @@ private:
             const double po = static_cast<double>(p.sum());
             const double ot = static_cast<double>(ones.row(0).dot(target.row(i)));
             const double determinant = pp * oo - po * po;
+            if (std::abs(determinant) <= std::numeric_limits<double>::epsilon() * pp * oo) return best_[k];  // nearly all codes are equal
             const double scale = (pt * oo - po * ot) / determinant;
             const double change = (pp * ot - po * pt) / determinant;
-            if (!(scale > 0) || !std::isfinite(scale) || !std::isfinite(change)) return best_[k];
+            if (!(scale > 0) || !is_finite(scale) || !is_finite(change)) return best_[k];
             const double zero = static_cast<double>(best_[k].zero);
             const double low = options_.zero_point == zero_point::offset ? zero + change * unit : (change - scale * zero) * unit;
             return maker_.grid(scale * unit, low);
@@ -254,7 +258,8 @@ private:
         const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
         const Scalar lowest = has_code_zero(options_.zero_point) ? -grid.zero : Scalar(0);
         const Scalar highest = lowest + static_cast<Scalar>(maker_.largest());
-        steps.row(i) = ((weights_.row(i).array() - offset) / grid.scale + shift).max(lowest).min(highest).rint().matrix();
+        const auto unlimited = (weights_.row(i).array() - offset) / grid.scale + shift;
+        steps.row(i) = unlimited.matrix().cwiseMax(lowest).cwiseMin(highest).array().rint().matrix();
     }
 
     /// The error of each row on its grid. Errors are measured in units of the row, so that neither tiny nor huge weights under- or
@@ -278,7 +283,7 @@ private:
     const panel& weights_;
     std::vector<Scalar> levels_;
     std::vector<weight_range> ranges_;
-    std::vector<double> units_;  ///< the scale of the whole range of each row
+    std::vector<double> units_;  ///< the scale of the whole range of each row, limited so that weights in this unit are moderate numbers
     grids best_;
     std::vector<double> least_;
 };
@@ -392,10 +397,10 @@ template <compute_scalar Scalar, class T, class Executor>
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(w.rows(), w.cols(), options);
     exec.parallel_for((w.rows() + panel_rows - 1) / panel_rows, [&](index_t task, index_t) {
         const index_t first_row = task * panel_rows;
-        const index_t rows = std::min(panel_rows, w.rows() - first_row);
+        const index_t rows = (std::min)(panel_rows, w.rows() - first_row);
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const index_t first = g * grids.group_size;
-            const auto group = w.block(first_row, first, rows, std::min(grids.group_size, w.cols() - first));
+            const auto group = w.block(first_row, first, rows, (std::min)(grids.group_size, w.cols() - first));
             const auto found = fitter.fit(g, load<Scalar>(group));
             for (index_t i = 0; i < rows; ++i) {
                 grids.scales(first_row + i, g) = found[static_cast<std::size_t>(i)].scale;

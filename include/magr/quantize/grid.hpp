@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/quantize/storage.hpp>
@@ -84,10 +85,11 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.zero_point == zero_point::none, "zero_point", "none with levels", "another");
     if (options.bits >= 2 && options.bits <= 8)
         found.require(count >= 2 && count <= (index_t{1} << options.bits), "levels", "2 to 2^bits numbers", count);
-    found.require(std::all_of(levels.begin(), levels.end(), [](double level) { return std::isfinite(level) && std::abs(level) <= 1e6; }),
-                  "levels", "finite and at most 1e6", "not");
+    const auto not_too_large = [](double level) { return detail::is_finite(level) && std::abs(level) <= 1e6; };
+    const bool in_range = std::all_of(levels.begin(), levels.end(), not_too_large);
+    found.require(in_range, "levels", "finite and at most 1e6", "not");
     const auto not_below = [](double a, double b) { return !(static_cast<float>(a) < static_cast<float>(b)); };
-    found.require(std::adjacent_find(levels.begin(), levels.end(), not_below) == levels.end(), "levels",
+    found.require(!in_range || std::adjacent_find(levels.begin(), levels.end(), not_below) == levels.end(), "levels",
                   "in increasing order, also as float", "not");
     found.require(std::any_of(levels.begin(), levels.end(), [](double level) { return std::abs(level) >= 1e-6; }), "levels",
                   "not all below 1e-6", "so");
@@ -105,12 +107,12 @@ inline void validate(const grid_options& options) { detail::refuse_problems(prob
 template <class Levels>
 [[nodiscard]] double largest_multiple(int bits, const Levels& levels) {
     if (levels.empty()) return largest_code(bits);
-    return std::max(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
+    return (std::max)(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
 }
 
 /// Columns per grid in a row of `columns` weights.
 [[nodiscard]] inline index_t columns_per_group(const grid_options& options, index_t columns) {
-    return options.group_size ? std::min(*options.group_size, columns) : columns;
+    return options.group_size ? (std::min)(*options.group_size, columns) : columns;
 }
 
 /// Number of grids in a row of `columns` weights.

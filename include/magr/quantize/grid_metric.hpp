@@ -8,7 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/kernels/packed_product.hpp>
+#include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/grid.hpp>
 
@@ -49,12 +52,16 @@ public:
         const double largest = *std::max_element(energies.begin(), energies.end());
         if (options.range != range_search::row_output_error || largest <= 0) return metric;
         const auto width = static_cast<index_t>(columns.size());
-        metric.full_.resize(width, width);
+        const index_t padded = kernels::round_up(width, tile::cols);
+        metric.full_.resize(static_cast<std::size_t>(width * padded));
         for (index_t a = 0; a < width; ++a)
             for (index_t b = 0; b < width; ++b)
-                metric.full_(a, b) = static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>(std::max(a, b))],
-                                                                               columns[static_cast<std::size_t>(std::min(a, b))])) /
-                                                         largest);
+                metric.full_[static_cast<std::size_t>(a * padded + b)] =
+                    static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>((std::max)(a, b))],
+                                                              columns[static_cast<std::size_t>((std::min)(a, b))])) /
+                                        largest);
+        const aligned_buffer<Scalar> buffer(blocks::depth * padded);
+        kernels::pack_in_place(metric.full_.data(), width, padded, buffer.data());
         return metric;
     }
 
@@ -71,15 +78,28 @@ public:
 
     /// Rows times the matrix of the quadratic form; the identity for a norm.
     [[nodiscard]] panel apply(const panel& e) const {
-        if (full_.size() > 0) return e * full_;
+        if (!full_.empty()) return times_full(e);
         if (importance_.size() > 0) return (e.array().rowwise() * importance_.transpose()).matrix();
         return e;
     }
 
 private:
+    using tile = kernels::register_tile<Scalar, simd::default_arch>;
+    using blocks = kernels::product_blocks<Scalar, simd::default_arch>;
+
+    [[nodiscard]] panel times_full(const panel& e) const {
+        const index_t rows = kernels::round_up(e.rows(), tile::rows), width = e.cols(), padded = kernels::round_up(width, tile::cols);
+        const aligned_buffer<Scalar> left(rows * width);
+        for (index_t i = 0; i < e.rows(); i += tile::rows)
+            kernels::pack_left(as_const_view(e).block(i, 0, (std::min)(tile::rows, e.rows() - i), width), rows, i, left.data());
+        panel product(rows, padded);
+        kernels::multiply_packed(rows, width, padded, left.data(), full_.data(), product.data(), padded);
+        return product.topLeftCorner(e.rows(), width);
+    }
+
     Scalar norm_ = 2;
     Eigen::Array<Scalar, Eigen::Dynamic, 1> importance_;
-    panel full_;
+    std::vector<Scalar> full_;  // H, packed as the right operand of products
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -86,7 +86,7 @@ public:
         std::uint8_t tile[height * width];
         for (index_t i0 = 0; i0 < rows; i0 += height)
             for (index_t j0 = 0; j0 < codes_.rows(); j0 += width) {
-                const index_t high = std::min(height, rows - i0), wide = std::min(width, codes_.rows() - j0);
+                const index_t high = (std::min)(height, rows - i0), wide = (std::min)(width, codes_.rows() - j0);
                 for (index_t j = 0; j < wide; ++j) {
                     const std::uint8_t* const column = &codes_(j0 + j, first_row + i0);
                     for (index_t i = 0; i < high; ++i) tile[i * width + j] = column[i];

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
@@ -123,7 +124,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const optq_options& options) {
     detail::problem_list found("optq_options");
-    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(options.block_size >= 1, "block_size", "at least 1", options.block_size);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
@@ -145,7 +146,7 @@ void load_strip(matrix_view<T> w, std::span<const index_t> order, Scalar* strip)
     constexpr index_t panel = 256;  // columns whose part of the strip stays in cache
     if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
     for (index_t first = 0; first < w.cols(); first += panel) {
-        const index_t last = std::min(first + panel, w.cols());
+        const index_t last = (std::min)(first + panel, w.cols());
         const auto copy = [&](index_t i, index_t k) {
             strip[k * height + i] = static_cast<Scalar>(w(i, order[static_cast<std::size_t>(k)]));
         };
@@ -164,7 +165,7 @@ template <compute_scalar Scalar>
     double widest = 1;
     for (std::size_t c = 1; c < q.levels.size(); ++c) {
         const double gap = static_cast<double>(q.levels[c]) - static_cast<double>(q.levels[c - 1]);
-        widest = c == 1 ? gap : std::max(widest, gap);
+        widest = c == 1 ? gap : (std::max)(widest, gap);
     }
     std::vector<double> squares(static_cast<std::size_t>(q.scales.cols()));
     for (index_t i = 0; i < q.scales.rows(); ++i)
@@ -181,7 +182,7 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] bool has_finite_grids(const weight_grids<Scalar>& grids) {
     const auto finite = [](const matrix<Scalar>& m) {
-        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return std::isfinite(value); });
+        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return is_finite(value); });
     };
     return finite(grids.scales) && finite(grids.zeros);
 }
@@ -288,7 +289,7 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     if (options.measure_error)
         result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h, exec)
                                           : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
-    if (!std::isfinite(result.loss) || !std::isfinite(energy) || !has_finite_grids(result.quantized)) {
+    if (!is_finite(result.loss) || !is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
     }
@@ -337,7 +338,7 @@ template <storage_scalar T>
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(scalar));
     const std::size_t quantizing =
         2 * codes + bytes(rows + cols, sizeof(index_t)) + detail::sequential_pass<scalar>::bytes(rows, cols, options.block_size, workers);
-    return plan + std::max(factoring, quantizing);
+    return plan + (std::max)(factoring, quantizing);
 }
 
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.

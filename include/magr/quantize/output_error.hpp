@@ -7,9 +7,12 @@
 #include <limits>
 #include <vector>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
 
 namespace magr {
@@ -19,12 +22,16 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
 [[nodiscard]] inline double output_energy(const row_major_matrix<double>& M, const row_major_matrix<double>& H) {
     constexpr index_t block = 128;
+    const aligned_buffer<double> scratch(kernels::product_blocks<double, simd::default_arch>::scratch);
+    const auto m = as_const_view(M), h = as_const_view(H);
     row_major_matrix<double> product;
     double energy = 0;
     for (index_t first = 0; first < H.cols(); first += block) {
-        const index_t width = std::min(block, H.cols() - first);
-        product.noalias() = 2 * M.leftCols(first) * H.block(0, first, first, width);
-        product.noalias() += M.middleCols(first, width) * H.block(first, first, width, width);
+        const index_t width = (std::min)(block, H.cols() - first);
+        product.setZero(M.rows(), width);
+        const auto out = as_mutable_view(product);
+        kernels::multiply_add(out, 2.0, m.block(0, 0, M.rows(), first), h.block(0, first, first, width), scratch.data());
+        kernels::multiply_add(out, 1.0, m.block(0, first, M.rows(), width), h.block(first, first, width, width), scratch.data());
         energy += product.cwiseProduct(M.middleCols(first, width)).sum();
     }
     return energy;
@@ -61,7 +68,7 @@ private:
         constexpr index_t panel = 256;
         std::vector<double> energies(static_cast<std::size_t>((rows + panel - 1) / panel));
         exec.parallel_for(static_cast<index_t>(energies.size()), [&](index_t task, index_t) {
-            energies[static_cast<std::size_t>(task)] = energy(task * panel, std::min(panel, rows - task * panel));
+            energies[static_cast<std::size_t>(task)] = energy(task * panel, (std::min)(panel, rows - task * panel));
         });
         double sum = 0;
         for (const double part : energies) sum += part;
@@ -84,7 +91,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W, Q: rows x cols; H: cols x cols; each of any storage and layout
 /// @return        >= 0; 0 if the error is zero, also when tr(W H W^T) is zero; infinity if only tr(W H W^T) is zero
 /// @par Cost      rows * cols^2 multiply-adds in double, tasks of 256 rows; allocates H and for each worker two blocks of 256 rows in
-/// double
+///                double, and 3.4 MB
 /// @par Numerics  all in double; H is taken as symmetric, and only its upper triangle and its diagonal blocks are read. The same bits for
 ///                every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix

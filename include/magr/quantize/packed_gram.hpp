@@ -27,7 +27,7 @@ template <class T>
         const index_t a = order[static_cast<std::size_t>(k)];
         for (index_t l = 0; l < n; ++l) {
             const index_t b = order[static_cast<std::size_t>(l)];
-            out(k, l) = static_cast<double>(H(std::max(a, b), std::min(a, b)));
+            out(k, l) = static_cast<double>(H((std::max)(a, b), (std::min)(a, b)));
         }
         sum += out(k, k);
         live += out(k, k) > 0 ? 1 : 0;
@@ -48,7 +48,7 @@ public:
         : H_(std::move(H)), rows_(kernels::round_up(H_.rows(), tile::rows)), packed_(rows_ * H_.cols()) {
         exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {
             const index_t first = task * tile::rows;
-            const auto rows = as_const_view(H_).block(first, 0, std::min(tile::rows, H_.rows() - first), H_.cols());
+            const auto rows = as_const_view(H_).block(first, 0, (std::min)(tile::rows, H_.rows() - first), H_.cols());
             kernels::pack_left(rows, rows_, first, packed_.data());
         });
     }
@@ -60,18 +60,32 @@ public:
 
     /// G <- G + E H', where H' are the rows of H from `first` on, as many as E has columns.
     void add_product(matrix_view<const double> E, index_t first, col_major_matrix<double>& G, double* scratch) const noexcept {
+        add_product(E, first, 0, G, scratch);
+    }
+
+    /// The product of E with the rows and columns of H from `first` on, as many as E has columns.
+    [[nodiscard]] col_major_matrix<double> own_product(matrix_view<const double> E, index_t first, double* scratch) const {
+        const index_t begin = first - first % tile::rows;  // of a tile
+        col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), first + E.cols() - begin);
+        add_product(E, first, begin, product, scratch);
+        return product.rightCols(E.cols());
+    }
+
+private:
+    /// The same in the columns of H from `begin` on, a multiple of tile::rows, as many as G has.
+    void add_product(matrix_view<const double> E, index_t first, index_t begin, col_major_matrix<double>& G,
+                     double* scratch) const noexcept {
         const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
         for (index_t done = 0; done < E.cols();) {
-            const index_t k = first + done, k0 = k - k % depth, d = std::min(depth, H_.rows() - k0);
-            const index_t width = std::min(E.cols() - done, k0 + d - k);
+            const index_t k = first + done, k0 = k - k % depth, d = (std::min)(depth, H_.rows() - k0);
+            const index_t width = (std::min)(E.cols() - done, k0 + d - k);
             for (index_t j = 0; j < E.rows(); j += tile::cols)
-                kernels::pack_panel<tile::cols>(E.block(j, done, std::min(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
-            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + (k - k0) * tile::rows, scratch, d);
+                kernels::pack_panel<tile::cols>(E.block(j, done, (std::min)(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
+            kernels::multiply_panels(transposed, width, packed_.data() + k0 * rows_ + begin * d + (k - k0) * tile::rows, scratch, d);
             done += width;
         }
     }
 
-private:
     row_major_matrix<double> H_;
     index_t rows_;  // whole tiles
     aligned_buffer<double> packed_;

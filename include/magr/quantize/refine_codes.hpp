@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -32,7 +33,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const code_refinement& options) {
     detail::problem_list found("code_refinement");
-    const auto amount = [](double value) { return value >= 0 && std::isfinite(value); };
+    const auto amount = [](double value) { return value >= 0 && detail::is_finite(value); };
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
     found.require(amount(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(amount(options.denominator_offset), "denominator_offset", "at least 0 and finite", options.denominator_offset);
@@ -60,7 +61,7 @@ template <compute_scalar Scalar, class Scales>
     auto gradient = memory.col(block);
     index_t changes = 0;
     for (index_t begin = 0; begin < n; begin += block) {
-        const index_t width = std::min(block, n - begin);
+        const index_t width = (std::min)(block, n - begin);
         const index_t changes_before = changes;
         change.setZero();
         for (index_t k = begin; k < begin + width; ++k) {
@@ -79,7 +80,7 @@ template <compute_scalar Scalar, class Scales>
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
                 const double gain = step * (0.5 * curvature * step + gradient[i]);
                 // less could be rounding, and would let codes change to and fro
-                if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !std::isfinite(gain)) continue;
+                if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
                 q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
                 change(i, k - begin) = step;
                 state.error(i, k) += step;

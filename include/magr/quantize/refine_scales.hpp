@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -30,7 +31,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const scale_refinement& options) {
     detail::problem_list found("scale_refinement");
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
-    found.require(options.damping >= 0 && std::isfinite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     return found.take();
 }
 
@@ -79,8 +80,8 @@ public:
             before[static_cast<std::size_t>(i)] = get(row, run, which);
             if (!(curvature[i] > 0)) continue;
             double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
-            if (shares() && which == grid_parameter::zero) wanted = std::max(wanted, 0.0);  // as ggml keeps it
-            if (!std::isfinite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
+            if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // as ggml keeps it
+            if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
             const std::vector<Scalar> now = weights(run, row, map_of);
@@ -93,7 +94,7 @@ public:
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
             const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
-            if (gain < 0 && std::isfinite(gain)) {  // squares of huge weights overflow
+            if (gain < 0 && is_finite(gain)) {  // squares of huge weights overflow
                 state.error.row(i).segment(run.first, width) += change.row(i);
                 state.gradient.row(i) += change_of_gradient.row(i);
                 ++changes;
@@ -108,11 +109,7 @@ private:
     /// E H with the rows and columns of H that belong to the run.
     [[nodiscard]] col_major_matrix<double> times_own_columns(const scale_run& run, const col_major_matrix<double>& E,
                                                              error_state& state) const {
-        const index_t width = run.last - run.first;
-        if (width < H_.matrix().cols()) return E * H_.matrix().block(run.first, run.first, width, width);
-        col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), width);
-        H_.add_product(as_const_view(E), 0, product, state.scratch.data());
-        return product;
+        return H_.own_product(as_const_view(E), run.first, state.scratch.data());
     }
 
     [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }
@@ -162,7 +159,7 @@ private:
             return;
         }
         (which == grid_parameter::scale ? q_.shared.scales : q_.shared.offsets)(row, run.parameter) = value;
-        const index_t end = std::min((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
+        const index_t end = (std::min)((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
         for (index_t g = run.parameter * q_.shared.groups; g < end; ++g) {
             if (which == grid_parameter::scale)
                 q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));

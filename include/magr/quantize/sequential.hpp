@@ -11,6 +11,7 @@
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/packed_product.hpp>
+#include <magr/linalg/triangular_solve.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor.hpp>
@@ -86,17 +87,23 @@ public:
     [[nodiscard]] columns least_squares_weights(index_t given, index_t first, index_t last) const {
         const index_t width = last - given;
         const index_t in_block = given - block_begin_;
-        columns change(rows(), width);
+        const bool is_carried = last <= block_end_;
+        const index_t begin = is_carried ? block_begin_ : 0;  // of the columns whose feedback is not carried
+        columns change = columns::Zero(rows(), width);
         for_each_strip([&](index_t row, const auto& residual, const auto& carried) {
-            auto part = change.middleRows(row, residual.rows());
-            if (last <= block_end_)
-                part = carried.middleCols(in_block, width);
-            else  // reaches beyond the block
-                part.noalias() = residual.leftCols(block_begin_) * feedback_.block(0, given, block_begin_, width);
-            part.noalias() += residual.middleCols(block_begin_, in_block) * feedback_.block(block_begin_, given, in_block, width);
+            if (is_carried) change.middleRows(row, residual.rows()) = carried.middleCols(in_block, width);
         });
-        const auto T22 = feedback_.block(given, given, width, width).template triangularView<Eigen::UnitUpper>();
-        T22.template solveInPlace<Eigen::OnTheRight>(change);
+        // change^T = (T^T in the rows of the columns that change) residual^T
+        const detail::aligned_buffer<Scalar> scratch(kernels::product_blocks<Scalar, simd::default_arch>::scratch);
+        const matrix_view<Scalar> turned(change.data(), width, rows(), rows());
+        const matrix_view<const Scalar> T(feedback_.data(), feedback_.cols(), feedback_.cols(), feedback_.outerStride());  // T^T, by rows
+        for (index_t s = 0; s * strips::height < rows_; ++s) {
+            const index_t row = s * strips::height, height = (std::min)(strips::height, rows_ - row);
+            kernels::multiply_add(turned.block(0, row, width, height), 1.0, T.block(given, begin, width, given - begin),
+                                  matrix_view<const Scalar>(residual_.column(s, begin), given - begin, height, strips::height),
+                                  scratch.data());
+        }
+        linalg::solve_lower(T.block(given, given, width, width), turned, scratch.data());
         columns weights = change.rightCols(last - first);
         for_each_strip([&](index_t row, const auto& residual, const auto&) {
             weights.middleRows(row, residual.rows()) += residual.middleCols(first, last - first);
@@ -109,7 +116,7 @@ private:
     template <class F>
     void for_each_strip(const F& f) const {
         for (index_t s = 0; s * strips::height < rows_; ++s) {
-            const index_t first = s * strips::height, height = std::min(strips::height, rows_ - first);
+            const index_t first = s * strips::height, height = (std::min)(strips::height, rows_ - first);
             f(first, residual_.strip(s, height), carried_.strip(s, height));
         }
     }
@@ -169,7 +176,7 @@ class sequential_pass {
 public:
     /// Bytes that a pass over so many rows allocates; what it makes of panels, a few for each column, is not among them.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t n, index_t block_size, index_t workers) {
-        const index_t block = std::min(block_size, n);
+        const index_t block = (std::min)(block_size, n);
         const index_t numbers = packed_size(n, block) + workers * working_memory::size(n, kernels::round_up(block, tile::rows));
         const index_t sums = ((rows + tile_rows - 1) / tile_rows + 1) * sequential_sums::per_column * n;
         return static_cast<std::size_t>(numbers) * sizeof(Scalar) + static_cast<std::size_t>(sums) * sizeof(double);
@@ -179,12 +186,12 @@ public:
     /// @param block_size  columns whose feedback from all before them is one product
     template <class Executor>
     sequential_pass(matrix_view<const Scalar> feedback, index_t block_size, Executor& exec)
-        : feedback_(feedback), block_size_(std::min(block_size, feedback.cols())), packed_(packed_size(feedback.cols(), block_size_)) {
+        : feedback_(feedback), block_size_((std::min)(block_size, feedback.cols())), packed_(packed_size(feedback.cols(), block_size_)) {
         const index_t n = feedback_.cols();
         index_t size = 0;
         for (index_t begin = 0; begin < n; begin += block_size_)
             for (index_t first = begin; first < block_end(begin); first += tile::rows) {
-                panels_.push_back({first, std::min(tile::rows, block_end(begin) - first), size});
+                panels_.push_back({first, (std::min)(tile::rows, block_end(begin) - first), size});
                 size += tile::rows * panels_.back().end();
             }
         exec.parallel_for(static_cast<index_t>(panels_.size()), [&](index_t p, index_t) {
@@ -208,11 +215,11 @@ public:
         std::vector<sequential_sums> of_tiles(static_cast<std::size_t>(tiles), sequential_sums(n));
         exec.parallel_for(tiles, [&](index_t task, index_t worker) {
             const working_memory memory(data.data() + worker * size, n, block);
-            const index_t first_row = task * tile_rows, count = std::min(tile_rows, rows - first_row);
+            const index_t first_row = task * tile_rows, count = (std::min)(tile_rows, rows - first_row);
             sequential_sums& sums = of_tiles[static_cast<std::size_t>(task)];
             const auto for_each_strip = [&](const auto& f) {
                 for (index_t row = 0; row < count; row += strips_type::height)
-                    f(first_row + row, std::min(strips_type::height, count - row), memory.residual.column(row / strips_type::height, 0));
+                    f(first_row + row, (std::min)(strips_type::height, count - row), memory.residual.column(row / strips_type::height, 0));
             };
             for_each_strip(load);
             if (measured) {
@@ -260,12 +267,12 @@ private:
     };
 
     [[nodiscard]] static index_t strips_of(index_t rows) noexcept { return (rows + strips_type::height - 1) / strips_type::height; }
-    [[nodiscard]] index_t block_end(index_t begin) const noexcept { return std::min(begin + block_size_, feedback_.cols()); }
+    [[nodiscard]] index_t block_end(index_t begin) const noexcept { return (std::min)(begin + block_size_, feedback_.cols()); }
     [[nodiscard]] static index_t packed_size(index_t n, index_t block_size) noexcept {
         index_t size = 0;
         for (index_t begin = 0; begin < n; begin += block_size)
-            for (index_t first = begin; first < std::min(begin + block_size, n); first += tile::rows)
-                size += tile::rows * std::min({first + tile::rows, begin + block_size, n});
+            for (index_t first = begin; first < (std::min)(begin + block_size, n); first += tile::rows)
+                size += tile::rows * (std::min)({first + tile::rows, begin + block_size, n});
         return size;
     }
     /// value(0)^2 + ... + value(count - 1)^2, in several sums side by side.
@@ -276,7 +283,7 @@ private:
         const index_t whole = count - count % lanes;
         for (index_t i = 0; i < whole; i += lanes)
             for (index_t l = 0; l < lanes; ++l) {
-                const double x = value(i + l);
+                const auto x = static_cast<double>(value(i + l));
                 sums[l] += x * x;
             }
         double sum = 0;
@@ -314,7 +321,7 @@ private:
         for (index_t j = 0; j < begin; j += depth)
             for (index_t s = 0; s < strips; ++s)
                 for (const panel& to : panels)
-                    multiply_panel(to, j, std::min(j + depth, begin), s, memory, memory.carried.column(s, to.first - begin));
+                    multiply_panel(to, j, (std::min)(j + depth, begin), s, memory, memory.carried.column(s, to.first - begin));
     }
 
     void measure(const working_memory& memory, index_t strips, std::vector<double>& energies) const {

@@ -26,10 +26,10 @@ template <compute_scalar Scalar>
     switch (storage) {
         case storage_type::f16: return 65504;
         case storage_type::bf16: return 0x1.FEp127;
-        case storage_type::f32: return static_cast<double>(std::numeric_limits<float>::max());
+        case storage_type::f32: return static_cast<double>((std::numeric_limits<float>::max)());
         case storage_type::native: break;
     }
-    return static_cast<double>(std::numeric_limits<Scalar>::max());
+    return static_cast<double>((std::numeric_limits<Scalar>::max)());
 }
 
 /// Smallest scale that is used with a storage type.
@@ -41,10 +41,10 @@ template <compute_scalar Scalar>
     switch (storage) {
         case storage_type::f16: return 0x1p-24;
         case storage_type::bf16:
-        case storage_type::f32: return static_cast<double>(std::numeric_limits<float>::min());
+        case storage_type::f32: return static_cast<double>((std::numeric_limits<float>::min)());
         case storage_type::native: break;
     }
-    return static_cast<double>(std::numeric_limits<Scalar>::min());
+    return static_cast<double>((std::numeric_limits<Scalar>::min)());
 }
 
 /// The nearest number that the storage type can hold, half-way cases to the even one; beyond its range the largest finite one.
@@ -66,14 +66,14 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] double largest_stored_scale(storage_type storage, double multiple) noexcept {
     constexpr double rounding = 0.99;  // what the weight may be rounded up by
-    return std::min(largest_stored<Scalar>(storage), rounding * static_cast<double>(std::numeric_limits<Scalar>::max()) / multiple);
+    return (std::min)(largest_stored<Scalar>(storage), rounding * static_cast<double>((std::numeric_limits<Scalar>::max)()) / multiple);
 }
 
 /// The scale that is stored for a scale > 0: the nearest one within what `smallest_stored_scale` and `largest_stored_scale` allow.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar store_scale(double scale, storage_type storage, double multiple) {
     return round_to_storage<Scalar>(
-        std::min(std::max(scale, smallest_stored_scale<Scalar>(storage)), largest_stored_scale<Scalar>(storage, multiple)), storage);
+        (std::min)((std::max)(scale, smallest_stored_scale<Scalar>(storage)), largest_stored_scale<Scalar>(storage, multiple)), storage);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -57,9 +57,9 @@ using pack = typename pack_traits<T, Arch>::type;
 MAGR_ALWAYS_INLINE float abs(float a) noexcept { return __builtin_fabsf(a); }
 MAGR_ALWAYS_INLINE double abs(double a) noexcept { return __builtin_fabs(a); }
 template <class T>
-MAGR_ALWAYS_INLINE T max(T a, T b) noexcept { return a > b ? a : b; }
+MAGR_ALWAYS_INLINE T (max)(T a, T b) noexcept { return a > b ? a : b; }
 template <class T>
-MAGR_ALWAYS_INLINE T min(T a, T b) noexcept { return a < b ? a : b; }
+MAGR_ALWAYS_INLINE T (min)(T a, T b) noexcept { return a < b ? a : b; }
 template <class T>
 MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept { return condition ? a : b; }
 MAGR_ALWAYS_INLINE float copysign(float magnitude, float sign) noexcept { return __builtin_copysignf(magnitude, sign); }
@@ -82,9 +82,9 @@ MAGR_ALWAYS_INLINE T reduce_add(T a) noexcept { return a; }
 template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> abs(const xsimd::batch<T, A>& a) noexcept { return xsimd::abs(a); }
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> max(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return xsimd::max(a, b); }
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> (max)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return (xsimd::max)(a, b); }
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> min(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return xsimd::min(a, b); }
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> (min)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return (xsimd::min)(a, b); }
 template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> select(const xsimd::batch_bool<T, A>& c, const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept {
     return xsimd::select(c, a, b);
