@@ -42,6 +42,46 @@ inline layer random_layer(index_t out, index_t in, unsigned seed, double spread 
     return made;
 }
 
+/// What inputs have besides independent noise of size 1.
+struct common_inputs {
+    std::vector<double> means = {};    ///< sizes of a mean per channel; with several, tokens take them in turn
+    std::vector<double> factors = {};  ///< sizes of common factors
+    index_t massive = 0;               ///< the first so many channels are 300 times as large
+    bool massive_together = false;     ///< and move together
+    double grading = 1;                ///< channels differ in size by as much
+};
+
+/// The inputs, tokens x channels.
+inline row_major<double> inputs_of(const common_inputs& inputs, index_t channels, index_t tokens, unsigned seed) {
+    std::mt19937_64 generator(seed);
+    std::normal_distribution<double> normal;
+    const auto draw = [&](index_t rows) {
+        row_major<double> drawn(rows, channels);
+        for (index_t i = 0; i < drawn.size(); ++i) drawn.data()[i] = normal(generator);
+        return drawn;
+    };
+    row_major<double> X = draw(tokens);
+    const auto means = static_cast<index_t>(inputs.means.size());
+    const row_major<double> mean = draw(means);
+    for (index_t t = 0; t < tokens && means > 0; ++t) X.row(t) += inputs.means[static_cast<std::size_t>(t % means)] * mean.row(t % means);
+    for (const double size : inputs.factors) {
+        const row_major<double> factor = draw(1);
+        for (index_t t = 0; t < tokens; ++t) X.row(t) += size * normal(generator) * factor;
+    }
+    for (index_t t = 0; t < tokens; ++t) {
+        const double together = 300 * normal(generator);
+        for (index_t j = 0; j < inputs.massive; ++j) X(t, j) = inputs.massive_together ? X(t, j) + together : 300 * X(t, j);
+    }
+    for (index_t j = 0; j < channels; ++j)
+        X.col(j) *= std::pow(inputs.grading, static_cast<double>(j * 97 % channels) / static_cast<double>(channels));
+    return X;
+}
+
+inline row_major<double> gram_of(const common_inputs& inputs, index_t channels, index_t tokens, unsigned seed) {
+    const row_major<double> X = inputs_of(inputs, channels, tokens, seed);
+    return X.transpose() * X;
+}
+
 /// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping mean(diag H) I) / lambda_max(H).
 struct exact_problem {
     exact W0, H, undamped;

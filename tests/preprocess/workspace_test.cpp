@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include <magr/parallel/thread_pool.hpp>
 
@@ -46,10 +47,8 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
                         static_cast<double>(magr::workspace_bytes<TestType, decltype(observer)>(rows, cols, options, workers));
                     const auto peak = static_cast<double>(
                         counted_memory::peak_of([&] { static_cast<void>(magr::preprocess(W, H, options, observer, pool)); }));
-                    if (options.alpha)
-                        CHECK(peak <= expected);
-                    else
-                        CHECK(peak == Approx(expected).epsilon(0.01));
+                    CHECK(peak <= expected);
+                    if (!options.alpha) CHECK(peak >= (std::is_same_v<TestType, double> ? 0.85 : 0.4) * expected);
                 };
                 check(magr::ignore_progress{});
                 check([](const magr::preprocess_progress&) noexcept {});
@@ -58,13 +57,28 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
     }
 }
 
+TEST_CASE("workspace_bytes: rows that are solved in double stay within it", "[preprocess][memory]") {
+    constexpr index_t n = 200;
+    const row_major<double> H = layers::gram_of({.means = {100.0}}, n, 2 * n, 71);
+    for (const index_t rows : {1, 300})
+        for (const index_t workers : {1, 7}) {
+            row_major<float> W = row_major<float>::Random(rows, n);
+            magr::thread_pool pool(workers);
+            index_t in_double = 0;
+            const auto peak = counted_memory::peak_of(
+                [&] { in_double = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool).rows_in_double; });
+            CHECK(in_double == rows);
+            CHECK(peak <= magr::workspace_bytes<float>(rows, n, {}, workers));
+        }
+}
+
 TEST_CASE("workspace_bytes: one matrix of H's size, and the rows of each worker", "[preprocess][memory]") {
     for (const index_t n : {4096, 11008}) {
-        const auto matrix = static_cast<double>(n * n) * sizeof(float);
+        const auto matrix = static_cast<double>(n * n) * sizeof(double);
         const auto one = static_cast<double>(magr::workspace_bytes<float>(4096, n, {}, 1));
         const auto two = static_cast<double>(magr::workspace_bytes<float>(4096, n, {}, 2));
-        CHECK(two - one <= 2.4e3 * static_cast<double>(n));  // 5 rows of 96 numbers of 4 bytes for each input, and blocks
-        CHECK(one <= matrix * (n == 4096 ? 1.16 : 1.05));
+        CHECK(two - one <= 4.8e3 * static_cast<double>(n));  // 5 rows of 96 numbers of 8 bytes for each input, and blocks
+        CHECK(one <= matrix * (n == 4096 ? 1.2 : 1.07));
         // the copy of W that an observer which may throw takes
         const auto copied =
             static_cast<double>(magr::workspace_bytes<Eigen::half, void (*)(const magr::preprocess_progress&)>(4096, n, {}));

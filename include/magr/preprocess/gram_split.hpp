@@ -26,7 +26,7 @@ struct gram_split {
     Eigen::MatrixXd V;       ///< in x r, r from 0 to most_directions
     Eigen::ArrayXd lambda;   ///< r
     Eigen::ArrayXd D;        ///< diag(B) + 1e-3 mean(diag B)
-    double rho = 0;          ///< the step of ADMM that suits B in the metric D, from 0.01 (without damping 0.05) to 2.4
+    double rho = 0;          ///< the step of ADMM that suits B in the metric D, from 0.001 to 2.4
 
     [[nodiscard]] index_t directions() const noexcept { return V.cols(); }
 };
@@ -81,7 +81,10 @@ template <class Apply>
 ///
 /// With the eigenvalues mu of D^-1/2 B D^-1/2, rho is  r (1 + 1.4 r)  with
 ///
-///     mean of (r / 4) / (mu + r / 4) = 1 / 8,         or the nearest r from 0.01 (without damping 0.05) to 1
+///     mean of (r / 4) / (mu + r / 4) = 1 / 8,         or the nearest r from 0.001 .. 0.01 (see below) to 1
+///
+/// the mean being that over the eigenvalues which the directions have left. The lower limit is 0.1 sqrt(damping), at least 0.001 and at most
+/// 0.01, and 0.05 without damping.
 ///
 /// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the
 /// lower end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
@@ -143,10 +146,12 @@ template <class Gram, executor Executor>
         }
         if (found == 0) {
             // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
-            double low = problem.shift > 0 ? std::clamp(0.1 * std::sqrt(problem.shift / problem.diagonal.mean()), 1e-3, 1e-2) : 0.05, high = 1;
+            const double damping = problem.shift / problem.diagonal.mean();
+            double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
+            const double taken = static_cast<double>(made.directions()) / static_cast<double>(n);  // eigenvalues of B that are zero by now
             while (high > 1.01 * low) {  // the share grows with rho
                 const double middle = std::sqrt(low * high);
-                (steps.mean_share(middle / 4) < 0.125 ? low : high) = middle;
+                ((steps.mean_share(middle / 4) - taken) < 0.125 * (1 - taken) ? low : high) = middle;
             }
             made.rho = low * (1 + 1.4 * low);
             return made;

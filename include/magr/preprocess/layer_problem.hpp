@@ -3,7 +3,9 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <vector>
 
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -40,10 +42,11 @@ struct layer_problem {
     double unit = 0;            ///< 1 / largest eigenvalue of scale H, 0 if there is none
     double shift = 0;           ///< what damping adds to the diagonal
     Eigen::ArrayXd diagonal;    ///< of H / lambda_max
+    std::vector<char> dead;     ///< whether H_jj is 0
 
     [[nodiscard]] index_t cols() const noexcept { return H.cols(); }
     [[nodiscard]] index_t groups() const noexcept { return (cols() + group_size - 1) / group_size; }
-    [[nodiscard]] bool is_dead(index_t j) const noexcept { return diagonal(j) == 0; }
+    [[nodiscard]] bool is_dead(index_t j) const noexcept { return dead[static_cast<std::size_t>(j)] != 0; }
 
     /// An entry of H / lambda_max.
     [[nodiscard]] double entry(index_t i, index_t j) const noexcept { return unit * (scale * static_cast<double>(H(i, j))); }
@@ -66,7 +69,10 @@ template <class Gram>
     problem.lambda_max = eigenvalue / problem.scale;
     problem.unit = eigenvalue > 0 ? 1 / eigenvalue : 0;
     problem.diagonal.resize(H.cols());
-    for (index_t j = 0; j < H.cols(); ++j) problem.diagonal(j) = problem.entry(j, j);
+    for (index_t j = 0; j < H.cols(); ++j) {
+        problem.diagonal(j) = problem.entry(j, j);
+        problem.dead.push_back(H(j, j) == Gram(0) ? 1 : 0);
+    }
     problem.shift = damping * problem.diagonal.mean();
     return problem;
 }

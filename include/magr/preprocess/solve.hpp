@@ -110,7 +110,6 @@ private:
         double rounding = 0;   // how far rounding may have taken a measured energy from the true one
         double norm = 0;       // x^T x
         row_bounds bounds;
-        double best_bound = 0;  // the best of all iterations
     };
 
     [[nodiscard]] static std::size_t at(index_t r) { return static_cast<std::size_t>(r); }
@@ -151,7 +150,6 @@ private:
                 const index_t r = active_[at(slot)];
                 row_progress& row = progress_[at(r)];
                 row.bounds = method_.advance(problem_, t_, r, slot, row.alpha);
-                row.best_bound = (std::max)(row.best_bound, row.bounds.dual);
                 report(r).iterations += 1;
                 report(r).products += 1;
                 const double estimate = row.bounds.primal(row.curvature) / (row.scale * row.scale);
@@ -246,7 +244,7 @@ private:
             to.linf_after = (std::max)(to.linf_after, linf);
         });
         to.objective = (to.error + problem_.shift * row.norm * squared) / 2 + penalty_ * to.sum_linf_after;
-        to.bound = (std::max)(0.0, row.best_bound - row.rounding) * squared;
+        to.bound = (std::max)(0.0, row.bounds.dual - row.rounding) * squared;
     }
 
     /// Whether rounding hides a gap that matters.
@@ -265,7 +263,7 @@ private:
     [[nodiscard]] bool closes(index_t r, double objective) {
         const row_progress& row = progress_[at(r)];
         const double best = (std::min)(objective, report(r).objective_before);
-        return settings_.tolerance > 0 && best - (row.best_bound - row.rounding) / (row.scale * row.scale) <= settings_.tolerance * best;
+        return settings_.tolerance > 0 && best - (row.bounds.dual - row.rounding) / (row.scale * row.scale) <= settings_.tolerance * best;
     }
 
     /// An element of the solution in the unit and the type of W.

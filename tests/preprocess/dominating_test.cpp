@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+// Inputs as language models have them: a large common mean, a few common factors, massive channels. A few eigenvalues of their Gram
+// matrices are 1e2 to 1e5 times the others.
+#include <Eigen/Core>
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "layers.hpp"
+#include "support/catch.hpp"
+
+using layers::common_inputs;
+using layers::index_t;
+using layers::row_major;
+
+namespace {
+
+constexpr index_t channels = 128;
+
+struct family_member {
+    std::string name;
+    row_major<double> X;
+    index_t iterations;  ///< that suffice with damping 1e-2
+};
+
+std::vector<family_member> family(unsigned seed) {
+    std::vector<family_member> all;
+    const auto add = [&](std::string name, const common_inputs& inputs, index_t tokens, index_t iterations = 12) {
+        all.push_back({std::move(name), layers::inputs_of(inputs, channels, tokens, seed), iterations});
+    };
+    add("mean 1", {.means = {1.0}}, 1024);
+    add("mean 3", {.means = {3.0}}, 1024);
+    add("mean 30", {.means = {30.0}}, 1024);
+    add("mean 100", {.means = {100.0}}, 1024);
+    add("two means", {.means = {30.0, 30.0}}, 1024);
+    add("8 factors", {.factors = {30, 30, 30, 30, 30, 30, 30, 30}}, 1024);
+    add("factors of different strength", {.factors = {3, 10, 30, 100, 300}}, 1024);
+    add("a factor and a mean", {.means = {10.0}, .factors = {50}}, 1024);
+    add("massive channels together", {.massive = 3, .massive_together = true}, 1024);
+    add("massive channels apart", {.massive = 3}, 1024);
+    add("graded", {.grading = 1e3}, 1024);
+    add("graded with a mean", {.means = {10.0}, .grading = 1e3}, 1024);
+    add("independent", {}, 1024);
+    add("1 token", {}, 1);
+    add("3 tokens", {}, 3);
+    add("8 tokens", {}, 8);
+    add("16 tokens", {}, 16, 40);
+    add("half as many tokens as channels", {}, channels / 2, 40);
+    const row_major<double> noise = layers::inputs_of({}, channels, channels, seed);
+    row_major<double> falling = Eigen::HouseholderQR<row_major<double>>(noise).householderQ();
+    for (index_t j = 0; j < channels; ++j) falling.row(j) *= std::pow(10.0, -6.0 * static_cast<double>(j) / channels);
+    all.push_back({"a spectrum that falls by 1e12", falling, 40});
+    return all;
+}
+
+/// Gaussian rows whose sizes differ by 1e3.
+row_major<float> graded_rows(index_t rows, unsigned seed) {
+    row_major<double> W = layers::inputs_of({}, channels, rows, seed);
+    for (index_t i = 0; i < rows; ++i) W.row(i) *= 0.02 * std::pow(1e3, static_cast<double>(i) / static_cast<double>(rows - 1));
+    return W.cast<float>();
+}
+
+/// The objective of each row by its definition, as sums of squares of outputs: nothing cancels.
+struct outputs_problem {
+    const row_major<double>& X;
+    row_major<double> W0;
+    double lambda_max, alpha, damping;
+
+    [[nodiscard]] double objective(const row_major<double>& W, index_t i) const {
+        const Eigen::VectorXd d = (W.row(i) - W0.row(i)).transpose();
+        const double mean = X.squaredNorm() / static_cast<double>(X.cols());
+        return ((X * d).squaredNorm() + damping * mean * d.squaredNorm()) / lambda_max / 2 + alpha * W.row(i).cwiseAbs().maxCoeff();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("preprocess: every row reaches its optimum where directions dominate", "[preprocess][certificate]") {
+    for (const family_member& member : family(51)) {
+        const row_major<double> H = member.X.transpose() * member.X;
+        const row_major<float> W0 = graded_rows(10, 52);
+        for (const double alpha : {1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0})
+            for (const double damping : {1e-2, 1e-4}) {
+                row_major<float> W = W0;
+                const auto result = magr::preprocess(W, H, {.alpha = alpha, .damping = damping});
+                // The independent solver is the same in double, to a far smaller gap, whose certificate is checked elsewhere.
+                row_major<double> best = W0.cast<double>();
+                const auto optimum =
+                    magr::preprocess(best, H, {.alpha = alpha, .damping = damping, .max_iterations = 2000, .tolerance = 1e-6});
+                const outputs_problem problem{member.X, W0.cast<double>(), optimum.lambda_max, alpha, damping};
+                CAPTURE(member.name, alpha, damping, result.iterations, result.gap, result.largest_gap, result.rho, result.directions);
+                if (damping == 1e-2) {
+                    CHECK(result.iterations <= member.iterations);
+                    CHECK(result.stopped == magr::stop_reason::converged);
+                }
+                double total = 0, total_best = 0;
+                for (index_t i = 0; i < W.rows(); ++i) {
+                    const double reached = problem.objective(W.cast<double>(), i);
+                    const double least = std::min(reached, problem.objective(best, i));
+                    CHECK(reached <= problem.objective(problem.W0, i) * (1 + 1e-6));
+                    CHECK((reached - least) / reached <= result.largest_gap + 2e-6);
+                    total += reached;
+                    total_best += least;
+                }
+                CHECK(result.objective == Approx(total).epsilon(1e-5));
+                CHECK((total - total_best) / total <= result.gap + 2e-6);
+                if (result.stopped != magr::stop_reason::converged) continue;
+                CHECK(result.gap <= 1e-3);
+                CHECK(result.largest_gap <= 1e-3);
+            }
+    }
+}
+
+TEST_CASE("preprocess: a row ends with the same bits whatever the other rows are", "[preprocess][property]") {
+    const row_major<double> H = layers::gram_of({.means = {3.0}}, channels, 512, 53);
+    const row_major<float> W0 = graded_rows(110, 54);  // more than a tile, and of several classes
+    row_major<float> together = W0;
+    static_cast<void>(magr::preprocess(together, H, {.alpha = 1e-2}));
+    for (const index_t i : {0, 1, 50, 95, 96, 109}) {
+        row_major<float> alone = W0.row(i);
+        static_cast<void>(magr::preprocess(alone, H, {.alpha = 1e-2}));
+        CAPTURE(i);
+        CHECK(alone == together.row(i));
+    }
+}
+
+TEST_CASE("preprocess: what float cannot tell apart is solved in double, and says so", "[preprocess][certificate]") {
+    row_major<float> W = graded_rows(6, 55);
+    const auto dominated = magr::preprocess(W, layers::gram_of({.means = {100.0}}, channels, 512, 56));
+    CHECK(dominated.rows_in_double == 6);
+    CHECK(dominated.directions == 1);
+    W = graded_rows(6, 55);
+    const auto ordinary = magr::preprocess(W, layers::random_layer(1, channels, 57).H);
+    CHECK(ordinary.rows_in_double == 0);
+    row_major<double> wide = graded_rows(6, 55).cast<double>();
+    CHECK(magr::preprocess(wide, layers::gram_of({.means = {100.0}}, channels, 512, 56)).rows_in_double == 0);
+    // a penalty that is lost beside the weights: differences of floats do not tell a subgradient of that size
+    W = graded_rows(6, 55);
+    const auto small = magr::preprocess(W, layers::gram_of({}, channels, 512, 58), {.alpha = 1e-7});
+    CHECK(small.rows_in_double > 0);
+    CHECK(small.stopped == magr::stop_reason::converged);
+}
+
+TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preprocess][property]") {
+    row_major<double> H = layers::random_layer(1, 40, 59).H;
+    const std::vector<index_t> dead{0, 17, 18, 39};
+    for (const index_t j : dead) H.row(j).setZero(), H.col(j).setZero();
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+        for (const index_t group : {40, 10}) {
+            const row_major<double> W0 = layers::random_layer(5, 40, 60).W;
+            row_major<double> expected = W0, huge = W0;
+            for (const index_t j : dead) expected.col(j).setZero(), huge.col(j).setConstant(1e3);
+            const magr::preprocess_options options{.alpha = 1e-2, .group_size = group, .solver = solver};
+            const auto report = magr::preprocess(expected, H, options);
+            const auto result = magr::preprocess(huge, H, options);
+            CHECK(result.objective == report.objective);
+            CHECK(result.linf_before == report.linf_before);
+            CHECK(result.mean_linf_after == report.mean_linf_after);
+            for (index_t i = 0; i < 5; ++i)
+                for (index_t j = 0; j < 40; ++j) {
+                    if (std::find(dead.begin(), dead.end(), j) == dead.end())
+                        CHECK(huge(i, j) == expected(i, j));
+                    else  // clipped to the others of the group
+                        CHECK(huge(i, j) == expected.row(i).segment(j / group * group, group).cwiseAbs().maxCoeff());
+                }
+        }
+}
+
+TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are stored", "[preprocess][certificate]", Eigen::half,
+                   Eigen::bfloat16) {
+    const row_major<double> H = layers::random_layer(1, 64, 61).H;
+    bool limited = false;
+    for (const double alpha : {1e-2, 1e-3, 1e-4, 1e-5}) {
+        const row_major<TestType> W0 = layers::random_layer(12, 64, 62).W.cast<TestType>();
+        row_major<TestType> W = W0;
+        const auto result = magr::preprocess(W, H, {.alpha = alpha});
+        const layers::exact_problem oracle(W0.template cast<double>(), H, alpha, 64, 1e-2);
+        const layers::exact stored = W.template cast<double>().template cast<long double>();
+        CAPTURE(alpha, result.gap, result.largest_gap);
+        CHECK(result.objective == Approx(static_cast<double>(oracle.objective(stored))).epsilon(1e-5));
+        for (index_t i = 0; i < W.rows(); ++i)
+            CHECK(static_cast<double>(oracle.row_objective(stored, i)) <=
+                  static_cast<double>(oracle.row_objective(oracle.W0, i)) * (1 + 1e-6));
+        CHECK((result.stopped == magr::stop_reason::converged) == (result.largest_gap <= 1e-3));
+        limited = limited || result.stopped == magr::stop_reason::rounding_limit;
+    }
+    if (std::is_same_v<TestType, Eigen::bfloat16>) CHECK(limited);  // it has 8 bits
+}
+
+TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it is", "[preprocess][edge]") {
+    const row_major<double> W0 = layers::random_layer(5, 12, 63).W;
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        row_major<double> W = W0;
+        const auto result = magr::preprocess(W, row_major<double>(row_major<double>::Zero(12, 12)), {.solver = solver});
+        CHECK(W == W0);
+        CHECK(result.stopped == magr::stop_reason::converged);
+        CHECK(result.output_error == 0);
+        CHECK(result.lambda_max == 0);
+    }
+}
