@@ -82,6 +82,7 @@ public:
     [[nodiscard]] index_t dead_columns() const noexcept { return view_.cols() - columns_.live; }
     [[nodiscard]] bool has_dead() const noexcept { return dead_columns() > 0; }
     [[nodiscard]] bool has_live() const noexcept { return columns_.live > 0; }
+    [[nodiscard]] double mean() const noexcept { return columns_.mean; }
     /// Whether an input that is dead by the threshold has left traces in the matrix that was passed in.
     [[nodiscard]] bool is_copy() const noexcept { return !copy_.empty(); }
 
