@@ -335,8 +335,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// each if the options ask for it. Weights of dead columns have no part in any of it: MagR does not see them, grids are those of the other
 /// weights of their groups, no error of theirs counts. They are then rounded, or set to zero. H may be zero, if all inputs are dead; MagR
-/// is left out then, and grids are fitted to the weights. Nothing is ever put in the place of what was asked for without `status` saying so; with
-/// `optq.on_failure = fallback::none` nothing is put in its place at all.
+/// is left out then, and grids are fitted to the weights. Nothing is ever put in the place of what was asked for without `status` saying
+/// so; with `optq.on_failure = fallback::none` nothing is put in its place at all.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
 /// @param exec    what runs all steps

@@ -171,7 +171,8 @@ TEST_CASE("compensate_drift: dead inputs decide nothing, and a layer of them sta
     large.col(2).setConstant(1e200);
     for (const double damping : {0.0, 0.1}) {
         MatrixXd a = W, b = large;
-        const auto of_a = magr::compensate_drift(a, H, D, {.damping = damping}), of_b = magr::compensate_drift(b, H, D, {.damping = damping});
+        const auto of_a = magr::compensate_drift(a, H, D, {.damping = damping});
+        const auto of_b = magr::compensate_drift(b, H, D, {.damping = damping});
         CHECK(of_a.compensated);
         CHECK(of_b.compensated);
         CHECK(of_a.change > 0);

@@ -67,10 +67,10 @@ TEST_CASE("largest_eigenvalue: patterned eigenvectors are not missed", "[calibra
 }
 
 TEST_CASE("largest_eigenvalue: no direction is one that all matrices are searched without", "[calibration][edge]") {
-    const index_t n = 48;
+    const magr::index_t n = 48;
     Eigen::VectorXd start(n);  // a start vector that does not depend on the matrix
     std::uint64_t state = 0x9e3779b97f4a7c15u;
-    for (index_t i = 0; i < n; ++i) {
+    for (magr::index_t i = 0; i < n; ++i) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         start(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
     }
@@ -78,7 +78,7 @@ TEST_CASE("largest_eigenvalue: no direction is one that all matrices are searche
     std::normal_distribution<double> normal;
     for (int round = 0; round < 5; ++round) {
         Eigen::VectorXd v(n);
-        for (index_t i = 0; i < n; ++i) v(i) = normal(random);
+        for (magr::index_t i = 0; i < n; ++i) v(i) = normal(random);
         v -= start * (start.dot(v) / start.squaredNorm());
         v.normalize();
         const Eigen::MatrixXd H = Eigen::MatrixXd::Identity(n, n) + 3 * v * v.transpose();

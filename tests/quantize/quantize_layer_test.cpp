@@ -333,7 +333,9 @@ TEST_CASE("quantize_layer: losses before and after refinement are of one matrix,
             options.codes->damping = codes;
             const auto result = quantize_layer(W, layer.H, options);
             const MatrixXd after = values_of(result.quantized) - W.cast<double>();
-            const auto loss = [&](const MatrixXd& E) { return 0.5 * ((E * layer.H).cwiseProduct(E).sum() + codes * mean * E.squaredNorm()); };
+            const auto loss = [&](const MatrixXd& E) {
+                return 0.5 * ((E * layer.H).cwiseProduct(E).sum() + codes * mean * E.squaredNorm());
+            };
             REQUIRE(result.refinement);
             CHECK(result.refinement->loss_before == Approx(loss(before)));
             CHECK(result.refinement->loss_after == Approx(loss(after)));

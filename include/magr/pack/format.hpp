@@ -126,8 +126,8 @@ enum class group_rule {
     any,      ///< also a last group with fewer columns
     divides,  ///< all groups equally long
     divides_32_64_128,
-    /// 16, 32, 64, 128 or 256, and the last group may have fewer; or the whole row, if it fits into such a block. These are the blocks of
-    /// ONNX Runtime's kernels (onnxruntime/core/mlas/lib/qnbitgemm.cpp, q4_dq.cpp); its CPU provider returns zeros for larger ones
+    /// 16, 32, 64, 128 or 256, and the last group may have fewer; or the whole row, if it fits into such a block. These are the blocks that
+    /// ONNX Runtime has kernels for (core/mlas/lib/q4_dq.cpp): its CPU provider was seen to return zeros for larger ones
     power_of_two,
     multiple       ///< of the columns that share a scale in the format; a larger group is written several times
 };

@@ -147,8 +147,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// is larger). If that does not help either, diagonal entries are raised to a floor of 1e-6, 1e-5, .. 0.1 of the largest one: where a few
 /// inputs are far larger than all others, the mean is small beside the rounding errors they leave. An attempt fails if the Cholesky
 /// factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk (1e-4 in float), or if an entry of T is not finite in Scalar. Dead
-/// columns take no part in the mean, are independent of all others, and cost nothing; if all are dead, T is the identity. `automatic` factors in float until an attempt fails,
-/// which is then made again in double, with the same damping, as are all that follow.
+/// columns take no part in the mean, are independent of all others, and cost nothing; if all are dead, T is the identity. `automatic`
+/// factors in float until an attempt fails, which is then made again in double, with the same damping, as are all that follow.
 ///
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
 /// @pre           H is finite and symmetric, with no negative diagonal entry; options in their ranges

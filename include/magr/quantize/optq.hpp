@@ -60,7 +60,7 @@ struct optq_options {
     column_order order = column_order::natural;           ///< in which order columns are quantized
     group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
     magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
-    double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead in all steps, in [0, 1)
+    double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     fallback on_failure = fallback::more_damping;         ///< what happens if H cannot be factored
     rounding_mode rounding = rounding_mode::nearest;      ///< how weights are rounded
     std::uint64_t seed = 0;                               ///< of stochastic rounding

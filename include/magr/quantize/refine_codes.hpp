@@ -125,8 +125,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                them; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
 /// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double twice
-/// @par Numerics  in double. Dead columns keep their codes and have no part in the losses. With a denominator offset the change that is tried is shorter than
-///                the best one
+/// @par Numerics  in double. Dead columns keep their codes and have no part in the losses. With a denominator offset the change that
+///                is tried is shorter than the best one
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, a code is outside of its
 ///                grid, or a grid is not usable. All before Q is written
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only
