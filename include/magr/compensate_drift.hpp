@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <magr/calibration/drift.hpp>
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
@@ -24,14 +25,16 @@ namespace magr {
 
 /// Options of `compensate_drift`.
 struct drift_options {
-    double strength = 0.5;  ///< part of the drift that is made up for, in [0, 1]; 1 fits noise of the calibration, too
-    double damping = 0.1;   ///< multiple of mean(diag H) added to diag H, at least 0
+    double strength = 0.5;      ///< part of the drift that is made up for, in [0, 1]; 1 fits noise of the calibration, too
+    double damping = 0.1;       ///< multiple of mean(diag H) added to diag H, at least 0
+    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: their weights stay; in [0, 1)
 };
 
 /// What `compensate_drift` did.
 struct [[nodiscard]] drift_result {
-    bool compensated = false;  ///< if not, W is as it was: H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
-    double change = 0;         ///< ||W' - W||_F / ||W||_F
+    /// if not, W is as it was: all inputs are dead, H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
+    bool compensated = false;
+    double change = 0;  ///< ||W' - W||_F / ||W||_F over live columns
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -41,6 +44,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     detail::problem_list found("drift_options");
     found.require(options.strength >= 0 && options.strength <= 1, "strength", "in [0, 1]", options.strength);
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
+    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
 }
 
@@ -54,7 +58,8 @@ inline void validate(const drift_options& options) { detail::refuse_problems(pro
 ///     W' = W + strength * W D (H + damping mean(diag H) I)^-1,      H = Y^T Y,   D = (X - Y)^T Y
 ///
 /// With strength 1 and no damping W' minimises ||Y W'^T - X W^T||_F, X being the inputs in full precision and Y those of the quantized
-/// network. Quantize W' with H as if it were the original.
+/// network. Quantize W' with H as if it were the original. Dead columns, inputs that are always zero in the quantized network, have no
+/// part in the mean, and their weights stay as they are; they matter to the target only by what their inputs were in full precision.
 ///
 /// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same tokens. Any
 /// storage
@@ -76,14 +81,17 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
     detail::require_finite("compensate_drift", "D", drift);
 
     const index_t n = gram.cols();
-    double mean = 0;
-    for (index_t j = 0; j < n; ++j) mean += static_cast<double>(gram(j, j)) / static_cast<double>(n);
-    detail::row_major_matrix<double> factor = detail::load<double>(gram) / mean;
-    factor.diagonal().array() += options.damping;
+    const detail::live_gram live(gram, options.dead_threshold);
+    if (!live.has_live()) return {};
+    const double mean = live.mean();
+    detail::row_major_matrix<double> factor = detail::load<double>(live.view()) / mean;
+    for (index_t j = 0; j < n; ++j) factor(j, j) = live.is_dead(j) ? 1 : factor(j, j) + options.damping;
     if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return {};
 
-    const detail::row_major_matrix<double> per_input = detail::load<double>(drift) * (options.strength / mean);
-    const detail::row_major_matrix<double> before = detail::load<double>(weights);
+    detail::row_major_matrix<double> per_input = detail::load<double>(drift) / mean * options.strength;
+    for (index_t j = 0; j < n; ++j)
+        if (live.is_dead(j)) per_input.col(j).setZero();
+    detail::row_major_matrix<double> before = detail::load<double>(weights);
     detail::row_major_matrix<double> change(weights.rows(), n);
     constexpr index_t panel = 96;
     const index_t panels = (weights.rows() + panel - 1) / panel;
@@ -106,8 +114,10 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
     });
     if (std::find(finite.begin(), finite.end(), 0) != finite.end()) return {};
     detail::store(before + change, weights);
-    const double size = before.norm();
-    return {.compensated = true, .change = size > 0 ? change.norm() / size : 0};
+    for (index_t j = 0; j < n; ++j)
+        if (live.is_dead(j)) before.col(j).setZero();
+    const double size = before.stableNorm();
+    return {.compensated = true, .change = size > 0 ? change.stableNorm() / size : 0};
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -43,10 +43,10 @@ struct automatic_candidate {
 /// Outcome of `quantize_automatic`.
 template <compute_scalar Scalar>
 struct [[nodiscard]] automatic_result {
-    layer_result<Scalar> layer;                   ///< the layer, by the candidate chosen
+    layer_result<Scalar> layer;                   ///< what the candidate chosen made of the fitting data, and how
     std::vector<automatic_candidate> candidates;  ///< all that were tried, in order of damping, penalty, range
     std::size_t chosen = 0;                       ///< which of them was chosen
-    double validation_error = 0;                  ///< output error of the result on the validation data, which took part in it
+    double validation_error = 0;                  ///< output error of the result on the validation data, which only chose it
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }
@@ -120,85 +120,87 @@ inline namespace MAGR_ISA_NAMESPACE {
     return candidates;
 }
 
-/// The candidate of smallest error among those with MagR, or those without; null if there is none.
-[[nodiscard]] inline automatic_candidate* best_of(std::span<automatic_candidate> candidates, bool with_magr) {
-    automatic_candidate* found = nullptr;
-    for (automatic_candidate& candidate : candidates)
-        if ((candidate.alpha > 0) == with_magr && (found == nullptr || candidate.output_error < found->output_error)) found = &candidate;
-    return found;
-}
+/// What one candidate has made of a layer, before refinement.
+template <compute_scalar Scalar>
+struct automatic_attempt {
+    std::size_t candidate = 0;
+    double error = std::numeric_limits<double>::infinity();  ///< of the codes, on the validation data
+    layer_result<Scalar> layer;
+    row_major_matrix<Scalar> M;  ///< what MagR made of the weights; empty without MagR
+};
 
-/// The weights after MagR with each of some penalties. Without a factor of H nothing.
+/// The best attempts so far, of those with MagR and those without. Nothing of the others is kept.
+template <compute_scalar Scalar>
+struct best_attempts {
+    std::optional<automatic_attempt<Scalar>> with, without;
+};
+
+/// The weights after MagR with one of some penalties, and how it went.
+template <compute_scalar Scalar>
+struct preprocessed_weights {
+    row_major_matrix<Scalar> M;
+    preprocess_result report;
+};
+
+/// The weights after MagR with each of some penalties, which increase. Without a factor of H, or a live input, nothing.
 template <compute_scalar Scalar, class Executor>
-[[nodiscard]] std::vector<row_major_matrix<Scalar>> preprocess_each(const row_major_matrix<Scalar>& W, matrix_view<const double> h,
-                                                                    std::span<const double> alphas, const preprocess_options& options,
-                                                                    Executor& exec) {
-    std::vector<row_major_matrix<Scalar>> solutions(alphas.size(), W);
+[[nodiscard]] std::vector<preprocessed_weights<Scalar>> preprocess_each(const layer_input<Scalar, const double>& in,
+                                                                        std::span<const double> alphas, const preprocess_options& options,
+                                                                        Executor& exec) {
+    if (alphas.empty() || !in.gram().has_live()) return {};
+    const row_major_matrix<Scalar> W = in.live_weights();
+    std::vector<preprocessed_weights<Scalar>> solutions(alphas.size(), {W, {}});
     const solver_settings settings = resolve(options, W.cols());
-    const auto problem = make_layer_problem(h, settings.group_size, settings.damping);
-    if (problem.lambda_max == 0) return solutions;
-    layer_solver<Scalar, double> solver(problem, options.solver, settings);
+    const auto problem = make_layer_problem(in.gram().view(), settings.group_size, settings.damping);
+    layer_solver<Scalar, const double> solver(problem, options.solver, settings);
     ignore_progress nobody;
-    for (std::size_t k = 0; k < alphas.size(); ++k)
-        if (solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k]), nobody, exec).stopped == stop_reason::not_factored)
-            return {};
+    for (std::size_t k = 0; k < alphas.size(); ++k) {
+        solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), nobody, exec);
+        if (solutions[k].report.stopped == stop_reason::not_factored) return {};
+        in.restore_dead(solutions[k].M);
+    }
     return solutions;
 }
 
-/// Measures the output errors of candidates that share a damping.
+/// Measures the output errors of candidates that share a damping, and keeps the best attempts.
+/// @param first   how many candidates there were before
 template <compute_scalar Scalar, class Executor>
-void try_candidates(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
-                    const layer_options& shared, std::span<automatic_candidate> candidates, Executor& exec) {
+void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar, const double>& in, const output_meter& validation,
+                    const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates,
+                    best_attempts<Scalar>& best, Executor& exec) {
     std::vector<double> alphas;
     for (const automatic_candidate& candidate : candidates)
         if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
     const layer_options last = options_of(candidates.back(), shared);
-    std::vector<row_major_matrix<Scalar>> solutions;
-    if (last.preprocessing) solutions = preprocess_each(W, h, alphas, *last.preprocessing, exec);
+    std::vector<preprocessed_weights<Scalar>> solutions;
+    if (last.preprocessing) solutions = preprocess_each(in, alphas, *last.preprocessing, exec);
     std::optional<optq_plan<Scalar>> plan;
-    if (last.quantizer == quantizer::optq) plan = make_optq_plan<Scalar>(h, columns_per_group(last.grid, W.cols()), last.optq, exec);
+    if (last.quantizer == quantizer::optq)
+        plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(last.grid, W.cols()), last.optq, exec);
 
-    for (automatic_candidate& candidate : candidates) {
+    for (std::size_t k = 0; k < candidates.size(); ++k) {
+        automatic_candidate& candidate = candidates[k];
+        const bool with_magr = candidate.alpha > 0;
+        if (with_magr && solutions.empty()) continue;
         const auto found = std::find(alphas.begin(), alphas.end(), candidate.alpha);
-        if (candidate.alpha > 0 && solutions.empty()) continue;
-        const row_major_matrix<Scalar>& M = candidate.alpha > 0 ? solutions[static_cast<std::size_t>(found - alphas.begin())] : W;
-        layer_options options = with_range(options_of(candidate, shared));
+        const auto* const solution = with_magr ? &solutions[static_cast<std::size_t>(found - alphas.begin())] : nullptr;
+        layer_options options = with_defaults(options_of(candidate, shared));
         options.optq.measure_error = false;
-        const auto m = as_const_view(M);
-        const auto measure = [&](const quantized_matrix<Scalar>& q) {
-            const double error = validation.error(as_const_view(W), q.dequantize().view(), exec);
-            if (!is_nan(error)) candidate.output_error = error;
-        };
-        const weight_grids<Scalar> grids = fit_grids<Scalar>(m, h, options.grid, exec);
-        const auto target = options.target == rounding_target::original ? as_const_view(W) : m;
-        if (!plan) {
-            measure(round_onto_grids(target, grids, round_half_even{}));
-            continue;
+        automatic_attempt<Scalar> attempt{.candidate = first + k,
+                                          .layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options,
+                                                                exec)};
+        if (attempt.layer) {
+            const double error = validation.error(as_const_view(W), attempt.layer.quantized.dequantize().view(), exec);
+            if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
         }
-        const bool fixed = options.optq.groups == group_update::fixed;
-        const auto optq = run_optq<Scalar>(target, h, *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
-        if (optq) measure(optq.quantized);
+        std::optional<automatic_attempt<Scalar>>& slot = with_magr ? best.with : best.without;
+        if (slot && !(attempt.error < slot->error)) continue;
+        if (solution) {
+            attempt.M = solution->M;
+            attempt.layer.preprocess = solution->report;
+        }
+        slot = std::move(attempt);
     }
-}
-
-/// The candidate to take: the best one without MagR, unless the best one with it is better by the gain that is required, when both are
-/// refined.
-template <compute_scalar Scalar, class Executor>
-[[nodiscard]] std::size_t choose(const row_major_matrix<Scalar>& W, matrix_view<const double> h, const output_meter& validation,
-                                 const automatic_options& options, std::span<automatic_candidate> candidates, Executor& exec) {
-    automatic_candidate* const without = best_of(candidates, false);
-    automatic_candidate* const with = best_of(candidates, true);
-    const auto index = [&](const automatic_candidate* candidate) { return static_cast<std::size_t>(candidate - candidates.data()); };
-    const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };
-    if (with == nullptr || !gains_enough(with->output_error, without->output_error)) return index(without);
-    for (automatic_candidate* const candidate : {without, with}) {
-        if (!is_finite(candidate->output_error)) return index(with);  // nothing without MagR
-        candidate->refined_error = candidate->output_error;
-        if (options.layer.refinement_rounds == 0) continue;
-        const auto refined = run_layer(W, h, std::nullopt, options_of(*candidate, options.layer), exec);
-        if (refined) candidate->refined_error = validation.error(as_const_view(W), refined.quantized.dequantize().view(), exec);
-    }
-    return index(gains_enough(*with->refined_error, *without->refined_error) ? with : without);
 }
 
 /// After all checks, on a copy of W in the arithmetic type.
@@ -207,20 +209,59 @@ template <compute_scalar Scalar, class Executor>
                                                      const row_major_matrix<double>& validation, std::optional<index_t> tokens,
                                                      const automatic_options& options, Executor& exec) {
     automatic_result<Scalar> result;
-    const output_meter meter(as_const_view(W), as_const_view(validation), exec);
+    const auto w = as_const_view(W);
+    const layer_options shared = with_defaults(options.layer);
+    // an input that only the validation data know is not dead
+    row_major_matrix<double> H = fitting;
+    for (index_t j = 0; j < H.cols(); ++j)
+        if (H(j, j) == 0) H(j, j) = validation(j, j);
+    const layer_input<Scalar, const double> in(W, as_const_view(H), shared);
+    const output_meter meter(w, as_const_view(validation), exec);
+    const output_meter own_meter(w, in.h(), exec);
+    const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(w, layer.quantized.dequantize().view(), exec); };
+
     std::vector<double> alphas = penalties_of(options);
+    if (objection_to(in, tokens, shared)) {  // nothing to choose from
+        result.candidates = candidates_of(options.dampings.front(), std::span(alphas).first(1), {});
+        result.layer = run_layer(W, in.h(), tokens, options_of(result.candidates.front(), options.layer), exec);
+        if (result.layer) result.validation_error = result.candidates.front().output_error = measure(result.layer);
+        return result;
+    }
+    best_attempts<Scalar> best;
     for (const double damping : options.dampings) {
         std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.betas);
-        try_candidates(W, as_const_view(fitting), meter, options.layer, std::span(tried), exec);
+        try_candidates(W, in, meter, options.layer, result.candidates.size(), std::span(tried), best, exec);
         result.candidates.insert(result.candidates.end(), tried.begin(), tried.end());
-        const automatic_candidate* const best = best_of(std::span(result.candidates), true);
-        if (best && is_finite(best->output_error)) alphas = {0, best->alpha};
+        if (best.with && detail::is_finite(best.with->error)) alphas = {0, result.candidates[best.with->candidate].alpha};
     }
-    result.chosen = choose(W, as_const_view(fitting), meter, options, std::span(result.candidates), exec);
 
-    const row_major_matrix<double> all = fitting + validation;
-    result.layer = run_layer(W, as_const_view(all), tokens, options_of(result.candidates[result.chosen], options.layer), exec);
-    if (result.layer) result.validation_error = meter.error(as_const_view(W), result.layer.quantized.dequantize().view(), exec);
+    const auto refined = [&](automatic_attempt<Scalar>& attempt) {
+        const layer_options own = with_defaults(options_of(result.candidates[attempt.candidate], options.layer));
+        layer_result<Scalar>& layer = attempt.layer;
+        layer.tokens = tokens;
+        measure_optq(layer, in, attempt.M.size() > 0 ? attempt.M : in.weights(), own, exec);
+        if (attempt.M.size() > 0) layer.output_error_preprocessed = own_meter.error(w, as_const_view(attempt.M), exec);
+        complete(layer, W, in, own_meter, own, exec);
+        return layer ? measure(layer) : std::numeric_limits<double>::infinity();
+    };
+    const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };
+    const auto take = [&](automatic_attempt<Scalar>& attempt, double error) {
+        result.chosen = attempt.candidate;
+        if (attempt.layer) result.validation_error = error;
+        result.layer = std::move(attempt.layer);
+    };
+    const double without = refined(*best.without);
+    if (!best.with || !gains_enough(best.with->error, best.without->error)) {
+        take(*best.without, without);
+        return result;
+    }
+    const double with = refined(*best.with);
+    if (detail::is_finite(best.without->error)) {
+        result.candidates[best.with->candidate].refined_error = with;
+        result.candidates[best.without->candidate].refined_error = without;
+    }
+    const bool better = gains_enough(with, without);
+    take(better ? *best.with : *best.without, better ? with : without);
     return result;
 }
 
@@ -237,7 +278,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///        first damping; with each other one all ranges with no penalty and with the best penalty so far
 ///     2. the best one with MagR, if it is better than the best one without by `required_gain`, is refined like that one, and taken if
 ///        it still is
-///     3. `quantize_layer` does the same with all the data
+///
+/// What is returned is that candidate itself, so that its error on data that had no part in it is known. An input that is always zero in
+/// the fitting data alone counts there with its energy in the validation data.
 ///
 /// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of
 /// magnitude. Refinement takes longer than all else, and what MagR has gained is often gone after it. MagR also shrinks the outputs of a
@@ -249,8 +292,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                well. Any storage and layout; nothing is written
 /// @return        the layer, and a table of the candidates
 /// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for each
-///                candidate OPTQ and half a product to measure; then one `quantize_layer`, or three. Allocates a copy of W for each
-///                penalty, and three matrices of H's size in double
+///                candidate OPTQ and half a product to measure; then refinement and the report of one, or two. Allocates a copy of W for
+///                each penalty, the codes of three candidates, and three matrices of H's size in double
 /// @par Numerics  those of its steps; the same bits for every executor
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
 ///                matrix is none. All before any work

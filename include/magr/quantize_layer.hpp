@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
@@ -33,9 +34,9 @@ enum class rounding_target {
 /// From weights to codes, step by step.
 struct layer_options {
     magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
-    grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
+    grid_options grid = {};  ///< the grids; range: output_error unless told otherwise or beta < 1
     std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
-    optq_options optq = {};                                          ///< OPTQ, and what happens if H does not serve
+    optq_options optq = {};  ///< OPTQ; for both quantizers: what becomes of dead columns, and what happens if H does not serve
     rounding_target target = rounding_target::preprocessed;          ///< which weights OPTQ rounds; original needs fixed groups
     index_t refinement_rounds = 3;                                   ///< of scales, then codes, towards the original weights; >= 0
     std::optional<scale_refinement> scales = scale_refinement{};     ///< in each round; nothing: scales stay as they are
@@ -74,10 +75,13 @@ struct [[nodiscard]] layer_result {
     quantized_matrix<Scalar> quantized;           ///< empty (0 x 0) if `status` says that nothing was quantized
     layer_status status = layer_status::failed;   ///< what was done
     std::optional<index_t> tokens;                ///< calibration tokens seen, if known
+    index_t dead_columns = 0;                     ///< by the largest `dead_threshold` of the options, which holds for all steps
     std::optional<preprocess_result> preprocess;  ///< how MagR went, if it ran
     std::optional<optq_report> optq;              ///< how OPTQ went, if it ran; its errors are relative to the weights that it rounded
-    std::optional<refinement_result> refinement;  ///< all rounds together, if there were any; passes are those of codes
-    index_t clipped = 0;                          ///< weights more than half a step outside of their grid when they were rounded
+    /// all rounds together, if there were any; passes are those of codes. Both losses with the damping of codes, or that of scales where
+    /// codes stay as they are
+    std::optional<refinement_result> refinement;
+    index_t clipped = 0;  ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;                        ///< grids at the ends of what their storage type can hold
     double output_error_rtn = 0;                  ///< of the original weights, rounded to nearest on grids of their own
     double output_error_preprocessed = 0;         ///< of what MagR made of them, before any rounding; 0 without MagR
@@ -128,13 +132,19 @@ inline namespace MAGR_ISA_NAMESPACE {
     return layer_status::failed;
 }
 
-/// The options with the range of the grids decided.
-[[nodiscard]] inline layer_options with_range(layer_options options) {
+/// The options with everything decided that steps share: the range of the grids, and one threshold for dead columns, the largest.
+[[nodiscard]] inline layer_options with_defaults(layer_options options) {
     if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
+    double& threshold = options.optq.dead_threshold;
+    threshold = (std::max)(threshold, options.grid.dead_threshold);
+    if (options.scales) threshold = (std::max)(threshold, options.scales->dead_threshold);
+    if (options.codes) threshold = (std::max)(threshold, options.codes->dead_threshold);
     return options;
 }
 
-/// Rounds of scales and codes; the losses of all of them as one.
+/// Rounds of scales and codes, and the losses before and after all of them, both with the damping of codes if these are refined. Scales
+/// that were refined with another damping are kept only if they lower that loss.
+/// @param h       of a `live_gram`
 template <compute_scalar Scalar, class T, class U, class Executor>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options,
                                        Executor& exec) {
@@ -147,10 +157,21 @@ template <compute_scalar Scalar, class T, class U, class Executor>
         all.changes += step.changes;
         return step.changes > 0;
     };
+    const auto scales_towards_codes = [&]() -> refinement_result {
+        if (!options.codes || options.codes->damping == options.scales->damping) return run_refine_scales(q, w, h, *options.scales, exec);
+        const double loss = first ? loss_of(q, w, h, options.codes->damping, exec) : all.loss_after;
+        const quantized_matrix<Scalar> before = q;
+        refinement_result step = run_refine_scales(q, w, h, *options.scales, exec);
+        step.loss_before = loss;
+        step.loss_after = loss_of(q, w, h, options.codes->damping, exec);
+        if (step.loss_after <= loss) return step;
+        q = before;
+        return {.loss_before = loss, .loss_after = loss};
+    };
     for (index_t round = 0; round < options.refinement_rounds; ++round) {
-        bool changed = options.scales && add(refine_scales(q, w, h, *options.scales, exec));
+        bool changed = options.scales && add(scales_towards_codes());
         if (options.codes) {
-            const refinement_result codes = refine_codes(q, w, h, *options.codes, exec);
+            const refinement_result codes = run_refine_codes(q, w, h, *options.codes, exec);
             all.passes += codes.passes;
             changed = add(codes) || changed;
         }
@@ -159,65 +180,148 @@ template <compute_scalar Scalar, class T, class U, class Executor>
     return all;
 }
 
-/// On a copy of W in the arithmetic type, so that all storage types share the code.
-template <compute_scalar Scalar, class U, executor Executor>
-[[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
-                                             const layer_options& options, Executor& exec) {
-    const auto w = as_const_view(W);
-    layer_result<Scalar> result;
-    result.tokens = tokens;
-    const grid_options grid = with_range(options).grid;
-    const output_meter meter(w, h, exec);
-    quantized_matrix<Scalar> rtn = round_onto_grids(w, fit_grids<Scalar>(w, h, grid, exec), round_half_even{});
-    result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
+/// A layer that is to be quantized.
+template <compute_scalar Scalar, class U>
+class layer_input {
+public:
+    /// @param W  with zeros in the place of dead columns from here on, if that is the policy
+    layer_input(const row_major_matrix<Scalar>& W, matrix_view<U> h, const layer_options& options)
+        : W_(W), h_(h), gram_(h, options.optq.dead_threshold) {
+        if (options.optq.dead == dead_columns::zero && gram_.has_dead()) zeroed_ = without_dead<Scalar>(as_const_view(W), gram_);
+    }
 
-    const bool too_few = tokens && *tokens < options.minimum_tokens;
-    if (too_few && options.optq.on_failure != fallback::round_to_nearest) {
-        result.status = layer_status::too_few_tokens;
+    [[nodiscard]] const row_major_matrix<Scalar>& weights() const noexcept { return zeroed_.size() > 0 ? zeroed_ : W_; }
+    [[nodiscard]] matrix_view<U> h() const noexcept { return h_; }
+    [[nodiscard]] const live_gram<U>& gram() const noexcept { return gram_; }
+
+    /// What MagR starts from: as it pulls at the largest weight of a row, it must not see weights of dead columns.
+    [[nodiscard]] row_major_matrix<Scalar> live_weights() const {
+        return gram_.has_dead() ? without_dead<Scalar>(as_const_view(W_), gram_) : W_;
+    }
+    /// Puts the weights of dead columns back.
+    void restore_dead(row_major_matrix<Scalar>& M) const {
+        for (index_t j = 0; j < M.cols(); ++j)
+            if (gram_.is_dead(j)) M.col(j) = weights().col(j);
+    }
+
+private:
+    const row_major_matrix<Scalar>& W_;
+    matrix_view<U> h_;
+    live_gram<U> gram_;
+    row_major_matrix<Scalar> zeroed_;
+};
+
+/// Grids and codes for what MagR made of the weights, or for the weights themselves.
+/// @param M       the weights that the grids are fitted to
+/// @param plan    of OPTQ; null: rounding to nearest
+template <compute_scalar Scalar, class U, class Executor>
+[[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
+                                                const optq_plan<Scalar>* plan, const layer_options& options, Executor& exec) {
+    layer_result<Scalar> result;
+    result.dead_columns = in.gram().dead_columns();
+    const auto h = in.gram().view();
+    const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
+    const weight_grids<Scalar> grids = fit_grids<Scalar>(as_const_view(M), h, options.grid, exec);
+    if (plan == nullptr) {
+        result.status = layer_status::as_requested;
+        result.quantized = round_onto_grids(target, grids, round_half_even{});
+        result.clipped = count_clipped(target, in.gram(), grids);
         return result;
     }
+    const bool fixed = options.optq.groups == group_update::fixed;
+    auto optq = run_optq<Scalar>(target, h, *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
+    result.status = status_of(optq.status);
+    result.clipped = optq.clipped;
+    result.quantized = std::move(optq.quantized);
+    result.optq = optq;
+    return result;
+}
 
-    row_major_matrix<Scalar> target = W;
-    weight_grids<Scalar> grids = rtn;
-    bool serves = !too_few;  // whether anything may be made of H
-    if (options.preprocessing && serves) {
-        result.preprocess = preprocess(target, h, *options.preprocessing, ignore_progress{}, exec);
-        serves = result.preprocess->stopped != stop_reason::not_factored;
-        if (!serves && options.optq.on_failure != fallback::round_to_nearest) {
-            result.status = layer_status::failed;
-            return result;
-        }
-        result.output_error_preprocessed = meter.error(w, as_const_view(target), exec);
-        grids = fit_grids<Scalar>(as_const_view(target), h, grid, exec);
-        if (options.target == rounding_target::original) target = W;
-    }
-    if (options.quantizer == quantizer::optq && serves) {
-        const bool fixed = options.optq.groups == group_update::fixed;
-        auto optq = run_optq<Scalar>(as_const_view(target), h, fixed ? &grids : nullptr, grid, options.optq, exec);
-        result.optq = optq;
-        result.status = status_of(optq.status);
-        result.clipped = optq.clipped;
-        if (!optq && optq.status != optq_status::rounded_to_nearest) return result;
-        result.quantized = std::move(optq.quantized);
-    } else {
-        result.status = serves ? layer_status::as_requested : layer_status::rounded_to_nearest;
-    }
-    if (options.quantizer == quantizer::rtn && serves) {
-        result.quantized = round_onto_grids(as_const_view(target), grids, round_half_even{});
-        result.clipped = count_clipped(as_const_view(target), grids);
-    }
+/// Measures how far OPTQ went from the weights that it rounded, where that is not known yet and was asked for.
+template <compute_scalar Scalar, class U, class Executor>
+void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
+                  const layer_options& options, Executor& exec) {
+    if (!result || !result.optq || !options.optq.measure_error) return;
+    if (!detail::is_nan(result.optq->output_error) && !in.gram().is_copy()) return;
+    const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
+    result.optq->output_error = output_meter(target, in.h(), exec).error(target, result.quantized.dequantize().view(), exec);
+}
+
+/// Refines codes that were chosen, or puts plain rounding in their place, and completes the report.
+/// @param meter   of the original weights
+template <compute_scalar Scalar, class U, class Executor>
+void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in, const output_meter& meter,
+              const layer_options& options, Executor& exec) {
+    const auto w = as_const_view(W);
+    const auto wanted = as_const_view(in.weights());
+    quantized_matrix<Scalar> rtn =
+        round_onto_grids(wanted, fit_grids<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
+    result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
-        result.clipped = count_clipped(w, static_cast<const weight_grids<Scalar>&>(result.quantized));
-    } else if (options.refinement_rounds > 0 && (options.scales || options.codes)) {
-        result.refinement = refine(result.quantized, w, h, options, exec);
+        result.clipped = count_clipped(wanted, in.gram(), static_cast<const weight_grids<Scalar>&>(result.quantized));
+    } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {
+        result.refinement = refine(result.quantized, wanted, in.gram().view(), options, exec);
     }
+    if (!result) return;
     result.limits = count_storage_limits(result.quantized);
     result.output_error = meter.error(w, result.quantized.dequantize().view(), exec);
-    if (is_nan(result.output_error)) {
+    if (!detail::is_finite(result.output_error) && meter.has_energy()) {
         result.status = layer_status::overflowed;
         result.quantized = {};
     }
+}
+
+/// Why nothing is made of H, whatever the quantizer; no value if it serves. `rounded_to_nearest` if that is to be done instead.
+template <compute_scalar Scalar, class U>
+[[nodiscard]] std::optional<layer_status> objection_to(const layer_input<Scalar, U>& in, std::optional<index_t> tokens,
+                                                       const layer_options& options) {
+    if (in.gram().dead_columns() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
+    if (!tokens || *tokens >= options.minimum_tokens) return std::nullopt;
+    return options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
+}
+
+/// On a copy of W in the arithmetic type, so that all storage types share the code.
+template <compute_scalar Scalar, class U, executor Executor>
+[[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
+                                             const layer_options& given, Executor& exec) {
+    const layer_options options = with_defaults(given);
+    const layer_input<Scalar, U> in(W, h, options);
+    const output_meter meter(as_const_view(W), h, exec);
+    std::optional<preprocess_result> preprocessed;
+    double error_preprocessed = 0;
+    std::optional<layer_status> objection = objection_to(in, tokens, options);
+
+    row_major_matrix<Scalar> M;
+    if (!objection && options.preprocessing && in.gram().has_live()) {
+        M = in.live_weights();
+        preprocessed = preprocess(M, in.gram().view(), *options.preprocessing, ignore_progress{}, exec);
+        in.restore_dead(M);
+        error_preprocessed = meter.error(as_const_view(W), as_const_view(M), exec);
+        if (preprocessed->stopped == stop_reason::not_factored)
+            objection = options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
+    }
+    layer_result<Scalar> result;
+    if (objection) {
+        result.status = *objection;
+        result.dead_columns = in.gram().dead_columns();
+        if (objection == layer_status::dead_columns_refused && options.quantizer == quantizer::optq) {
+            result.optq.emplace();
+            result.optq->status = optq_status::dead_columns_refused;
+            result.optq->dead_columns = result.dead_columns;
+        }
+    } else {
+        const row_major_matrix<Scalar>& fitted = preprocessed ? M : in.weights();
+        std::optional<optq_plan<Scalar>> plan;
+        if (options.quantizer == quantizer::optq)
+            plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(options.grid, W.cols()), options.optq, exec);
+        result = choose_codes(in, fitted, plan ? &*plan : nullptr, options, exec);
+        measure_optq(result, in, fitted, options, exec);
+    }
+    result.tokens = tokens;
+    result.preprocess = preprocessed;
+    result.output_error_preprocessed = error_preprocessed;
+    complete(result, W, in, meter, options, exec);
     return result;
 }
 
@@ -230,8 +334,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// W' = preprocess(W);  grids = fit_grids(W');  Q = quantize_optq or quantize_rtn(W', grids);  refine_scales and refine_codes(Q, W)
 ///
-/// each if the options ask for it. Nothing is ever put in the place of what was asked for without `status` saying so; with
-/// `optq.on_failure = fallback::none` nothing is put in its place at all.
+/// each if the options ask for it. Weights of dead columns have no part in any of it: MagR does not see them, grids are those of the other
+/// weights of their groups, no error of theirs counts. They are then rounded, or set to zero. H may be zero, if all inputs are dead; MagR
+/// is left out then, and grids are fitted to the weights. Nothing is ever put in the place of what was asked for without `status` saying
+/// so; with `optq.on_failure = fallback::none` nothing is put in its place at all.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
 /// @param exec    what runs all steps

@@ -160,12 +160,38 @@ TEMPLATE_TEST_CASE("compensate_drift: every storage type, a common factor cancel
     CHECK(parallel == plain);
 }
 
+TEST_CASE("compensate_drift: dead inputs decide nothing, and a layer of them stays as it is", "[calibration][drift][edge]") {
+    MatrixXd X = weights(20, 6, 3), Y = X + 0.1 * weights(20, 6, 4);
+    X.col(2).setZero();
+    Y.col(2).setZero();
+    const MatrixXd H = Y.transpose() * Y, D = (X - Y).transpose() * Y;
+    MatrixXd W = weights(3, 6, 5);
+    W.col(2).setZero();
+    MatrixXd large = W;
+    large.col(2).setConstant(1e200);
+    for (const double damping : {0.0, 0.1}) {
+        MatrixXd a = W, b = large;
+        const auto of_a = magr::compensate_drift(a, H, D, {.damping = damping});
+        const auto of_b = magr::compensate_drift(b, H, D, {.damping = damping});
+        CHECK(of_a.compensated);
+        CHECK(of_b.compensated);
+        CHECK(of_a.change > 0);
+        CHECK(of_a.change == of_b.change);
+        CHECK(b.col(2) == large.col(2));
+        b.col(2).setZero();
+        CHECK(a == b);
+    }
+    MatrixXd unchanged = W;
+    CHECK_FALSE(magr::compensate_drift(unchanged, MatrixXd::Zero(6, 6).eval(), D).compensated);
+    CHECK(unchanged == W);
+}
+
 TEST_CASE("compensate_drift: what cannot be done is said, and leaves the weights alone", "[calibration][drift][errors]") {
     const MatrixXd W = weights(3, 4, 1);
     MatrixXd H = MatrixXd::Identity(4, 4);
     const MatrixXd D = MatrixXd::Constant(4, 4, 0.5);
     MatrixXd V = W;
-    H(2, 2) = 0;  // a dead input
+    H = MatrixXd::Ones(4, 4);  // singular
     CHECK_FALSE(magr::compensate_drift(V, H, D, {.damping = 0}).compensated);
     CHECK(V == W);
     CHECK(magr::compensate_drift(V, H, MatrixXd::Zero(4, 4).eval()).compensated);

@@ -66,6 +66,26 @@ TEST_CASE("largest_eigenvalue: patterned eigenvectors are not missed", "[calibra
     }
 }
 
+TEST_CASE("largest_eigenvalue: no direction is one that all matrices are searched without", "[calibration][edge]") {
+    const magr::index_t n = 48;
+    Eigen::VectorXd start(n);  // a start vector that does not depend on the matrix
+    std::uint64_t state = 0x9e3779b97f4a7c15u;
+    for (magr::index_t i = 0; i < n; ++i) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        start(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
+    }
+    std::mt19937 random(3);
+    std::normal_distribution<double> normal;
+    for (int round = 0; round < 5; ++round) {
+        Eigen::VectorXd v(n);
+        for (magr::index_t i = 0; i < n; ++i) v(i) = normal(random);
+        v -= start * (start.dot(v) / start.squaredNorm());
+        v.normalize();
+        const Eigen::MatrixXd H = Eigen::MatrixXd::Identity(n, n) + 3 * v * v.transpose();
+        CHECK(largest_eigenvalue(H) == Approx(4).epsilon(1e-9));
+    }
+}
+
 TEST_CASE("largest_eigenvalue: any scale, any strides", "[calibration][edge]") {
     Eigen::VectorXd values = Eigen::VectorXd::LinSpaced(37, 0.01, 1);
     const matrix H = with_spectrum(values, 4);

@@ -180,8 +180,8 @@ TEST_CASE("require_gram: says what is wrong with a matrix", "[detail][contract]"
         CHECK(message() == "preprocess: H must be symmetric, entry (row 3, column 1) is 1 and entry (row 1, column 3) is 2");
     }
     SECTION("zero") {
-        H.setZero();
-        CHECK(message() == "preprocess: H must not be zero");
+        H.setZero();  // that of inputs which are always zero
+        CHECK_NOTHROW(magr::detail::require_gram("preprocess", "H", as_const_view(H), 4));
     }
 }
 
@@ -238,7 +238,6 @@ TEST_CASE("require_layer: finds the one wrong entry wherever it is, with workers
         CHECK(message_of_layer(W, bad).find("f: H must be symmetric, entry (row " + (i == 0 ? other : row) + ", column " +
                                             (i == 0 ? row : other) + ") is ") == 0);
     }
-    CHECK(message_of_layer(W, Eigen::MatrixXd::Zero(n, n)) == "f: H must not be zero");
     CHECK(message_of_layer(W, gram(n - 1, 5)) == "f: H must be 200 x 200, it is 199 x 199");
     CHECK(message_of_layer(Eigen::MatrixXf(0, n), H) == "f: W must not be empty, it is 0 x 200");
 }

@@ -87,6 +87,8 @@ const violation violations[] = {
     {"matmul_nbits", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::offset; }},
     {"matmul_nbits", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 48; }},
     {"matmul_nbits", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 8; }},
+    {"matmul_nbits", "group_size", [](index_t&, index_t& cols, grid_options& o) { cols = 1024, o.group_size = 512; }},
+    {"matmul_nbits", "group_size", [](index_t&, index_t& cols, grid_options& o) { cols = 4096, o.group_size.reset(); }},
     {"mlx", "columns", [](index_t&, index_t& cols, grid_options& o) { o.group_size = 32, cols = 784; }},
     {"mlx", "bits", [](index_t&, index_t&, grid_options& o) { o.bits = 7; }},
     {"mlx", "zero_point", [](index_t&, index_t&, grid_options& o) { o.zero_point = zero_point::real; }},

@@ -253,6 +253,33 @@ TEST_CASE("k-quants: errors count where the inputs are", "[pack][k_quants][prope
     }
 }
 
+TEST_CASE("k-quants: weights of dead inputs decide nothing that live ones share", "[pack][k_quants][property]") {
+    std::mt19937 random(11);
+    weights W = gaussian(4, 768, random), other = W;
+    magr::matrix<float> H(768, 768);
+    const auto dead = [](index_t j) { return j % 16 == 5 || (j >= 64 && j < 96) || j >= 512; };  // some, whole groups, a whole block
+    for (index_t j = 0; j < 768; ++j) {
+        H(j, j) = dead(j) ? 0.0F : 1.0F;
+        for (index_t i = 0; i < 4; ++i)
+            if (dead(j)) W(i, j) = 0, other(i, j) *= 1e4F;
+    }
+    for (const auto& k : k_types) {
+        CAPTURE(static_cast<int>(k.type));
+        const auto without = magr::fit_k_quant_grids(W, H, k.type), with = magr::fit_k_quant_grids(other, H, k.type);
+        bool same = true, finite = true;
+        for (index_t i = 0; i < 4; ++i)
+            for (index_t j = 0; j < 768; ++j) {
+                const index_t g = with.group_of_column[static_cast<std::size_t>(j)];
+                finite = finite && with.scales(i, g) > 0 && std::isfinite(with.scales(i, g)) && std::isfinite(with.zeros(i, g));
+                if (dead(j)) continue;
+                same = same && with.scales(i, g) == without.scales(i, g) && with.zeros(i, g) == without.zeros(i, g);
+            }
+        CHECK(same);
+        CHECK(finite);
+    }
+    CHECK_THROWS_AS(magr::fit_k_quant_grids(W, H, k_types[0].type, 1.0), magr::option_error);
+}
+
 TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][k_quants][property]") {
     std::mt19937 random(7);
     const weights W = gaussian(3, 256, random);

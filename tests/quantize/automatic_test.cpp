@@ -97,15 +97,63 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     CHECK(*without->refined_error == Approx(refined(*without)));
     CHECK(&result.candidates[result.chosen] == (*with->refined_error < 0.9 * *without->refined_error ? with : without));
 
-    const magr::automatic_candidate& best = result.candidates[result.chosen];
-    magr::layer_options last{.grid = grid, .optq = {.damping = best.damping}, .refinement_rounds = 1};
-    if (best.alpha > 0) last.preprocessing = magr::preprocess_options{.alpha = best.alpha, .group_size = 20, .damping = best.damping};
-    if (best.beta) last.grid.beta = *best.beta;
-    last.scales->damping = last.codes->damping = best.damping;
-    const auto alone = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval(), last);
-    CHECK(result.layer.quantized.codes == alone.quantized.codes);
-    CHECK(result.layer.quantized.scales == alone.quantized.scales);
-    CHECK(result.validation_error == Approx(magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation)));
+    // what was measured is what is returned
+    CHECK(result.validation_error == *result.candidates[result.chosen].refined_error);
+    CHECK(result.validation_error == magr::output_error(layer.W, result.layer.quantized.dequantize(), layer.validation));
+    CHECK(result.layer.output_error == magr::output_error(layer.W, result.layer.quantized.dequantize(), layer.fitting));
+    CHECK(result.layer.preprocess.has_value() == (result.candidates[result.chosen].alpha > 0));
+}
+
+TEST_CASE("quantize_automatic: returns the candidate that it measured, also where MagR ends early", "[quantize][automatic][property]") {
+    const calibrated layer = make_layer(24, 40, 1);
+    const magr::grid_options grid{.bits = 2, .range = magr::range_search::min_max};
+    for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
+        automatic_options given = options_for({.quantizer = quantizer,
+                                               .grid = grid,
+                                               .preprocessing = magr::preprocess_options{.max_iterations = 2},
+                                               .refinement_rounds = 0});
+        given.required_gain = 0;
+        const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
+        const magr::automatic_candidate& chosen = result.candidates[result.chosen];
+        REQUIRE(chosen.alpha > 0);
+        CHECK(result.validation_error == chosen.output_error);
+        CHECK(result.validation_error == magr::output_error(layer.W, result.layer.quantized.dequantize(), layer.validation));
+        REQUIRE(result.layer.preprocess);
+        CHECK(result.layer.preprocess->alpha == chosen.alpha);
+        CHECK(result.layer.preprocess->iterations <= 2);
+        CHECK(result.layer.output_error_preprocessed == Approx(result.layer.preprocess->output_error).epsilon(1e-3));
+        CHECK(result.layer.optq.has_value() == (quantizer == magr::quantizer::optq));
+        if (result.layer.optq) CHECK(std::isfinite(result.layer.optq->output_error));
+    }
+}
+
+TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation data know them", "[quantize][automatic][edge]") {
+    calibrated layer = make_layer(12, 32, 8);
+    for (MatrixXd* gram : {&layer.fitting, &layer.validation}) {
+        gram->row(5).setZero();
+        gram->col(5).setZero();
+    }
+    layer.W.col(5).setZero();
+    const auto without = quantize_automatic(layer.W, layer.fitting, layer.validation);
+    MatrixXf W = layer.W;
+    W.col(5).setConstant(1e4F);
+    const auto with = quantize_automatic(W, layer.fitting, layer.validation);
+    CHECK(with.layer.quantized.scales == without.layer.quantized.scales);
+    CHECK(with.validation_error == without.validation_error);
+    CHECK(with.layer.dead_columns == 1);
+
+    layer.validation(5, 5) = layer.validation(4, 4);
+    W.col(5).setConstant(2.0F);
+    const auto known = quantize_automatic(W, layer.fitting, layer.validation);
+    CHECK(known.layer.dead_columns == 0);
+    const auto Q = known.layer.quantized.dequantize();
+    for (index_t i = 0; i < W.rows(); ++i) CHECK(std::abs(Q(i, 5) - 2) < 0.5);
+
+    const MatrixXd zero = MatrixXd::Zero(32, 32);
+    const auto dead = quantize_automatic(layer.W, zero, zero);
+    REQUIRE(dead);
+    CHECK(dead.layer.dead_columns == 32);
+    CHECK(dead.validation_error == 0);
 }
 
 TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
@@ -145,7 +193,7 @@ TEST_CASE("quantize_automatic: 0 is always a candidate, once", "[quantize][autom
     const auto grouped = quantize_automatic(layer.W, layer.fitting, layer.validation, options_for({.grid = {.group_size = 4}}));
     REQUIRE(grouped.candidates.size() == 6);
     CHECK(grouped.candidates[3].alpha == 1e-3);
-    const auto same = magr::quantize_layer(layer.W, (layer.fitting + layer.validation).eval());
+    const auto same = magr::quantize_layer(layer.W, layer.fitting);
     CHECK(none.layer.quantized.codes == same.quantized.codes);
 }
 

@@ -367,11 +367,13 @@ TEST_CASE("quantize_optq: dead columns are rounded or zeroed, and change nothing
                     for (index_t i = 0; i < 6; ++i) {
                         const double scale = rounded.quantized.scales(i, rounded.quantized.group_of_column[static_cast<std::size_t>(j)]);
                         if (dead) CHECK(Z(i, j) == 0);
-                        if (dead && fixed) CHECK(std::abs(Q(i, j) - W(i, j)) <= 0.5001 * scale);
+                        const int code = rounded.quantized.codes(i, j);
+                        const bool at_end = (code == 0 && W(i, j) < Q(i, j)) || (code == 7 && W(i, j) > Q(i, j));
+                        if (dead && fixed) CHECK((at_end || std::abs(Q(i, j) - W(i, j)) <= 0.5001 * scale));
                         if (!dead && fixed) CHECK(Q(i, j) == Z(i, j));
                     }
                 }
-                if (fixed) {  // grids are fitted before dead columns are zeroed
+                if (fixed) {  // dead columns have no part in the grids
                     CHECK(zeroed.quantized.scales == rounded.quantized.scales);
                     CHECK(zeroed.quantized.zeros == rounded.quantized.zeros);
                 }
@@ -441,8 +443,6 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
         CHECK(refused(value).find("quantize_optq: H must be symmetric, entry (row 4, column 1)") == 0);
         H = -good_H;
         CHECK(refused(value).find("quantize_optq: H must have no negative diagonal entry") == 0);
-        H.setZero();
-        CHECK(refused(value) == "quantize_optq: H must not be zero");
     }
     SECTION("shapes") {
         H = good_H.leftCols(5);

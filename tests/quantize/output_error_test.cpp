@@ -75,5 +75,23 @@ TEST_CASE("output_error: refuses what does not fit", "[quantize][output_error][e
     CHECK_THROWS_AS(output_error(MatrixXd(0, 3), MatrixXd(0, 3), H), magr::shape_error);
     CHECK_THROWS_AS(output_error(bad, W, H), magr::value_error);
     CHECK_THROWS_WITH(output_error(W, bad, H), "output_error: Q must be finite, entry (row 1, column 2) is nan");
-    CHECK_THROWS_AS(output_error(W, W, MatrixXd(MatrixXd::Zero(3, 3))), magr::value_error);
+}
+
+TEST_CASE("output_error: is right for weights and matrices of any size, and blind to dead inputs", "[quantize][output_error][edge]") {
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal;
+    MatrixXd W(4, 3), Q(4, 3), X(9, 3);
+    for (MatrixXd* m : {&W, &Q, &X})
+        for (index_t i = 0; i < m->size(); ++i) m->data()[i] = normal(random);
+    MatrixXd H = X.transpose() * X;
+    const double expected = output_error(W, Q, H);
+    for (const double w : {1e-300, 1e-170, 1e170, 1e307})
+        for (const double h : {1e-300, 1.0, 1e305}) CHECK(output_error((w * W).eval(), (w * Q).eval(), (h * H).eval()) == Approx(expected));
+    CHECK(output_error(W, Q, MatrixXd(MatrixXd::Zero(3, 3))) == 0);
+    H.row(1).setZero();
+    H.col(1).setZero();
+    const double without = output_error(W, Q, H);
+    W.col(1).setConstant(1e308);
+    Q.col(1).setConstant(-1e308);
+    CHECK(output_error(W, Q, H) == without);
 }

@@ -2,6 +2,7 @@
 #include <magr/quantize_layer.hpp>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -219,12 +220,127 @@ TEST_CASE("quantize_layer: clipped weights and grids at the limits are counted w
 
 TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quantize][layer][edge]") {
     const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // no square of an error is a number
-    for (const auto how : {quantizer::rtn, quantizer::optq}) {
-        const auto result = quantize_layer(W, MatrixXd(MatrixXd::Identity(6, 6)), {.quantizer = how, .refinement_rounds = 0});
-        CHECK(result.status == layer_status::overflowed);
-        CHECK_FALSE(result);
-        CHECK(result.quantized.codes.empty());
+    const MatrixXd H = MatrixXd::Identity(6, 6);
+    const auto optq = quantize_layer(W, H, {.refinement_rounds = 0});
+    CHECK(optq.status == layer_status::overflowed);
+    CHECK_FALSE(optq);
+    CHECK(optq.quantized.codes.empty());
+    const auto rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .refinement_rounds = 0});  // needs no squares
+    const auto small = quantize_layer((1e-200 * W).eval(), H, {.quantizer = quantizer::rtn, .refinement_rounds = 0});
+    CHECK(rtn.status == layer_status::as_requested);
+    CHECK(rtn.output_error == Approx(small.output_error));
+}
+
+TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing", "[quantize][layer][property]") {
+    layers::layer layer = layers::make_layer(10, 48, layers::inputs::outliers, 11);
+    MatrixXd& H = layer.H;
+    const std::vector<index_t> dead{3, 20, 21, 32, 33, 34, 35, 36, 37, 38, 39};  // one group of eight is all dead
+    for (const bool nearly : {false, true}) {
+        for (const index_t j : dead) {
+            H.row(j) *= nearly ? 1e-6 : 0;
+            H.col(j) *= nearly ? 1e-6 : 0;
+        }
+        if (nearly) {
+            H = layers::make_layer(10, 48, layers::inputs::outliers, 11).H;
+            for (const index_t j : dead) {
+                H.row(j) *= 1e-6;
+                H.col(j) *= 1e-6;
+            }
+        }
+        for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
+            for (const auto policy : {magr::dead_columns::round, magr::dead_columns::zero})
+                for (int kind = 0; kind < 6; ++kind) {
+                    layer_options options;
+                    options.grid = {.bits = 3, .zero_point = zero};
+                    if (kind % 2 == 1) options.grid.group_size = 8;
+                    if (kind / 2 == 1) options.grid.range = magr::range_search::min_max;
+                    if (kind == 2) options.quantizer = quantizer::rtn;
+                    if (kind == 3) options.optq.groups = magr::group_update::live;
+                    if (kind / 2 == 2) options.grid.range = magr::range_search::row_output_error;
+                    if (kind == 4) options.preprocessing.emplace();
+                    options.optq.dead = policy;
+                    if (nearly) options.optq.dead_threshold = 1e-9;
+                    MatrixXf W = layer.W.cast<float>();
+                    for (const index_t j : dead) W.col(j).setZero();
+                    const auto expected = quantize_layer(W, H, options);
+                    for (const index_t j : dead) W.col(j).setRandom();
+                    for (const index_t j : dead) W.col(j) *= 300;
+                    const auto actual = quantize_layer(W, H, options);
+                    INFO(nearly << static_cast<int>(zero) << static_cast<int>(policy) << kind);
+                    REQUIRE(actual);
+                    CHECK(actual.dead_columns == static_cast<index_t>(dead.size()));
+                    CHECK(actual.clipped == expected.clipped);
+                    if (!nearly) CHECK(actual.output_error == expected.output_error);
+                    if (!nearly) CHECK(actual.output_error_rtn == expected.output_error_rtn);
+                    bool same = true;
+                    for (index_t i = 0; i < W.rows(); ++i)
+                        for (index_t j = 0; j < W.cols(); ++j) {
+                            if (std::find(dead.begin(), dead.end(), j) != dead.end()) continue;
+                            const auto g = actual.quantized.group_of_column[static_cast<std::size_t>(j)];
+                            same = same && actual.quantized.codes(i, j) == expected.quantized.codes(i, j) &&
+                                   actual.quantized.scales(i, g) == expected.quantized.scales(i, g) &&
+                                   actual.quantized.zeros(i, g) == expected.quantized.zeros(i, g);
+                        }
+                    CHECK(same);
+                    if (policy == magr::dead_columns::zero) CHECK(actual.quantized.codes == expected.quantized.codes);
+                    if (policy == magr::dead_columns::round && kind % 2 == 1 && kind != 3) {  // as near as a grid of their own allows
+                        const MatrixXd Q = values_of(actual.quantized);
+                        for (index_t i = 0; i < W.rows(); ++i)
+                            for (index_t j = 32; j < 40; ++j)
+                                CHECK(std::abs(Q(i, j) - static_cast<double>(W(i, j))) < 0.25 * W.row(i).cwiseAbs().maxCoeff());
+                    }
+                }
     }
+}
+
+TEST_CASE("quantize_layer: a layer whose inputs are all dead follows the policy for dead columns", "[quantize][layer][edge]") {
+    const layers::layer layer = layers::make_layer(6, 16, layers::inputs::neighbours, 12);
+    const MatrixXf W = layer.W.cast<float>();
+    const MatrixXd H = MatrixXd::Zero(16, 16);
+    for (const auto how : {quantizer::rtn, quantizer::optq})
+        for (const auto order : {magr::column_order::natural, magr::column_order::act_order}) {
+            layer_options options{.quantizer = how, .grid = {.bits = 4, .range = magr::range_search::min_max}, .optq = {.order = order}};
+            options.preprocessing.emplace();
+            const auto rounded = quantize_layer(W, H, options);
+            CHECK(rounded.status == layer_status::as_requested);
+            CHECK(rounded.dead_columns == 16);
+            CHECK(rounded.quantized.codes == magr::quantize_rtn(W, {.bits = 4}).codes);
+            CHECK(rounded.output_error == 0);
+            CHECK_FALSE(rounded.preprocess);
+            options.optq.dead = magr::dead_columns::zero;
+            CHECK(values_of(quantize_layer(W, H, options).quantized).isZero(0));
+            options.optq.dead = magr::dead_columns::refuse;
+            CHECK(quantize_layer(W, H, options).status == layer_status::dead_columns_refused);
+        }
+    CHECK(magr::quantize_optq(W, H, {.bits = 4}).quantized.codes == magr::quantize_rtn(W, {.bits = 4}).codes);
+    CHECK(magr::quantize_rtn(W, H, {.bits = 4}).codes == magr::quantize_rtn(W, {.bits = 4}).codes);
+    auto q = magr::quantize_rtn(W, {.bits = 4});
+    CHECK(magr::refine_codes(q, W, H).changes == 0);
+    CHECK(magr::refine_scales(q, W, H).changes == 0);
+    CHECK(magr::output_error(W, q.dequantize(), H) == 0);
+}
+
+TEST_CASE("quantize_layer: losses before and after refinement are of one matrix, whatever the dampings", "[quantize][layer][property]") {
+    const layers::layer layer = layers::make_layer(16, 64, layers::inputs::outliers, 13);
+    const MatrixXf W = layer.W.cast<float>();
+    const double mean = layer.H.trace() / 64;
+    for (const double scales : {1e-2, 10.0})
+        for (const double codes : {1e-2, 0.75, 10.0}) {
+            layer_options options{.grid = {.bits = 3, .group_size = 16}, .refinement_rounds = 0};
+            const MatrixXd before = values_of(quantize_layer(W, layer.H, options).quantized) - W.cast<double>();
+            options.refinement_rounds = 3;
+            options.scales->damping = scales;
+            options.codes->damping = codes;
+            const auto result = quantize_layer(W, layer.H, options);
+            const MatrixXd after = values_of(result.quantized) - W.cast<double>();
+            const auto loss = [&](const MatrixXd& E) {
+                return 0.5 * ((E * layer.H).cwiseProduct(E).sum() + codes * mean * E.squaredNorm());
+            };
+            REQUIRE(result.refinement);
+            CHECK(result.refinement->loss_before == Approx(loss(before)));
+            CHECK(result.refinement->loss_after == Approx(loss(after)));
+            CHECK(result.refinement->loss_after <= result.refinement->loss_before);
+        }
 }
 
 TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for silence", "[quantize][layer][edge]") {

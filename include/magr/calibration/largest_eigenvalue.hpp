@@ -54,7 +54,7 @@ template <class T>
 /// @pre           H symmetric and finite, with a positive diagonal entry
 /// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates min(n, 200) * n doubles
-/// @par Numerics  in double whatever H is stored in; always the same start vector
+/// @par Numerics  in double whatever H is stored in; the start vector is a function of H without its power of two
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
 template <class T>
 [[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
@@ -67,8 +67,18 @@ template <class T>
     Eigen::VectorXd off(limit);
     Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
     Eigen::VectorXd scaled(n);
-    // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for.
+    // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for. It begins
+    // with the digits of H, so that there is no direction that all matrices would be searched without.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
+    const auto stir = [&](double value) {
+        int exponent = 0;  // which a power of two would change
+        state = (state ^ static_cast<std::uint64_t>(std::ldexp(std::abs(std::frexp(value, &exponent)), 62))) * 6364136223846793005u;
+        state ^= state >> 32;
+    };
+    for (index_t i = 0; i < n; ++i) {
+        stir(static_cast<double>(H(i, i)));
+        stir(static_cast<double>(H(i, 0)));
+    }
     for (index_t i = 0; i < n; ++i) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         next(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;

@@ -138,8 +138,8 @@ template <class T>
 /// Of a Gram matrix, in units of its largest diagonal entry: more than rounding makes.
 inline constexpr double largest_asymmetry = 1e-4;
 
-/// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, asymmetry beyond rounding
-/// (1e-4 of the largest diagonal entry), or all zeros.
+/// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, or asymmetry beyond rounding
+/// (1e-4 of the largest diagonal entry). That of inputs that are always zero is one.
 template <class T, class Executor = no_executor>
 void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, Executor&& exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
@@ -163,7 +163,6 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
                     raise<value_error>(concat(function, ": ", argument, " must be symmetric, entry (row ", i, ", column ", j, ") is ",
                                               lower, " and entry (row ", j, ", column ", i, ") is ", upper));
             }
-    if (largest == 0) raise<value_error>(concat(function, ": ", argument, " must not be zero"));
 }
 
 /// Refuses weights W and a Gram matrix H that are not those of a layer. Workers share the reading of all entries if there are any.

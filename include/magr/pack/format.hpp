@@ -126,7 +126,9 @@ enum class group_rule {
     any,      ///< also a last group with fewer columns
     divides,  ///< all groups equally long
     divides_32_64_128,
-    power_of_two,  ///< at least 16, and the last group may have fewer; or the whole row
+    /// 16, 32, 64, 128 or 256, and the last group may have fewer; or the whole row, if it fits into such a block. These are the blocks that
+    /// ONNX Runtime has kernels for (core/mlas/lib/q4_dq.cpp): its CPU provider was seen to return zeros for larger ones
+    power_of_two,
     multiple       ///< of the columns that share a scale in the format; a larger group is written several times
 };
 
@@ -226,8 +228,8 @@ struct format_problems {
                    concat("32, 64 or 128 and a divisor of the columns, ", cols), width);
             break;
         case group_rule::power_of_two:
-            option(width == cols || (width >= 16 && std::has_single_bit(static_cast<std::size_t>(width))), "group_size",
-                   "a power of 2 and at least 16, or the whole row", width);
+            option(width <= 256 && (width == cols || (width >= 16 && std::has_single_bit(static_cast<std::size_t>(width)))), "group_size",
+                   "16, 32, 64, 128 or 256, or the whole row of at most 256", width);
             break;
         case group_rule::multiple:
             if (rules.two_level)

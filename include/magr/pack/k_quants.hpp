@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -49,8 +50,9 @@ public:
         double error = 0;
     };
 
-    /// @param weights     256, in units of the largest
-    /// @param importance  256, of the square of each weight's error
+    /// @param weights     256, in units of the largest that is live
+    /// @param importance  256, of the square of each weight's error; 0 for dead weights, which have no part in anything but the codes of
+    ///                    groups without live ones
     /// @param unit        what was divided by
     [[nodiscard]] block fit(const double* weights, const double* importance, double unit) const {
         std::array<k_quant_grid, 16> wanted;
@@ -70,6 +72,17 @@ public:
             const block tried = choose_codes(weights, importance, wanted, stored(shared.scale, unit), stored(shared.offset, unit));
             if (!(tried.error < best.error)) break;
             best = tried;
+        }
+        std::array<double, 256> alike;
+        alike.fill(1);
+        for (index_t g = 0; g < kind_.groups(); ++g) {  // as near to dead weights as the shared numbers allow
+            const auto at = static_cast<std::size_t>(g);
+            if ((of_group(importance, g) > 0).any()) continue;
+            wanted[at] = best_grid(of_group(weights, g), of_group(alike.data(), g));
+            const block own = choose_codes(weights, alike.data(), wanted, best.scale, best.offset);
+            best.scale_codes[at] = own.scale_codes[at];
+            best.offset_codes[at] = own.offset_codes[at];
+            best.zeros[at] = own.zeros[at];
         }
         return best;
     }
@@ -113,10 +126,11 @@ private:
 
     /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
     [[nodiscard]] k_quant_grid best_grid(const_values weights, const_values importance) const {
-        double low = weights.minCoeff();
-        double high = weights.maxCoeff();
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
+        if (!(importance > 0).any()) return best;
+        double low = (importance > 0).select(weights, (std::numeric_limits<double>::max)()).minCoeff();
+        double high = (importance > 0).select(weights, std::numeric_limits<double>::lowest()).maxCoeff();
         if (low == 0 && high == 0) return best;
         double least = (std::numeric_limits<double>::max)();
         const auto consider = [&](k_quant_grid grid) {
@@ -222,19 +236,22 @@ template <int GroupSize, compute_scalar Scalar, class T>
     std::array<double, 256> weights, weight_of_error;
     for (index_t i = 0; i < rows; ++i)
         for (index_t b = 0; b < blocks; ++b) {
-            double unit = 0;
-            for (index_t j = 0; j < 256; ++j) unit = (std::max)(unit, std::abs(static_cast<double>(w(i, b * 256 + j))));
-            unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
             double most = 0;
             if (!importance.empty()) {
                 const auto part = importance.subspan(static_cast<std::size_t>(b * 256), 256);
                 most = *std::max_element(part.begin(), part.end());
             }
+            double unit = 0;
             for (std::size_t j = 0; j < 256; ++j) {
-                weights[j] = static_cast<double>(w(i, b * 256 + static_cast<index_t>(j))) / unit;
-                // inputs that are always zero still deserve a grid that fits their weights
-                weight_of_error[j] = most > 0 ? importance[static_cast<std::size_t>(b * 256) + j] / most + 1e-6 : 1;
+                const double own = most > 0 ? importance[static_cast<std::size_t>(b * 256) + j] : 1;
+                // inputs that are hardly ever anything still deserve a grid that fits their weights
+                weight_of_error[j] = most > 0 ? (own > 0 ? own / most + 1e-6 : 0) : 1;
+                weights[j] = static_cast<double>(w(i, b * 256 + static_cast<index_t>(j)));
+                if (own > 0) unit = (std::max)(unit, std::abs(weights[j]));
             }
+            unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
+            // no grid of this block reaches as far as the limit, which only dead weights can be beyond
+            for (double& weight : weights) weight = std::clamp(weight, -4 * unit, 4 * unit) / unit;
             const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
             // f16 numbers again, as multiplying by the unit may not give them back to the last bit
             shared.scales(i, b) =
@@ -301,19 +318,25 @@ template <class Weights>
     return detail::fit_k_quant_grids<scalar>(w, type, {});
 }
 
-/// The same with errors weighted by H_jj, as ggml does with an importance matrix.
+/// The same with errors weighted by H_jj, as ggml does with an importance matrix. Weights of dead columns, H_jj <= dead_threshold * mean,
+/// decide nothing that live ones share: a group without live columns takes the codes sc, m that suit it best with the d and dmin of the
+/// others, and only 256 columns without a live one have the d and dmin of their own weights.
 /// @par Shapes    H: cols x cols
-/// @par Errors    also value_error if H is not a Gram matrix
+/// @par Errors    also value_error if H is not a Gram matrix; option_error if dead_threshold is not in [0, 1)
 template <class Weights, class Gram>
-[[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type) {
+    requires dense_matrix<const Gram>
+[[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type, double dead_threshold = 0) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
     detail::require_k_quant("fit_k_quant_grids", type, w.rows(), w.cols());
     detail::require_gram("fit_k_quant_grids", "H", h, w.cols());
     detail::require_finite("fit_k_quant_grids", "W", w);
+    detail::require_option(dead_threshold >= 0 && dead_threshold < 1, "fit_k_quant_grids", "dead_threshold", "in [0, 1)", dead_threshold);
+    const detail::live_columns live = detail::find_live_columns(h, dead_threshold);
     std::vector<double> importance;
-    for (index_t j = 0; j < w.cols(); ++j) importance.push_back(static_cast<double>(h(j, j)));
+    for (index_t j = 0; j < w.cols(); ++j)
+        importance.push_back(live.dead[static_cast<std::size_t>(j)] != 0 ? 0 : static_cast<double>(h(j, j)));
     return detail::fit_k_quant_grids<scalar>(w, type, importance);
 }
 

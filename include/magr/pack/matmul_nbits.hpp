@@ -48,7 +48,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// such input. One group per row becomes one block, as long as the next power of 2.
 ///
 /// @par Shapes    q: N x K
-/// @pre           2, 4 or 8 bits; zero_point none, integer or real; consecutive groups of a power of 2, at least 16, or the whole row
+/// @pre           2, 4 or 8 bits; zero_point none, integer or real; consecutive groups of 16, 32, 64, 128 or 256, or a whole row of at
+///                most 256
 /// @par Cost      O(N K)
 /// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale or real zero
 ///                point that is not a number of that type. Each names where
@@ -90,8 +91,9 @@ template <compute_scalar Scalar>
                                                                : zero_point::none;
     const grid_options options{.bits = packed.bits, .zero_point = zero, .group_size = packed.block_size, .storage = packed.scales.type};
     const index_t rows = packed.N, cols = packed.K;
-    detail::require_option(packed.block_size >= 16 && std::has_single_bit(static_cast<std::size_t>(packed.block_size)), function,
-                           "block_size", "a power of 2 and at least 16", packed.block_size);
+    const index_t block = packed.block_size;
+    detail::require_option(block >= 16 && block <= 256 && std::has_single_bit(static_cast<std::size_t>(block)), function, "block_size",
+                           "16, 32, 64, 128 or 256", block);
     const index_t groups = detail::require_unpackable(function, packed_format::matmul_nbits, rows, cols, options);
     detail::require_shape(function, "B", packed.B.view(), rows, groups * packed.block_size * packed.bits / 8);
     if (zero == zero_point::integer)

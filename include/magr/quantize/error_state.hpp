@@ -13,6 +13,7 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/code_map.hpp>
+#include <magr/quantize/column_order.hpp>
 #include <magr/quantize/packed_gram.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 
@@ -46,6 +47,10 @@ struct error_state {
         error.resize(rows, W.cols());
         with_code_map(q, [&](const auto& map_of) {
             for (index_t k = 0; k < W.cols(); ++k) {
+                if (H.matrix()(k, k) <= 0) {  // dead: no error counts, however large
+                    error.col(k).setZero();
+                    continue;
+                }
                 const index_t j = order[static_cast<std::size_t>(k)];
                 const index_t g = q.group_of_column[static_cast<std::size_t>(j)];
                 for (index_t i = 0; i < rows; ++i) {
@@ -100,6 +105,15 @@ template <compute_scalar Scalar, class T, class Pass, class Executor>
         result.loss_after += panel.loss_after;
     }
     return result;
+}
+
+/// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
+/// @param h       of a `live_gram`
+template <compute_scalar Scalar, class T, class U, class Executor>
+[[nodiscard]] double loss_of(quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> h, double damping, Executor& exec) {
+    const std::vector<index_t> order = order_columns(h, column_order::natural, h.cols());
+    const packed_gram damped(load_damped(h, order, damping), exec);
+    return refine_panels(q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec).loss_before;
 }
 
 /// Refuses what the refinements cannot work with.

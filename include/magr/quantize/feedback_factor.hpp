@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/linalg/cholesky.hpp>
@@ -60,34 +61,6 @@ struct feedback_factor {
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Which columns of a Gram matrix are dead, and the mean of the diagonal of the others.
-struct live_columns {
-    std::vector<char> dead;
-    double mean = 0;
-    double largest = 0;
-};
-
-template <class T>
-[[nodiscard]] live_columns find_live_columns(matrix_view<T> H, double threshold) {
-    live_columns out{std::vector<char>(static_cast<std::size_t>(H.cols())), 0, 0};
-    const auto mean_above = [&](double least) {
-        double sum = 0;
-        index_t count = 0;
-        for (index_t j = 0; j < H.cols(); ++j) {
-            const auto energy = static_cast<double>(H(j, j));
-            out.dead[static_cast<std::size_t>(j)] = energy <= least;
-            if (energy <= least) continue;
-            sum += energy;
-            ++count;
-            out.largest = (std::max)(out.largest, energy);
-        }
-        return sum / static_cast<double>(count);
-    };
-    out.mean = mean_above(0);
-    if (threshold > 0) out.mean = mean_above(threshold * out.mean);
-    return out;
-}
 
 /// One attempt: fills feedback and pivots, or tells that the matrix is not numerically positive definite.
 ///
@@ -174,11 +147,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// is larger). If that does not help either, diagonal entries are raised to a floor of 1e-6, 1e-5, .. 0.1 of the largest one: where a few
 /// inputs are far larger than all others, the mean is small beside the rounding errors they leave. An attempt fails if the Cholesky
 /// factorization does, if a pivot is lost in rounding, D_k < 1e-10 H_kk (1e-4 in float), or if an entry of T is not finite in Scalar. Dead
-/// columns take no part in the mean, are independent of all others, and cost nothing. `automatic` factors in float until an attempt fails,
-/// which is then made again in double, with the same damping, as are all that follow.
+/// columns take no part in the mean, are independent of all others, and cost nothing; if all are dead, T is the identity. `automatic`
+/// factors in float until an attempt fails, which is then made again in double, with the same damping, as are all that follow.
 ///
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
-/// @pre           H is finite and symmetric, with no negative and at least one positive diagonal entry; options in their ranges
+/// @pre           H is finite and symmetric, with no negative diagonal entry; options in their ranges
 /// @return        the factors, or status `failed` after the last attempt
 /// @par Cost      n^3 / 6 multiply-adds per attempt, in parallel; allocates n^2 numbers of the chosen precision, what linalg::cholesky
 ///                needs, and the result

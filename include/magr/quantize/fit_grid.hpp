@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
@@ -119,6 +120,24 @@ private:
     double largest_;
     double multiple_;
 };
+
+/// The columns that take part in the search for a grid, where those of importance 0 do not: empty if all do, as when none matters more
+/// than another.
+[[nodiscard]] inline std::vector<index_t> live_positions(std::span<const double> importance) {
+    std::vector<index_t> live;
+    for (std::size_t j = 0; j < importance.size(); ++j)
+        if (importance[j] > 0) live.push_back(static_cast<index_t>(j));
+    if (live.size() == importance.size()) live.clear();
+    return live;
+}
+
+/// These columns of some weights.
+template <compute_scalar Scalar, class Weights>
+[[nodiscard]] row_major_matrix<Scalar> columns_of(const Weights& weights, std::span<const index_t> columns) {
+    row_major_matrix<Scalar> out(weights.rows(), static_cast<index_t>(columns.size()));
+    for (std::size_t k = 0; k < columns.size(); ++k) out.col(static_cast<index_t>(k)) = weights.col(columns[k]);
+    return out;
+}
 
 /// Finds the best of many grids for each of some rows of weights at once.
 template <compute_scalar Scalar>
@@ -310,7 +329,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// point stays where it is); if `joint`, then up to 3 bits every zero point with 20 scales, or for real ones and offsets each end of
 /// the range by itself; scales within 3% of the best; and four times the least-squares scale (and zero point) for the codes of the best.
 ///
-/// @par Shapes    weights: n, contiguous; importance: n, >= 0, or empty for all the same (only for `output_error`)
+/// @par Shapes    weights: n, contiguous; importance: n, >= 0, or empty for all the same (only for `output_error`). Weights of importance
+///                0 take no part in any search, unless all are
 /// @par Units     scale: that of the weights; zero: codes, or that of the weights for an offset
 /// @pre           validate(options) passes; range is not row_output_error; all weights finite; importance finite
 /// @post          scale > 0; scale, real zero and offset are exact in the storage type; an integer zero is in 0..L
@@ -328,7 +348,15 @@ template <compute_scalar Scalar>
                                            std::span<const double> importance = {}) {
     using panel = detail::row_major_matrix<Scalar>;
     const panel row = Eigen::Map<const panel>(weights.data(), 1, static_cast<index_t>(weights.size()));
-    return detail::grid_search<Scalar>(options, detail::grid_metric<Scalar>::diagonal(options, importance), row).run().front();
+    const std::vector<index_t> live = detail::live_positions(importance);
+    const auto search = [&](const panel& taking_part, std::span<const double> its_importance) {
+        const auto metric = detail::grid_metric<Scalar>::diagonal(options, its_importance);
+        return detail::grid_search<Scalar>(options, metric, taking_part).run().front();
+    };
+    if (live.empty()) return search(row, importance);
+    std::vector<double> of_live;
+    for (const index_t j : live) of_live.push_back(importance[static_cast<std::size_t>(j)]);
+    return search(detail::columns_of<Scalar>(row, live), of_live);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -342,29 +370,45 @@ class grid_fitter {
 public:
     using panel = row_major_matrix<Scalar>;
 
-    /// For searches that do not look at H.
-    explicit grid_fitter(const grid_options& options) : options_(options), metrics_(1, grid_metric<Scalar>::plain(options)) {}
+    /// Without H: all columns are alike.
+    explicit grid_fitter(const grid_options& options) : options_(options), groups_(1, {grid_metric<Scalar>::plain(options), {}}) {}
 
+    /// Dead columns of H take no part, unless all columns of a group are dead.
     /// @param runs     the groups in the order of processing
     template <class T>
     grid_fitter(const grid_options& options, matrix_view<T> H, std::span<const group_run> runs, std::span<const index_t> order)
         : grid_fitter(options) {
-        if (options.range != range_search::output_error && options.range != range_search::row_output_error) return;
-        metrics_.resize(runs.size(), metrics_.front());
-        for (const group_run& run : runs)
-            metrics_[static_cast<std::size_t>(run.group)] = grid_metric<Scalar>::of_columns(
-                options, H, order.subspan(static_cast<std::size_t>(run.begin), static_cast<std::size_t>(run.end - run.begin)));
+        groups_.resize(runs.size(), groups_.front());
+        for (const group_run& run : runs) {
+            const auto columns = order.subspan(static_cast<std::size_t>(run.begin), static_cast<std::size_t>(run.end - run.begin));
+            std::vector<double> energies;
+            for (const index_t j : columns) energies.push_back(static_cast<double>(H(j, j)));
+            group_metric& g = groups_[static_cast<std::size_t>(run.group)];
+            g.live = live_positions(energies);
+            std::vector<index_t> taking_part(columns.begin(), columns.end());
+            for (std::size_t k = 0; k < g.live.size(); ++k) taking_part[k] = columns[static_cast<std::size_t>(g.live[k])];
+            if (!g.live.empty()) taking_part.resize(g.live.size());
+            if (options.range == range_search::output_error || options.range == range_search::row_output_error)
+                g.metric = grid_metric<Scalar>::of_columns(options, H, taking_part);
+        }
     }
 
     /// The grids of these rows in group `group`.
     [[nodiscard]] std::vector<affine_grid<Scalar>> fit(index_t group, const panel& weights) const {
-        const auto& metric = metrics_.size() == 1 ? metrics_.front() : metrics_[static_cast<std::size_t>(group)];
-        return grid_search<Scalar>(options_, metric, weights).run();
+        const auto& [metric, live] = groups_.size() == 1 ? groups_.front() : groups_[static_cast<std::size_t>(group)];
+        if (live.empty()) return grid_search<Scalar>(options_, metric, weights).run();
+        const panel taking_part = columns_of<Scalar>(weights, live);
+        return grid_search<Scalar>(options_, metric, taking_part).run();
     }
 
 private:
+    struct group_metric {
+        grid_metric<Scalar> metric;
+        std::vector<index_t> live;  ///< positions of the columns that take part; empty: all
+    };
+
     const grid_options& options_;
-    std::vector<grid_metric<Scalar>> metrics_;
+    std::vector<group_metric> groups_;
 };
 
 /// Refuses the searches that look at H where there is none.
@@ -428,7 +472,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is returned can be quantized onto later: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, also with other weights than
 /// those it was fitted to.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, looked at by the two output-error searches
+/// Weights of dead columns, H_jj <= dead_threshold * mean, take no part: the grid of a group is that of its other weights, whatever the
+/// search. A group in which all are dead has the grid of its weights, as there is nothing else to go by.
+///
+/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols
 /// @return        the grids, in the precision they will be stored in
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
@@ -439,7 +486,7 @@ template <class Weights, class Gram, executor Executor = serial_executor>
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_layer("fit_grids", w, h);
-    return detail::fit_grids<scalar>(w, h, options, exec);
+    return detail::fit_grids<scalar>(w, detail::live_gram(h, options.dead_threshold).view(), options, exec);
 }
 
 /// The same for searches that need no H.

@@ -58,6 +58,7 @@ struct grid_options {
     /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits finite numbers that increase also when rounded to float, not
     /// all zero; zero_point must be none. The scale is that for which the levels reach from the smallest to the largest weight.
     std::vector<double> levels = {};
+    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: no grid depends on their weights; in [0, 1)
 };
 
 /// A grid as in `zero_point`: the weight of code c is `scale * (c - zero)`, or `scale * c + zero` if zero is an offset.
@@ -76,6 +77,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (options.group_size) found.require(*options.group_size >= 1, "group_size", "at least 1", *options.group_size);
     found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
     found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
+    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     found.require(options.range.value_or(range_search::min_max) == range_search::min_max || options.beta == 1, "beta",
                   "1 with a search, which finds the shrink itself", options.beta);
     if (options.levels.empty()) return found.take();

@@ -36,7 +36,7 @@ public:
         grid_metric metric = plain(options);
         if (importance.empty() || options.range != range_search::output_error) return metric;
         const double largest = *std::max_element(importance.begin(), importance.end());
-        if (largest <= 0) return metric;  // inputs that are always zero: no column matters more than another
+        if (largest <= 0) return metric;  // no input is alive: no column matters more than another
         metric.importance_.resize(static_cast<index_t>(importance.size()));
         for (std::size_t j = 0; j < importance.size(); ++j)
             metric.importance_[static_cast<index_t>(j)] = static_cast<Scalar>(importance[j] / largest);

@@ -37,9 +37,11 @@ class grid_quantizer {
 public:
     /// @param out      has its grids, and gets the codes, in the order of the original columns
     /// @param order    original columns in the order of processing
-    grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, Rounding rounding)
+    /// @param pivots   of the factor of H in that order: 0 for dead columns, whose weights are not counted when they are clipped
+    grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots, Rounding rounding)
         : out_(out),
           order_(order),
+          pivots_(pivots),
           rounding_(std::move(rounding)),
           scales_(out.scales.cols(), out.rows()),
           zeros_(out.scales.cols(), out.rows()),
@@ -71,7 +73,7 @@ public:
                 clipped += std::abs(wanted - limited) <= Scalar(0.5) ? 0 : 1;
                 out[i] = rounding_(limited, first_row + i, column);
             }
-            clipped_[static_cast<std::size_t>(first_row)] += clipped;
+            if (pivots_[static_cast<std::size_t>(k)] > 0) clipped_[static_cast<std::size_t>(first_row)] += clipped;
             for (index_t i = 0; i < rows; ++i) {
                 const auto map = map_of(scales[i], zeros[i]);
                 codes[i] = static_cast<std::uint8_t>(map.code(out[i]));
@@ -95,7 +97,7 @@ public:
             }
     }
 
-    /// Weights that were rounded from a value more than half a step outside of their grid.
+    /// Weights of live columns that were rounded from a value more than half a step outside of their grid.
     [[nodiscard]] index_t clipped() const { return std::accumulate(clipped_.begin(), clipped_.end(), index_t{0}); }
 
 protected:
@@ -108,6 +110,7 @@ protected:
     std::span<const index_t> order_;
 
 private:
+    std::span<const double> pivots_;
     Rounding rounding_;
     matrix<Scalar> scales_;  // groups x rows: the grids of a group are contiguous
     matrix<Scalar> zeros_;
@@ -121,9 +124,12 @@ class fitting_quantizer : public grid_quantizer<Scalar, Rounding> {
 public:
     /// @param runs     the groups in the order of processing
     /// @param update   live or stale
-    fitting_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, Rounding rounding, const std::vector<group_run>& runs,
-                      const grid_fitter<Scalar>& fitter, group_update update)
-        : grid_quantizer<Scalar, Rounding>(out, order, std::move(rounding)), fitter_(fitter), update_(update), run_at_(order.size()) {
+    fitting_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots, Rounding rounding,
+                      const std::vector<group_run>& runs, const grid_fitter<Scalar>& fitter, group_update update)
+        : grid_quantizer<Scalar, Rounding>(out, order, pivots, std::move(rounding)),
+          fitter_(fitter),
+          update_(update),
+          run_at_(order.size()) {
         for (const group_run& run : runs) {
             run_at_[static_cast<std::size_t>(run.begin)] = run;
             for (index_t k = run.begin; k < run.end; ++k)

@@ -13,10 +13,13 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
@@ -33,8 +36,8 @@ namespace magr {
 
 /// What becomes of the weights of dead columns, whose input was zero, or nearly so, in all of the calibration.
 enum class dead_columns {
-    round,  ///< rounded to nearest: the calibration says nothing about them
-    zero,   ///< set to zero, as the published OPTQ code does
+    round,  ///< rounded to nearest, on grids that other weights have made: to the end of the grid if they are outside
+    zero,   ///< set to zero, as the published OPTQ code does, or to what is nearest to it on grids without 0
     refuse  ///< nothing is quantized, and the result says so
 };
 
@@ -97,7 +100,7 @@ struct optq_report {
     int attempts = 0;                          ///< dampings and floors tried
     factor_precision precision = factor_precision::float64;  ///< in which H was factored: float64 or float32
     index_t dead_columns = 0;                                ///< columns with H_jj <= dead_threshold * mean
-    index_t clipped = 0;                                     ///< weights more than half a step outside of their grid when they were rounded
+    index_t clipped = 0;  ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;                                   ///< grids at the ends of what their storage type can hold
     double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
@@ -138,6 +141,15 @@ inline void validate(const optq_options& options) { detail::refuse_problems(prob
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// W with zeros in the place of dead columns.
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] row_major_matrix<Scalar> without_dead(matrix_view<T> w, const live_gram<U>& gram) {
+    row_major_matrix<Scalar> out = load<Scalar>(w);
+    for (index_t j = 0; j < w.cols(); ++j)
+        if (gram.is_dead(j)) out.col(j).setZero();
+    return out;
+}
 
 /// Writes some rows of W, its columns in another order, as a strip of `row_strips`.
 template <compute_scalar Scalar, class T>
@@ -192,13 +204,7 @@ template <compute_scalar Scalar, class T, class Rounding, class Executor>
 [[nodiscard]] sequential_sums quantize_columns(matrix_view<T> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
                                                const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
                                                optq_result<Scalar>& result, Executor& exec) {
-    constexpr index_t height = row_strips<Scalar>::height;
-    const auto load = [&](index_t row, index_t rows, Scalar* strip) {
-        load_strip(w.block(row, 0, rows, w.cols()), order, strip);
-        if (options.dead != dead_columns::zero) return;
-        for (index_t k = 0; k < w.cols(); ++k)
-            if (factor.pivots[static_cast<std::size_t>(k)] == 0) std::fill_n(strip + k * height, height, Scalar(0));
-    };
+    const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
     const auto run = [&](auto&& quantizer) {
         const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
@@ -206,9 +212,9 @@ template <compute_scalar Scalar, class T, class Rounding, class Executor>
         result.clipped = quantizer.clipped();
         return sums;
     };
-    if (fitter == nullptr) return run(grid_quantizer<Scalar, Rounding>(result.quantized, order, rounding));
+    if (fitter == nullptr) return run(grid_quantizer<Scalar, Rounding>(result.quantized, order, factor.pivots, rounding));
     const auto runs = group_runs(order, result.quantized.group_size, options.order == column_order::act_order);
-    return run(fitting_quantizer<Scalar, Rounding>(result.quantized, order, rounding, runs, *fitter, options.groups));
+    return run(fitting_quantizer<Scalar, Rounding>(result.quantized, order, factor.pivots, rounding, runs, *fitter, options.groups));
 }
 
 /// What OPTQ makes of H alone, for all weights that have these inputs.
@@ -219,12 +225,12 @@ struct optq_plan {
     feedback_factor<Scalar> factor;
 };
 
+/// @param h       of a `live_gram`, so that the threshold has been applied
 template <compute_scalar Scalar, class U, class Executor>
 [[nodiscard]] optq_plan<Scalar> make_optq_plan(matrix_view<U> h, index_t group_size, const optq_options& options, Executor& exec) {
     std::vector<index_t> order = order_columns(h, options.order, group_size);
     feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
                                                              {.damping = options.damping,
-                                                              .dead_threshold = options.dead_threshold,
                                                               .raise_damping = options.on_failure != fallback::none,
                                                               .precision = options.precision},
                                                              exec);
@@ -232,6 +238,8 @@ template <compute_scalar Scalar, class U, class Executor>
 }
 
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
+/// @param w       with zeros in the place of dead columns if that is the policy
+/// @param h       of a `live_gram`
 template <compute_scalar Scalar, class T, class U, executor Executor>
 [[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const optq_plan<Scalar>& plan,
                                            const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
@@ -285,23 +293,25 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
     result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
-    const bool nearly_dead = options.dead_threshold > 0 && result.dead_columns > 0;  // their share of the error is in none of the sums
-    if (options.measure_error)
-        result.output_error = nearly_dead ? output_error(w, result.quantized.dequantize(), h, exec)
-                                          : error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
-    if (!is_finite(result.loss) || !is_finite(energy) || !has_finite_grids(result.quantized)) {
+    if (options.measure_error) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
+    if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
     }
     return result;
 }
 
-/// The same with a plan of its own.
+/// The same with a plan of its own, and for an H as it was passed in.
 template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
-[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const weight_grids<Scalar>* given, const grid_options& grid,
-                                           const optq_options& options, Executor&& exec = {}) {
+[[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, const live_gram<U>& gram, matrix_view<U> h, const weight_grids<Scalar>* given,
+                                           const grid_options& grid, const optq_options& options, Executor&& exec = {}) {
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
-    return run_optq<Scalar>(w, h, make_optq_plan<Scalar>(h, group_size, options, exec), given, grid, options, exec);
+    const auto plan = make_optq_plan<Scalar>(gram.view(), group_size, options, exec);
+    const auto run = [&](auto weights) { return run_optq<Scalar>(weights, gram.view(), plan, given, grid, options, exec); };
+    auto result = options.dead == dead_columns::zero && gram.has_dead() ? run(as_const_view(without_dead<Scalar>(w, gram))) : run(w);
+    // what is nearly dead has a share in the error all the same
+    if (gram.is_copy() && options.measure_error && result) result.output_error = output_error(w, result.quantized.dequantize(), h, exec);
+    return result;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -363,8 +373,8 @@ template <storage_scalar T>
 ///                for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 /// @par Source    E. Frantar et al., OPTQ (arXiv 2210.17323), computed as LDLQ (QuIP, arXiv 2307.13304). Differs from the published code:
-///                no inverse of H; dead columns are rounded unless told otherwise and do not enter the mean of diag(H); groups are
-///                `fixed` unless told otherwise
+///                no inverse of H; dead columns are rounded unless told otherwise, and enter neither the mean of diag(H) nor the ranges of
+///                grids; groups are `fixed` unless told otherwise
 template <class Weights, class Gram, executor Executor = serial_executor>
 auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
@@ -373,7 +383,8 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
     validate(grid);
     validate(options);
     detail::require_layer("quantize_optq", w, h, exec);
-    return detail::run_optq<scalar>(w, h, nullptr, grid, options, exec);
+    return detail::run_optq<scalar>(w, detail::live_gram(h, (std::max)(grid.dead_threshold, options.dead_threshold)), h, nullptr, grid,
+                                    options, exec);
 }
 
 /// The same on grids that are given: those of another matrix (of MagR's weights, while W are the original ones), of a file format, or
@@ -392,7 +403,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& 
         detail::raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
     detail::require_layer("quantize_optq", w, h, exec);
     require_grids("quantize_optq", grids, w.rows(), w.cols());
-    return detail::run_optq<Scalar>(w, h, &grids, {}, options, exec);
+    return detail::run_optq<Scalar>(w, detail::live_gram(h, options.dead_threshold), h, &grids, {}, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

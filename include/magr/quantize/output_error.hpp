@@ -3,10 +3,13 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <vector>
 
+#include <magr/calibration/largest_eigenvalue.hpp>
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
@@ -43,40 +46,61 @@ inline namespace MAGR_ISA_NAMESPACE {
     return energy > 0 ? error / energy : std::numeric_limits<double>::infinity();
 }
 
-/// Measures several replacements of the same weights. The same bits for every executor.
+/// Measures several replacements of the same weights. The same bits for every executor. Weights and H may be of any size: both are brought
+/// near 1 by powers of two, so that no square of theirs leaves the range of numbers. Dead columns (H_jj = 0) have no part in anything.
 class output_meter {
 public:
     template <class T, class U, class Executor>
-    output_meter(matrix_view<T> W, matrix_view<U> H, Executor& exec) : gram_(load<double>(H)) {
-        energy_ = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) {
-            return output_energy(load<double>(W.block(first, 0, rows, W.cols())), gram_);
+    output_meter(matrix_view<T> W, matrix_view<U> H, Executor& exec) : gram_(load<double>(live_gram(H, 0).view())) {
+        gram_ *= unit_scale(as_const_view(gram_));
+        energy_ = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) -> row_major_matrix<double> {
+            return load<double>(W.block(first, 0, rows, W.cols())) / 2;
         });
     }
 
     /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
     template <class T, class U, class Executor>
     [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q, Executor& exec) const {
-        const double sum = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) {
-            return output_energy(load<double>(Q.block(first, 0, rows, W.cols())) - load<double>(W.block(first, 0, rows, W.cols())), gram_);
+        const scaled_sum sum = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) -> row_major_matrix<double> {
+            return load<double>(Q.block(first, 0, rows, W.cols())) / 2 - load<double>(W.block(first, 0, rows, W.cols())) / 2;
         });
-        return error_ratio(sum, energy_);
+        return std::ldexp(error_ratio(sum.value, energy_.value), 2 * (sum.exponent - energy_.exponent));
     }
 
+    /// Whether tr(W H W^T) > 0, so that ratios are numbers.
+    [[nodiscard]] bool has_energy() const noexcept { return energy_.value > 0; }
+
 private:
-    template <class Executor, class Energy>
-    [[nodiscard]] static double sum_over_panels(index_t rows, Executor& exec, const Energy& energy) {
+    /// value * 4^exponent
+    struct scaled_sum {
+        double value = 0;
+        int exponent = 0;
+    };
+
+    /// The energy of all panels; `half_of` gives half of each, which a difference of the largest numbers does not overflow.
+    template <class Executor, class Half>
+    [[nodiscard]] scaled_sum sum_over_panels(index_t rows, Executor& exec, const Half& half_of) const {
         constexpr index_t panel = 256;
-        std::vector<double> energies(static_cast<std::size_t>((rows + panel - 1) / panel));
-        exec.parallel_for(static_cast<index_t>(energies.size()), [&](index_t task, index_t) {
-            energies[static_cast<std::size_t>(task)] = energy(task * panel, (std::min)(panel, rows - task * panel));
+        std::vector<scaled_sum> parts(static_cast<std::size_t>((rows + panel - 1) / panel));
+        exec.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
+            row_major_matrix<double> M = half_of(task * panel, (std::min)(panel, rows - task * panel));
+            for (index_t j = 0; j < M.cols(); ++j)
+                if (gram_(j, j) <= 0) M.col(j).setZero();
+            int exponent = 0;
+            static_cast<void>(std::frexp(M.cwiseAbs().maxCoeff(), &exponent));
+            exponent = (std::max)(exponent, -1000);  // the reciprocal of its power of two is a number
+            M *= std::ldexp(1.0, -exponent);
+            parts[static_cast<std::size_t>(task)] = {output_energy(M, gram_), exponent};
         });
-        double sum = 0;
-        for (const double part : energies) sum += part;
+        scaled_sum sum;
+        sum.exponent = parts.front().exponent;
+        for (const scaled_sum& part : parts) sum.exponent = (std::max)(sum.exponent, part.exponent);
+        for (const scaled_sum& part : parts) sum.value += std::ldexp(part.value, 2 * (part.exponent - sum.exponent));
         return sum;
     }
 
     row_major_matrix<double> gram_;
-    double energy_ = 0;
+    scaled_sum energy_;
 };
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -91,9 +115,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W, Q: rows x cols; H: cols x cols; each of any storage and layout
 /// @return        >= 0; 0 if the error is zero, also when tr(W H W^T) is zero; infinity if only tr(W H W^T) is zero
 /// @par Cost      rows * cols^2 multiply-adds in double, tasks of 256 rows; allocates H and for each worker two blocks of 256 rows in
-///                double, and 3.4 MB
-/// @par Numerics  all in double; H is taken as symmetric, and only its upper triangle and its diagonal blocks are read. The same bits for
-///                every executor
+/// double
+/// @par Numerics  all in double, and right for weights and H of any size; H is taken as symmetric, and only its upper triangle and its
+///                diagonal blocks are read. Weights of dead columns (H_jj = 0) do not matter. The same bits for every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Quantized, class Gram, executor Executor = serial_executor>
 [[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H, Executor&& exec = {}) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/kernels/packed_product.hpp>
@@ -16,24 +17,21 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// H + damping * mean(diag H) I with its columns in another order, in double. The mean is over the columns that are not dead.
+/// H + damping * mean(diag H) I with its columns in another order, in double. Dead columns stay zero and have no part in the mean.
+/// @param H       of a `live_gram`
 template <class T>
 [[nodiscard]] row_major_matrix<double> load_damped(matrix_view<T> H, std::span<const index_t> order, double damping) {
     const index_t n = H.cols();
     row_major_matrix<double> out(n, n);
-    double sum = 0;
-    index_t live = 0;
+    const double added = damping * find_live_columns(H, 0).mean;
     for (index_t k = 0; k < n; ++k) {
         const index_t a = order[static_cast<std::size_t>(k)];
         for (index_t l = 0; l < n; ++l) {
             const index_t b = order[static_cast<std::size_t>(l)];
             out(k, l) = static_cast<double>(H((std::max)(a, b), (std::min)(a, b)));
         }
-        sum += out(k, k);
-        live += out(k, k) > 0 ? 1 : 0;
+        if (out(k, k) > 0) out(k, k) += added;
     }
-    for (index_t k = 0; k < n; ++k)
-        if (out(k, k) > 0) out(k, k) += damping * sum / static_cast<double>(live);
     return out;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -26,6 +27,7 @@ struct code_refinement {
     double damping = 1e-2;                       ///< added to diag(H), as a fraction of its mean, >= 0; 0.75 in the authors' code
     double denominator_offset = 0;               ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
     column_order order = column_order::natural;  ///< in which order columns are visited
+    double dead_threshold = 0;                   ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -34,6 +36,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const code_refinement& options) {
     detail::problem_list found("code_refinement");
     const auto amount = [](double value) { return value >= 0 && detail::is_finite(value); };
+    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
     found.require(amount(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(amount(options.denominator_offset), "denominator_offset", "at least 0 and finite", options.denominator_offset);
@@ -92,6 +95,21 @@ template <compute_scalar Scalar, class Scales>
     return changes;
 }
 
+/// `refine_codes` after all checks.
+/// @param h       of a `live_gram`
+template <compute_scalar Scalar, class T, class U, class Executor>
+[[nodiscard]] refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
+                                              const code_refinement& options, Executor& exec) {
+    const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
+    const packed_gram damped(load_damped(h, order, options.damping), exec);
+    return refine_panels(
+        Q, w, damped, order, options.max_passes,
+        [&](const auto& map_of, error_state& state) {
+            return descend(Q, map_of, damped, order, options.denominator_offset, state);
+        },
+        exec);
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -108,8 +126,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                them; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
 /// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double twice
-/// @par Numerics  in double. Dead columns (H_jj = 0) keep their codes. With a denominator offset the change that is tried is shorter than
-///                the best one
+/// @par Numerics  in double. Dead columns keep their codes and have no part in the losses. With a denominator offset the change that
+///                is tried is shorter than the best one
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, a code is outside of its
 ///                grid, or a grid is not usable. All before Q is written
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only
@@ -121,15 +139,7 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
     const auto h = as_const_view(H);
     validate(options);
     detail::require_refinable("refine_codes", Q, w, h);
-
-    const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
-    const detail::packed_gram damped(detail::load_damped(h, order, options.damping), exec);
-    return detail::refine_panels(
-        Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, detail::error_state& state) {
-            return detail::descend(Q, map_of, damped, order, options.denominator_offset, state);
-        },
-        exec);
+    return detail::run_refine_codes(Q, w, detail::live_gram(h, options.dead_threshold).view(), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -21,8 +22,9 @@ namespace magr {
 
 /// How scales are refined.
 struct scale_refinement {
-    index_t max_passes = 1;  ///< over all groups, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
-    double damping = 1e-2;   ///< added to diag(H), as a fraction of its mean, >= 0
+    index_t max_passes = 1;     ///< over all groups, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
+    double damping = 1e-2;      ///< added to diag(H), as a fraction of its mean, >= 0
+    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -30,6 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// What is wrong with these options; empty if nothing is.
 [[nodiscard]] inline std::vector<std::string> problems(const scale_refinement& options) {
     detail::problem_list found("scale_refinement");
+    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     return found.take();
@@ -173,6 +176,41 @@ private:
     std::span<const index_t> order_;
 };
 
+/// `refine_scales` after all checks.
+/// @param h       of a `live_gram`
+template <compute_scalar Scalar, class T, class U, class Executor>
+[[nodiscard]] refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
+                                              const scale_refinement& options, Executor& exec) {
+    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
+    std::iota(order.begin(), order.end(), index_t{0});
+    const auto parameter = [&](index_t j) {
+        const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
+        return Q.shared.groups > 0 ? group / Q.shared.groups : group;
+    };
+    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return parameter(a) < parameter(b); });
+    std::vector<scale_run> runs;
+    for (index_t k = 0; k < w.cols(); ++k) {
+        const index_t p = parameter(order[static_cast<std::size_t>(k)]);
+        if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
+        runs.back().last = k + 1;
+    }
+    const bool moves_zero = !has_code_zero(Q.zero_point);
+
+    const packed_gram damped(load_damped(h, order, options.damping), exec);
+    parameter_refiner<Scalar> refiner(Q, damped, order);
+    return refine_panels(
+        Q, w, damped, order, options.max_passes,
+        [&](const auto& map_of, error_state& state) {
+            index_t changes = 0;
+            for (const auto& run : runs) {
+                changes += refiner.refine(run, grid_parameter::scale, map_of, state);
+                if (moves_zero) changes += refiner.refine(run, grid_parameter::zero, map_of, state);
+            }
+            return changes;
+        },
+        exec);
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -191,7 +229,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        loss before and after, passes and changes
 /// @par Cost      2 rows * cols^2 multiply-adds in double and as many again for each pass, twice that with real zero points or offsets;
 ///                allocates H in double twice
-/// @par Numerics  in double; scales stay positive
+/// @par Numerics  in double; scales stay positive. Dead columns have no part in scales and losses; grids that have no other columns stay
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
 template <compute_scalar Scalar, class Weights, class Gram, executor Executor = serial_executor>
@@ -201,35 +239,7 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
     const auto h = as_const_view(H);
     validate(options);
     detail::require_refinable("refine_scales", Q, w, h);
-
-    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
-    std::iota(order.begin(), order.end(), index_t{0});
-    const auto parameter = [&](index_t j) {
-        const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
-        return Q.shared.groups > 0 ? group / Q.shared.groups : group;
-    };
-    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return parameter(a) < parameter(b); });
-    std::vector<detail::scale_run> runs;
-    for (index_t k = 0; k < w.cols(); ++k) {
-        const index_t p = parameter(order[static_cast<std::size_t>(k)]);
-        if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
-        runs.back().last = k + 1;
-    }
-    const bool moves_zero = !detail::has_code_zero(Q.zero_point);
-
-    const detail::packed_gram damped(detail::load_damped(h, order, options.damping), exec);
-    detail::parameter_refiner<Scalar> refiner(Q, damped, order);
-    return detail::refine_panels(
-        Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, detail::error_state& state) {
-            index_t changes = 0;
-            for (const auto& run : runs) {
-                changes += refiner.refine(run, detail::grid_parameter::scale, map_of, state);
-                if (moves_zero) changes += refiner.refine(run, detail::grid_parameter::zero, map_of, state);
-            }
-            return changes;
-        },
-        exec);
+    return detail::run_refine_scales(Q, w, detail::live_gram(h, options.dead_threshold).view(), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

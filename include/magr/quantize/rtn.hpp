@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/quantize/code_map.hpp>
@@ -32,13 +33,14 @@ template <compute_scalar Scalar, class T, rounding_policy<Scalar> Rounding>
     return q;
 }
 
-/// Weights more than half a step outside of their grid.
-template <compute_scalar Scalar, class T>
-[[nodiscard]] index_t count_clipped(matrix_view<T> w, const weight_grids<Scalar>& grids) {
+/// Weights of live columns that are more than half a step outside of their grid.
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] index_t count_clipped(matrix_view<T> w, const live_gram<U>& gram, const weight_grids<Scalar>& grids) {
     index_t clipped = 0;
     with_code_map(grids, [&](const auto& map_of) {
         for (index_t i = 0; i < w.rows(); ++i)
             for (index_t j = 0; j < w.cols(); ++j) {
+                if (gram.is_dead(j)) continue;
                 const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
                 const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
                 const Scalar steps = map.steps(static_cast<Scalar>(w(i, j)));
@@ -72,7 +74,8 @@ template <class Weights, class Rounding = round_half_even>
     return detail::round_onto_grids(w, fit_grids(W, options), rounding);
 }
 
-/// The same for the searches that look at H.
+/// The same for the searches that look at H, and with no say for the weights of dead columns, see `fit_grids`: they are rounded onto the
+/// grids that the others make, to the nearest end if they are outside.
 template <class Weights, class Gram>
     requires dense_matrix<const Gram>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options) {
@@ -81,7 +84,8 @@ template <class Weights, class Gram>
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_layer("quantize_rtn", w, h);
-    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, h, options), round_half_even{});
+    return detail::round_onto_grids(w, detail::fit_grids<scalar>(w, detail::live_gram(h, options.dead_threshold).view(), options),
+                                    round_half_even{});
 }
 
 /// The same on grids that are given.
