@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 #include <span>
@@ -33,10 +35,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Solves  min_x 1/2 ||x - v||_2^2  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau)_+
 ///
 /// @par Units     radius: unit of the entries of v
-/// @pre           radius >= 0; all entries finite and ||v||_1 representable in T; not checked
+/// @pre           radius >= 0; all entries finite; not checked
 /// @return        the threshold tau; 0 if v was inside already (v is then bit-identical)
 /// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
-/// @par Numerics  sums in double across blocks of 1024; the signs of zeros are kept
+/// @par Numerics  tau is a few ulp from the root of sum_i (|v_i| - tau)_+ = radius; sums may exceed T; the signs of zeros are kept
 /// @par Source    the equation of Duchi et al., ICML 2008, solved by Newton's method instead of their sort
 template <class T>
     requires compute_scalar<T>
@@ -51,7 +53,7 @@ inline T project_l1_ball(std::span<T> v, double radius) noexcept {
 /// Solves  min_x 1/2 (x - v)^T D (x - v)  subject to  ||x||_1 <= radius.  x_i = sign(v_i) (|v_i| - tau / d_i)_+
 ///
 /// @par Shapes    d: as many elements as v
-/// @pre           as the Euclidean projection; d_i > 0, d_i and 1 / d_i finite; not checked
+/// @pre           as the Euclidean projection; d_i > 0; d_i, 1 / d_i and d_i |v_i| finite; not checked
 /// @return        the threshold tau
 template <class T>
     requires compute_scalar<T>
@@ -67,10 +69,10 @@ inline T project_l1_ball(std::span<T> v, std::span<const std::type_identity_t<T>
 /// By Moreau's identity x is v minus its projection onto the l1 ball of radius t.
 ///
 /// @par Units     t: unit of the entries of v
-/// @pre           t >= 0; all entries finite and ||v||_1 representable in T; not checked
+/// @pre           t >= 0; all entries finite; not checked
 /// @return        the threshold tau: ||x||_inf (or more, by rounding, when t is too small to change v); with t = 0 v is bit-identical
 /// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
-/// @par Numerics  sums in double across blocks of 1024; v is never divided by t
+/// @par Numerics  tau is a few ulp from the root; sums may exceed T; v is never divided by t
 /// @par Source    arXiv 2406.00800, Algorithm 2, without its division by alpha and its sort
 template <class T>
     requires compute_scalar<T>
@@ -135,6 +137,19 @@ void require_metric(const char* function, std::span<const S> d, matrix_view<T> m
             raise<value_error>(concat(function, ": d must be positive and finite with a finite reciprocal, element ", i, " is ", d[i]));
 }
 
+/// Refuses entries whose product with their d_i overflows.
+template <class T, class S>
+void require_weighted_finite(const char* function, std::span<const S> d, matrix_view<T> m, const vectors_of& part) {
+    for (index_t i = 0; i < m.rows(); ++i)
+        for (index_t j = 0; j < m.cols(); ++j) {
+            const S weight = d[static_cast<std::size_t>(part.along == axis::rows ? j : i)];
+            const S largest = (std::numeric_limits<S>::max)() / (std::max)(weight, S(1));
+            if (std::abs(static_cast<S>(m(i, j))) > largest)
+                raise<value_error>(concat(function, ": d times M must be finite, entry (row ", i, ", column ", j, ") is ",
+                                          static_cast<S>(m(i, j)), " and its d is ", weight));
+        }
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 
 /// The arithmetic type of a matrix's elements.
@@ -164,8 +179,8 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
 /// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
-/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
-///                not finite)
+/// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive; d_i, 1 / d_i or
+///                d_i times an entry not finite)
 /// @par Cost      as without d
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
@@ -175,6 +190,7 @@ void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> 
     detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
     detail::require_vectors("project_l1_ball", view, part);
     detail::require_metric("project_l1_ball", d, view, part);
+    detail::require_weighted_finite("project_l1_ball", d, view, part);
     detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
         kernels::project_l1_ball<compute>(v, kernels::dual_diagonal_metric<compute>{d.data() + first}, n, radius);
     });

@@ -149,6 +149,54 @@ TEST_CASE("prox: a matrix without rows or columns is left alone", "[kernels][pro
     }
 }
 
+TEMPLATE_TEST_CASE("prox: entries near the largest number are projected and clipped like others", "[kernels][prox][edge]", float, double,
+                   Eigen::half, Eigen::bfloat16) {
+    using compute = magr::compute_t<TestType>;
+    const auto largest = static_cast<compute>(std::numeric_limits<TestType>::max());
+    for (const index_t n : {1, 2, 8, 64, 1030, 4096}) {
+        std::mt19937 generator(static_cast<unsigned>(n));
+        samples::sample<compute> s;
+        for (index_t j = 0; j < n; ++j) {
+            const auto drawn = static_cast<compute>(samples::random_sign(generator) * (0.2 + 0.8 * samples::uniform(generator)));
+            s.v.push_back(static_cast<compute>(static_cast<TestType>(largest * drawn)));
+        }
+        for (const double share : {0.2, 0.9}) {
+            const auto elements = oracle::prox_elements(s.v, s.d);
+            const auto total = static_cast<double>(samples::total_of(elements, share));
+            if (!std::isfinite(total)) continue;  // no double says it
+            magr::matrix<TestType> clipped(1, n), projected(1, n);
+            for (index_t j = 0; j < n; ++j)
+                clipped(0, j) = projected(0, j) = static_cast<TestType>(s.v[static_cast<std::size_t>(j)]);
+            magr::prox_linf(clipped, total);
+            magr::project_l1_ball(projected, total);
+            const auto prox = oracle::prox_linf(s.v, s.d, total), projection = oracle::project_l1_ball(s.v, s.d, total);
+            INFO("n = " << n << ", share " << share);
+            const auto error = static_cast<long double>(std::numeric_limits<TestType>::epsilon()) * static_cast<long double>(largest);
+            const std::vector allowed(s.v.size(), 8 * error);
+            const auto row_of = [&](const magr::matrix<TestType>& m) {
+                std::vector<compute> row;
+                for (index_t j = 0; j < n; ++j) row.push_back(static_cast<compute>(m(0, j)));
+                return row;
+            };
+            CHECK(samples::first_difference(row_of(clipped), prox, allowed) == "");
+            CHECK(samples::first_difference(row_of(projected), projection, allowed) == "");
+        }
+    }
+}
+
+TEST_CASE("prox: a product with the metric that overflows is named before anything is written", "[kernels][prox][edge]") {
+    magr::matrix<float> m(2, 3);
+    m(0, 0) = 1e38F;
+    m(1, 2) = -1e38F;
+    const auto before = m;
+    const std::vector<float> d = {1, 1, 10};
+    CHECK_THROWS_WITH(magr::project_l1_ball(m, std::span(d), 1.0), "project_l1_ball: d times M must be finite, entry (row 1, column 2) is "
+                                                                   "-9.99999968e+37 and its d is 10");
+    CHECK(m == before);
+    magr::prox_linf(m, std::span(d), 1e38);  // needs no such product in float
+    CHECK(m(1, 2) == Approx(-9e37).epsilon(1e-6));
+}
+
 TEST_CASE("prox: bad arguments are named before anything is written", "[kernels][prox][edge]") {
     const Eigen::MatrixXf original = Eigen::MatrixXf::Constant(2, 3, 4);
     Eigen::MatrixXf M = original;

@@ -135,8 +135,8 @@ TEMPLATE_TEST_CASE("find_threshold: needs few passes", "[kernels][threshold][pro
                 const int cold = passes_of(which, s, total, TestType(0), &tau);
                 const int warm = passes_of(which, s, total, tau);
                 INFO(s.name << ", equation " << static_cast<int>(which) << ", share " << share);
-                CHECK(cold <= 12);
-                CHECK(warm <= 3);
+                CHECK(cold <= 14);
+                CHECK(warm <= 4);
             }
         }
 }
@@ -202,9 +202,9 @@ TEMPLATE_TEST_CASE("find_threshold: without a hint equal elements take one pass,
             for (const long double root : {0.001L, 0.1L, 0.5L, 0.9L, 0.999L}) {
                 INFO(s.name << ", n " << n << ", root " << root);
                 TestType tau;
-                // the threshold of a sample is that of all only if their weights are equal, too
+                // the threshold of a sample is that of all only if their weights are equal, too; a small one is left to wider sums
                 CHECK(passes_of(equation::of_prox, s, static_cast<double>(oracle::excess(elements, root)), TestType(0), &tau) <=
-                      (weighted ? 3 : 2));
+                      (weighted ? 3 : 2) + (root < 0.3L ? 2 : 0));
                 CHECK(std::abs(static_cast<long double>(tau) - root) <= samples::threshold_error<TestType>(elements));
             }
         }
@@ -233,6 +233,98 @@ TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[k
                         }
                     }
                 }
+}
+
+namespace {
+
+/// Elements whose weights, scale, spread and number are drawn anew for each seed, and the penalty, too.
+template <class T>
+struct adversarial {
+    samples::sample<T> s;
+    double share;
+
+    explicit adversarial(unsigned seed) {
+        std::mt19937 g(seed);
+        const auto power = [&](double decades) { return std::pow(10.0, decades * samples::uniform(g)); };
+        const double most = samples::uniform(g);
+        const auto n = static_cast<index_t>(1 + samples::uniform(g) * (most < 0.6 ? 8 : most < 0.9 ? 300 : most < 0.98 ? 5000 : 20000));
+        const double spread = 1 / power(12), ratio = power(14);
+        const int kind = static_cast<int>(4 * samples::uniform(g));
+        const double decades = std::numeric_limits<T>::max_exponent10 - 9;
+        const double scale = samples::uniform(g) < 0.5 ? 1 : power(2 * decades) * std::pow(10.0, -decades);
+        const double scale_of_weights = samples::uniform(g) < 0.5 ? 1 : power(decades) * std::pow(10.0, -decades / 2);
+        for (index_t i = 0; i < n; ++i) {
+            const double near_one = 1 + spread * samples::gaussian(g);
+            const double drawn[] = {samples::gaussian(g), near_one, power(12), i % 97 == 0 ? near_one : 0.1 * samples::gaussian(g)};
+            s.v.push_back(static_cast<T>(drawn[kind] * scale));
+            const double weight = samples::uniform(g) < 0.02 ? 1 : std::pow(ratio, -samples::uniform(g));
+            s.d.push_back(std::max(static_cast<T>(scale_of_weights * weight), 4 * std::numeric_limits<T>::min()));
+        }
+        if (samples::uniform(g) < 0.3) s.d.clear();
+        share = samples::uniform(g) < 0.5 ? 1 / power(14) : samples::uniform(g);
+        std::ostringstream name;
+        name << "seed " << seed << ", n = " << n << (s.d.empty() ? "" : ", weighted") << ", kind " << kind << ", scale " << scale
+             << ", weights of " << scale_of_weights << " down to 1 / " << ratio << " of it, spread " << spread << ", share " << share;
+        s.name = name.str();
+    }
+};
+
+/// Error of a threshold in units of the last place of the root.
+template <class T>
+long double ulps(T tau, long double root) {
+    const auto unit = std::max(root * static_cast<long double>(std::numeric_limits<T>::epsilon()),
+                               static_cast<long double>(std::numeric_limits<T>::denorm_min()));
+    return std::abs(static_cast<long double>(tau) - root) / unit;
+}
+
+}  // namespace
+
+// 16: what lies above may be twice as far from tau as tau from zero before wider sums take over, and each of them is off by a few.
+TEMPLATE_TEST_CASE("find_threshold: is a few ulp from the root for all weights, scales, penalties and hints", "[kernels][threshold][oracle]",
+                   float, double) {
+    using limits = std::numeric_limits<TestType>;
+    constexpr auto most = static_cast<long double>(limits::max());
+    int compared = 0;
+    for (unsigned seed = 0; seed < 1500; ++seed) {
+        const adversarial<TestType> drawn(seed);
+        for (const auto which : {equation::of_prox, equation::of_projection}) {
+            const auto elements = elements_of(which, drawn.s);
+            const auto total = static_cast<double>(samples::total_of(elements, drawn.share));
+            const auto largest = samples::largest_of(elements);
+            if (!(total > 0 && std::isfinite(total) && largest < most)) continue;
+            const auto root = oracle::threshold(elements, total);
+            const auto tau = static_cast<TestType>(root);
+            for (const TestType hint : {TestType(0), limits::denorm_min(), tau, std::nextafter(tau, TestType(0)), tau * TestType(0.98),
+                                        static_cast<TestType>(std::min(root * 1.02L, most)),
+                                        static_cast<TestType>(std::min(largest * 1.01L, most)), limits::max()}) {
+                const auto simd = search(which, drawn.s, total, hint, default_arch{});
+                const auto scalar = search(which, drawn.s, total, hint, scalar_arch{});
+                ++compared;
+                if (ulps(simd, root) <= 16 && ulps(scalar, root) <= 16) continue;
+                INFO(drawn.s.name << ", equation " << static_cast<int>(which) << ", root " << root << ", hint " << hint);
+                CHECK(ulps(simd, root) <= 16);
+                CHECK(ulps(scalar, root) <= 16);
+            }
+        }
+    }
+    CHECK(compared > 15000);
+}
+
+TEST_CASE("find_threshold: weights that T cannot hold beside each other do not bring it to zero", "[kernels][threshold][edge]") {
+    const std::pair<samples::sample<float>, double> cases[] = {
+        {{"", {0.998333931F, 0.994012892F, 0.99641037F, 0.991538584F}, {2.18027374e-08F, 2.31059687e-07F, 0.51674366F, 1.41785279e-07F}},
+         3.74508701e-08},
+        {{"", {0.999348223F, -0.992077887F}, {0.000108318876F, 0.45584023F}}, 7.9850468195707025e-07},
+        {{"", {-1.32188976F, -0.661422908F, -1.59095144F}, {0.93044889F, 0.0332027897F, 1.07685628e-05F}}, 2.9244868408750568e-06}};
+    for (const auto& [s, total] : cases)
+        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}), oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
+}
+
+TEST_CASE("find_threshold: elements are not taken for equal where their difference is of the size of the penalty",
+          "[kernels][threshold][edge]") {
+    const samples::sample<float> s{"", {1.0F, 0.999997F}, {}};
+    for (const double total : {1e-6, 1.5e-6, 2.5e-6})
+        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}), oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
 }
 
 namespace {

@@ -28,7 +28,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @param relaxation  r; 1 is the plain iteration
 /// @param hint        any tau >= 0: the threshold of the last iteration, 0 in the first one
-/// @pre               n >= 1; entries finite, d_i > 0 and 1 / d_i finite, penalty >= 0, sum_i d_i |v_i| representable in T
+/// @pre               n >= 1; entries and v finite, d_i > 0 and 1 / d_i finite, penalty >= 0
 /// @return            the threshold tau:  z_i = min(max(v_i, -tau), tau)  with  sum_i d_i (|v_i| - tau)_+ = penalty
 /// @par Cost          two passes, one over 5 arrays that writes 1 and one over 3 that writes 3, and between them what the search for tau
 ///                    needs beyond its first sums: passes over u and d, mostly one; no allocation
@@ -37,7 +37,8 @@ template <class T, class Arch = simd::default_arch>
 inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double penalty, T hint, Arch arch = {}) noexcept {
     MAGR_ASSERT(n >= 1 && penalty >= 0 && hint >= T(0));
     threshold_sums sums;
-    for (index_t first = 0; first < n; first += block_size) {
+    constexpr index_t size = sum_block<T, Arch>;
+    for (index_t first = 0; first < n; first += size) {
         const auto relax = [&](index_t i, auto pack_arch) {
             using traits = simd::pack_traits<T, decltype(pack_arch)>;
             const index_t at = first + i;
@@ -47,7 +48,7 @@ inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double pena
             simd::store(a.u + at, v);
             return weighted_magnitude<typename traits::type>{simd::abs(v), traits::load(a.d + at)};
         };
-        add_threshold_sums(relax, diagonal_metric<T>{a.d}, n - first < block_size ? n - first : block_size, hint, sums, arch);
+        add_threshold_sums(relax, diagonal_metric<T>{a.d}, n - first < size ? n - first : size, hint, sums, arch);
     }
 
     const T tau = continue_threshold(contiguous_source<const T>{a.u}, diagonal_metric<T>{a.d}, n, penalty, hint, sums, arch);

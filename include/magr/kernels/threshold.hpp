@@ -26,8 +26,11 @@ struct dual_diagonal_metric {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Elements of one block: sums are kept in the element type within a block and in double across blocks.
+/// Elements of one block.
 inline constexpr index_t block_size = 1024;
+
+template <class T>
+inline constexpr T largest_number = sizeof(T) == sizeof(float) ? static_cast<T>(__FLT_MAX__) : static_cast<T>(__DBL_MAX__);
 
 /// A vector of n elements as contiguous blocks. `block(i, m, buffer)` returns a pointer to elements i..i+m, which a source without
 /// contiguous elements of type T first copies into `buffer`; `write_back` returns them from there.
@@ -98,7 +101,12 @@ template <std::derived_from<xsimd::avx512f> Arch>
 inline constexpr bool adds_under_mask<unit_metric, Arch> = true;
 #endif
 
-/// One pass over at most `block_size` elements, added to `sums`. `load(i, arch)` gives the `weighted_magnitude` of pack i.., with
+/// Elements whose sums are kept in T: so few that at most 16 additions follow each other, whose rounding stays at a few ulp.
+template <class T, class Arch>
+inline constexpr index_t sum_block = 64 * simd::pack_traits<T, Arch>::lanes < block_size ? 64 * simd::pack_traits<T, Arch>::lanes
+                                                                                         : block_size;
+
+/// One pass over at most `sum_block` elements, added to `sums`. `load(i, arch)` gives the `weighted_magnitude` of pack i.., with
 /// `simd::scalar_arch` of element i, in a metric of that type.
 template <class T, class Load, class Metric, class Arch>
 inline void add_threshold_sums(const Load& load, Metric, index_t n, T tau, threshold_sums& sums, Arch arch) noexcept {
@@ -146,8 +154,9 @@ template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline threshold_sums sums_above(const Source& v, Metric metric, index_t n, T tau, Arch arch) noexcept {
     threshold_sums sums;
     T buffer[block_size];
-    for (index_t i = 0; i < n; i += block_size) {
-        const index_t m = n - i < block_size ? n - i : block_size;
+    constexpr index_t size = sum_block<T, Arch>;
+    for (index_t i = 0; i < n; i += size) {
+        const index_t m = n - i < size ? n - i : size;
         const T* block = v.block(i, m, buffer);
         const Metric block_metric = metric_at(metric, i);
         add_threshold_sums([&](index_t k, auto pack_arch) { return load_weighted(block, block_metric, k, pack_arch); }, metric, m, tau,
@@ -165,8 +174,9 @@ template <class T, class Source, class Metric, class Arch>
     auto largest_of_lanes = traits::broadcast(T(0));
     largest = 0;
     T buffer[block_size];
-    for (index_t i = 0; i < n; i += block_size) {
-        const index_t m = n - i < block_size ? n - i : block_size;
+    constexpr index_t size = sum_block<T, Arch>;
+    for (index_t i = 0; i < n; i += size) {
+        const index_t m = n - i < size ? n - i : size;
         const T* block = v.block(i, m, buffer);
         const Metric block_metric = metric_at(metric, i);
         const auto load = [&](index_t k, auto pack_arch) {
@@ -230,34 +240,57 @@ template <class T, class Source, class Metric, class Arch>
     return maxima;
 }
 
+/// What a search in T ends with. The rounding of its sums moves the threshold by a few ulp of `mean_excess`.
+template <class T>
+struct found_threshold {
+    T tau;
+    double mean_excess;  ///< of the elements above tau, over tau; 0 if rounding cannot matter, infinite if tau is of no use
+
+    /// Nothing but where to go on, for sums that T cannot hold, and for steps that rounding has spoilt.
+    [[nodiscard]] static constexpr found_threshold unknown(T tau) noexcept { return {tau, __builtin_inf()}; }
+};
+
+/// Bound of the relative error of the quotient of two sums of one pass.
+template <class T>
+inline constexpr double quotient_error = 32 * (sizeof(T) == sizeof(float) ? 0x1p-23 : 0x1p-52);
+
 /// Newton's method from any tau >= 0, with the steps of that for the square root of the excess where many elements lie between tau and the
 /// root: it is linear in tau where their density is constant. From below the root Newton's own step stays below, from above it falls
-/// below. The search ends when a step leaves the set of elements above tau, and with it the linear piece, as it was.
+/// below. The search ends when a step changes neither the weight above tau nor, but for rounding, the excess: where weights differ by more
+/// than the resolution of T, their sum alone does not tell that elements are missing.
 /// @param sums       the sums above tau
 /// @param is_near    whether tau may be so near the root that Newton's own step is tried first
 /// @param sums_at    gives the sums above another tau
 /// @param find_near  `find_near(tau, sums, next, root)` may find the root itself, when Newton's step from tau to next is short
 template <class T, class SumsAt, class FindNear>
-[[nodiscard]] inline T newton_threshold(double total, T tau, threshold_sums sums, bool is_near, const SumsAt& sums_at,
-                                        const FindNear& find_near) noexcept {
+[[nodiscard]] inline found_threshold<T> newton_threshold(double total, T tau, threshold_sums sums, bool is_near, const SumsAt& sums_at,
+                                                         const FindNear& find_near) noexcept {
     T bound = T(0);           // the root is not below
     double weight_below = 0;  // of the last tau below the root
     for (;; sums = sums_at(tau)) {
+        constexpr double largest = static_cast<double>(largest_number<T>);
+        if (!(sums.excess <= largest && sums.weight <= largest)) return found_threshold<T>::unknown(tau);
         if (!(sums.weight > 0)) {  // all elements are below tau
-            if (tau == bound) return tau;
+            if (tau == bound) return tau > T(0) ? found_threshold<T>::unknown(tau) : found_threshold<T>{tau, 0};
             tau = bound;
             continue;
         }
-        const double step = (sums.excess - total) / sums.weight;
+        const double mean_excess = total / sums.weight;
+        const double difference = sums.excess - total;
+        const double step = difference / sums.weight;
         const double newton = static_cast<double>(tau) + step;
-        const T next = newton > 0 ? static_cast<T>(newton) : T(0);
-        if (next == tau) return tau;
+        if (tau == T(0) && difference < -quotient_error<T> * total) return {tau, 0};
+        const T next = newton > 0 ? (newton < largest ? static_cast<T>(newton) : largest_number<T>) : T(0);
+        if (next == tau) return {tau, mean_excess};
         const bool below = next > tau;
-        if (below ? sums.weight == weight_below : tau == bound) return next;
-        T root;
+        if (below && sums.weight == weight_below && difference <= quotient_error<T> * total) return {next, mean_excess};
+        // Rounding has put the last step from below beyond the root; how far, only the step back says.
+        if (!below && tau == bound) return {next, -step <= 0x1p-20 * static_cast<double>(tau) ? mean_excess - step : __builtin_inf()};
+        found_threshold<T> root;
         if (find_near(tau, sums, next, root)) return root;
         const double factor = is_near ? 1 : 2 / (1 + __builtin_sqrt(total / sums.excess));
-        const T further = static_cast<T>(static_cast<double>(tau) + factor * step);
+        const double stepped = static_cast<double>(tau) + factor * step;
+        const T further = stepped < largest ? static_cast<T>(stepped) : largest_number<T>;
         is_near = false;
         if (below) {
             weight_below = sums.weight;
@@ -272,8 +305,9 @@ template <class T, class SumsAt, class FindNear>
 
 /// The same, from the sums alone.
 template <class T, class SumsAt>
-[[nodiscard]] inline T newton_threshold(double total, T tau, bool is_near, const SumsAt& sums_at) noexcept {
-    return newton_threshold(total, tau, sums_at(tau), is_near, sums_at, [](T, const threshold_sums&, T, T&) { return false; });
+[[nodiscard]] inline found_threshold<T> newton_threshold(double total, T tau, bool is_near, const SumsAt& sums_at) noexcept {
+    return newton_threshold(total, tau, sums_at(tau), is_near, sums_at,
+                            [](T, const threshold_sums&, T, found_threshold<T>&) { return false; });
 }
 
 /// The elements with magnitudes in (low, high], as whole packs; what else is in these has weight zero.
@@ -357,15 +391,16 @@ private:
 /// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
 /// @param is_near  as for `newton_threshold`
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums,
-                                      bool is_near, Arch arch) noexcept {
+[[nodiscard]] inline found_threshold<T> threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums,
+                                                       bool is_near, Arch arch) noexcept {
     double short_step = 0.25;  // relative to the excess
-    const auto find_near = [&](T from, const threshold_sums& known, T next, T& root) {
+    const auto find_near = [&](T from, const threshold_sums& known, T next, found_threshold<T>& root) {
         const bool below = next > from;
         const double distance = (below ? known.excess - total : total - known.excess) / known.excess;
         if (distance > short_step) return false;
         const T low = below ? from : next;
         const T high = below ? next + (next - from) : from;
+        if (!(high <= largest_number<T>)) return false;
         threshold_band<T, Arch> band;
         if (!band.collect(v, metric, n, low, high, arch)) {
             short_step = distance / 8;
@@ -375,6 +410,7 @@ template <class T, class Source, class Metric, class Arch>
         if (below) {
             const threshold_sums inside = band.sums_above(from, arch);
             above.weight -= inside.weight;
+            if (above.weight < known.weight / 1024) return false;  // little but rounding might be left of it
             above.excess -= inside.excess + above.weight * (static_cast<double>(high) - static_cast<double>(from));
             if (above.excess > total) return false;
         }
@@ -384,6 +420,7 @@ template <class T, class Source, class Metric, class Arch>
             inside.weight += above.weight;
             return inside;
         });
+        if (root.tau < low) root = found_threshold<T>::unknown(low);
         return true;
     };
     return newton_threshold(total, tau, sums, is_near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
@@ -415,63 +452,143 @@ template <class T, class Source, class Metric, class Arch>
     const double share = total * (static_cast<double>(size) / static_cast<double>(n));
     const auto sums_at = [&](T at) { return sums_above(sample, weights, size, at, arch); };
     const threshold_sums all = sums_at(T(0));
-    const auto is_enough = [&](T, const threshold_sums& sums, T next, T& root) {
+    const auto is_enough = [&](T, const threshold_sums& sums, T next, found_threshold<T>& root) {
         const bool few = sums.weight < all.weight / 16;
-        root = few ? T(0) : next;
+        root = {few ? T(0) : next, 0};
         return few || (sums.excess < 1.1 * share && sums.excess > 0.9 * share);  // far nearer than the sample is to the whole
     };
-    return newton_threshold(share, T(0), all, false, sums_at, is_enough);
+    return newton_threshold(share, T(0), all, false, sums_at, is_enough).tau;
 }
 
-/// Bound of the relative error of the quotient of two sums of one pass over n elements.
-template <class T, class Arch>
-MAGR_ALWAYS_INLINE double quotient_error(index_t n) noexcept {
-    constexpr index_t sums = 4 * simd::pack_traits<T, Arch>::lanes;  // side by side
-    constexpr double epsilon = sizeof(T) == sizeof(float) ? 0x1p-23 : 0x1p-52;
-    return static_cast<double>((n < block_size ? n : block_size) / sums + 16) * epsilon;
-}
-
-/// One pass, which finds the root if all elements above tau are equal, but for rounding.
+/// One pass, which finds the root if all elements above tau are equal, but for so little that the root is the same.
 /// @param sums  becomes the sums above tau
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline bool find_root_of_equal(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums& sums, T& root,
-                                             Arch arch) noexcept {
+[[nodiscard]] inline bool find_root_of_equal(const Source& v, Metric metric, index_t n, double total, T tau, threshold_sums& sums,
+                                             found_threshold<T>& root, Arch arch) noexcept {
     T largest;
     sums = sums_above_and_largest(v, metric, n, tau, largest, arch);
-    if (!(sums.weight > 0 && sums.excess >= total)) return false;
+    if (!(sums.weight > 0 && sums.excess >= total && sums.excess <= static_cast<double>(largest_number<T>))) return false;
     // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
-    const double if_equal = sums.weight * (static_cast<double>(largest) - static_cast<double>(tau));
-    root = static_cast<T>(static_cast<double>(largest) - total / sums.weight);
-    return if_equal - sums.excess <= quotient_error<T, Arch>(n) * if_equal;
+    const double mean_excess = total / sums.weight;
+    const double if_equal = static_cast<double>(largest) - mean_excess;
+    const double newton = static_cast<double>(tau) + (sums.excess - total) / sums.weight;
+    root = {static_cast<T>(if_equal), mean_excess};
+    return if_equal - newton <= quotient_error<T> / 8 * if_equal;
 }
 
-/// `find_threshold` without a hint to start from.
+/// `find_threshold` without a hint to start from, from sums in T.
 /// @param bound  0, or no magnitude is above it
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline T cold_threshold(const Source& v, Metric metric, index_t n, double total, T bound, Arch arch) noexcept {
+[[nodiscard]] inline found_threshold<T> cold_threshold(const Source& v, Metric metric, index_t n, double total, T bound,
+                                                       Arch arch) noexcept {
     threshold_sums sums;
-    T root;
+    found_threshold<T> root;
     // the hint of a nearby problem is mostly just above the largest
-    if (total > 0 && bound > T(0) && find_root_of_equal(v, metric, n, total, T(0.875) * bound, sums, root, arch)) return root;
+    if (bound > T(0) && find_root_of_equal(v, metric, n, total, T(0.875) * bound, sums, root, arch)) return root;
     // Shorter vectors gain less from a better start than it costs.
     constexpr index_t groups = group_maxima<T>::groups;
     constexpr T below = T(0.995);  // from there equal elements are told at once, and a sample is not that exact
-    T tau = total > 0 && n >= 8 * groups ? below * sample_threshold<T>(v, metric, n, total, arch) : T(0);
-    if (total <= 0 || (n >= 4 * groups && tau == T(0))) {
+    T tau = n >= 8 * groups ? below * sample_threshold<T>(v, metric, n, total, arch) : T(0);
+    if (n >= 4 * groups && tau == T(0)) {
         const group_maxima<T> maxima = find_group_maxima<T>(v, metric, n, arch);
-        if (total <= 0) {
-            for (const T magnitude : maxima.magnitude) tau = (simd::max)(tau, magnitude);
-            return tau;
-        }
         const contiguous_source<const T> largest{maxima.magnitude};
         const diagonal_metric<T> weights{maxima.weight};
-        tau = newton_threshold(total, tau, false, [&](T at) { return sums_above(largest, weights, groups, at, arch); });
+        const auto sums_at = [&](T at) { return sums_above(largest, weights, groups, at, arch); };
+        tau = newton_threshold(total, tau, false, sums_at).tau;
         threshold_band<T, Arch> band;  // the threshold is not below tau
-        if (band.collect_groups(v, metric, n, maxima, tau))
-            return newton_threshold(total, tau, true, [&](T at) { return band.sums_above(at, arch); });
+        if (band.collect_groups(v, metric, n, maxima, tau)) {
+            root = newton_threshold(total, tau, true, [&](T at) { return band.sums_above(at, arch); });
+            return root.tau < tau ? found_threshold<T>::unknown(tau) : root;
+        }
     }
     if (find_root_of_equal(v, metric, n, total, tau, sums, root, arch)) return root;
     return threshold_from(v, metric, n, total, tau, sums, false, arch);
+}
+
+/// A type that holds every product and sum of numbers of type T, with more digits; where long double is double, it has no more.
+template <class T>
+struct wider;
+template <>
+struct wider<float> {
+    using type = double;
+};
+template <>
+struct wider<double> {
+    using type = long double;
+};
+
+template <class T>
+MAGR_ALWAYS_INLINE auto load_wide(const T* v, unit_metric, index_t i) noexcept {
+    using wide = typename wider<T>::type;
+    return weighted_magnitude<wide>{static_cast<wide>(simd::abs(v[i])), wide(1)};
+}
+template <class T>
+MAGR_ALWAYS_INLINE auto load_wide(const T* v, diagonal_metric<T> metric, index_t i) noexcept {
+    using wide = typename wider<T>::type;
+    return weighted_magnitude<wide>{static_cast<wide>(simd::abs(v[i])), static_cast<wide>(metric.d[i])};
+}
+template <class T>
+MAGR_ALWAYS_INLINE auto load_wide(const T* v, dual_diagonal_metric<T> metric, index_t i) noexcept {
+    using wide = typename wider<T>::type;
+    const auto d = static_cast<wide>(metric.d[i]);
+    return weighted_magnitude<wide>{static_cast<wide>(simd::abs(v[i])) * d, wide(1) / d};
+}
+
+/// The threshold with wider sums: Newton's own steps from any tau >= 0, until no element lies between both ends of one. Nothing
+/// overflows, and the weights may differ by any factor; a pass takes several times as long as one in T.
+template <class T, class Source, class Metric>
+[[nodiscard]] __attribute__((noinline)) T wide_threshold(const Source& v, Metric metric, index_t n, double total, T start) noexcept {
+    using wide = typename wider<T>::type;
+    wide tau = static_cast<wide>(start);
+    bool was_below = false;
+    for (;;) {
+        constexpr index_t chains = 4;
+        wide excess[chains] = {}, weight[chains] = {};
+        wide largest_below = 0, smallest_above = static_cast<wide>(__builtin_inf());
+        T buffer[block_size];
+        for (index_t i = 0; i < n; i += block_size) {
+            const index_t m = n - i < block_size ? n - i : block_size;
+            const T* const block = v.block(i, m, buffer);
+            const Metric block_metric = metric_at(metric, i);
+            const auto add = [&](index_t k, index_t chain) {
+                const auto [magnitude, e] = load_wide(block, block_metric, k);
+                const bool is_above = magnitude > tau;
+                const wide active = is_above ? e : wide(0);
+                excess[chain] += active * (magnitude - tau);
+                weight[chain] += active;
+                if (is_above ? magnitude < smallest_above : magnitude > largest_below)
+                    (is_above ? smallest_above : largest_below) = magnitude;
+            };
+            index_t k = 0;
+            for (; k + chains <= m; k += chains)
+                for (index_t chain = 0; chain < chains; ++chain) add(k + chain, chain);
+            for (; k < m; ++k) add(k, 0);
+        }
+        const wide all_weight = (weight[0] + weight[1]) + (weight[2] + weight[3]);
+        if (!(all_weight > 0)) {
+            if (tau == 0 || was_below) break;
+            tau = 0;
+            continue;
+        }
+        const wide all_excess = (excess[0] + excess[1]) + (excess[2] + excess[3]);
+        const wide step = (all_excess - static_cast<wide>(total)) / all_weight;
+        if (was_below && step <= 0) break;
+        was_below = step > 0;
+        const wide next = tau + step > 0 ? tau + step : wide(0);
+        const bool is_settled = next == tau || (next >= largest_below && next <= smallest_above);
+        tau = next;
+        if (is_settled) break;
+    }
+    return tau < static_cast<wide>(largest_number<T>) ? static_cast<T>(tau) : largest_number<T>;
+}
+
+/// The largest magnitude of all.
+template <class T, class Source, class Metric, class Arch>
+[[nodiscard]] inline T largest_magnitude(const Source& v, Metric metric, index_t n, Arch arch) noexcept {
+    const group_maxima<T> maxima = find_group_maxima<T>(v, metric, n, arch);
+    T largest = 0;
+    for (const T magnitude : maxima.magnitude) largest = (simd::max)(largest, magnitude);
+    return largest;
 }
 
 /// `find_threshold` for one who has already seen the vector once.
@@ -479,9 +596,14 @@ template <class T, class Source, class Metric, class Arch>
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T continue_threshold(const Source& v, Metric metric, index_t n, double total, T hint, const threshold_sums& sums,
                                           Arch arch) noexcept {
-    const bool is_start = total > 0 && sums.weight > 0 && (hint > T(0) || n < 4 * group_maxima<T>::groups);
-    if (is_start) return threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch);
-    return cold_threshold(v, metric, n, total, hint, arch);
+    if (!(total > 0)) return largest_magnitude<T>(v, metric, n, arch);
+    // Of smaller totals T does not hold enough digits, or not the terms at all.
+    constexpr double smallest = sizeof(T) == sizeof(float) ? 0x1p-120 : 0x1p-960;
+    if (total < smallest * static_cast<double>(n)) return wide_threshold(v, metric, n, total, T(0));
+    const bool is_start = hint > T(0) ? sums.weight > 0 : n < 4 * group_maxima<T>::groups && sums.weight > 0;
+    const found_threshold<T> found = is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch)
+                                              : cold_threshold(v, metric, n, total, hint, arch);
+    return found.mean_excess <= 2 * static_cast<double>(found.tau) ? found.tau : wide_threshold(v, metric, n, total, found.tau);
 }
 
 /// Threshold tau >= 0 with  sum_i e_i (m_i - tau)_+ = total,  or 0 if already  sum_i e_i m_i <= total.
@@ -489,16 +611,18 @@ template <class T, class Source, class Metric, class Arch>
 /// Newton's method on the convex, decreasing, piecewise linear left side. Near the root one pass more collects the few elements between tau
 /// and the root, which settle the rest. Without a hint it starts at the threshold of a sample, or, where only few elements are above that,
 /// at the threshold of the largest elements of groups alone: a lower bound, because the other elements only add to the left side. A hint
-/// above all elements takes one pass more, just below it, which ends the search if the elements found there are equal.
+/// above all elements takes one pass more, just below it, which ends the search if the elements found there are equal. What sums in T
+/// cannot settle, because they overflow or because tau is small beside what lies above it, ends with passes of wider sums.
 ///
 /// @param hint  any tau >= 0; the threshold of a nearby problem saves passes, 0 is always good
-/// @pre         n >= 1, entries finite, e_i > 0 and 1 / e_i finite, total >= 0, sum_i e_i m_i representable in T
-/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 3 passes from the root, 12 without a hint
-/// @par Numerics sums in blocks of T and across blocks in double; the result is rounded to T
+/// @pre         n >= 1, entries finite, m_i finite, e_i > 0 and 1 / e_i finite, total >= 0
+/// @par Cost    O(n) per pass, no sort, no allocation; tests/kernels/threshold_test.cpp allows 4 passes from the root, 14 without a hint
+/// @par Numerics sums in short runs of T and across them in double; within a few ulp of the root, whatever the weights, scale and hint
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T find_threshold(const Source& v, Metric metric, index_t n, double total, T hint, Arch arch) noexcept {
-    if (!(total > 0 && hint > T(0))) return cold_threshold(v, metric, n, total, T(0), arch);
-    return continue_threshold(v, metric, n, total, hint, sums_above(v, metric, n, hint, arch), arch);
+    const bool is_hinted = total > 0 && hint > T(0);
+    const threshold_sums sums = is_hinted ? sums_above(v, metric, n, hint, arch) : threshold_sums{};
+    return continue_threshold(v, metric, n, total, is_hinted ? hint : T(0), sums, arch);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
