@@ -60,9 +60,7 @@ inline constexpr std::string_view npy_magic = "\x93NUMPY";
     refuse(file, ": elements of type '", descr, "', expected little-endian float16, float32 or float64 ('<f2', '<f4', '<f8')");
 }
 
-[[nodiscard]] inline std::size_t size_of(npy_type type) {
-    return type == npy_type::float16 ? 2 : type == npy_type::float32 ? 4 : 8;
-}
+[[nodiscard]] inline std::size_t size_of(npy_type type) { return type == npy_type::float16 ? 2 : type == npy_type::float32 ? 4 : 8; }
 
 /// Reads the header, a Python dictionary with the keys descr, fortran_order and shape in any order.
 class npy_header_parser {
@@ -181,7 +179,8 @@ private:
 
     npy_matrix m;
     detail::npy_header_parser(header, name).parse(m);
-    const std::uint64_t expected = static_cast<std::uint64_t>(m.rows) * static_cast<std::uint64_t>(m.cols);  // no overflow: each is below 2^31
+    const std::uint64_t expected =
+        static_cast<std::uint64_t>(m.rows) * static_cast<std::uint64_t>(m.cols);  // no overflow: each is below 2^31
     const std::uint64_t bytes = file.size() - prefix - length;
     const std::uint64_t each = detail::size_of(m.type);
     if (bytes % each != 0 || bytes / each != expected)
@@ -194,8 +193,9 @@ private:
 /// The bytes of a .npy file.
 [[nodiscard]] inline std::string to_npy(const npy_matrix& m) {
     const char* const descr = m.type == npy_type::float16 ? "<f2" : m.type == npy_type::float32 ? "<f4" : "<f8";
-    std::string header = std::string("{'descr': '") + descr + "', 'fortran_order': " + (m.order == magr::layout::col_major ? "True" : "False") +
-                         ", 'shape': (" + std::to_string(m.rows) + ", " + std::to_string(m.cols) + "), }";
+    std::string header = std::string("{'descr': '") + descr +
+                         "', 'fortran_order': " + (m.order == magr::layout::col_major ? "True" : "False") + ", 'shape': (" +
+                         std::to_string(m.rows) + ", " + std::to_string(m.cols) + "), }";
     header.append(63 - (10 + header.size()) % 64, ' ');  // so that the elements begin at a multiple of 64
     header += '\n';
     std::string file(detail::npy_magic);

@@ -210,13 +210,13 @@ private:
         std::filesystem::path temporary = target_;
         temporary += ".part";
         descriptor opened(temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0666);
-        struct stat made {}, named {};
+        struct stat made {
+        }, named{};
         if (opened.get() < 0 || ::fstat(opened.get(), &made) != 0 || !S_ISREG(made.st_mode))
             refuse(path_.string(), ": cannot be written (", temporary.string(), " cannot be created)");
         // A name left behind by a run that was killed is taken over; one whose file is locked, or was renamed meanwhile, is in use.
         const bool locked = ::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-        const bool in_use = locked || ::lstat(temporary.c_str(), &named) != 0 ||
-                            named.st_dev != made.st_dev || named.st_ino != made.st_ino;
+        const bool in_use = locked || ::lstat(temporary.c_str(), &named) != 0 || named.st_dev != made.st_dev || named.st_ino != made.st_ino;
         if (in_use) refuse(path_.string(), ": another run, or another output of this one, is writing this file");
         if (::ftruncate(opened.get(), 0) != 0) refuse_to_write();
         temporary_ = *all_unfinished_files().names.insert(temporary).first;

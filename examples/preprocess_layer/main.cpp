@@ -28,16 +28,20 @@ struct arguments {
 void add_options(CLI::App& app, arguments& a) {
     app.add_option("W", a.weights, "Weights, out x in")->required()->type_name("W.npy");
     app.add_option("X", a.inputs, "Calibration inputs, tokens x in")->required()->type_name("X.npy");
-    app.add_option("--alpha", a.options.alpha, "l_inf penalty in the units of X^T X / lambda_max (default: 1e-3, with groups 1e-4)")->type_name("A");
+    app.add_option("--alpha", a.options.alpha, "l_inf penalty in the units of X^T X / lambda_max (default: 1e-3, with groups 1e-4)")
+        ->type_name("A");
     app.add_option("--group-size", a.options.group_size, "Inputs per group (default: the whole row)")->type_name("G");
-    app.add_option("--damping", a.options.damping, "Multiple of the mean of diag(X^T X) added to it (default: 1e-2, proximal_gradient: 0)")->type_name("D");
+    app.add_option("--damping", a.options.damping, "Multiple of the mean of diag(X^T X) added to it (default: 1e-2, proximal_gradient: 0)")
+        ->type_name("D");
     app.add_option("--solver", a.options.solver, "admm or proximal_gradient (default: admm)")
         ->type_name("NAME")
         ->transform(CLI::CheckedTransformer(std::map<std::string, magr::solver>{{"admm", magr::solver::admm},
                                                                                 {"proximal_gradient", magr::solver::proximal_gradient}})
                         .description(""));
-    app.add_option("--max-iterations", a.options.max_iterations, "Limit of iterations (default: 100, proximal_gradient: 200)")->type_name("K");
-    app.add_option("--tolerance", a.options.tolerance, "Relative duality gap to stop at, 0: never (default: 1e-3, proximal_gradient: 0)")->type_name("T");
+    app.add_option("--max-iterations", a.options.max_iterations, "Limit of iterations (default: 100, proximal_gradient: 200)")
+        ->type_name("K");
+    app.add_option("--tolerance", a.options.tolerance, "Relative duality gap to stop at, 0: never (default: 1e-3, proximal_gradient: 0)")
+        ->type_name("T");
     app.add_option("--out", a.out, "Write the new weights, in the type and order of W.npy")->type_name("W_new.npy");
     app.add_option("--json", a.json, "Write the report as JSON")->type_name("FILE");
 }
@@ -68,11 +72,16 @@ int run(const arguments& a) {
 
     if (out) out->commit(examples::to_npy(W));
     if (report) {
-        const nlohmann::ordered_json json = {{"iterations", result.iterations}, {"stop_reason", to_string(result.stopped)},
-                                             {"objective", result.objective},   {"objective_before", result.objective_before},
-                                             {"gap", result.gap},               {"linf_before", result.linf_before},
-                                             {"linf_after", result.linf_after}, {"output_error", result.output_error},
-                                             {"alpha", result.alpha},           {"damping", result.damping},
+        const nlohmann::ordered_json json = {{"iterations", result.iterations},
+                                             {"stop_reason", to_string(result.stopped)},
+                                             {"objective", result.objective},
+                                             {"objective_before", result.objective_before},
+                                             {"gap", result.gap},
+                                             {"linf_before", result.linf_before},
+                                             {"linf_after", result.linf_after},
+                                             {"output_error", result.output_error},
+                                             {"alpha", result.alpha},
+                                             {"damping", result.damping},
                                              {"seconds", seconds}};
         report->commit(json.dump(2) + "\n");
     }
@@ -83,8 +92,9 @@ int run(const arguments& a) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app("Reduces the largest weights of a layer while its output changes little (MagR).\n"
-                 "Exit code: 0; 2 if the command line or a file cannot be used.");
+    CLI::App app(
+        "Reduces the largest weights of a layer while its output changes little (MagR).\n"
+        "Exit code: 0; 2 if the command line or a file cannot be used.");
     examples::occupy_standard_streams();
     examples::remove_unfinished_files_when_interrupted();
     arguments a;

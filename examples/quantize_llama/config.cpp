@@ -119,8 +119,8 @@ void require_known_keys(const reader& rope, const json& object, const std::strin
     constexpr const char* of_all[] = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
                                       "finetuned"};
     constexpr const char* of_llama3[] = {"low_freq_factor", "high_freq_factor"};
-    constexpr const char* of_yarn[] = {"beta_slow",    "beta_fast",           "attention_factor", "mscale", "mscale_all_dim",
-                                       "truncate", "extrapolation_factor", "attn_factor"};
+    constexpr const char* of_yarn[] = {"beta_slow",      "beta_fast", "attention_factor",     "mscale",
+                                       "mscale_all_dim", "truncate",  "extrapolation_factor", "attn_factor"};
     for (const auto& [key, value] : object.items()) {
         const auto among = [&name = key](const auto& keys) { return std::find(std::begin(keys), std::end(keys), name) != std::end(keys); };
         const bool known = among(of_all) || (key == "factor" && type != "default") || (type == "llama3" && among(of_llama3)) ||
@@ -248,12 +248,33 @@ void require_no_extension(const reader& root, const llama_config& c) {
           "interleaved_sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layer_interval",
           "global_attn_every_n_layers", "attention_sink_size", "rope_local_scaling", "adapter_config"})
         root.only(key, nullptr, nullptr);
-    for (const char* key :
-         {"rope_interleaved", "rope_interleave", "use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm", "add_cross_attention",
-          "is_encoder_decoder", "use_bidirectional_attention", "bidirectional", "alibi", "use_alibi", "parallel_attn",
-          "use_parallel_residual", "parallel_residual", "lm_head_bias", "use_lm_head_bias", "attn_temperature_tuning", "sandwich_norm",
-          "use_post_norm", "apply_residual_connection_post_layernorm", "norm_after", "scale_embedding", "scale_embeddings",
-          "normalize_embedding", "attention_output_gate", "use_attention_sinks"})
+    for (const char* key : {"rope_interleaved",
+                            "rope_interleave",
+                            "use_qk_norm",
+                            "qk_norm",
+                            "qk_layernorm",
+                            "use_qk_layernorm",
+                            "add_cross_attention",
+                            "is_encoder_decoder",
+                            "use_bidirectional_attention",
+                            "bidirectional",
+                            "alibi",
+                            "use_alibi",
+                            "parallel_attn",
+                            "use_parallel_residual",
+                            "parallel_residual",
+                            "lm_head_bias",
+                            "use_lm_head_bias",
+                            "attn_temperature_tuning",
+                            "sandwich_norm",
+                            "use_post_norm",
+                            "apply_residual_connection_post_layernorm",
+                            "norm_after",
+                            "scale_embedding",
+                            "scale_embeddings",
+                            "normalize_embedding",
+                            "attention_output_gate",
+                            "use_attention_sinks"})
         root.only(key, false, false);
     for (const char* key : {"is_causal", "causal", "use_rope"}) root.only(key, true, true);
     for (const char* key :

@@ -405,8 +405,14 @@ void output_folder::copy_model_files() const {
 }
 
 bool is_companion(const std::string& name) {
-    constexpr std::array<std::string_view, 9> names{"generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                                                    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    constexpr std::array<std::string_view, 9> names{"generation_config.json",
+                                                    "tokenizer.json",
+                                                    "tokenizer_config.json",
+                                                    "special_tokens_map.json",
+                                                    "added_tokens.json",
+                                                    "vocab.json",
+                                                    "vocab.txt",
+                                                    "merges.txt",
                                                     "tekken.json"};
     constexpr std::array<std::string_view, 3> beginnings{"chat_template.", "tokenizer.model", "tekken."};
     constexpr std::array<std::string_view, 4> endings{".model", ".jinja", ".tiktoken", ".spm"};

@@ -189,7 +189,7 @@ private:
         const auto any = [&](row_state state) {
             return std::any_of(reports_.begin(), reports_.end(), [&](const row_report& row) { return row.state == state; });
         };
-        return any(row_state::limited) ? stop_reason::iteration_limit
+        return any(row_state::limited)   ? stop_reason::iteration_limit
                : any(row_state::rounded) ? stop_reason::rounding_limit
                                          : stop_reason::converged;
     }
@@ -262,8 +262,8 @@ template <class T, class Gram, progress_observer Observer, executor Executor>
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Bytes that `preprocess` needs at most, beyond W, H and what the executor allocates itself: one matrix of H's size in double, for each
-/// worker five matrices of 96 rows and some blocks that stay in cache, at most 120 rows for the spectrum of H and its dominating directions,
-/// and a report for each row.
+/// worker five matrices of 96 rows and some blocks that stay in cache, at most 120 rows for the spectrum of H and its dominating
+/// directions, and a report for each row.
 ///
 /// @tparam T         storage type of W; that of H does not matter
 /// @tparam Observer  type of the observer: if calling it may throw, a copy of W is kept

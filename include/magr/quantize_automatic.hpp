@@ -166,8 +166,8 @@ template <compute_scalar Scalar, class Executor>
 /// @param first   how many candidates there were before
 template <compute_scalar Scalar, class Executor>
 void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar, const double>& in, const output_meter& validation,
-                    const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates,
-                    best_attempts<Scalar>& best, Executor& exec) {
+                    const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates, best_attempts<Scalar>& best,
+                    Executor& exec) {
     std::vector<double> alphas;
     for (const automatic_candidate& candidate : candidates)
         if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
@@ -186,9 +186,9 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
         const auto* const solution = with_magr ? &solutions[static_cast<std::size_t>(found - alphas.begin())] : nullptr;
         layer_options options = with_defaults(options_of(candidate, shared));
         options.optq.measure_error = false;
-        automatic_attempt<Scalar> attempt{.candidate = first + k,
-                                          .layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options,
-                                                                exec)};
+        automatic_attempt<Scalar> attempt{
+            .candidate = first + k,
+            .layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options, exec)};
         if (attempt.layer) {
             const double error = validation.error(as_const_view(W), attempt.layer.quantized.dequantize().view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;

@@ -34,14 +34,14 @@ enum class rounding_target {
 /// From weights to codes, step by step.
 struct layer_options {
     magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
-    grid_options grid = {};  ///< the grids; range: output_error unless told otherwise or beta < 1
+    grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
     std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
     optq_options optq = {};  ///< OPTQ; for both quantizers: what becomes of dead columns, and what happens if H does not serve
-    rounding_target target = rounding_target::preprocessed;          ///< which weights OPTQ rounds; original needs fixed groups
-    index_t refinement_rounds = 3;                                   ///< of scales, then codes, towards the original weights; >= 0
-    std::optional<scale_refinement> scales = scale_refinement{};     ///< in each round; nothing: scales stay as they are
-    std::optional<code_refinement> codes = code_refinement{};        ///< in each round; nothing: codes stay as they are
-    index_t minimum_tokens = 0;                                      ///< fewer calibration tokens than this do not serve, >= 0
+    rounding_target target = rounding_target::preprocessed;       ///< which weights OPTQ rounds; original needs fixed groups
+    index_t refinement_rounds = 3;                                ///< of scales, then codes, towards the original weights; >= 0
+    std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; nothing: scales stay as they are
+    std::optional<code_refinement> codes = code_refinement{};     ///< in each round; nothing: codes stay as they are
+    index_t minimum_tokens = 0;                                   ///< fewer calibration tokens than this do not serve, >= 0
 };
 
 /// What `quantize_layer` did.
@@ -81,11 +81,11 @@ struct [[nodiscard]] layer_result {
     /// all rounds together, if there were any; passes are those of codes. Both losses with the damping of codes, or that of scales where
     /// codes stay as they are
     std::optional<refinement_result> refinement;
-    index_t clipped = 0;  ///< weights of live columns more than half a step outside of their grid when they were rounded
-    storage_limits limits;                        ///< grids at the ends of what their storage type can hold
-    double output_error_rtn = 0;                  ///< of the original weights, rounded to nearest on grids of their own
-    double output_error_preprocessed = 0;         ///< of what MagR made of them, before any rounding; 0 without MagR
-    double output_error = 0;                      ///< of the result
+    index_t clipped = 0;                   ///< weights of live columns more than half a step outside of their grid when they were rounded
+    storage_limits limits;                 ///< grids at the ends of what their storage type can hold
+    double output_error_rtn = 0;           ///< of the original weights, rounded to nearest on grids of their own
+    double output_error_preprocessed = 0;  ///< of what MagR made of them, before any rounding; 0 without MagR
+    double output_error = 0;               ///< of the result
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }

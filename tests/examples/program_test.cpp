@@ -237,9 +237,8 @@ TEST_CASE("quantize_llama: a signal leaves no unfinished file", "[examples][prog
     const std::string job = write_job(folder);
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
         const auto out = folder.path() / ("out" + std::to_string(number));
-        const pid_t child =
-            start(folder, job + " --eval-tokens 200 --sample-tokens 4000 --json " + quoted(folder.path() / "r.json") + " --out " +
-                              quoted(out));
+        const pid_t child = start(
+            folder, job + " --eval-tokens 200 --sample-tokens 4000 --json " + quoted(folder.path() / "r.json") + " --out " + quoted(out));
         REQUIRE(child > 0);
         while (!std::filesystem::exists(out / "quantization.json")) std::this_thread::sleep_for(std::chrono::microseconds(200));
         CHECK(std::filesystem::exists(folder.path() / "r.json.part"));
@@ -292,13 +291,44 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
 
 TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for help is 0", "[examples][program]") {
     const scratch_folder folder;
-    for (const char* arguments :
-         {"--alpha nan", "--alpha inf", "--alpha 1e7", "--damping nan", "--damping inf", "--damping 0", "--damping -1", "--beta nan",
-          "--beta inf", "--beta 1.1", "--drift nan", "--drift 2", "--drift -0.1", "--group-size -2", "--group-size nan", "--group-size 1.5",
-          "--eval-tokens 1", "--calib-tokens 9999999999999999", "--seed -1", "--seed 4294967296", "--refinement-rounds -1", "--bits nan",
-          "--bits 9", "--bits 1", "--methods awq", "--alpha -1", "--beta 0", "--group-size 0", "--nonsense", "--solver x",
-          "--calib-tokens 0", "--threads 0", "extra", "--out x", "--out x --methods optq", "--out x --methods rtn,optq --bits 2",
-          "--out-dtype f16", "--out x --out-dtype f64 --methods optq --bits 2"}) {
+    for (const char* arguments : {"--alpha nan",
+                                  "--alpha inf",
+                                  "--alpha 1e7",
+                                  "--damping nan",
+                                  "--damping inf",
+                                  "--damping 0",
+                                  "--damping -1",
+                                  "--beta nan",
+                                  "--beta inf",
+                                  "--beta 1.1",
+                                  "--drift nan",
+                                  "--drift 2",
+                                  "--drift -0.1",
+                                  "--group-size -2",
+                                  "--group-size nan",
+                                  "--group-size 1.5",
+                                  "--eval-tokens 1",
+                                  "--calib-tokens 9999999999999999",
+                                  "--seed -1",
+                                  "--seed 4294967296",
+                                  "--refinement-rounds -1",
+                                  "--bits nan",
+                                  "--bits 9",
+                                  "--bits 1",
+                                  "--methods awq",
+                                  "--alpha -1",
+                                  "--beta 0",
+                                  "--group-size 0",
+                                  "--nonsense",
+                                  "--solver x",
+                                  "--calib-tokens 0",
+                                  "--threads 0",
+                                  "extra",
+                                  "--out x",
+                                  "--out x --methods optq",
+                                  "--out x --methods rtn,optq --bits 2",
+                                  "--out-dtype f16",
+                                  "--out x --out-dtype f64 --methods optq --bits 2"}) {
         CHECK(run(folder, arguments) == 2);
         CHECK_FALSE(folder.read("err").empty());
     }

@@ -240,7 +240,8 @@ TEST_CASE("-ffast-math: options that are NaN, and infinite ones that must be fin
         CHECK_OPTION_REFUSED("relaxation must", magr::validate(magr::preprocess_options{.relaxation = bad}));
         CHECK_OPTION_REFUSED("norm must", magr::validate(magr::grid_options{.norm = bad}));
         CHECK_OPTION_REFUSED("beta must", magr::validate(magr::grid_options{.beta = bad}));
-        CHECK_OPTION_REFUSED("levels must be finite", magr::validate(magr::grid_options{.zero_point = magr::zero_point::none, .levels = {-1, bad}}));
+        CHECK_OPTION_REFUSED("levels must be finite",
+                             magr::validate(magr::grid_options{.zero_point = magr::zero_point::none, .levels = {-1, bad}}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::optq_options{.damping = bad}));
         CHECK_OPTION_REFUSED("dead_threshold must", magr::validate(magr::optq_options{.dead_threshold = bad}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::code_refinement{.damping = bad}));

@@ -156,7 +156,8 @@ TEMPLATE_TEST_CASE("traps: k-quants of edge rows, packed and unpacked", "[host][
     constexpr index_t cols = 256;
     const matrix_of<TestType> W = edge_rows<TestType>(cols), huge = huge_rows<TestType>(cols, std::numeric_limits<TestType>::max());
     const Eigen::MatrixXd H = Eigen::VectorXd::LinSpaced(cols, 0, 3).asDiagonal();
-    for (const auto type : {magr::ggml_type::q2_k, magr::ggml_type::q3_k, magr::ggml_type::q4_k, magr::ggml_type::q5_k, magr::ggml_type::q6_k})
+    for (const auto type :
+         {magr::ggml_type::q2_k, magr::ggml_type::q3_k, magr::ggml_type::q4_k, magr::ggml_type::q5_k, magr::ggml_type::q6_k})
         for (const auto* rows : {&W, &huge}) {
             CAPTURE(static_cast<int>(type), rows == &huge);
             CHECK_NO_TRAP(magr::unpack_gguf(magr::pack_gguf(magr::quantize_rtn(*rows, magr::fit_k_quant_grids(*rows, type)), type)));

@@ -165,8 +165,7 @@ TEMPLATE_TEST_CASE("prox: entries near the largest number are projected and clip
             const auto total = static_cast<double>(samples::total_of(elements, share));
             if (!std::isfinite(total)) continue;  // no double says it
             magr::matrix<TestType> clipped(1, n), projected(1, n);
-            for (index_t j = 0; j < n; ++j)
-                clipped(0, j) = projected(0, j) = static_cast<TestType>(s.v[static_cast<std::size_t>(j)]);
+            for (index_t j = 0; j < n; ++j) clipped(0, j) = projected(0, j) = static_cast<TestType>(s.v[static_cast<std::size_t>(j)]);
             magr::prox_linf(clipped, total);
             magr::project_l1_ball(projected, total);
             const auto prox = oracle::prox_linf(s.v, s.d, total), projection = oracle::project_l1_ball(s.v, s.d, total);
@@ -190,8 +189,9 @@ TEST_CASE("prox: a product with the metric that overflows is named before anythi
     m(1, 2) = -1e38F;
     const auto before = m;
     const std::vector<float> d = {1, 1, 10};
-    CHECK_THROWS_WITH(magr::project_l1_ball(m, std::span(d), 1.0), "project_l1_ball: d times M must be finite, entry (row 1, column 2) is "
-                                                                   "-9.99999968e+37 and its d is 10");
+    CHECK_THROWS_WITH(magr::project_l1_ball(m, std::span(d), 1.0),
+                      "project_l1_ball: d times M must be finite, entry (row 1, column 2) is "
+                      "-9.99999968e+37 and its d is 10");
     CHECK(m == before);
     magr::prox_linf(m, std::span(d), 1e38);  // needs no such product in float
     CHECK(m(1, 2) == Approx(-9e37).epsilon(1e-6));

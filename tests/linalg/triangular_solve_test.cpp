@@ -12,8 +12,8 @@
 using magr::index_t;
 using magr::matrix_view;
 
-TEMPLATE_TEST_CASE("triangular_solve: solves with L and its transpose, without a look above the diagonal", "[linalg][triangular_solve]", float,
-                   double) {
+TEMPLATE_TEST_CASE("triangular_solve: solves with L and its transpose, without a look above the diagonal", "[linalg][triangular_solve]",
+                   float, double) {
     using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     std::mt19937 random(3);
     std::uniform_real_distribution<TestType> uniform(-1, 1);

@@ -100,7 +100,10 @@ const violation violations[] = {
     {"gguf_", "storage", [](index_t&, index_t&, grid_options& o) { o.storage = storage_type::bf16; }},
     {"gguf_", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 8; }},
     {"gguf_", "group_size", [](index_t&, index_t&, grid_options& o) { o.group_size = 48; }},
-    {"", "levels", [](index_t&, index_t&, grid_options& o) { o.levels = {-1, 0, 1, 2}; }},
+    {"", "levels",
+     [](index_t&, index_t&, grid_options& o) {
+         o.levels = {-1, 0, 1, 2};
+     }},
     {"", "rows", [](index_t& rows, index_t&, grid_options&) { rows = 0; }},
 };
 

@@ -323,7 +323,8 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
     for (int g = 0; g < 16; ++g) add({16 * g + 1 + g % 15});
     add({0xE4}, 64);
     add({0x00, 0x3C, 0x00, 0x40});
-    check(k_types[0], [](index_t j) { return j / 32 % 4; }, [](index_t g) { return 1 + g % 15; }, [](index_t g) { return g; }, bytes);
+    check(
+        k_types[0], [](index_t j) { return j / 32 % 4; }, [](index_t g) { return 1 + g % 15; }, [](index_t g) { return g; }, bytes);
 
     // q3_k: code j is j / 32, so the third bits are those of the upper four 32s, F0, and the others as before; sc + 32 is 33 .. 48: its
     // low four bits 1 .. 15, 0 in nibbles, g beside g + 8; above them 10, but 11 for the last: 10 10 10 10 three times, 11 10 10 10
@@ -332,7 +333,8 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
     add({0xE4}, 64);
     add({0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x08, 0xAA, 0xAA, 0xAA, 0xEA});
     add({0x00, 0x3C});
-    check(k_types[1], [](index_t j) { return j / 32; }, from_one, none, bytes);
+    check(
+        k_types[1], [](index_t j) { return j / 32; }, from_one, none, bytes);
 
     // q4_k and q5_k: sc = 8 g + 7 and m = 63 - g, in six bits
     const auto add_pairs = [&] {
@@ -351,7 +353,8 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
     add_pairs();
     // 32 bytes for 64 codes j mod 16: l low, l + 32 high
     for (int l = 0; l < 128; ++l) add({0x11 * (l % 16)});
-    check(k_types[2], [](index_t j) { return j % 16; }, sc, m, bytes);
+    check(
+        k_types[2], [](index_t j) { return j % 16; }, sc, m, bytes);
 
     // codes j mod 32: the fifth bits of l, l + 32, .. in byte l are all those of l; the rest as before
     bytes.clear();
@@ -359,7 +362,8 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
     add({0x00}, 16);
     add({0xFF}, 16);
     for (int l = 0; l < 128; ++l) add({0x11 * (l % 16)});
-    check(k_types[3], [](index_t j) { return j % 32; }, sc, m, bytes);
+    check(
+        k_types[3], [](index_t j) { return j % 32; }, sc, m, bytes);
 
     // q6_k: codes j mod 64: low nibbles of l and l + 64; upper two bits of l, l + 32, l + 64, l + 96: 0, 2, 0, 2 or 1, 3, 1, 3
     bytes.clear();
@@ -370,7 +374,8 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
     }
     for (int g = 0; g < 16; ++g) add({g + 1});
     add({0x00, 0x3C});
-    check(k_types[4], [](index_t j) { return j % 64; }, from_one, none, bytes);
+    check(
+        k_types[4], [](index_t j) { return j % 64; }, from_one, none, bytes);
 }
 
 TEST_CASE("k-quants: refuses what cannot be fitted or packed", "[pack][k_quants][edge]") {

@@ -73,7 +73,7 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
     CHECK(split_of({.factors = {30, 20, 10, 5}}).directions() == 4);
     CHECK(split_of({.factors = {30, 30, 30, 30, 30, 30, 30, 30}}).directions() == 8);
     const index_t massive = split_of({.massive = 3, .massive_together = true}).directions();
-    CHECK((massive == 1 || massive == 2));  // the second is what the three differ in
+    CHECK((massive == 1 || massive == 2));              // the second is what the three differ in
     CHECK(split_of({.massive = 3}).directions() == 0);  // the diagonal describes them
 }
 

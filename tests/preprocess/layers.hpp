@@ -82,7 +82,8 @@ inline row_major<double> gram_of(const common_inputs& inputs, index_t channels, 
     return X.transpose() * X;
 }
 
-/// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping mean(diag H) I) / lambda_max(H).
+/// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping
+/// mean(diag H) I) / lambda_max(H).
 struct exact_problem {
     exact W0, H, undamped;
     long double alpha;
@@ -102,8 +103,7 @@ struct exact_problem {
     long double row_objective(const exact& W, index_t i) const {
         const Eigen::Matrix<long double, 1, Eigen::Dynamic> d = W.row(i) - W0.row(i);
         long double penalty = 0;
-        for (index_t j = 0; j < W.cols(); j += group)
-            penalty += W.row(i).segment(j, std::min(group, W.cols() - j)).cwiseAbs().maxCoeff();
+        for (index_t j = 0; j < W.cols(); j += group) penalty += W.row(i).segment(j, std::min(group, W.cols() - j)).cwiseAbs().maxCoeff();
         return d.lazyProduct(H).dot(d) / 2 + alpha * penalty;
     }
     long double objective(const exact& W) const {

@@ -65,8 +65,8 @@ TEST_CASE("workspace_bytes: rows that are solved in double stay within it", "[pr
             row_major<float> W = row_major<float>::Random(rows, n);
             magr::thread_pool pool(workers);
             index_t in_double = 0;
-            const auto peak = counted_memory::peak_of(
-                [&] { in_double = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool).rows_in_double; });
+            const auto peak =
+                counted_memory::peak_of([&] { in_double = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool).rows_in_double; });
             CHECK(in_double == rows);
             CHECK(peak <= magr::workspace_bytes<float>(rows, n, {}, workers));
         }

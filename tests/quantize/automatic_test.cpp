@@ -108,10 +108,8 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .range = magr::range_search::min_max};
     for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
-        automatic_options given = options_for({.quantizer = quantizer,
-                                               .grid = grid,
-                                               .preprocessing = magr::preprocess_options{.max_iterations = 2},
-                                               .refinement_rounds = 0});
+        automatic_options given = options_for(
+            {.quantizer = quantizer, .grid = grid, .preprocessing = magr::preprocess_options{.max_iterations = 2}, .refinement_rounds = 0});
         given.required_gain = 0;
         const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
         const magr::automatic_candidate& chosen = result.candidates[result.chosen];

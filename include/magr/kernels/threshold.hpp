@@ -103,8 +103,8 @@ inline constexpr bool adds_under_mask<unit_metric, Arch> = true;
 
 /// Elements whose sums are kept in T: so few that at most 16 additions follow each other, whose rounding stays at a few ulp.
 template <class T, class Arch>
-inline constexpr index_t sum_block = 64 * simd::pack_traits<T, Arch>::lanes < block_size ? 64 * simd::pack_traits<T, Arch>::lanes
-                                                                                         : block_size;
+inline constexpr index_t sum_block =
+    64 * simd::pack_traits<T, Arch>::lanes < block_size ? 64 * simd::pack_traits<T, Arch>::lanes : block_size;
 
 /// One pass over at most `sum_block` elements, added to `sums`. `load(i, arch)` gives the `weighted_magnitude` of pack i.., with
 /// `simd::scalar_arch` of element i, in a metric of that type.
@@ -391,8 +391,8 @@ private:
 /// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
 /// @param is_near  as for `newton_threshold`
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline found_threshold<T> threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums,
-                                                       bool is_near, Arch arch) noexcept {
+[[nodiscard]] inline found_threshold<T> threshold_from(const Source& v, Metric metric, index_t n, double total, T tau,
+                                                       const threshold_sums& sums, bool is_near, Arch arch) noexcept {
     double short_step = 0.25;  // relative to the excess
     const auto find_near = [&](T from, const threshold_sums& known, T next, found_threshold<T>& root) {
         const bool below = next > from;
@@ -423,7 +423,8 @@ template <class T, class Source, class Metric, class Arch>
         if (root.tau < low) root = found_threshold<T>::unknown(low);
         return true;
     };
-    return newton_threshold(total, tau, sums, is_near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
+    return newton_threshold(
+        total, tau, sums, is_near, [&](T at) { return sums_above(v, metric, n, at, arch); }, find_near);
 }
 
 /// The threshold of a sample, spread evenly, of which each element stands for as many others.
@@ -601,8 +602,8 @@ template <class T, class Source, class Metric, class Arch>
     constexpr double smallest = sizeof(T) == sizeof(float) ? 0x1p-120 : 0x1p-960;
     if (total < smallest * static_cast<double>(n)) return wide_threshold(v, metric, n, total, T(0));
     const bool is_start = hint > T(0) ? sums.weight > 0 : n < 4 * group_maxima<T>::groups && sums.weight > 0;
-    const found_threshold<T> found = is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch)
-                                              : cold_threshold(v, metric, n, total, hint, arch);
+    const found_threshold<T> found =
+        is_start ? threshold_from(v, metric, n, total, hint, sums, hint > T(0), arch) : cold_threshold(v, metric, n, total, hint, arch);
     return found.mean_excess <= 2 * static_cast<double>(found.tau) ? found.tau : wide_threshold(v, metric, n, total, found.tau);
 }
 

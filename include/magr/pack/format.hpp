@@ -129,7 +129,7 @@ enum class group_rule {
     /// 16, 32, 64, 128 or 256, and the last group may have fewer; or the whole row, if it fits into such a block. These are the blocks that
     /// ONNX Runtime has kernels for (core/mlas/lib/q4_dq.cpp): its CPU provider was seen to return zeros for larger ones
     power_of_two,
-    multiple       ///< of the columns that share a scale in the format; a larger group is written several times
+    multiple  ///< of the columns that share a scale in the format; a larger group is written several times
 };
 
 /// What a format can hold.

@@ -96,8 +96,8 @@ void require_block_grids(const char* function, ggml_type type, const quantized_m
     for (index_t i = 0; i < q.rows(); ++i)
         for (index_t g = 0; g < q.zeros.cols(); ++g)
             if (q.zeros(i, g) != static_cast<Scalar>(zero) && q.zeros(i, g) != static_cast<Scalar>(mirrored))
-                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be ",
-                                          (std::min)(zero, mirrored), " or ", (std::max)(zero, mirrored), ", it is ", q.zeros(i, g)));
+                raise<value_error>(concat(function, ": zero point (row ", i, ", group ", g, ") must be ", (std::min)(zero, mirrored),
+                                          " or ", (std::max)(zero, mirrored), ", it is ", q.zeros(i, g)));
 }
 
 /// Codes for the opposite scale: s (c - z) = -s ((L - c) - (L - z)).

@@ -19,9 +19,9 @@ namespace magr {
 /// is visible to the caller afterwards.
 ///
 /// What the caller promises: tasks do not wait for each other. A task that calls parallel_for of the same executor is fine with all
-/// executors of the library, and the library itself never does so. Each task writes only to its own part of the result and to the scratch memory of its worker, so that results depend
-/// neither on the number of workers nor on the order of tasks, if all threads treat rounding and subnormal numbers alike. All functions of
-/// the library do so.
+/// executors of the library, and the library itself never does so. Each task writes only to its own part of the result and to the scratch
+/// memory of its worker, so that results depend neither on the number of workers nor on the order of tasks, if all threads treat rounding
+/// and subnormal numbers alike. All functions of the library do so.
 ///
 /// @par Errors    if tasks throw, parallel_for throws one of their exceptions, once, when no task runs any more; the executor can be used
 ///                again. The executors of the library choose the exception of the lowest task: they skip a task only if a lower one has

@@ -137,8 +137,8 @@ private:
         S* const thresholds = t.thresholds(r, problem.groups());
         if (metric_.directions() == 0) {
             problem.for_each_group([&](index_t g, index_t j, index_t size) {
-                const kernels::admm_arrays<S> arrays{t.y() + j, t.w0(r) + j, metric_.diagonal() + j,
-                                                     t.z(r) + j, t.u(r) + j, t.product(slot) + j};
+                const kernels::admm_arrays<S> arrays{t.y() + j,  t.w0(r) + j, metric_.diagonal() + j,
+                                                     t.z(r) + j, t.u(r) + j,  t.product(slot) + j};
                 thresholds[g] = kernels::admm_step(arrays, size, relaxation, alpha, thresholds[g]);
             });
             return;
@@ -152,7 +152,8 @@ private:
     /// The bounds of `bound_row`, with f shortened along the dominating directions.
     template <class Gram>
     [[nodiscard]] row_bounds corrected_bounds(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const {
-        const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r), *const y = t.y(), *const g = t.g();
+        const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r), *const y = t.y(),
+                       *const g = t.g();
         const auto s = [&](index_t i) { return static_cast<double>(d[i]) * static_cast<double>(u[i]); };
         const auto e = [&](index_t i) { return static_cast<double>(z[i] - w0[i]) - static_cast<double>(y[i]); };
         const direction_vector c = correction_.coefficients([&](index_t i) { return s(i) + static_cast<double>(g[i]); });
@@ -174,9 +175,8 @@ private:
                         turned[i] += factor * G[i];
                     }
                 }
-                bounds.known += lane_sum(count, [&](index_t i) {
-                    return (static_cast<double>(y[j + i]) + 2 * e(j + i)) * static_cast<double>(g[j + i]);
-                });
+                bounds.known += lane_sum(
+                    count, [&](index_t i) { return (static_cast<double>(y[j + i]) + 2 * e(j + i)) * static_cast<double>(g[j + i]); });
                 bounds.unknown += lane_sum(count, [&](index_t i) { return static_cast<double>(d[j + i]) * e(j + i) * e(j + i); });
                 linear += lane_sum(count, [&](index_t i) { return s(j + i) * static_cast<double>(w0[j + i]); });
                 norm += lane_sum(count, [&](index_t i) { return std::abs(s(j + i)); });

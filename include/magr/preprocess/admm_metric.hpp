@@ -149,9 +149,11 @@ private:
         }
     }
 
-    /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d:  F the elements that are free, C those of a group that are clipped, a = sum_C sign V
+    /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d:  F the elements that are free, C those of a group that are clipped, a = sum_C sign
+    /// V
     template <class Gram>
-    [[nodiscard]] direction_matrix jacobian(const layer_problem<Gram>& problem, const S* z, const S* v, const S* thresholds) const noexcept {
+    [[nodiscard]] direction_matrix jacobian(const layer_problem<Gram>& problem, const S* z, const S* v,
+                                            const S* thresholds) const noexcept {
         const index_t r = directions();
         direction_matrix J;
         for (index_t k = 0; k < r; ++k) J(k, k) = 1 / s_(k);

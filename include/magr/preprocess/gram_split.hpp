@@ -23,10 +23,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Inputs with a large common mean, a few common factors, or massive channels that move together make such directions. diag(H_d) describes
 /// them and nothing else, while diag(B) describes what weights can be changed along.
 struct gram_split {
-    Eigen::MatrixXd V;       ///< in x r, r from 0 to most_directions
-    Eigen::ArrayXd lambda;   ///< r
-    Eigen::ArrayXd D;        ///< diag(B) + 1e-3 mean(diag B)
-    double rho = 0;          ///< the step of ADMM that suits B in the metric D, from 0.001 to 2.4
+    Eigen::MatrixXd V;      ///< in x r, r from 0 to most_directions
+    Eigen::ArrayXd lambda;  ///< r
+    Eigen::ArrayXd D;       ///< diag(B) + 1e-3 mean(diag B)
+    double rho = 0;         ///< the step of ADMM that suits B in the metric D, from 0.001 to 2.4
 
     [[nodiscard]] index_t directions() const noexcept { return V.cols(); }
 };
@@ -83,8 +83,8 @@ template <class Apply>
 ///
 ///     mean of (r / 4) / (mu + r / 4) = 1 / 8,         or the nearest r from 0.001 .. 0.01 (see below) to 1
 ///
-/// the mean being that over the eigenvalues which the directions have left. The lower limit is 0.1 sqrt(damping), at least 0.001 and at most
-/// 0.01, and 0.05 without damping.
+/// the mean being that over the eigenvalues which the directions have left. The lower limit is 0.1 sqrt(damping), at least 0.001 and at
+/// most 0.01, and 0.05 without damping.
 ///
 /// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the
 /// lower end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
@@ -100,7 +100,9 @@ template <class Gram, executor Executor>
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)
-    const auto metric = [](const Eigen::ArrayXd& diagonal) { return (diagonal.cwiseMax(0.0) + 1e-3 * diagonal.cwiseMax(0.0).mean()).eval(); };
+    const auto metric = [](const Eigen::ArrayXd& diagonal) {
+        return (diagonal.cwiseMax(0.0) + 1e-3 * diagonal.cwiseMax(0.0).mean()).eval();
+    };
     made.D = metric(left);
     made.V.resize(n, 0);
     made.lambda.resize(0);
@@ -149,7 +151,7 @@ template <class Gram, executor Executor>
             const double damping = problem.shift / problem.diagonal.mean();
             double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
             const double taken = static_cast<double>(made.directions()) / static_cast<double>(n);  // eigenvalues of B that are zero by now
-            while (high > 1.01 * low) {  // the share grows with rho
+            while (high > 1.01 * low) {                                                            // the share grows with rho
                 const double middle = std::sqrt(low * high);
                 ((steps.mean_share(middle / 4) - taken) < 0.125 * (1 - taken) ? low : high) = middle;
             }

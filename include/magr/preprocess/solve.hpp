@@ -129,7 +129,8 @@ private:
                 w0[j] = problem_.is_dead(j) ? S(0) : static_cast<S>(static_cast<double>(W(rows_[at(r)], j)) * row.scale);
             std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
         }
-        measure(count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.w0(r)[j]; });
+        measure(
+            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.w0(r)[j]; });
         for (index_t r = 0; r < count(); ++r) {
             row_progress& row = progress_[at(r)];
             report(r).energy = (std::max)(0.0, row.energy) / (row.scale * row.scale);
@@ -201,7 +202,8 @@ private:
             const double scale = progress_[at(r)].scale;
             return static_cast<S>(static_cast<double>(stored(r, j)) * scale);
         };
-        measure(count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return rounded(r, j) - t_.w0(r)[j]; });
+        measure(
+            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return rounded(r, j) - t_.w0(r)[j]; });
         for (index_t r = 0; r < count(); ++r) {
             if (report(r).state == row_state::imprecise) continue;
             complete(r, [&](index_t j) { return rounded(r, j); });
@@ -250,8 +252,7 @@ private:
     /// Whether rounding hides a gap that matters.
     [[nodiscard]] bool is_imprecise(index_t r) {
         const row_progress& row = progress_[at(r)];
-        return std::is_same_v<S, float> &&
-               !(row.rounding <= settings_.allowed_rounding() * report(r).objective * row.scale * row.scale);
+        return std::is_same_v<S, float> && !(row.rounding <= settings_.allowed_rounding() * report(r).objective * row.scale * row.scale);
     }
 
     /// Whether float has no number near enough to the threshold of row r, so that its subgradient misses the penalty.
@@ -293,7 +294,8 @@ private:
             }
             if (!live) return;
             for (index_t j = first; j < first + size; ++j)
-                if (problem_.is_dead(j)) out(i, j) = static_cast<T>(static_cast<S>(std::clamp(static_cast<double>(W(i, j)), -largest, largest)));
+                if (problem_.is_dead(j))
+                    out(i, j) = static_cast<T>(static_cast<S>(std::clamp(static_cast<double>(W(i, j)), -largest, largest)));
         });
     }
 
@@ -360,9 +362,8 @@ template <compute_scalar S, class Method, class T, class Gram, class Progress, e
                          reports, out);
         });
         const auto batch_rows = rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-        const auto done = std::count_if(batch_rows.begin(), batch_rows.end(), [&](index_t row) {
-            return reports[static_cast<std::size_t>(row)].state != row_state::imprecise;
-        });
+        const auto done = std::count_if(batch_rows.begin(), batch_rows.end(),
+                                        [&](index_t row) { return reports[static_cast<std::size_t>(row)].state != row_state::imprecise; });
         if (!progress.add(static_cast<index_t>(done))) return false;
     }
     return true;

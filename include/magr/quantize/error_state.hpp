@@ -113,7 +113,9 @@ template <compute_scalar Scalar, class T, class U, class Executor>
 [[nodiscard]] double loss_of(quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> h, double damping, Executor& exec) {
     const std::vector<index_t> order = order_columns(h, column_order::natural, h.cols());
     const packed_gram damped(load_damped(h, order, damping), exec);
-    return refine_panels(q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec).loss_before;
+    return refine_panels(
+               q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec)
+        .loss_before;
 }
 
 /// Refuses what the refinements cannot work with.

@@ -100,8 +100,8 @@ struct optq_report {
     int attempts = 0;                          ///< dampings and floors tried
     factor_precision precision = factor_precision::float64;  ///< in which H was factored: float64 or float32
     index_t dead_columns = 0;                                ///< columns with H_jj <= dead_threshold * mean
-    index_t clipped = 0;  ///< weights of live columns more than half a step outside of their grid when they were rounded
-    storage_limits limits;                                   ///< grids at the ends of what their storage type can hold
+    index_t clipped = 0;    ///< weights of live columns more than half a step outside of their grid when they were rounded
+    storage_limits limits;  ///< grids at the ends of what their storage type can hold
     double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
     double output_error = std::numeric_limits<double>::quiet_NaN();  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T); NaN if not measured
@@ -229,11 +229,9 @@ struct optq_plan {
 template <compute_scalar Scalar, class U, class Executor>
 [[nodiscard]] optq_plan<Scalar> make_optq_plan(matrix_view<U> h, index_t group_size, const optq_options& options, Executor& exec) {
     std::vector<index_t> order = order_columns(h, options.order, group_size);
-    feedback_factor<Scalar> factor = factor_feedback<Scalar>(h, order,
-                                                             {.damping = options.damping,
-                                                              .raise_damping = options.on_failure != fallback::none,
-                                                              .precision = options.precision},
-                                                             exec);
+    feedback_factor<Scalar> factor = factor_feedback<Scalar>(
+        h, order, {.damping = options.damping, .raise_damping = options.on_failure != fallback::none, .precision = options.precision},
+        exec);
     return {group_size, std::move(order), std::move(factor)};
 }
 

@@ -99,15 +99,12 @@ template <compute_scalar Scalar, class Scales>
 /// @param h       of a `live_gram`
 template <compute_scalar Scalar, class T, class U, class Executor>
 [[nodiscard]] refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                              const code_refinement& options, Executor& exec) {
+                                                 const code_refinement& options, Executor& exec) {
     const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
     const packed_gram damped(load_damped(h, order, options.damping), exec);
     return refine_panels(
         Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, error_state& state) {
-            return descend(Q, map_of, damped, order, options.denominator_offset, state);
-        },
-        exec);
+        [&](const auto& map_of, error_state& state) { return descend(Q, map_of, damped, order, options.denominator_offset, state); }, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -180,7 +180,7 @@ private:
 /// @param h       of a `live_gram`
 template <compute_scalar Scalar, class T, class U, class Executor>
 [[nodiscard]] refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                              const scale_refinement& options, Executor& exec) {
+                                                  const scale_refinement& options, Executor& exec) {
     std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
     std::iota(order.begin(), order.end(), index_t{0});
     const auto parameter = [&](index_t j) {

@@ -57,11 +57,17 @@ using pack = typename pack_traits<T, Arch>::type;
 MAGR_ALWAYS_INLINE float abs(float a) noexcept { return __builtin_fabsf(a); }
 MAGR_ALWAYS_INLINE double abs(double a) noexcept { return __builtin_fabs(a); }
 template <class T>
-MAGR_ALWAYS_INLINE T (max)(T a, T b) noexcept { return a > b ? a : b; }
+MAGR_ALWAYS_INLINE T(max)(T a, T b) noexcept {
+    return a > b ? a : b;
+}
 template <class T>
-MAGR_ALWAYS_INLINE T (min)(T a, T b) noexcept { return a < b ? a : b; }
+MAGR_ALWAYS_INLINE T(min)(T a, T b) noexcept {
+    return a < b ? a : b;
+}
 template <class T>
-MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept { return condition ? a : b; }
+MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept {
+    return condition ? a : b;
+}
 MAGR_ALWAYS_INLINE float copysign(float magnitude, float sign) noexcept { return __builtin_copysignf(magnitude, sign); }
 MAGR_ALWAYS_INLINE double copysign(double magnitude, double sign) noexcept { return __builtin_copysign(magnitude, sign); }
 /// a * b + c with one rounding where the instruction set has it in one instruction, else with two: never a call into the library.
@@ -70,23 +76,36 @@ MAGR_ALWAYS_INLINE float fma(float a, float b, float c) noexcept { return __buil
 MAGR_ALWAYS_INLINE double fma(double a, double b, double c) noexcept { return __builtin_fma(a, b, c); }
 #else
 template <class T>
-MAGR_ALWAYS_INLINE T fma(T a, T b, T c) noexcept { return a * b + c; }
+MAGR_ALWAYS_INLINE T fma(T a, T b, T c) noexcept {
+    return a * b + c;
+}
 #endif
 MAGR_ALWAYS_INLINE bool any(bool condition) noexcept { return condition; }
 template <class T>
-MAGR_ALWAYS_INLINE void store(T* p, T a) noexcept { *p = a; }
+MAGR_ALWAYS_INLINE void store(T* p, T a) noexcept {
+    *p = a;
+}
 template <class T>
-MAGR_ALWAYS_INLINE T reduce_add(T a) noexcept { return a; }
+MAGR_ALWAYS_INLINE T reduce_add(T a) noexcept {
+    return a;
+}
 
 #if MAGR_HAS_XSIMD
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> abs(const xsimd::batch<T, A>& a) noexcept { return xsimd::abs(a); }
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> abs(const xsimd::batch<T, A>& a) noexcept {
+    return xsimd::abs(a);
+}
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> (max)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return (xsimd::max)(a, b); }
+MAGR_ALWAYS_INLINE xsimd::batch<T, A>(max)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept {
+    return (xsimd::max)(a, b);
+}
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> (min)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept { return (xsimd::min)(a, b); }
+MAGR_ALWAYS_INLINE xsimd::batch<T, A>(min)(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept {
+    return (xsimd::min)(a, b);
+}
 template <class T, class A>
-MAGR_ALWAYS_INLINE xsimd::batch<T, A> select(const xsimd::batch_bool<T, A>& c, const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) noexcept {
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> select(const xsimd::batch_bool<T, A>& c, const xsimd::batch<T, A>& a,
+                                             const xsimd::batch<T, A>& b) noexcept {
     return xsimd::select(c, a, b);
 }
 template <class T, class A>
@@ -110,9 +129,13 @@ MAGR_ALWAYS_INLINE xsimd::batch<double, A> fma(const xsimd::batch<double, A>& a,
 }
 #endif
 template <class T, class A>
-MAGR_ALWAYS_INLINE bool any(const xsimd::batch_bool<T, A>& c) noexcept { return xsimd::any(c); }
+MAGR_ALWAYS_INLINE bool any(const xsimd::batch_bool<T, A>& c) noexcept {
+    return xsimd::any(c);
+}
 template <class T, class A>
-MAGR_ALWAYS_INLINE void store(T* p, const xsimd::batch<T, A>& a) noexcept { a.store_unaligned(p); }
+MAGR_ALWAYS_INLINE void store(T* p, const xsimd::batch<T, A>& a) noexcept {
+    a.store_unaligned(p);
+}
 template <class T, class A>
 MAGR_ALWAYS_INLINE T reduce_add(const xsimd::batch<T, A>& a) noexcept {
 #if XSIMD_VERSION_MAJOR >= 9
