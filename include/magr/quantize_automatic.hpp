@@ -152,7 +152,7 @@ template <compute_scalar Scalar, class Executor>
     std::vector<preprocessed_weights<Scalar>> solutions(alphas.size(), {W, {}});
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(in.gram().view(), settings.group_size, settings.damping);
-    layer_solver<Scalar, const double> solver(problem, options.solver, settings);
+    layer_solver<Scalar, double> solver(problem, options.solver, settings);
     ignore_progress nobody;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
         solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), nobody, exec);
@@ -186,9 +186,9 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
         const auto* const solution = with_magr ? &solutions[static_cast<std::size_t>(found - alphas.begin())] : nullptr;
         layer_options options = with_defaults(options_of(candidate, shared));
         options.optq.measure_error = false;
-        automatic_attempt<Scalar> attempt{
-            .candidate = first + k,
-            .layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options, exec)};
+        automatic_attempt<Scalar> attempt;
+        attempt.candidate = first + k;
+        attempt.layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options, exec);
         if (attempt.layer) {
             const double error = validation.error(as_const_view(W), attempt.layer.quantized.dequantize().view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;

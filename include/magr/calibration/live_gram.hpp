@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 

@@ -12,6 +12,7 @@
 #include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
