@@ -280,8 +280,8 @@ long double ulps(T tau, long double root) {
 }  // namespace
 
 // 16: what lies above may be twice as far from tau as tau from zero before wider sums take over, and each of them is off by a few.
-TEMPLATE_TEST_CASE("find_threshold: is a few ulp from the root for all weights, scales, penalties and hints", "[kernels][threshold][oracle]",
-                   float, double) {
+TEMPLATE_TEST_CASE("find_threshold: is a few ulp from the root for all weights, scales, penalties and hints",
+                   "[kernels][threshold][oracle]", float, double) {
     using limits = std::numeric_limits<TestType>;
     constexpr auto most = static_cast<long double>(limits::max());
     int compared = 0;
@@ -317,14 +317,16 @@ TEST_CASE("find_threshold: weights that T cannot hold beside each other do not b
         {{"", {0.999348223F, -0.992077887F}, {0.000108318876F, 0.45584023F}}, 7.9850468195707025e-07},
         {{"", {-1.32188976F, -0.661422908F, -1.59095144F}, {0.93044889F, 0.0332027897F, 1.07685628e-05F}}, 2.9244868408750568e-06}};
     for (const auto& [s, total] : cases)
-        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}), oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
+        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}),
+                   oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
 }
 
 TEST_CASE("find_threshold: elements are not taken for equal where their difference is of the size of the penalty",
           "[kernels][threshold][edge]") {
     const samples::sample<float> s{"", {1.0F, 0.999997F}, {}};
     for (const double total : {1e-6, 1.5e-6, 2.5e-6})
-        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}), oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
+        CHECK(ulps(search(equation::of_prox, s, total, 0.0F, default_arch{}),
+                   oracle::threshold(oracle::prox_elements(s.v, s.d), total)) <= 1);
 }
 
 namespace {

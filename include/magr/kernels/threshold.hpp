@@ -391,8 +391,8 @@ private:
 /// The threshold from any tau >= 0 and the sums above it; `find_threshold` says how.
 /// @param near  as for `newton_threshold`
 template <class T, class Source, class Metric, class Arch>
-[[nodiscard]] inline found_threshold<T> threshold_from(const Source& v, Metric metric, index_t n, double total, T tau, const threshold_sums& sums,
-                                                       bool near, Arch arch) noexcept {
+[[nodiscard]] inline found_threshold<T> threshold_from(const Source& v, Metric metric, index_t n, double total, T tau,
+                                                       const threshold_sums& sums, bool near, Arch arch) noexcept {
     double short_step = 0.25;  // relative to the excess
     const auto find_near = [&](T from, const threshold_sums& known, T next, found_threshold<T>& root) {
         const bool below = next > from;
