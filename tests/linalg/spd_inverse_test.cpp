@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <magr/linalg/spd_inverse.hpp>
 
+#include <limits>
+
+#include <magr/matrix/matrix.hpp>
 #include <magr/parallel/thread_pool.hpp>
 
 #include "linalg/samples.hpp"
@@ -151,4 +154,19 @@ TEST_CASE("spd_inverse: refuses what is not square, and leaves it alone", "[lina
     CHECK_THROWS_AS(spd_inverse(matrix_view<float>(data, 3, 2)), magr::shape_error);
     CHECK_THROWS_WITH(spd_inverse(matrix_view<float>(data, 3, 2)), Equals("spd_inverse: A must be square, it is 3 x 2"));
     for (int k = 0; k < 6; ++k) CHECK(data[k] == static_cast<float>(k + 1));
+}
+
+TEMPLATE_TEST_CASE("spd_inverse: an inverse that overflows is no success", "[linalg][spd_inverse][edge]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    for (const magr::index_t n : {1, 7, 97, 200}) {
+        magr::matrix<TestType> tiny(n, n), small(n, n);
+        for (magr::index_t i = 0; i < n; ++i) {
+            tiny(i, i) = i == n / 2 ? limits::denorm_min() * 8 : limits::min();
+            small(i, i) = limits::min() * 8;
+        }
+        INFO("n = " << n);
+        CHECK_FALSE(magr::linalg::spd_inverse(tiny.view()));
+        CHECK(magr::linalg::spd_inverse(small.view()));
+        CHECK(static_cast<double>(small(0, 0) * (limits::min() * 8)) == Approx(1).epsilon(1e-6));
+    }
 }

@@ -76,6 +76,12 @@ public:
         return true;
     }
 
+    /// Whether the squares of the reciprocals of L's diagonal, lower bounds of the diagonal of the inverse, are finite.
+    [[nodiscard]] bool has_finite_inverse() const noexcept {
+        constexpr T least = T(1) / std::numeric_limits<T>::max();
+        return std::all_of(diagonal_.data(), diagonal_.data() + size_, [](T pivot) { return pivot * pivot > least; });
+    }
+
     /// The factor into the lower triangle of A.
     void store(matrix_view<T> A) const noexcept {
         for (index_t i = 0; i < size_; ++i) {

@@ -27,7 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @param A       symmetric; its lower triangle is read, both triangles of the result are written, bit for bit symmetric
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
-/// @return        whether all pivots were positive and finite; if not, A holds numbers of no use
+/// @return        whether all pivots were positive and finite and T holds the inverse; if not, A holds numbers of no use
 /// @par Errors    shape_error if A is not square
 /// @par Cost      n^3 / 2 multiply-adds; allocates 2 blocks of columns, at most 768 n numbers, and 48 KB per worker
 /// @par Numerics  ||A M - I|| <= about n eps cond(A); the same bits for every executor
@@ -45,7 +45,7 @@ template <compute_scalar T, executor Executor = serial_executor>
     for (index_t first = 0; first < n; first += side) {
         const detail::index_range here{first, (std::min)(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);
-        if (!diagonal.factor(A11)) return false;
+        if (!diagonal.factor(A11) || !diagonal.has_finite_inverse()) return false;
 
         const detail::pieces_around strips(n, here, X.strip);
         exec.parallel_for(strips.count(), [&](index_t task, index_t worker) {
@@ -84,7 +84,7 @@ template <compute_scalar T, executor Executor = serial_executor>
                 for (index_t i = j0 == i0 ? j : 0; i < high; ++i) A(j0 + j, i0 + i) = turned[j * square + i];
         }
     });
-    return true;
+    return detail::is_finite(matrix_view<const T>(A));
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
