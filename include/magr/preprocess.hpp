@@ -144,7 +144,7 @@ private:
         constexpr double factor = 4, most = 3;
         std::vector<row_class> found;
         for (index_t i = 0; i < W.rows(); ++i) {
-            if (reports_[static_cast<std::size_t>(i)].state == row_state::converged) continue;
+            if (reports_[static_cast<std::size_t>(i)].state != row_state::untouched) continue;
             double rho = settings_.rho.value_or(split_.rho);
             if (is_admm_ && !settings_.rho) {
                 double size = 0;
@@ -189,7 +189,8 @@ private:
         const auto any = [&](row_state state) {
             return std::any_of(reports_.begin(), reports_.end(), [&](const row_report& row) { return row.state == state; });
         };
-        return any(row_state::limited)   ? stop_reason::iteration_limit
+        return any(row_state::too_large) ? stop_reason::overflowed
+               : any(row_state::limited) ? stop_reason::iteration_limit
                : any(row_state::rounded) ? stop_reason::rounding_limit
                                          : stop_reason::converged;
     }

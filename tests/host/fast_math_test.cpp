@@ -74,7 +74,7 @@ bool is_refused(const F& f, const std::string& words) {
 
 }  // namespace
 
-TEST_CASE("-ffast-math: NaN and infinity in weights are refused by all functions that take weights", "[host][fast_math]") {
+TEST_CASE("fast math: NaN and infinity in weights are refused by all functions that take weights", "[host][fast_math]") {
     const Eigen::MatrixXd H = gram(), H256 = gram(256), D = 0.01 * gram();
     const auto good = weights<float>();
     const auto grids = magr::fit_grids(good, {.bits = 4});
@@ -120,7 +120,7 @@ TEST_CASE("-ffast-math: NaN and infinity in weights are refused by all functions
     }
 }
 
-TEMPLATE_TEST_CASE("-ffast-math: NaN and infinity are refused in every storage type", "[host][fast_math]", double, Eigen::half,
+TEMPLATE_TEST_CASE("fast math: NaN and infinity are refused in every storage type", "[host][fast_math]", double, Eigen::half,
                    Eigen::bfloat16) {
     for (const TestType bad : not_finite<TestType>()) {
         auto W = weights<TestType>();
@@ -133,7 +133,7 @@ TEMPLATE_TEST_CASE("-ffast-math: NaN and infinity are refused in every storage t
     }
 }
 
-TEST_CASE("-ffast-math: NaN and infinity in H are refused by all functions that take H", "[host][fast_math]") {
+TEST_CASE("fast math: NaN and infinity in H are refused by all functions that take H", "[host][fast_math]") {
     const auto W = weights<float>();
     const Eigen::MatrixXd good = gram(), D = 0.01 * gram();
     for (const double bad : not_finite<double>()) {
@@ -160,7 +160,7 @@ TEST_CASE("-ffast-math: NaN and infinity in H are refused by all functions that 
     }
 }
 
-TEST_CASE("-ffast-math: metrics and grids that are not finite are refused", "[host][fast_math]") {
+TEST_CASE("fast math: metrics and grids that are not finite are refused", "[host][fast_math]") {
     const auto good = weights<float>();
     for (const float bad : not_finite<float>()) {
         std::vector<float> d(static_cast<std::size_t>(cols), 2);
@@ -192,7 +192,7 @@ TEST_CASE("-ffast-math: metrics and grids that are not finite are refused", "[ho
     }
 }
 
-TEST_CASE("-ffast-math: files with scales that are not finite are refused", "[host][fast_math]") {
+TEST_CASE("fast math: files with scales that are not finite are refused", "[host][fast_math]") {
     const auto W = weights<float>(32, 256);
     using format = magr::packed_format;
     const auto quantized = [&](format f) { return magr::quantize_rtn(W, magr::grid_options_for(f)); };
@@ -231,7 +231,7 @@ TEST_CASE("-ffast-math: files with scales that are not finite are refused", "[ho
     }
 }
 
-TEST_CASE("-ffast-math: options that are NaN, and infinite ones that must be finite, are refused", "[host][fast_math]") {
+TEST_CASE("fast math: options that are NaN, and infinite ones that must be finite, are refused", "[host][fast_math]") {
     for (const double bad : not_finite<double>()) {
         CHECK_OPTION_REFUSED("alpha must", magr::validate(magr::preprocess_options{.alpha = bad}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::preprocess_options{.damping = bad}));
@@ -262,7 +262,7 @@ TEST_CASE("-ffast-math: options that are NaN, and infinite ones that must be fin
     CHECK(W == weights<float>());
 }
 
-TEST_CASE("-ffast-math: a layer that overflows says so, and an ordinary one is quantized", "[host][fast_math]") {
+TEST_CASE("fast math: a layer that overflows says so, and an ordinary one is quantized", "[host][fast_math]") {
     const auto layer = magr::quantize_layer(weights<float>(), gram());
     CHECK(layer.status == magr::layer_status::as_requested);
     CHECK(layer.output_error < 0.1);
@@ -274,7 +274,7 @@ TEST_CASE("-ffast-math: a layer that overflows says so, and an ordinary one is q
     CHECK(!overflowed);
 }
 
-TEST_CASE("-ffast-math: a matrix that is not positive definite is not factored", "[host][fast_math]") {
+TEST_CASE("fast math: a matrix that is not positive definite is not factored", "[host][fast_math]") {
     Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> A = gram();
     A(20, 20) = not_finite<double>()[0];
     CHECK_FALSE(magr::linalg::cholesky(magr::matrix_view<double>(A.data(), cols, cols)));

@@ -226,3 +226,17 @@ TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it 
         CHECK(result.lambda_max == 0);
     }
 }
+
+TEST_CASE("preprocess: weights whose squares no number holds are left alone, and the result says so", "[preprocess][edge]") {
+    const auto [W0, H] = layers::random_layer(3, 16, 64);
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        row_major<double> W = W0;
+        W.row(1) *= 1e200;
+        const row_major<double> before = W;
+        const auto result = magr::preprocess(W, H, {.solver = solver});
+        CHECK(result.stopped == magr::stop_reason::overflowed);
+        CHECK(std::isfinite(result.objective));
+        CHECK(W.row(1) == before.row(1));
+        CHECK(W.row(0) != before.row(0));
+    }
+}

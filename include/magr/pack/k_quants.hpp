@@ -251,7 +251,7 @@ template <int GroupSize, compute_scalar Scalar, class T>
             }
             unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
             // no grid of this block reaches as far as the limit, which only dead weights can be beyond
-            for (double& weight : weights) weight = std::clamp(weight, -4 * unit, 4 * unit) / unit;
+            for (double& weight : weights) weight = std::clamp(weight / 4, -unit, unit) / unit * 4;
             const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
             // f16 numbers again, as multiplying by the unit may not give them back to the last bit
             shared.scales(i, b) =

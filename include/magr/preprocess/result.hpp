@@ -11,6 +11,7 @@ enum class stop_reason {
     iteration_limit,  ///< all iterations were done, or all that the authors' method prescribes
     cancelled,        ///< the observer said stop
     not_factored,     ///< nothing was done: H + rho D is not positive definite, H is far from being a Gram matrix
+    overflowed,       ///< rows with weights above 1e150 were left as they are: their energies are too large for a number
     rounding_limit,   ///< the iteration reached the tolerance, but what the 16-bit type of W can hold is further away: see the gaps
 };
 
@@ -21,6 +22,7 @@ enum class stop_reason {
         case stop_reason::iteration_limit: return "iteration_limit";
         case stop_reason::cancelled: return "cancelled";
         case stop_reason::not_factored: return "not_factored";
+        case stop_reason::overflowed: return "overflowed";
         case stop_reason::rounding_limit: return "rounding_limit";
     }
     return "unknown";

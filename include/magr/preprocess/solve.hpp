@@ -23,6 +23,7 @@ enum class row_state {
     converged,  ///< its gap is at most the tolerance
     rounded,    ///< so was that of the solution, but not that of the solution rounded to the type of W
     limited,    ///< all iterations were done
+    too_large,  ///< it is as it was: its energies would be infinite
     imprecise,  ///< it is as it was: the arithmetic type cannot tell its energies from each other
 };
 
@@ -59,6 +60,7 @@ template <class T, class Gram>
     report.linf_after = report.linf_before;
     report.objective = report.objective_before = alpha * report.sum_linf_before;
     if (report.objective == 0) report.state = row_state::converged;
+    if (report.linf_before > 1e150) report.state = row_state::too_large;
     return report;
 }
 
