@@ -88,7 +88,7 @@ std::vector<Eigen::MatrixXd> grams(index_t n) {
         dead.col(j).setZero();
     }
     single = Eigen::MatrixXd::Zero(n, n);
-    single(3, 3) = 1;
+    single(7, 7) = 1;
     return {good, dead, ones, single, 1e-30 * good, 1e30 * good};
 }
 

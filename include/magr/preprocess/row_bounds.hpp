@@ -47,12 +47,13 @@ template <compute_scalar S, class Gram>
 [[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric, double alpha) {
     kernels::bound_sums sums;
     row_bounds bounds;
-    double limit_s = 1, limit_g = (std::numeric_limits<double>::max)();
+    constexpr double unlimited = 1e100;  // products with which are numbers
+    double limit_s = 1, limit_g = unlimited;
     const S* const thresholds = t.thresholds(r, problem.groups());
     problem.for_each_group([&](index_t g, index_t j, index_t size) {
         const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j, sums);
         if (norms.s > alpha) limit_s = (std::min)(limit_s, alpha / norms.s);
-        if (norms.g * limit_g > alpha) limit_g = alpha / norms.g;
+        if (norms.g * unlimited > alpha) limit_g = (std::min)(limit_g, alpha / norms.g);
         if (thresholds[g] > 0) bounds.missed = (std::max)(bounds.missed, std::abs(norms.s / alpha - 1));
         bounds.penalty += alpha * static_cast<double>(thresholds[g]);
     });
