@@ -23,7 +23,8 @@ public:
     static constexpr double share = 0.3;  ///< s / lambda
 
     admm_metric(const gram_split& split, double rho)
-        : d_((rho * split.D).template cast<S>()), V_(split.V), s_(share * split.lambda), weight_(Eigen::ArrayXd::Zero(d_.size())) {
+        : d_((rho * split.D).template cast<S>()), V_(split.V), s_(share * split.lambda), weight_(Eigen::ArrayXd::Zero(d_.size())),
+          reciprocal_(d_.template cast<double>().inverse()) {
         for (index_t k = 0; k < directions(); ++k) weight_ += s_(k) * V_.col(k).array().square();
     }
 
@@ -92,7 +93,7 @@ public:
                 return weight_(i) * value * value;
             });
             constexpr double eps = std::numeric_limits<S>::epsilon();
-            return !(point.norm > 1e-10 * moved + 4 * eps * eps * noise);
+            return !(point.norm > 1e-6 * moved + 4 * eps * eps * noise);
         };
         bool done = evaluate(here);
         for (int trials = 0; trials < 400 && !done;) {
@@ -145,7 +146,7 @@ private:
                 for (index_t i = 0; i < count; ++i) sums[i] += beta[at(k)] * v[i];
             }
             for (index_t i = 0; i < count; ++i)
-                u[first + i] = static_cast<S>(static_cast<double>(center[first + i]) - sums[i] / static_cast<double>(d_(first + i)));
+                u[first + i] = static_cast<S>(static_cast<double>(center[first + i]) - sums[i] * reciprocal_(first + i));
         }
     }
 
@@ -165,7 +166,7 @@ private:
                     const double* const b = direction(l);
                     J(k, l) += lane_sum(size, [&](index_t j) {
                         const index_t i = first + j;
-                        return is_free(i) ? a[i] * b[i] / static_cast<double>(d_(i)) : 0.0;
+                        return is_free(i) ? a[i] * b[i] * reciprocal_(i) : 0.0;
                     });
                 }
             }
@@ -189,7 +190,8 @@ private:
     Eigen::Array<S, 1, Eigen::Dynamic> d_;
     Eigen::MatrixXd V_;
     Eigen::ArrayXd s_;
-    Eigen::ArrayXd weight_;  // diag(V diag(s) V^T)
+    Eigen::ArrayXd weight_;      // diag(V diag(s) V^T)
+    Eigen::ArrayXd reciprocal_;  // 1 / d
 };
 
 }  // namespace MAGR_ISA_NAMESPACE
