@@ -78,7 +78,7 @@ public:
 
     /// Whether the squares of the reciprocals of L's diagonal, lower bounds of the diagonal of the inverse, are finite.
     [[nodiscard]] bool has_finite_inverse() const noexcept {
-        constexpr T least = T(1) / std::numeric_limits<T>::max();
+        constexpr T least = T(1) / (std::numeric_limits<T>::max)();
         return std::all_of(diagonal_.data(), diagonal_.data() + size_, [](T pivot) { return pivot * pivot > least; });
     }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include <magr/kernels/linf.hpp>
+#include <magr/matrix/scalar.hpp>
 #include <magr/preprocess/gram_split.hpp>
 #include <magr/preprocess/layer_problem.hpp>
 #include <magr/preprocess/small_spd.hpp>
