@@ -220,7 +220,7 @@ private:
         if (!is_admm_ || split_.directions() == 0) return false;
         const double ratio = ((problem_.diagonal + problem_.shift) / split_.D).mean();
         constexpr double rounding = 8 * static_cast<double>(std::numeric_limits<float>::epsilon());
-        return rounding * ratio > settings_.allowed_rounding();
+        return rounding * ratio > allowed_rounding(settings_);
     }
 
     const layer_problem<Gram>& problem_;

@@ -21,12 +21,14 @@ struct solver_settings {
     double tolerance;
     std::optional<double> rho;  // chosen for each row by the spectrum of H and the penalty
     double relaxation;
-
-    /// What rounding may take from an objective, relative to it: beyond that rows are solved in double.
-    [[nodiscard]] double allowed_rounding() const noexcept { return tolerance > 0 ? tolerance / 16 : 1e-4; }
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// What rounding may take from an objective, relative to it: beyond that rows are solved in double.
+[[nodiscard]] inline double allowed_rounding(const solver_settings& settings) noexcept {
+    return settings.tolerance > 0 ? settings.tolerance / 16 : 1e-4;
+}
 
 /// The MagR problem of a layer, in the units that the solvers work in:
 ///

@@ -254,7 +254,7 @@ private:
     /// Whether rounding hides a gap that matters.
     [[nodiscard]] bool is_imprecise(index_t r) {
         const row_progress& row = progress_[at(r)];
-        return std::is_same_v<S, float> && !(row.rounding <= settings_.allowed_rounding() * report(r).objective * row.scale * row.scale);
+        return std::is_same_v<S, float> && !(row.rounding <= allowed_rounding(settings_) * report(r).objective * row.scale * row.scale);
     }
 
     /// Whether float has no number near enough to the threshold of row r, so that its subgradient misses the penalty.
@@ -357,10 +357,10 @@ template <compute_scalar S, class Method, class T, class Gram, class Progress, e
     const index_t batch = Progress::is_used ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
         const index_t begin = first * height, end = (std::min)((first + batch) * height, total);
-        exec.parallel_for(std::min(batch, tiles - first), [&](index_t task, index_t worker) {
+        exec.parallel_for((std::min)(batch, tiles - first), [&](index_t task, index_t worker) {
             const index_t row = begin + task * height;
             row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);
-            solver.solve(W, rows.subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(std::min(height, end - row))), alpha,
+            solver.solve(W, rows.subspan(static_cast<std::size_t>(row), static_cast<std::size_t>((std::min)(height, end - row))), alpha,
                          reports, out);
         });
         const auto batch_rows = rows.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
