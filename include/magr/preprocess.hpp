@@ -209,7 +209,8 @@ private:
         auto& slot = std::get<std::optional<admm<S>>>(methods_);
         if (!slot || slot->rho() != c.rho) {
             methods_ = {};  // one matrix of H's size at a time
-            slot = make_admm<S>(problem_, split_, c.rho, settings_.relaxation, exec);
+            if (floor_.floor.size() == 0) floor_ = make_gram_floor<S>(problem_, split_, static_cast<index_t>(reports_.size()), exec);
+            slot = make_admm<S>(problem_, split_, floor_, c.rho, settings_.relaxation, exec);
         }
         factored = slot.has_value();
         return !factored || run(*slot);
@@ -227,6 +228,7 @@ private:
     const solver_settings& settings_;
     bool is_admm_;
     gram_split split_;
+    gram_floor floor_;
     std::tuple<std::optional<admm<float>>, std::optional<admm<double>>> methods_;
     std::vector<row_report> reports_;
     double rho_ = 0;

@@ -19,15 +19,15 @@ struct exact_sum {
 };
 
 template <class T, class Arch>
-void check(index_t n, Arch arch) {
+void check(index_t n, bool whole, Arch arch) {
     std::mt19937 random(static_cast<unsigned>(n));
     std::normal_distribution<T> normal;
-    std::vector<T> arrays[6];  // w0, z, u, metric, y, g
+    std::vector<T> arrays[8];  // w0, z, u, metric, y, g, weight, apart
     for (auto& values : arrays) {
         values.resize(static_cast<std::size_t>(n));
         for (T& value : values) value = normal(random);
     }
-    const auto& [w0, z, u, metric, y, g] = arrays;
+    const auto& [w0, z, u, metric, y, g, weight, apart] = arrays;
     exact_sum expected[9];
     for (std::size_t i = 0; i < w0.size(); ++i) {
         const auto x = [i](const std::vector<T>& values) { return static_cast<long double>(values[i]); };
@@ -42,7 +42,8 @@ void check(index_t n, Arch arch) {
         add(1, e * x(g), size_e * std::abs(x(g)));
         add(2, e * x(metric) * e, size_e * size_e * std::abs(x(metric)));
         add(3, f * x(y), size_f * std::abs(x(y)));
-        add(4, f * f, size_f * size_f);
+        const long double rest = whole ? f : f - x(apart), size_rest = whole ? size_f : size_f + std::abs(x(apart));
+        add(4, rest * x(weight) * rest, size_rest * size_rest * std::abs(x(weight)));
         add(5, s * x(w0), std::abs(s * x(w0)));
         add(6, x(g) * x(w0), std::abs(x(g) * x(w0)));
         add(7, std::abs(s), std::abs(s));
@@ -50,7 +51,8 @@ void check(index_t n, Arch arch) {
     }
     magr::kernels::bound_sums sums;
     sums.yg = 1;  // it adds to what is there
-    const auto norms = magr::kernels::add_bound_sums(n, w0.data(), z.data(), u.data(), metric.data(), y.data(), g.data(), sums, arch);
+    const auto norms = magr::kernels::add_bound_sums(n, w0.data(), z.data(), u.data(), metric.data(), y.data(), g.data(), weight.data(),
+                                                    whole ? nullptr : apart.data(), sums, arch);
     const double found[9] = {sums.yg - 1, sums.eg, sums.ee, sums.fy, sums.ff, sums.sw, sums.gw, norms.s, norms.g};
     // a term is rounded at most 8 times, and takes part in at most as many additions as a block has elements, and 16 of the lanes
     const long double roundings = static_cast<long double>(std::min(n, magr::kernels::block_size) + 8 + 16);
@@ -64,7 +66,9 @@ void check(index_t n, Arch arch) {
 
 TEMPLATE_TEST_CASE("add_bound_sums: agrees with sums in long double", "[kernels][oracle]", float, double) {
     for (const index_t n : {1, 2, 7, 8, 15, 16, 17, 31, 33, 100, 1023, 1024, 1025, 3000}) {
-        check<TestType>(n, magr::simd::default_arch{});
-        check<TestType>(n, magr::simd::scalar_arch{});
+        for (const bool whole : {true, false}) {
+            check<TestType>(n, whole, magr::simd::default_arch{});
+            check<TestType>(n, whole, magr::simd::scalar_arch{});
+        }
     }
 }

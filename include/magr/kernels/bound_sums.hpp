@@ -7,13 +7,14 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// With w0, a point z, its subgradient s = metric u, a direction y whose product g = H y is known, e = z - w0 - y and f = s + g.
+/// With w0, a point z, its subgradient s = metric u, a direction y whose product g = H y is known, e = z - w0 - y, f = s + g, and a part
+/// of f that is left out of its square, `apart`.
 struct bound_sums {
     double yg = 0;  ///< y^T g
     double eg = 0;  ///< e^T g
     double ee = 0;  ///< e^T metric e
     double fy = 0;  ///< f^T y
-    double ff = 0;  ///< f^T f
+    double ff = 0;  ///< (f - apart)^T diag(weight) (f - apart)
     double sw = 0;  ///< s^T w0
     double gw = 0;  ///< g^T w0
 };
@@ -26,10 +27,11 @@ struct l1_norms {
 
 /// Adds the sums over n elements to `sums`, and returns the norms of s and g there.
 ///
+/// @param apart   null stands for zeros
 /// @par Numerics  in T over blocks of 1024 elements, in double across them
 template <class T, class Arch = simd::default_arch>
-inline l1_norms add_bound_sums(index_t n, const T* w0, const T* z, const T* u, const T* metric, const T* y, const T* g, bound_sums& sums,
-                               Arch arch = {}) noexcept {
+inline l1_norms add_bound_sums(index_t n, const T* w0, const T* z, const T* u, const T* metric, const T* y, const T* g, const T* weight,
+                               const T* apart, bound_sums& sums, Arch arch = {}) noexcept {
     constexpr index_t count = 9;
     constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
     l1_norms norms;
@@ -44,7 +46,8 @@ inline l1_norms add_bound_sums(index_t n, const T* w0, const T* z, const T* u, c
         total[1] = simd::fma(e, slope, total[1]);
         total[2] = simd::fma(d * e, e, total[2]);
         total[3] = simd::fma(f, step, total[3]);
-        total[4] = simd::fma(f, f, total[4]);
+        const auto rest = apart == nullptr ? f : f - traits::load(apart + i);
+        total[4] = simd::fma(traits::load(weight + i) * rest, rest, total[4]);
         total[5] = simd::fma(s, w, total[5]);
         total[6] = simd::fma(slope, w, total[6]);
         total[7] = total[7] + simd::abs(s);

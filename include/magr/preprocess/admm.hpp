@@ -8,58 +8,64 @@
 #include <utility>
 
 #include <magr/kernels/admm_step.hpp>
+#include <magr/kernels/packwise.hpp>
 #include <magr/linalg/spd_inverse.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/admm_metric.hpp>
+#include <magr/preprocess/gram_floor.hpp>
 #include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Sharpens the bound of f^T H_d^-1 f where a few directions dominate H_d: with P and G = H_d P of these directions, moving y by -P c moves
-/// g by -G c and f by as much, and c = (G^T G)^-1 G^T f leaves the shortest f.
-class bound_correction {
+/// The inverse of a `gram_floor`, for bounds of rows.
+template <compute_scalar S>
+class row_floor {
 public:
-    template <class Gram, executor Executor>
-    bound_correction(const layer_problem<Gram>& problem, const gram_split& split, Executor& exec)
-        : P_(split.V.array().colwise() / split.D), G_(P_.rows(), P_.cols()) {
-        const index_t n = P_.rows(), r = P_.cols();
-        for (index_t k = 0; k < r; ++k) {
-            const Eigen::VectorXd scaled = problem.scale * P_.col(k);
-            constexpr index_t chunk = 64;
-            exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
-                for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i)
-                    G_(i, k) = problem.unit * column_times(problem.H, i, scaled.data()) + problem.shift * P_(i, k);
-            });
-            const double length = G_.col(k).norm();
-            G_.col(k) /= length;
-            P_.col(k) /= length;
-        }
-        for (index_t k = 0; k < r; ++k)
-            for (index_t l = 0; l <= k; ++l) GG_(k, l) = G_.col(k).dot(G_.col(l)) + (k == l ? 1e-12 : 0.0);
-        if (!GG_.factor(r)) P_.resize(n, 0);
+    row_floor(const gram_floor& floor, const gram_split& split) {
+        if (!(floor.floor.minCoeff() > 0)) return;
+        inverse_ = floor.floor.inverse().template cast<S>();
+        if (!(floor.strength > 0).all()) return;
+        reciprocal_ = floor.strength.inverse();
+        const Eigen::MatrixXd scaled = split.V.array().colwise() / floor.floor;
+        for (index_t k = 0; k < directions(); ++k)
+            for (index_t l = 0; l <= k; ++l) small_(k, l) = split.V.col(k).dot(scaled.col(l)) + (k == l ? reciprocal_(k) : 0.0);
+        if (!small_.factor(directions())) reciprocal_.resize(0);
+        scaled_ = scaled.template cast<S>();
     }
 
-    [[nodiscard]] index_t directions() const noexcept { return P_.cols(); }
-    [[nodiscard]] const double* P(index_t k) const noexcept { return P_.col(k).data(); }
-    [[nodiscard]] const double* G(index_t k) const noexcept { return G_.col(k).data(); }
-
-    /// c for a function f of the input
-    template <class F>
-    [[nodiscard]] direction_vector coefficients(const F& f) const noexcept {
+    /// For a row with f = s + g, s = d u.
+    /// @param apart  room for a row
+    [[nodiscard]] floor_inverse<S> of(const admm_metric<S>& metric, const S* u, const S* g, S* apart) const noexcept {
+        if (inverse_.size() == 0) return {nullptr};
+        if (directions() == 0) return {inverse_.data()};
         direction_vector c{};
         for (index_t k = 0; k < directions(); ++k) {
-            const double* const g = G(k);
-            c[static_cast<std::size_t>(k)] = lane_sum(P_.rows(), [&](index_t i) { return g[i] * f(i); });
+            const S* const v = scaled_.col(k).data();
+            c[static_cast<std::size_t>(k)] = kernels::sum_packs<S>(metric.cols(), [&](index_t i, auto arch) {
+                using traits = simd::pack_traits<S, decltype(arch)>;
+                const auto f = simd::fma(traits::load(metric.diagonal() + i), traits::load(u + i), traits::load(g + i));
+                return traits::load(v + i) * f;
+            });
         }
-        GG_.solve(directions(), c);
-        return c;
+        small_.solve(directions(), c);
+        metric.combine(c, apart);
+        double added = 0;
+        for (index_t k = 0; k < directions(); ++k) {
+            const double factor = c[static_cast<std::size_t>(k)];
+            added += factor * factor * reciprocal_(k);
+        }
+        return {inverse_.data(), apart, added};
     }
 
 private:
-    Eigen::MatrixXd P_, G_;
-    direction_matrix GG_;
+    [[nodiscard]] index_t directions() const noexcept { return reciprocal_.size(); }
+
+    Eigen::Array<S, 1, Eigen::Dynamic> inverse_;
+    Eigen::ArrayXd reciprocal_;                                // 1 / strength
+    Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic> scaled_;  // diag(floor)^-1 V
+    direction_matrix small_;                                   // the factor of  diag(strength)^-1 + V^T diag(floor)^-1 V
 };
 
 /// ADMM in a metric M that knows the diagonal of the bulk of H_d and the directions that dominate it (see `gram_split`), row by row.
@@ -80,10 +86,10 @@ template <compute_scalar S>
 class admm {
 public:
     /// @param inverse  (H_d + M)^-1
-    admm(packed_matrix<S> inverse, admm_metric<S> metric, bound_correction correction, double rho, double relaxation)
+    admm(packed_matrix<S> inverse, admm_metric<S> metric, row_floor<S> floor, double rho, double relaxation)
         : inverse_(std::move(inverse)),
           metric_(std::move(metric)),
-          correction_(std::move(correction)),
+          floor_(std::move(floor)),
           rho_(rho),
           relaxation_(static_cast<S>(relaxation)) {}
 
@@ -111,22 +117,42 @@ public:
     [[nodiscard]] row_bounds advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot,
                                      double alpha) const noexcept {
         const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r);
-        S *const y = t.y(), *const g = t.g();
+        S *const y = t.y(), *const g = t.g(), *const e = t.left();
         t.row(y) = t.row(t.product(slot));
-        for (index_t i = 0; i < problem.cols(); ++i) g[i] = d[i] * (z[i] - u[i] - w0[i] - y[i]);
-        metric_.add_directions([&](index_t i) { return static_cast<double>(z[i] - w0[i]) - static_cast<double>(y[i]); }, g);
+        kernels::for_each_pack<S>(problem.cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            const auto step = traits::load(z + i) - traits::load(w0 + i) - traits::load(y + i);
+            simd::store(e + i, step);
+            simd::store(g + i, traits::load(d + i) * (step - traits::load(u + i)));
+        });
+        metric_.add_directions(e, g);
         iterate(problem, t, r, slot, alpha, relaxation_);
-        return correction_.directions() > 0 && problem.shift > 0 ? corrected_bounds(problem, t, r, alpha)
-                                                                 : bound_row(problem, t, r, d, alpha);
+        row_bounds bounds = bound_row(problem, t, r, d, floor_.of(metric_, u, g, e), alpha);
+        if (metric_.directions() > 0) {
+            kernels::for_each_pack<S>(problem.cols(), [&](index_t i, auto arch) {
+                using traits = simd::pack_traits<S, decltype(arch)>;
+                simd::store(e + i, traits::load(z + i) - traits::load(w0 + i) - traits::load(y + i));
+            });
+            for (index_t k = 0; k < metric_.directions(); ++k) {
+                const double along = metric_.along(k, e);
+                bounds.unknown += metric_.strength(k) * along * along;
+            }
+        }
+        return bounds;
     }
 
     /// product of `slot` <- what is multiplied by the inverse next, once more
     template <class Gram>
     void prepare(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, index_t slot) const noexcept {
         const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r);
-        S* const q = t.product(slot);
-        for (index_t i = 0; i < metric_.cols(); ++i) q[i] = d[i] * (z[i] - u[i] - w0[i]);
-        metric_.add_directions([&](index_t i) { return static_cast<double>(z[i] - w0[i]); }, q);
+        S *const q = t.product(slot), *const e = t.left();
+        kernels::for_each_pack<S>(metric_.cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            const auto step = traits::load(z + i) - traits::load(w0 + i);
+            simd::store(e + i, step);
+            simd::store(q + i, traits::load(d + i) * (step - traits::load(u + i)));
+        });
+        metric_.add_directions(e, q);
     }
 
 private:
@@ -143,63 +169,21 @@ private:
             });
             return;
         }
-        S *const x = t.left(), *const center = x + problem.cols();
-        t.row(x) = relaxation * (t.row(t.y()) + t.row(t.w0(r))) + (1 - relaxation) * t.row(t.z(r));
-        metric_.prox(problem, alpha, x, center, t.z(r), t.u(r), thresholds);
-        prepare(problem, t, r, slot);
-    }
-
-    /// The bounds of `bound_row`, with f shortened along the dominating directions.
-    template <class Gram>
-    [[nodiscard]] row_bounds corrected_bounds(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, double alpha) const {
-        const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r), *const y = t.y(),
-                       *const g = t.g();
-        const auto s = [&](index_t i) { return static_cast<double>(d[i]) * static_cast<double>(u[i]); };
-        const auto e = [&](index_t i) { return static_cast<double>(z[i] - w0[i]) - static_cast<double>(y[i]); };
-        const direction_vector c = correction_.coefficients([&](index_t i) { return s(i) + static_cast<double>(g[i]); });
-        row_bounds bounds;
-        double limit = 1, linear = 0, quadratic = 0;
-        const S* const thresholds = t.thresholds(r, problem.groups());
-        constexpr index_t block = 256;
-        double moved[block], turned[block];  // P c and G c
-        problem.for_each_group([&](index_t group, index_t first, index_t size) {
-            double norm = 0;
-            for (index_t j = first; j < first + size; j += block) {
-                const index_t count = (std::min)(block, first + size - j);
-                std::fill(moved, moved + count, 0.0);
-                std::fill(turned, turned + count, 0.0);
-                for (index_t k = 0; k < correction_.directions(); ++k) {
-                    const double *const P = correction_.P(k) + j, *const G = correction_.G(k) + j, factor = c[static_cast<std::size_t>(k)];
-                    for (index_t i = 0; i < count; ++i) {
-                        moved[i] += factor * P[i];
-                        turned[i] += factor * G[i];
-                    }
-                }
-                bounds.known += lane_sum(
-                    count, [&](index_t i) { return (static_cast<double>(y[j + i]) + 2 * e(j + i)) * static_cast<double>(g[j + i]); });
-                bounds.unknown += lane_sum(count, [&](index_t i) { return static_cast<double>(d[j + i]) * e(j + i) * e(j + i); });
-                linear += lane_sum(count, [&](index_t i) { return s(j + i) * static_cast<double>(w0[j + i]); });
-                norm += lane_sum(count, [&](index_t i) { return std::abs(s(j + i)); });
-                quadratic += lane_sum(count, [&](index_t i) {
-                    const double f = s(j + i) + static_cast<double>(g[j + i]) - turned[i];
-                    return f * f / problem.shift - (static_cast<double>(y[j + i]) - moved[i]) * (f + s(j + i));
-                });
-            }
-            if (norm > alpha) limit = (std::min)(limit, alpha / norm);
-            if (thresholds[group] > 0) bounds.missed = (std::max)(bounds.missed, std::abs(norm / alpha - 1));
-            bounds.penalty += alpha * static_cast<double>(thresholds[group]);
+        S* const x = t.left();
+        const S *const y = t.y(), *const w0 = t.w0(r), *const z = t.z(r);
+        kernels::for_each_pack<S>(problem.cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            const auto point = traits::load(y + i) + traits::load(w0 + i);
+            const auto rest = traits::broadcast(S(1) - relaxation) * traits::load(z + i);
+            simd::store(x + i, simd::fma(traits::broadcast(relaxation), point, rest));
         });
-        for (index_t k = 0; k < metric_.directions(); ++k) {
-            const double along = metric_.along(k, e);
-            bounds.unknown += metric_.strength(k) * along * along;
-        }
-        bounds.dual = best_dual(linear, quadratic, limit);
-        return bounds;
+        metric_.prox(problem, alpha, x, t.z(r), t.u(r), x + problem.cols(), problem.cols(), thresholds);
+        prepare(problem, t, r, slot);
     }
 
     packed_matrix<S> inverse_;
     admm_metric<S> metric_;
-    bound_correction correction_;
+    row_floor<S> floor_;
     double rho_;
     S relaxation_;
 };
@@ -207,19 +191,14 @@ private:
 /// @return nothing if H_d + M is not positive definite
 /// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and for a moment some of its rows
 template <compute_scalar S, class Gram, executor Executor>
-[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const gram_split& split, double rho, double relaxation,
-                                               Executor& exec) {
+[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const gram_split& split, const gram_floor& floor,
+                                               double rho, double relaxation, Executor& exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     admm_metric<S> metric(split, rho);
-    aligned_buffer<S> inverse = load_damped_triangle<S>(problem, [&](index_t j) { return static_cast<double>(metric.diagonal()[j]); });
-    for (index_t i = 0; i < n; ++i)
-        for (index_t k = 0; k < metric.directions(); ++k) {
-            const double* const v = metric.direction(k);
-            const double factor = metric.strength(k) * v[i];
-            for (index_t j = 0; j <= i; ++j) inverse.data()[i * stride + j] += static_cast<S>(factor * v[j]);
-        }
+    aligned_buffer<S> inverse = load_triangle<S>(problem, split.V, admm_metric<S>::share * split.lambda,
+                                                 [&](index_t j) { return static_cast<double>(metric.diagonal()[j]); });
     if (!linalg::spd_inverse(matrix_view<S>(inverse.data(), n, n, stride), exec)) return {};
-    return admm<S>(packed_matrix<S>(std::move(inverse), n), std::move(metric), bound_correction(problem, split, exec), rho, relaxation);
+    return admm<S>(packed_matrix<S>(std::move(inverse), n), std::move(metric), row_floor<S>(floor, split), rho, relaxation);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -6,11 +6,11 @@
 #include <cmath>
 #include <limits>
 
-#include <magr/kernels/linf.hpp>
+#include <magr/kernels/packwise.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/preprocess/gram_split.hpp>
 #include <magr/preprocess/layer_problem.hpp>
-#include <magr/preprocess/small_spd.hpp>
+#include <magr/preprocess/direction_matrix.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -21,35 +21,41 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar S>
 class admm_metric {
 public:
-    static constexpr double share = 0.3;  ///< s / lambda
+    static constexpr double share = 0.3;     ///< s / lambda
+    static constexpr index_t workspace = 5;  ///< how many rows `prox` needs
 
     admm_metric(const gram_split& split, double rho)
-        : d_((rho * split.D).template cast<S>()), V_(split.V), s_(share * split.lambda), weight_(Eigen::ArrayXd::Zero(d_.size())),
-          reciprocal_(d_.template cast<double>().inverse()) {
-        for (index_t k = 0; k < directions(); ++k) weight_ += s_(k) * V_.col(k).array().square();
+        : d_((rho * split.D).template cast<S>()), V_(split.V.template cast<S>()), s_(share * split.lambda), weight_(d_.size()),
+          reciprocal_((rho * split.D).inverse().template cast<S>()) {
+        Eigen::ArrayXd weight = Eigen::ArrayXd::Zero(d_.size());
+        for (index_t k = 0; k < directions(); ++k) weight += s_(k) * split.V.col(k).array().square();
+        weight_ = weight.template cast<S>();
     }
 
     [[nodiscard]] index_t cols() const noexcept { return d_.size(); }
     [[nodiscard]] index_t directions() const noexcept { return s_.size(); }
     [[nodiscard]] const S* diagonal() const noexcept { return d_.data(); }
-    [[nodiscard]] const double* direction(index_t k) const noexcept { return V_.col(k).data(); }
+    [[nodiscard]] const S* direction(index_t k) const noexcept { return V_.col(k).data(); }
     [[nodiscard]] double strength(index_t k) const noexcept { return s_(k); }
 
-    /// V_k^T x for a function x of the input
-    template <class X>
-    [[nodiscard]] double along(index_t k, const X& x) const noexcept {
-        const double* const v = direction(k);
-        return lane_sum(cols(), [&](index_t i) { return v[i] * x(i); });
+    /// V_k^T x
+    [[nodiscard]] double along(index_t k, const S* x) const noexcept {
+        const S* const v = direction(k);
+        return kernels::sum_packs<S>(cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            return traits::load(v + i) * traits::load(x + i);
+        });
     }
 
-    /// out <- out + V diag(s) V^T x for a function x of the input
-    template <class X>
-    void add_directions(const X& x, S* out) const noexcept {
-        for (index_t k = 0; k < directions(); ++k) {
-            const double factor = s_(k) * along(k, x);
-            const double* const v = direction(k);
-            for (index_t i = 0; i < cols(); ++i) out[i] += static_cast<S>(factor * v[i]);
-        }
+    /// out <- out + V diag(s) V^T x
+    void add_directions(const S* x, S* out) const noexcept {
+        for (index_t k = 0; k < directions(); ++k) add_multiple(static_cast<S>(s_(k) * along(k, x)), direction(k), out);
+    }
+
+    /// out <- sum_k factors_k V_k
+    void combine(const direction_vector& factors, S* out) const noexcept {
+        std::fill_n(out, cols(), S(0));
+        for (index_t k = 0; k < directions(); ++k) add_multiple(static_cast<S>(factors[at(k)]), direction(k), out);
     }
 
     /// z <- argmin 1/2 (z - x)^T M (z - x) - s0^T (z - x) + alpha sum_g ||z_g||_inf,   u <- s1 / d
@@ -61,45 +67,53 @@ public:
     ///
     /// F is the gradient of a convex function, and Newton's method finds its root. At the fixed point of ADMM beta is 0, where it starts.
     ///
-    /// @param x           overwritten
-    /// @param center      room for as many numbers
+    /// @param room        for `workspace` rows, `stride` elements apart
     /// @param thresholds  of the groups: those of the last iteration as hints, then those of z
-    /// @par Numerics      sums in double. A root that is not exact changes the next point, not what is certified of it: u and z belong to
-    ///                    each other for any beta
+    /// @par Numerics      sums as of `sum_packs`. A root that is not exact changes the next point, not what is certified of it: u and z
+    ///                    belong to each other for any beta
     template <class Gram>
-    void prox(const layer_problem<Gram>& problem, double alpha, S* x, S* center, S* z, S* u, S* thresholds) const noexcept {
+    void prox(const layer_problem<Gram>& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
+              S* thresholds) const noexcept {
         const index_t n = cols(), r = directions();
         const S* const d = diagonal();
+        S *const center = room, *const moved = room + stride;
+        const double noise = kernels::sum_packs<S>(n, [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            const auto from = traits::load(x + i), to = from + traits::load(u + i);
+            simd::store(center + i, to);
+            const auto size = simd::abs(from) + simd::abs(to);
+            return traits::load(weight_.data() + i) * (size * size);
+        });
         newton_point here, there;
-        for (index_t i = 0; i < n; ++i) center[i] = x[i] + u[i];
         const auto evaluate = [&](newton_point& point) {
             shift(center, point.beta, u);
-            std::copy(u, u + n, z);
+            double length = 0;
             problem.for_each_group([&](index_t g, index_t j, index_t size) {
-                thresholds[g] = kernels::prox_linf<S>(kernels::contiguous_source<S>{z + j}, kernels::diagonal_metric<S>{d + j}, size, alpha,
-                                                      thresholds[g]);
+                const S tau = kernels::find_threshold(kernels::contiguous_source<const S>{u + j}, kernels::diagonal_metric<S>{d + j}, size,
+                                                      alpha, thresholds[g], simd::default_arch{});
+                thresholds[g] = tau;
+                length += kernels::sum_packs<S>(size, [&](index_t i, auto arch) {
+                    using traits = simd::pack_traits<S, decltype(arch)>;
+                    const auto v = traits::load(u + j + i);
+                    const auto point_at = simd::copysign((simd::min)(simd::abs(v), traits::broadcast(tau)), v);
+                    const auto step = point_at - traits::load(x + j + i);
+                    simd::store(z + j + i, point_at);
+                    simd::store(moved + j + i, step);
+                    return traits::load(d + j + i) * (step * step);
+                });
             });
-            point.norm = 0;
+            double error = 0;
             for (index_t k = 0; k < r; ++k) {
-                const double moved = along(k, [&](index_t i) { return static_cast<double>(z[i]) - static_cast<double>(x[i]); });
-                point.F[at(k)] = point.beta[at(k)] / s_(k) - moved;
-                point.norm += s_(k) * point.F[at(k)] * point.F[at(k)];
+                point.F[at(k)] = point.beta[at(k)] / s_(k) - along(k, moved);
+                error += s_(k) * point.F[at(k)] * point.F[at(k)];
             }
-            const double moved = lane_sum(n, [&](index_t i) {
-                const double step = static_cast<double>(z[i]) - static_cast<double>(x[i]);
-                return static_cast<double>(d[i]) * step * step;
-            });
-            const double noise = lane_sum(n, [&](index_t i) {
-                const double value = static_cast<double>(std::abs(z[i])) + static_cast<double>(std::abs(x[i]));
-                return weight_(i) * value * value;
-            });
             constexpr double eps = std::numeric_limits<S>::epsilon();
-            return !(point.norm > 1e-6 * moved + 4 * eps * eps * noise);
+            return !(error > 1e-6 * length + 4 * eps * eps * noise);
         };
         bool done = evaluate(here);
         for (int trials = 0; trials < 400 && !done;) {
             direction_vector newton = here.F;
-            direction_matrix J = jacobian(problem, z, u, thresholds);
+            direction_matrix J = jacobian(problem, z, u, thresholds, moved, stride);
             if (!J.factor(r)) break;
             J.solve(r, newton);
             // The slope along the step grows with its length: half of it at most is left where the search ends.
@@ -124,75 +138,85 @@ public:
             }
             here = there;
         }
-        for (index_t i = 0; i < n; ++i) u[i] -= z[i];
+        kernels::for_each_pack<S>(n, [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            simd::store(u + i, traits::load(u + i) - traits::load(z + i));
+        });
     }
 
 private:
     struct newton_point {
         direction_vector beta{}, F{};
-        double norm = 0;
     };
 
     [[nodiscard]] static constexpr std::size_t at(index_t k) noexcept { return static_cast<std::size_t>(k); }
 
+    /// out <- out + factor x
+    void add_multiple(S factor, const S* x, S* out) const noexcept {
+        kernels::for_each_pack<S>(cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            simd::store(out + i, simd::fma(traits::broadcast(factor), traits::load(x + i), traits::load(out + i)));
+        });
+    }
+
     /// u <- center - V beta / d
     void shift(const S* center, const direction_vector& beta, S* u) const noexcept {
-        constexpr index_t block = 256;
-        double sums[block];
-        for (index_t first = 0; first < cols(); first += block) {
-            const index_t count = (std::min)(block, cols() - first);
-            std::fill(sums, sums + count, 0.0);
-            for (index_t k = 0; k < directions(); ++k) {
-                const double* const v = direction(k) + first;
-                for (index_t i = 0; i < count; ++i) sums[i] += beta[at(k)] * v[i];
-            }
-            for (index_t i = 0; i < count; ++i)
-                u[first + i] = static_cast<S>(static_cast<double>(center[first + i]) - sums[i] * reciprocal_(first + i));
-        }
+        combine(beta, u);
+        kernels::for_each_pack<S>(cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            simd::store(u + i, traits::load(center + i) - traits::load(u + i) * traits::load(reciprocal_.data() + i));
+        });
     }
 
     /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d:  F the elements that are free, C those of a group that are clipped, a = sum_C sign
     /// V
+    /// @param room  for three rows
     template <class Gram>
-    [[nodiscard]] direction_matrix jacobian(const layer_problem<Gram>& problem, const S* z, const S* v,
-                                            const S* thresholds) const noexcept {
+    [[nodiscard]] direction_matrix jacobian(const layer_problem<Gram>& problem, const S* z, const S* v, const S* thresholds, S* room,
+                                            index_t stride) const noexcept {
         const index_t r = directions();
+        S *const free = room, *const signs = room + stride, *const product = room + 2 * stride;
         direction_matrix J;
         for (index_t k = 0; k < r; ++k) J(k, k) = 1 / s_(k);
         problem.for_each_group([&](index_t g, index_t first, index_t size) {
-            const auto is_free = [&](index_t i) { return z[i] == v[i]; };
-            for (index_t k = 0; k < r; ++k) {
-                const double* const a = direction(k);
-                for (index_t l = 0; l <= k; ++l) {
-                    const double* const b = direction(l);
-                    J(k, l) += lane_sum(size, [&](index_t j) {
-                        const index_t i = first + j;
-                        return is_free(i) ? a[i] * b[i] * reciprocal_(i) : 0.0;
-                    });
-                }
-            }
-            if (!(thresholds[g] > 0)) return;
-            const double clipped = lane_sum(size, [&](index_t j) { return is_free(first + j) ? 0.0 : static_cast<double>(d_(first + j)); });
-            if (!(clipped > 0)) return;
+            const double clipped = kernels::sum_packs<S>(size, [&](index_t j, auto arch) {
+                using traits = simd::pack_traits<S, decltype(arch)>;
+                const index_t i = first + j;
+                const auto value = traits::load(v + i), zero = traits::broadcast(S(0));
+                const auto is_free = traits::load(z + i) == value;
+                simd::store(free + i, simd::select(is_free, traits::load(reciprocal_.data() + i), zero));
+                simd::store(signs + i, simd::select(is_free, zero, simd::copysign(traits::broadcast(S(1)), value)));
+                return simd::select(is_free, zero, traits::load(d_.data() + i));
+            });
+            if (!(thresholds[g] > 0 && clipped > 0)) return;
             direction_vector sums{};
             for (index_t k = 0; k < r; ++k) {
-                const double* const a = direction(k);
-                sums[at(k)] = lane_sum(size, [&](index_t j) {
-                    const index_t i = first + j;
-                    return is_free(i) ? 0.0 : v[i] < 0 ? -a[i] : a[i];
+                const S* const a = direction(k) + first;
+                sums[at(k)] = kernels::sum_packs<S>(size, [&](index_t j, auto arch) {
+                    using traits = simd::pack_traits<S, decltype(arch)>;
+                    return traits::load(signs + first + j) * traits::load(a + j);
                 });
             }
             for (index_t k = 0; k < r; ++k)
                 for (index_t l = 0; l <= k; ++l) J(k, l) += sums[at(k)] * sums[at(l)] / clipped;
         });
+        for (index_t k = 0; k < r; ++k) {
+            const S* const a = direction(k);
+            kernels::for_each_pack<S>(cols(), [&](index_t i, auto arch) {
+                using traits = simd::pack_traits<S, decltype(arch)>;
+                simd::store(product + i, traits::load(free + i) * traits::load(a + i));
+            });
+            for (index_t l = 0; l <= k; ++l) J(k, l) += along(l, product);
+        }
         return J;
     }
 
-    Eigen::Array<S, 1, Eigen::Dynamic> d_;
-    Eigen::MatrixXd V_;
+    using row = Eigen::Array<S, 1, Eigen::Dynamic>;
+    row d_;
+    Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic> V_;
     Eigen::ArrayXd s_;
-    Eigen::ArrayXd weight_;      // diag(V diag(s) V^T)
-    Eigen::ArrayXd reciprocal_;  // 1 / d
+    row weight_;      // diag(V diag(s) V^T)
+    row reciprocal_;  // 1 / d
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -11,7 +11,7 @@
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/layer_problem.hpp>
-#include <magr/preprocess/small_spd.hpp>
+#include <magr/preprocess/direction_matrix.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -26,6 +26,8 @@ struct gram_split {
     Eigen::MatrixXd V;      ///< in x r, r from 0 to most_directions
     Eigen::ArrayXd lambda;  ///< r
     Eigen::ArrayXd D;       ///< diag(B) + 1e-3 mean(diag B)
+    Eigen::ArrayXd kept;    ///< what a deflated direction keeps of lambda, an eigenvalue of 1 in the metric D
+    double low = 0;         ///< about the largest number with  H_d - V diag(lambda - kept) V^T >= 0.9 shift I + low D
     double rho = 0;         ///< the step of ADMM that suits B in the metric D, from 0.001 to 2.4
 
     [[nodiscard]] index_t directions() const noexcept { return V.cols(); }
@@ -106,6 +108,7 @@ template <class Gram, executor Executor>
     made.D = metric(left);
     made.V.resize(n, 0);
     made.lambda.resize(0);
+    made.kept.resize(0);
     Eigen::VectorXd scaled(n);
     for (int look = 0;; ++look) {
         const Eigen::ArrayXd root = made.D.rsqrt();
@@ -113,7 +116,7 @@ template <class Gram, executor Executor>
             const Eigen::Map<const Eigen::ArrayXd> in(x, n);
             scaled = problem.scale * (root * in).matrix();
             Eigen::VectorXd along(made.directions());
-            for (index_t k = 0; k < made.directions(); ++k) along(k) = made.lambda(k) * (made.V.col(k).array() * root * in).sum();
+            for (index_t k = 0; k < made.directions(); ++k) along(k) = (made.lambda(k) - made.kept(k)) * (made.V.col(k).array() * root * in).sum();
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
                 for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i) {
@@ -150,12 +153,14 @@ template <class Gram, executor Executor>
             // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
             const double damping = problem.shift / problem.diagonal.mean();
             double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
-            const double taken = static_cast<double>(made.directions()) / static_cast<double>(n);  // eigenvalues of B that are zero by now
+            const double taken = static_cast<double>(made.directions()) / static_cast<double>(n);  // eigenvalues that are 1 by now
             while (high > 1.01 * low) {                                                            // the share grows with rho
-                const double middle = std::sqrt(low * high);
-                ((steps.mean_share(middle / 4) - taken) < 0.125 * (1 - taken) ? low : high) = middle;
+                const double middle = std::sqrt(low * high), shift = middle / 4;
+                (steps.mean_share(shift) - taken * shift / (1 + shift) < 0.125 * (1 - taken) ? low : high) = middle;
             }
             made.rho = low * (1 + 1.4 * low);
+            const Eigen::ArrayXd lowest = (steps.basis * ritz.eigenvectors().col(0)).array();
+            made.low = ritz.eigenvalues()(0) - 0.9 * problem.shift * (lowest.square() / made.D).sum() / lowest.square().sum();
             return made;
         }
         const index_t before = made.directions();
@@ -164,6 +169,7 @@ template <class Gram, executor Executor>
         made.V.rightCols(found) = directions.leftCols(found);
         made.lambda.tail(found) = values.head(found);
         made.D = metric(left);
+        made.kept = (made.V.array().square().colwise() / made.D).colwise().sum().transpose().inverse();
     }
 }
 

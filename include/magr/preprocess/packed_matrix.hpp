@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include <magr/detail/aligned_buffer.hpp>
@@ -41,18 +43,27 @@ private:
     index_t n_;
 };
 
-/// The lower triangle of H_d + diag(added), rows `packed_matrix::stride_for` elements apart.
+/// The lower triangle of H_d + V diag(strength) V^T + diag(added), rows `packed_matrix::stride_for` elements apart.
+/// @param V  in x r
 template <compute_scalar S, class Gram, class Added>
-[[nodiscard]] aligned_buffer<S> load_damped_triangle(const layer_problem<Gram>& problem, const Added& added) {
+[[nodiscard]] aligned_buffer<S> load_triangle(const layer_problem<Gram>& problem, const Eigen::MatrixXd& V, const Eigen::ArrayXd& strength,
+                                              const Added& added) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     aligned_buffer<S> values(n * stride);
     constexpr index_t tile = 32;  // H is read by columns and written by rows
+    double column[static_cast<std::size_t>(tile)];
     for (index_t i0 = 0; i0 < n; i0 += tile)
         for (index_t j0 = 0; j0 <= i0; j0 += tile)
-            for (index_t j = j0; j < (std::min)(j0 + tile, n); ++j)
-                for (index_t i = (std::max)(i0, j); i < (std::min)(i0 + tile, n); ++i)
-                    values.data()[i * stride + j] = static_cast<S>(problem.entry(i, j));
-    for (index_t j = 0; j < n; ++j) values.data()[j * stride + j] = static_cast<S>(problem.entry(j, j) + problem.shift + added(j));
+            for (index_t j = j0; j < (std::min)(j0 + tile, n); ++j) {
+                const index_t first = (std::max)(i0, j), count = (std::min)(i0 + tile, n) - first;
+                for (index_t i = 0; i < count; ++i) column[i] = problem.entry(first + i, j);
+                for (index_t k = 0; k < V.cols(); ++k) {
+                    const double factor = strength(k) * V(j, k);
+                    for (index_t i = 0; i < count; ++i) column[i] += factor * V(first + i, k);
+                }
+                if (first == j) column[0] += problem.shift + added(j);
+                for (index_t i = 0; i < count; ++i) values.data()[(first + i) * stride + j] = static_cast<S>(column[i]);
+            }
     return values;
 }
 

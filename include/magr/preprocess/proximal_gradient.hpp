@@ -25,6 +25,7 @@ public:
     proximal_gradient(packed_matrix<S> damped, index_t cols, double shift)
         : damped_(std::move(damped)),
           metric_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(cols, static_cast<S>(1 + shift))),
+          inverse_floor_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(shift > 0 ? cols : 0, static_cast<S>(1 / shift))),
           step_(static_cast<S>(1 / (1 + shift))) {}
 
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return damped_; }
@@ -56,7 +57,7 @@ public:
         });
         t.row(t.u(r)) -= t.row(t.z(r));
         prepare(problem, t, r, slot);
-        return bound_row(problem, t, r, metric_.data(), alpha);
+        return bound_row(problem, t, r, metric_.data(), {inverse_floor_.size() > 0 ? inverse_floor_.data() : nullptr}, alpha);
     }
 
     /// product of `slot` <- what is multiplied by H_d next, once more
@@ -67,7 +68,7 @@ public:
 
 private:
     packed_matrix<S> damped_;
-    Eigen::Array<S, 1, Eigen::Dynamic> metric_;
+    Eigen::Array<S, 1, Eigen::Dynamic> metric_, inverse_floor_;
     S step_;
 };
 
@@ -75,7 +76,7 @@ private:
 template <compute_scalar S, class Gram>
 [[nodiscard]] proximal_gradient<S> make_proximal_gradient(const layer_problem<Gram>& problem) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
-    aligned_buffer<S> damped = load_damped_triangle<S>(problem, [](index_t) { return 0.0; });
+    aligned_buffer<S> damped = load_triangle<S>(problem, Eigen::MatrixXd(), Eigen::ArrayXd(), [](index_t) { return 0.0; });
     for (index_t i = 0; i < n; ++i)
         for (index_t j = i + 1; j < n; ++j) damped.data()[i * stride + j] = damped.data()[j * stride + i];
     return proximal_gradient<S>(packed_matrix<S>(std::move(damped), n), n, problem.shift);

@@ -32,26 +32,38 @@ struct row_bounds {
     [[nodiscard]] double primal(double curvature) const noexcept { return (known + curvature * unknown) / 2 + penalty; }
 };
 
+/// What is needed of f^T N^-1 f beside f; see `bound_row`.
+template <class S>
+struct floor_inverse {
+    const S* floor;            ///< 1 / floor of every input, null if nothing is known of H_d
+    const S* apart = nullptr;  ///< V c, null without directions
+    double added = 0;          ///< c^T diag(strength)^-1 c
+};
+
 /// The bounds of a row whose iterate is z, with the subgradient s = diag(metric) u of its penalty.
 ///
-/// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. As ||s_g||_1 <= alpha, with e = z - w0 - y
-/// and f = s + g,
+/// Any method will do that knows, at a point y + w0 near its iterate z, the product g = H_d y. As ||s_g||_1 <= alpha, with e = z - w0 - y,
+/// f = s + g, and a matrix N <= H_d,
 ///
 ///     P(z) = 1/2 (y^T g + 2 e^T g + e^T H_d e) + alpha sum_g ||z_g||_inf                                      at least the optimum
-///     Q(s) = s^T w0 - 1/2 s^T H_d^-1 s  >=  s^T w0 - 1/2 (y^T g - 2 f^T y + f^T f / shift)                    at most the optimum
+///     Q(s) = s^T w0 - 1/2 s^T H_d^-1 s  >=  s^T w0 - 1/2 (y^T g - 2 f^T y + f^T N^-1 f)                       at most the optimum
 ///     Q(t g), t >= 0:                       -t g^T w0 - t^2/2 y^T g     with t small enough that ||t g||_1 <= alpha in each group
 ///
-/// No other product is needed for the lower bounds, as H is positive semi-definite and H_d = H + shift I. e^T H_d e, the only unknown, is
-/// estimated until the gap is small enough, and only then measured, by half a product.
+/// With N = diag(floor) + V diag(strength) V^T,  f^T N^-1 f  is the least  (f - V c)^T diag(floor)^-1 (f - V c) + c^T diag(strength)^-1 c:
+/// `inverse` says what c makes it. No other product is needed for the lower bounds. e^T H_d e, the only unknown, is estimated until the gap
+/// is small enough, and only then measured, by half a product.
 template <compute_scalar S, class Gram>
-[[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric, double alpha) {
+[[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric,
+                                   const floor_inverse<S>& inverse, double alpha) {
     kernels::bound_sums sums;
     row_bounds bounds;
     constexpr double unlimited = 1e100;  // products with which are numbers
     double limit_s = 1, limit_g = unlimited;
     const S* const thresholds = t.thresholds(r, problem.groups());
     problem.for_each_group([&](index_t g, index_t j, index_t size) {
-        const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j, sums);
+        const auto norms = kernels::add_bound_sums(size, t.w0(r) + j, t.z(r) + j, t.u(r) + j, metric + j, t.y() + j, t.g() + j,
+                                                   (inverse.floor == nullptr ? metric : inverse.floor) + j,
+                                                   inverse.apart == nullptr ? nullptr : inverse.apart + j, sums);
         if (norms.s > alpha) limit_s = (std::min)(limit_s, alpha / norms.s);
         if (norms.g * unlimited > alpha) limit_g = (std::min)(limit_g, alpha / norms.g);
         if (thresholds[g] > 0) bounds.missed = (std::max)(bounds.missed, std::abs(norms.s / alpha - 1));
@@ -60,8 +72,8 @@ template <compute_scalar S, class Gram>
     bounds.known = sums.yg + 2 * sums.eg;
     bounds.unknown = sums.ee;
     if (sums.gw < 0) bounds.dual = best_dual(-sums.gw, sums.yg, limit_g);
-    if (problem.shift > 0)
-        bounds.dual = (std::max)(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff / problem.shift, limit_s));
+    if (inverse.floor != nullptr)
+        bounds.dual = (std::max)(bounds.dual, best_dual(sums.sw, sums.yg - 2 * sums.fy + sums.ff + inverse.added, limit_s));
     return bounds;
 }
 

@@ -222,10 +222,12 @@ private:
             S* const x = t_.product(slot);
             for (index_t j = 0; j < problem_.cols(); ++j) x[j] = element(r, j);
             row_progress& row = progress_[at(r)];
-            row.norm = lane_sum(problem_.cols(), [&](index_t j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); });
-            row.rounding = rounding_unit * lane_sum(problem_.cols(), [&](index_t j) {
-                               return problem_.diagonal(j) * static_cast<double>(x[j]) * static_cast<double>(x[j]);
-                           });
+            row.norm = row.rounding = 0;
+            for (index_t j = 0; j < problem_.cols(); ++j) {
+                const double square = static_cast<double>(x[j]) * static_cast<double>(x[j]);
+                row.norm += square;
+                row.rounding += rounding_unit * problem_.diagonal(j) * square;
+            }
         }
         t_.measure(problem_, count, energy_.data());
         for (index_t slot = 0; slot < count; ++slot) progress_[at(row_of(slot))].energy = energy_[at(slot)];

@@ -58,17 +58,5 @@ private:
     std::array<double, static_cast<std::size_t>(most_directions* most_directions)> values_{};
 };
 
-/// sum over i < n of term(i), in independent sums that the compiler may put into vectors.
-template <class Term>
-[[nodiscard]] double lane_sum(index_t n, const Term& term) noexcept {
-    constexpr index_t lanes = 8;
-    double sums[lanes] = {};
-    index_t i = 0;
-    for (; i + lanes <= n; i += lanes)
-        for (index_t k = 0; k < lanes; ++k) sums[k] += term(i + k);
-    for (index_t k = 0; i + k < n; ++k) sums[k] += term(i + k);
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
-
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail
