@@ -209,7 +209,7 @@ private:
         auto& slot = std::get<std::optional<admm<S>>>(methods_);
         if (!slot || slot->rho() != c.rho) {
             methods_ = {};  // one matrix of H's size at a time
-            if (floor_.floor.size() == 0) floor_ = make_gram_floor<S>(problem_, split_, static_cast<index_t>(reports_.size()), exec);
+            if (floor_.floor.size() == 0) floor_ = make_gram_floor<S>(problem_, split_, exec);
             slot = make_admm<S>(problem_, split_, floor_, c.rho, settings_.relaxation, exec);
         }
         factored = slot.has_value();
@@ -307,14 +307,15 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 /// @par Errors    before W is written: shape_error (empty W, H not square or not in x in), value_error (NaN, Inf, asymmetric H, or a
 ///                negative diagonal entry), option_error. What an observer throws passes through and leaves W as it was. That the
 ///                iteration limit came first is no error: see `preprocess_result::stopped`
-/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration, then in^2 for every row and iteration, commonly 3-8, and as
-///                many for measuring energies; a row that is done is left alone. Rows of very different size share several such matrices,
+/// @par Cost      admm: in^3 / 2 multiply-adds for the matrix of the iteration and at most in^3 / 3 for a floor of H_d, which bounds are
+///                made of; then in^2 for every row and iteration, commonly 3-8, and as many for measuring energies; a row that is done is
+///                left alone. Rows of very different size share several such matrices,
 ///                one at a time. `workspace_bytes` says what it allocates: mostly, at 4096 inputs in float, a matrix of 64 MiB and 9.3 MiB
 ///                for each worker
 /// @par Numerics  arithmetic in float, or double for a double W; rows whose energies cancel in float, as they do where a direction of H
 ///                dominates by more than about 50, or whose penalty is lost in it, are solved in double. Sums over blocks of a row in that
-///                type, across them in double. Without damping the gap is a loose bound. A row gets the same bits whatever executes it and
-///                whatever the other rows are
+///                type, across them in double. Without damping the gap may be a loose bound. A row gets the same bits whatever executes it
+///                and whatever the other rows are
 /// @par Dead inputs  weights that meet an input with H_jj = 0 take no part; they are clipped to the largest magnitude of the others in
 ///                their group, or stay as they are where there is no other. If H is zero, W stays as it is
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,

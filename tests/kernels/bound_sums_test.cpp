@@ -52,7 +52,7 @@ void check(index_t n, bool whole, Arch arch) {
     magr::kernels::bound_sums sums;
     sums.yg = 1;  // it adds to what is there
     const auto norms = magr::kernels::add_bound_sums(n, w0.data(), z.data(), u.data(), metric.data(), y.data(), g.data(), weight.data(),
-                                                    whole ? nullptr : apart.data(), sums, arch);
+                                                     whole ? nullptr : apart.data(), sums, arch);
     const double found[9] = {sums.yg - 1, sums.eg, sums.ee, sums.fy, sums.ff, sums.sw, sums.gw, norms.s, norms.g};
     // a term is rounded at most 8 times, and takes part in at most as many additions as a block has elements, and 16 of the lanes
     const long double roundings = static_cast<long double>(std::min(n, magr::kernels::block_size) + 8 + 16);

@@ -8,9 +8,9 @@
 
 #include <magr/kernels/packwise.hpp>
 #include <magr/matrix/scalar.hpp>
+#include <magr/preprocess/direction_matrix.hpp>
 #include <magr/preprocess/gram_split.hpp>
 #include <magr/preprocess/layer_problem.hpp>
-#include <magr/preprocess/direction_matrix.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -25,7 +25,10 @@ public:
     static constexpr index_t workspace = 5;  ///< how many rows `prox` needs
 
     admm_metric(const gram_split& split, double rho)
-        : d_((rho * split.D).template cast<S>()), V_(split.V.template cast<S>()), s_(share * split.lambda), weight_(d_.size()),
+        : d_((rho * split.D).template cast<S>()),
+          V_(split.V.template cast<S>()),
+          s_(share * split.lambda),
+          weight_(d_.size()),
           reciprocal_((rho * split.D).inverse().template cast<S>()) {
         Eigen::ArrayXd weight = Eigen::ArrayXd::Zero(d_.size());
         for (index_t k = 0; k < directions(); ++k) weight += s_(k) * split.V.col(k).array().square();

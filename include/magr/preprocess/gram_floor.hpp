@@ -27,28 +27,29 @@ struct gram_floor {
 /// Finds the floor  0.9 shift + 0.9 tau D  with the largest tau that pays.
 ///
 /// Damping alone says that H_d >= shift I, which is little for inputs that are larger than most. H_d - 0.9 shift I - tau D, without the
-/// dominating directions, has a Cholesky factor if tau is small enough: tau is three quarters, or else a quarter, of what the Lanczos steps
+/// dominating directions, has a Cholesky factor if tau is small enough: tau is half, or else a fifth, of what the Lanczos steps
 /// of the split tell. Where neither would make bounds much better, or no factor is found, the floor is made of the shift.
 ///
-/// @param rows    how many rows will be solved: for few of them a factorization does not pay
 /// @par Cost      at most two factorizations, in^3 / 6 multiply-adds each; allocates one matrix of H's size in S
 /// @par Numerics  a factorization in S is off by about eps sqrt(in) diag(H_d), which has to be less than a tenth of tau D
 template <compute_scalar S, class Gram, executor Executor>
-[[nodiscard]] gram_floor make_gram_floor(const layer_problem<Gram>& problem, const gram_split& split, index_t rows, Executor& exec) {
+[[nodiscard]] gram_floor make_gram_floor(const layer_problem<Gram>& problem, const gram_split& split, Executor& exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
-    const Eigen::ArrayXd outside = split.lambda - split.kept;
-    for (const double share : {0.75, 0.25}) {
+    // What the directions leave of lambda is an eigenvalue of 1 in the metric D: with none left, there would be no floor along them.
+    const Eigen::ArrayXd outside =
+        (split.lambda - (split.V.array().square().colwise() / split.D).colwise().sum().transpose().inverse()).cwiseMax(0.0);
+    for (const double share : {0.5, 0.2}) {
         const double tau = share * split.low;
-        if (rows < n / 4 || !(tau > 0)) break;
+        if (!(tau > 0)) break;
         const double left = (problem.shift / (problem.shift + tau * split.D)).mean();
-        if (left > 0.75) break;
+        if (left > 0.85) break;
         Eigen::ArrayXd diagonal = problem.diagonal + 0.1 * problem.shift;
         for (index_t k = 0; k < split.directions(); ++k) diagonal -= outside(k) * split.V.col(k).array().square();
         const double rounding = 16 * static_cast<double>(std::numeric_limits<S>::epsilon()) * std::sqrt(static_cast<double>(n)) *
                                 (diagonal / split.D).maxCoeff();
         if (rounding > 0.1 * tau) break;
-        aligned_buffer<S> values = load_triangle<S>(
-            problem, split.V, -outside, [&](index_t j) { return 0.1 * problem.shift - tau * split.D(j); });
+        aligned_buffer<S> values =
+            load_triangle<S>(problem, split.V, -outside, [&](index_t j) { return -0.9 * problem.shift - tau * split.D(j); });
         if (!linalg::cholesky(matrix_view<S>(values.data(), n, n, stride), exec)) continue;
         return {0.9 * problem.shift + 0.9 * tau * split.D, outside};
     }

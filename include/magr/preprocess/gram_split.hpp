@@ -10,8 +10,8 @@
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor.hpp>
-#include <magr/preprocess/layer_problem.hpp>
 #include <magr/preprocess/direction_matrix.hpp>
+#include <magr/preprocess/layer_problem.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -26,14 +26,13 @@ struct gram_split {
     Eigen::MatrixXd V;      ///< in x r, r from 0 to most_directions
     Eigen::ArrayXd lambda;  ///< r
     Eigen::ArrayXd D;       ///< diag(B) + 1e-3 mean(diag B)
-    Eigen::ArrayXd kept;    ///< what a deflated direction keeps of lambda, an eigenvalue of 1 in the metric D
-    double low = 0;         ///< about the largest number with  H_d - V diag(lambda - kept) V^T >= 0.9 shift I + low D
+    double low = 0;         ///< about the largest number with  B >= 0.9 shift I + low D  where the directions are not
     double rho = 0;         ///< the step of ADMM that suits B in the metric D, from 0.001 to 2.4
 
     [[nodiscard]] index_t directions() const noexcept { return V.cols(); }
 };
 
-/// Lanczos steps from a vector of scattered signs, which every eigenvector takes about the same part in.
+/// Lanczos steps from a vector of scattered signs, which every eigenvector takes about the same part in but those left out.
 struct lanczos_steps {
     Eigen::MatrixXd basis;
     Eigen::VectorXd diagonal, off;
@@ -46,9 +45,11 @@ struct lanczos_steps {
     }
 };
 
-/// @param apply  (x, y): y <- A x
+/// @param without  orthonormal eigenvectors of A to leave out
+/// @param apply    (x, y): y <- A x
 template <class Apply>
-[[nodiscard]] lanczos_steps run_lanczos(index_t n, const Apply& apply) {
+[[nodiscard]] lanczos_steps run_lanczos(const Eigen::MatrixXd& without, const Apply& apply) {
+    const index_t n = without.rows();
     const index_t limit = (std::min<index_t>)(n, 32);
     lanczos_steps made{Eigen::MatrixXd(n, limit), Eigen::VectorXd(limit), Eigen::VectorXd(limit)};
     std::uint64_t state = 0x9e3779b97f4a7c15u;
@@ -56,13 +57,20 @@ template <class Apply>
         state = state * 6364136223846793005u + 1442695040888963407u;
         made.basis(i, 0) = (state >> 63 != 0 ? 1 : -1) / std::sqrt(static_cast<double>(n));
     }
+    const auto leave_out = [&](auto&& x) {
+        for (index_t j = 0; j < without.cols(); ++j) x -= x.dot(without.col(j)) * without.col(j);
+    };
+    leave_out(made.basis.col(0));
+    made.basis.col(0).normalize();
     Eigen::VectorXd next(n);
     index_t k = 0;
     for (;; ++k) {
         apply(made.basis.col(k).data(), next.data());
         made.diagonal(k) = next.dot(made.basis.col(k));
-        for (int pass = 0; pass < 2; ++pass)
+        for (int pass = 0; pass < 2; ++pass) {
+            leave_out(next);
             for (index_t j = 0; j <= k; ++j) next -= next.dot(made.basis.col(j)) * made.basis.col(j);
+        }
         made.off(k) = next.norm();
         // Below this the vectors so far are all that the first one has part in.
         if (k + 1 == limit || !(made.off(k) > 1e-13 * made.diagonal.head(k + 1).cwiseAbs().maxCoeff())) break;
@@ -108,15 +116,15 @@ template <class Gram, executor Executor>
     made.D = metric(left);
     made.V.resize(n, 0);
     made.lambda.resize(0);
-    made.kept.resize(0);
     Eigen::VectorXd scaled(n);
+    Eigen::MatrixXd null(n, 0);  // what B multiplies to zero
     for (int look = 0;; ++look) {
         const Eigen::ArrayXd root = made.D.rsqrt();
         const auto apply = [&](const double* x, double* y) {
             const Eigen::Map<const Eigen::ArrayXd> in(x, n);
             scaled = problem.scale * (root * in).matrix();
             Eigen::VectorXd along(made.directions());
-            for (index_t k = 0; k < made.directions(); ++k) along(k) = (made.lambda(k) - made.kept(k)) * (made.V.col(k).array() * root * in).sum();
+            for (index_t k = 0; k < made.directions(); ++k) along(k) = made.lambda(k) * (made.V.col(k).array() * root * in).sum();
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
                 for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i) {
@@ -126,7 +134,13 @@ template <class Gram, executor Executor>
                 }
             });
         };
-        const lanczos_steps steps = run_lanczos(n, apply);
+        Eigen::MatrixXd without = null.array().colwise() / root;
+        for (index_t k = 0; k < without.cols(); ++k) {
+            for (int pass = 0; pass < 2; ++pass)
+                for (index_t j = 0; j < k; ++j) without.col(k) -= without.col(k).dot(without.col(j)) * without.col(j);
+            without.col(k).normalize();
+        }
+        const lanczos_steps steps = run_lanczos(without, apply);
         const index_t size = steps.diagonal.size();
         Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
         ritz.computeFromTridiagonal(steps.diagonal, steps.off.head(size - 1), Eigen::ComputeEigenvectors);
@@ -153,10 +167,9 @@ template <class Gram, executor Executor>
             // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
             const double damping = problem.shift / problem.diagonal.mean();
             double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
-            const double taken = static_cast<double>(made.directions()) / static_cast<double>(n);  // eigenvalues that are 1 by now
-            while (high > 1.01 * low) {                                                            // the share grows with rho
-                const double middle = std::sqrt(low * high), shift = middle / 4;
-                (steps.mean_share(shift) - taken * shift / (1 + shift) < 0.125 * (1 - taken) ? low : high) = middle;
+            while (high > 1.01 * low) {  // the share grows with rho
+                const double middle = std::sqrt(low * high);
+                (steps.mean_share(middle / 4) < 0.125 ? low : high) = middle;
             }
             made.rho = low * (1 + 1.4 * low);
             const Eigen::ArrayXd lowest = (steps.basis * ritz.eigenvectors().col(0)).array();
@@ -168,8 +181,9 @@ template <class Gram, executor Executor>
         made.lambda.conservativeResize(before + found);
         made.V.rightCols(found) = directions.leftCols(found);
         made.lambda.tail(found) = values.head(found);
+        null.conservativeResize(Eigen::NoChange, before + found);
+        null.rightCols(found) = directions.leftCols(found).array().colwise() / made.D;
         made.D = metric(left);
-        made.kept = (made.V.array().square().colwise() / made.D).colwise().sum().transpose().inverse();
     }
 }
 
