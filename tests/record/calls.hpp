@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One function for each function of the library that is recorded: it runs one case, and adds the line. The text of a case sets the element
-// types (W, H: f64, f32, f16, bf16), the layout of W (rows, columns, padded, strided), the number of workers, and options; see library.hpp.
+// types (W: f64, f32, f16, bf16; H: f64, f32), the layout of W (rows, columns, padded, strided), the number of workers, and options; see
+// library.hpp.
 #pragma once
 
 #include <string>
@@ -27,7 +28,8 @@ call output_error;
 call quantize_layer;      // `accumulator f32`: the Gram matrix of one instead of H
 call quantize_automatic;  // likewise
 
-call pack_all;  // into each format that takes it, and back
+call formats_that_take;  // which formats can hold a matrix of this shape and these grids, and what grids they suggest
+call pack_all;           // into each format that takes it, and back
 
 call accumulate_gram;   // `batch`, tokens at once; `sum`, type of the sums; `merge yes`
 call accumulate_drift;  // likewise

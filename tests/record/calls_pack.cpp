@@ -59,6 +59,19 @@ void add_packed(results& out, const magr::gguf_tensor& p) {
 
 }  // namespace
 
+void formats_that_take(recorder& out, const std::string& of, const std::string& text) {
+    run_case(out, "formats_that_take", of, text, [](settings& s, results& found, const layer& l) {
+        const magr::grid_options grid = grid_options_of(s);
+        for (const magr::packed_format format : magr::packed_formats) {
+            const magr::grid_options usual = magr::grid_options_for(format);
+            found.add(to_string(format), magr::problems(format, l.W.rows, l.W.cols, grid).empty());
+            found.add(std::string(to_string(format)) + ".usual",
+                      std::to_string(usual.bits) + "," + magr::detail::name_of(usual.zero_point) + "," + std::to_string(*usual.group_size) +
+                          "," + magr::detail::name_of(usual.storage));
+        }
+    });
+}
+
 /// Codes of OPTQ, as those of `order by_activation, groups live` are formats' hardest case, or with `optq no` rounded to nearest, put into
 /// every format that takes them; formats that refuse them say so in a line of their own.
 void pack_all(recorder& out, const std::string& of, const std::string& text) {

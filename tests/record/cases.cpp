@@ -26,7 +26,6 @@ void run(recorder& out, call& function, const texts& layers, const texts& cases)
 
 const texts& small = small_layers();
 const texts element_types = product({"W f64", "W f32", "W f16", "W bf16"}, {"H f64", "H f32"});
-const texts compute_types = product({"W f64", "W f32"}, {"H f64", "H f32"});
 const texts layouts = product({"layout rows", "layout columns", "layout padded", "layout strided"}, {"H_layout rows", "H_layout columns"});
 const texts workers = {"workers 1", "workers 2", "workers 7"};
 const texts zero_points = {"zero_point none", "zero_point integer", "zero_point real", "zero_point offset"};
@@ -189,6 +188,9 @@ void run_layers(recorder& out) {
 }
 
 void run_packers(recorder& out) {
+    run(out, formats_that_take, {"ordinary", "odd", "packable"},
+        product(product({"bits 2", "bits 3", "bits 4", "bits 5", "bits 6", "bits 7", "bits 8"}, zero_points),
+                product({"group_size 16", "group_size 20", "group_size 64", "group_size 1000"}, storages)));
     const texts groups = {"group_size 32", "group_size 64, storage bf16", "group_size 128, storage f32, bits 8",
                           "group_size 20, storage f16", "bits 3, group_size 64, storage f16"};
     run(out, pack_all, {"packable"}, product(product(zero_points, groups), {"W f32", "W f64, optq no"}));

@@ -7,8 +7,9 @@
 // Each result that differs is a line "name: key old -> new"; lines that are in one record only are listed as well. PATTERN is a regular
 // expression (ECMAScript) that is looked for in "name: key"; what it matches was meant to change. Exit status 1 if anything is listed.
 //
-// Records can be compared if compiler, flags and machine are the same. Layers, orders of columns, codes of grids that no search has chosen,
-// and packed bytes of given codes are the same everywhere; whatever sums in floating point depends on the instruction set.
+// Records can be compared if compiler, flags and instruction set are the same. The same everywhere are only results without a sum that
+// rounds: orders of columns, grids of the min_max range, codes rounded to nearest on them, formats_that_take, and packed bytes of such
+// codes (`optq no`); `weights` of grids with offsets aside, where a multiply-add may round once or twice.
 #include <cstdio>
 #include <exception>
 #include <fstream>

@@ -2,6 +2,8 @@
 // The text of a case, "bits 2, group_size 16": at once its name in the record and what it sets.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <set>
 #include <stdexcept>
