@@ -110,7 +110,7 @@ public:
                 point.F[at(k)] = point.beta[at(k)] / s_(k) - along(k, moved);
                 error += s_(k) * point.F[at(k)] * point.F[at(k)];
             }
-            constexpr double eps = std::numeric_limits<S>::epsilon();
+            constexpr auto eps = static_cast<double>(std::numeric_limits<S>::epsilon());
             return !(error > 1e-6 * length + 4 * eps * eps * noise);
         };
         bool done = evaluate(here);

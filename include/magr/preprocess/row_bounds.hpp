@@ -16,7 +16,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///         matrix makes it
 [[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
     if (!(linear > 0 && quadratic >= 0 && limit <= (std::numeric_limits<double>::max)())) return 0;
-    const double t = quadratic > 0 && linear < limit * quadratic ? linear / quadratic : limit;
+    // No division by zero, not even one whose result is thrown away: hosts may trap it.
+    const double t = linear < limit * quadratic ? linear / (quadratic > 0 ? quadratic : 1) : limit;
     const double value = t * linear - t * t / 2 * quadratic;
     return value <= (std::numeric_limits<double>::max)() ? value : 0;
 }
