@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
@@ -70,7 +71,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Refuses grids that weights cannot be rounded onto.
 /// @par Errors    shape_error if scales, zeros and group_of_column are not those of a rows x cols matrix; value_error if bits are not in
 ///                2..8, group_size is less than 1, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a
-///                code, levels are not 2 to 2^bits finite increasing numbers, or the weight of the lowest or highest code is not finite
+///                code, levels are not 2 to 2^bits increasing numbers of at most 1e6, or the weight of the lowest or highest code is not
+///                finite
 template <compute_scalar Scalar>
 void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols) {
     const auto refuse = [&](const auto&... what) { detail::raise<value_error>(detail::concat(function, ": grids: ", what...)); };
@@ -86,12 +88,15 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
     if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
     const auto& levels = grids.levels;
     if (!levels.empty() && (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
-                            std::any_of(levels.begin(), levels.end(), [](Scalar level) { return !detail::is_finite(level); }) ||
+                            std::any_of(levels.begin(), levels.end(),
+                                        [](Scalar level) { return !detail::is_finite(level) || std::abs(level) > largest_level; }) ||
                             std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
-        refuse("levels must be 2 to 2^bits finite increasing numbers");
+        refuse("levels must be 2 to 2^bits increasing numbers of at most 1e6");
     const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
     const Scalar lowest = levels.empty() ? Scalar(0) : levels.front();
     const Scalar highest = levels.empty() ? static_cast<Scalar>(largest_code(grids.bits)) : levels.back();
+    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);
+    constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const Scalar scale = grids.scales(i, g);
@@ -102,10 +107,13 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
             if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
                 refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
             for (const Scalar end : {lowest, highest}) {
-                const Scalar weight = !levels.empty()                          ? scale * end
-                                      : grids.zero_point == zero_point::offset ? scale * end + zero
-                                                                               : scale * (end - zero);
-                if (!detail::is_finite(weight)) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight);
+                // in small parts, so that what is refused does not overflow here
+                const bool is_offset = levels.empty() && grids.zero_point == zero_point::offset;
+                const Scalar multiple = levels.empty() && !is_offset ? end - zero : end;
+                const Scalar product = part * scale * (part * multiple);
+                const Scalar weight = is_offset ? product + part * zero * part : product;
+                if (std::abs(product) > largest || std::abs(weight) > largest)
+                    refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight < 0 ? "-inf" : "inf");
             }
         }
 }
