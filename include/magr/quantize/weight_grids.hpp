@@ -87,10 +87,11 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
     if (grids.group_size < 1) refuse("group_size must be at least 1, it is ", grids.group_size);
     if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
     const auto& levels = grids.levels;
-    if (!levels.empty() && (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
-                            std::any_of(levels.begin(), levels.end(),
-                                        [](Scalar level) { return !detail::is_finite(level) || std::abs(level) > largest_level; }) ||
-                            std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
+    if (!levels.empty() &&
+        (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
+         std::any_of(levels.begin(), levels.end(),
+                     [](Scalar level) { return !detail::is_finite(level) || std::abs(static_cast<double>(level)) > largest_level; }) ||
+         std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
         refuse("levels must be 2 to 2^bits increasing numbers of at most 1e6");
     const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
     const Scalar lowest = levels.empty() ? Scalar(0) : levels.front();
