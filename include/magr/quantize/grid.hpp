@@ -82,8 +82,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
     found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
-    found.require(options.range.value_or(range_search::min_max) == range_search::min_max || options.beta == 1, "beta",
-                  "1 with a search, which finds the shrink itself", options.beta);
+    if (options.range.value_or(range_search::min_max) != range_search::min_max && options.beta > 0 && options.beta <= 1)
+        found.require(options.beta == 1, "beta", "1 with a search, which finds the shrink itself", options.beta);
     if (options.levels.empty()) return found.take();
 
     const auto& levels = options.levels;
