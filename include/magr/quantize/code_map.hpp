@@ -24,6 +24,12 @@ template <compute_scalar Scalar>
     return (std::min)((std::max)(-reach, weight), reach);
 }
 
+/// The nearest number of the type of weights: what is beyond the largest would overflow.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar limited_to(double weight) noexcept {
+    return static_cast<Scalar>(limited(weight, static_cast<double>((std::numeric_limits<Scalar>::max)())));
+}
+
 /// How far from 0 a weight may be so that weight / scale does not overflow: 2^100 steps, far outside of every grid, or the largest number.
 /// Then the quotient is at most half of the largest number: what is added to it has room.
 template <compute_scalar Scalar>

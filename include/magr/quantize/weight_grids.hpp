@@ -63,6 +63,22 @@ template <compute_scalar Scalar>
     return Scalar(0) - shared * static_cast<Scalar>(code);
 }
 
+/// A weight of a grid of this scale and zero point that is beyond the largest number, as a part of it; 0 if there is none.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar infinite_weight(const weight_grids<Scalar>& grids, Scalar scale, Scalar zero) noexcept {
+    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);  // so that nothing overflows here
+    constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
+    const bool has_levels = !grids.levels.empty(), has_offset = !has_levels && grids.zero_point == zero_point::offset;
+    for (const Scalar end : {has_levels ? grids.levels.front() : Scalar(0),
+                             has_levels ? grids.levels.back() : static_cast<Scalar>(largest_code(grids.bits))}) {
+        const Scalar product = part * scale * (part * (has_levels || has_offset ? end : end - zero));
+        const Scalar weight = has_offset ? product + part * zero * part : product;
+        if (std::abs(product) > largest) return product;
+        if (std::abs(weight) > largest) return weight;
+    }
+    return 0;
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -94,10 +110,6 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
          std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
         refuse("levels must be 2 to 2^bits increasing numbers of at most 1e6");
     const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
-    const Scalar lowest = levels.empty() ? Scalar(0) : levels.front();
-    const Scalar highest = levels.empty() ? static_cast<Scalar>(largest_code(grids.bits)) : levels.back();
-    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);
-    constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const Scalar scale = grids.scales(i, g);
@@ -107,15 +119,8 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
             if (!detail::is_finite(zero)) refuse("zero point (row ", i, ", group ", g, ") must be finite, it is ", zero);
             if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
                 refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
-            for (const Scalar end : {lowest, highest}) {
-                // in small parts, so that what is refused does not overflow here
-                const bool is_offset = levels.empty() && grids.zero_point == zero_point::offset;
-                const Scalar multiple = levels.empty() && !is_offset ? end - zero : end;
-                const Scalar product = part * scale * (part * multiple);
-                const Scalar weight = is_offset ? product + part * zero * part : product;
-                if (std::abs(product) > largest || std::abs(weight) > largest)
-                    refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight < 0 ? "-inf" : "inf");
-            }
+            const Scalar weight = detail::infinite_weight(grids, scale, zero);
+            if (weight != 0) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight > 0 ? "inf" : "-inf");
         }
 }
 
