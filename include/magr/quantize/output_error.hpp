@@ -23,11 +23,11 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Columns of H that an energy is computed with at a time.
-inline constexpr index_t energy_block = 128;
+inline constexpr index_t output_block = 128;
 
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
 [[nodiscard]] inline double output_energy(const row_major_matrix<double>& M, const row_major_matrix<double>& H) {
-    constexpr index_t block = energy_block;
+    constexpr index_t block = output_block;
     const aligned_buffer<double> scratch(kernels::product_blocks<double, simd::default_arch>::scratch);
     const auto m = as_const_view(M), h = as_const_view(H);
     row_major_matrix<double> product;
@@ -56,7 +56,7 @@ public:
     /// Bytes that it needs at most, measuring included.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t cols, index_t workers) noexcept {
         const index_t height = (std::min)(panel, rows);
-        const index_t of_worker = height * (3 * cols + energy_block) + kernels::product_blocks<double, simd::default_arch>::scratch;
+        const index_t of_worker = height * (3 * cols + output_block) + kernels::product_blocks<double, simd::default_arch>::scratch;
         const index_t panels = (rows + panel - 1) / panel;
         return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
     }
