@@ -1,6 +1,9 @@
 #include <magr/quantize/code_map.hpp>
 
+#include <algorithm>
+#include <cfenv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <random>
@@ -63,6 +66,85 @@ TEST_CASE("code_map: codes stand for the weights that the zero point says, and w
             }
         });
     }
+}
+
+TEMPLATE_TEST_CASE("code_map: steps of ordinary weights are those of the formula, bit for bit", "[quantize][code_map][property]", float,
+                   double) {
+    std::mt19937 random(3);
+    std::uniform_real_distribution<TestType> exponent(-20, 20), sign(-1, 1);
+    for (int trial = 0; trial < 20000; ++trial) {
+        const TestType w = sign(random) * std::exp2(exponent(random)), zero = sign(random) * std::exp2(exponent(random));
+        const TestType scale = std::exp2(exponent(random)) * (1 + sign(random) / 4);
+        const TestType steps = magr::detail::code_map<zero_point::integer, TestType>{scale, 3, 15}.steps(w);
+        const TestType of_real = magr::detail::code_map<zero_point::real, TestType>{scale, zero, 15}.steps(w);
+        const TestType of_offset = magr::detail::code_map<zero_point::offset, TestType>{scale, zero, 15}.steps(w);
+        if (steps == w / scale && of_real == w / scale + zero && of_offset == (w - zero) / scale) continue;
+        CAPTURE(w, scale, zero, steps, of_real, of_offset);
+        CHECK(steps == w / scale);
+        CHECK(of_real == w / scale + zero);
+        CHECK(of_offset == (w - zero) / scale);
+    }
+}
+
+TEMPLATE_TEST_CASE("code_map: no weight overflows on its way to the nearest code, however far outside of the grid it is",
+                   "[quantize][code_map][edge]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    const TestType largest = limits::max(), smallest = limits::denorm_min();
+    std::vector<TestType> numbers = {0};
+    for (const TestType size : {smallest, limits::min(), TestType(1e-30), TestType(1), TestType(1.9), TestType(2), TestType(1e30),
+                                largest / 4096, largest / 256, largest / 16, largest / 4, largest / 2, largest / 100 * 99, largest}) {
+        numbers.push_back(size);
+        numbers.push_back(-size);
+    }
+    for (const zero_point kind : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+        for (const TestType scale : numbers)
+            for (const TestType zero : numbers) {
+                magr::weight_grids<TestType> grid;
+                grid.bits = 4;
+                grid.zero_point = kind;
+                const TestType stored = kind == zero_point::none ? TestType(8) : kind == zero_point::integer ? TestType(3) : zero;
+                const long double step = scale, origin = stored;
+                const auto weight = [&](int code) { return kind == zero_point::offset ? step * code + origin : step * (code - origin); };
+                if (!(scale > 0) || std::abs(weight(0)) > largest || std::abs(weight(15)) > largest) continue;  // not a grid
+                magr::detail::with_code_map(grid, [&](const auto& map_of) {
+                    for (const TestType w : numbers) {
+                        std::feclearexcept(FE_ALL_EXCEPT);
+                        const auto map = map_of(scale, stored);
+                        const TestType steps = map.steps(w);
+                        const TestType code = map.code(magr::detail::steps_on_grid(map, w, 0, 0));
+                        const int raised = std::fetestexcept(FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW);
+                        const long double exact = kind == zero_point::offset ? (w - origin) / step : w / step + origin;
+                        const long double rounding = 4 * limits::epsilon() * std::abs(origin / (kind == zero_point::offset ? step : 1));
+                        const bool is_outside = exact < -1 - rounding || exact > 16 + rounding;
+                        if (raised == 0 && std::abs(code - std::clamp(exact, 0.0L, 15.0L)) <= 0.501L + rounding &&
+                            (!is_outside || !(std::abs(steps - magr::detail::limited_steps(map, steps)) <= TestType(0.5))))
+                            continue;
+                        CAPTURE(static_cast<int>(kind), scale, stored, w, steps, code, exact, raised);
+                        CHECK(false);
+                    }
+                });
+            }
+}
+
+TEMPLATE_TEST_CASE("level_map: no weight overflows on its way to the nearest level", "[quantize][code_map][edge]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    magr::weight_grids<TestType> grid;
+    grid.bits = 2;
+    grid.levels = {TestType(-1e6), 0, limits::denorm_min(), 1};
+    magr::detail::with_code_map(grid, [&](const auto& map_of) {
+        for (const TestType scale : {limits::denorm_min(), limits::min(), TestType(1), limits::max() / TestType(2e6)})
+            for (const TestType w : {limits::max(), TestType(1), limits::min(), TestType(0), TestType(-1), -limits::max()}) {
+                CAPTURE(scale, w);
+                std::feclearexcept(FE_ALL_EXCEPT);
+                const auto map = map_of(scale, TestType(0));
+                const TestType level = grid.levels[static_cast<std::size_t>(magr::detail::steps_on_grid(map, w, 0, 0))];
+                CHECK(std::fetestexcept(FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW) == 0);
+                const long double exact = static_cast<long double>(w) / scale;
+                long double nearest = HUGE_VALL;
+                for (const TestType l : grid.levels) nearest = std::min(nearest, std::abs(l - exact));
+                CHECK(std::abs(level - exact) <= nearest * (1 + 4 * limits::epsilon()));
+            }
+    });
 }
 
 TEST_CASE("level_map: weights go to the nearest level, however uneven", "[quantize][code_map][property]") {

@@ -11,6 +11,7 @@
 
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/rtn.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"
@@ -19,6 +20,7 @@
 using magr::affine_grid;
 using magr::fit_grid;
 using magr::grid_options;
+using magr::index_t;
 using magr::range_candidates;
 using magr::range_search;
 using magr::zero_point;
@@ -368,12 +370,12 @@ TEST_CASE("fit_grid: what the storage type cannot hold is limited, counted, and 
     W.col(3) *= -1;
     const auto count = [&](zero_point zero, storage_type storage) {
         const auto limits = magr::count_storage_limits(magr::fit_grids(W, {.bits = 4, .zero_point = zero, .storage = storage}));
-        return std::vector<magr::index_t>{limits.largest, limits.smallest, limits.subnormal};
+        return std::vector<index_t>{limits.largest, limits.smallest, limits.subnormal};
     };
     for (const zero_point zero : all_zero_points) {
-        CHECK(count(zero, storage_type::f16) == std::vector<magr::index_t>{1, 1, 2});
-        CHECK(count(zero, storage_type::bf16) == std::vector<magr::index_t>{0, 0, 0});
-        CHECK(count(zero, storage_type::f32) == std::vector<magr::index_t>{0, 0, 0});
+        CHECK(count(zero, storage_type::f16) == std::vector<index_t>{1, 1, 2});
+        CHECK(count(zero, storage_type::bf16) == std::vector<index_t>{0, 0, 0});
+        CHECK(count(zero, storage_type::f32) == std::vector<index_t>{0, 0, 0});
     }
 }
 
@@ -408,10 +410,10 @@ TEST_CASE("fit_grids: each search has the least error in its own measure", "[qua
         for (const auto range : {range_search::mse, range_search::output_error, range_search::row_output_error}) {
             const grid_options options{.bits = 3, .group_size = 16, .range = range, .norm = 2};
             const auto grids = magr::fit_grids(W, H, options);
-            for (magr::index_t i = 0; i < 6; ++i)
-                for (magr::index_t g = 0; g < 3; ++g) {
+            for (index_t i = 0; i < 6; ++i)
+                for (index_t g = 0; g < 3; ++g) {
                     std::vector<double> weights;
-                    for (magr::index_t j = 16 * g; j < 16 * (g + 1); ++j) weights.push_back(W(i, j));
+                    for (index_t j = 16 * g; j < 16 * (g + 1); ++j) weights.push_back(W(i, j));
                     const auto e = errors_on(options, {grids.scales(i, g), grids.zeros(i, g)}, weights);
                     Eigen::VectorXd error(16);
                     for (Eigen::Index j = 0; j < 16; ++j) error[j] = static_cast<double>(e[static_cast<std::size_t>(j)]);
@@ -452,7 +454,33 @@ TEST_CASE("fit_grids: weights near the end of the number range stay finite", "[q
                     std::fill_n(q.codes.data(), 12, static_cast<std::uint8_t>(code));
                     const auto values = q.dequantize();
                     CAPTURE(static_cast<int>(zero), bits, code);
-                    for (magr::index_t i = 0; i < 3; ++i) CHECK(std::isfinite(values(i, 0)));
+                    for (index_t i = 0; i < 3; ++i) CHECK(std::isfinite(values(i, 0)));
                 }
             }
+}
+
+TEMPLATE_TEST_CASE("fit_grids: weights near the largest number have the grids and codes of the same in another unit",
+                   "[quantize][fit_grid][edge]", float, double) {
+    using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    constexpr index_t cols = 24;
+    std::mt19937 random(19);
+    std::uniform_real_distribution<TestType> uniform(-1, 1);
+    matrix W(6, cols);
+    for (index_t i = 0; i < W.rows(); ++i)
+        for (index_t j = 0; j < cols; ++j) W(i, j) = i % 2 == 0 ? uniform(random) : (3 + uniform(random)) / 4;
+    const TestType unit = std::ldexp(TestType(1), std::numeric_limits<TestType>::max_exponent - 2);
+    const matrix huge = unit * W;  // distances up to half of the largest number
+    const Eigen::MatrixXd H = Eigen::MatrixXd::Constant(cols, cols, 0.5) + Eigen::MatrixXd::Identity(cols, cols);
+    for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+        for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,
+                                 magr::range_search::row_output_error}) {
+            CAPTURE(static_cast<int>(zero), static_cast<int>(range));
+            const grid_options options{.bits = 3, .zero_point = zero, .group_size = 8, .range = range};
+            const auto q = magr::quantize_rtn(W, H, options), of_huge = magr::quantize_rtn(huge, H, options);
+            CHECK(std::equal(q.codes.data(), q.codes.data() + W.size(), of_huge.codes.data()));
+            for (index_t k = 0; k < q.scales.rows() * q.scales.cols(); ++k) {
+                CHECK(of_huge.scales.data()[k] == unit * q.scales.data()[k]);
+                CHECK(of_huge.zeros.data()[k] == q.zeros.data()[k] * (zero == zero_point::offset ? unit : 1));
+            }
+        }
 }

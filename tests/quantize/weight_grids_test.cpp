@@ -1,5 +1,6 @@
 #include <magr/quantize/weight_grids.hpp>
 
+#include <cfenv>
 #include <limits>
 #include <string>
 
@@ -56,6 +57,7 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
         grids.zeros(0, 1) = zero;
         return grids;
     };
+    std::feclearexcept(FE_ALL_EXCEPT);
     const std::string infinite = "quantize_optq: grids: weights (row 0, group 1) must be finite, one is ";
     // the codes 0..3 stand for scale * (code - zero), or scale * code + offset
     CHECK(refused(with(zero_point::integer, largest / 3, 0)) == "accepted");
@@ -71,4 +73,14 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
     CHECK(refused(levels) == "accepted");
     levels.levels = {-8, 0, 4};
     CHECK(refused(levels) == infinite + "-inf");
+    CHECK(refused(with(zero_point::offset, largest / 2, -largest)) == infinite + "inf");  // scale * code is already
+    CHECK(std::fetestexcept(FE_INVALID | FE_OVERFLOW) == 0);                              // a host may trap them
+}
+
+TEST_CASE("require_grids: levels are bounded as those of options are", "[quantize][grid][edge]") {
+    auto grids = good_grids(zero_point::none);
+    grids.levels = {-1e6F, 0, 1};
+    CHECK(refused(grids) == "accepted");
+    grids.levels = {-2e6F, 0, 1};
+    CHECK(refused(grids) == "quantize_optq: grids: levels must be 2 to 2^bits increasing numbers of at most 1e6");
 }

@@ -47,6 +47,35 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates at its peak", 
     }
 }
 
+TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates with dead columns", "[quantize][optq][memory]", float, double,
+                   Eigen::half) {
+    using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    for (const auto& [rows, cols] : {shape{1, 3}, shape{2000, 40}, shape{3, 200}, shape{300, 300}}) {
+        auto layer = layers::make_layer(rows, cols, layers::inputs::independent, 5);
+        const matrix W = layer.W.template cast<TestType>();
+        layer.H.row(0) *= 1e-3;  // dead by a threshold
+        layer.H.col(0) *= 1e-3;
+        layer.H.row(1).setZero();
+        layer.H.col(1).setZero();
+        for (const optq_options& options : {optq_options{},
+                                            {.dead = magr::dead_columns::zero},
+                                            {.dead_threshold = 0.1},
+                                            {.dead = magr::dead_columns::zero, .dead_threshold = 0.1},
+                                            {.dead_threshold = 0.1, .measure_error = false}})
+            for (const index_t workers : {1, 3}) {
+                CAPTURE(rows, cols, workers, static_cast<int>(options.dead), options.dead_threshold, options.measure_error);
+                magr::thread_pool pool(workers);
+                std::optional<decltype(magr::quantize_optq(W, layer.H))> result;
+                const auto peak = static_cast<double>(
+                    counted_memory::peak_of([&] { result.emplace(magr::quantize_optq(W, layer.H, grid_options{}, options, pool)); }));
+                CHECK(result->status == magr::optq_status::as_requested);
+                CHECK(result->dead_columns == (options.dead_threshold > 0 ? 2 : 1));
+                const auto expected = static_cast<double>(magr::workspace_bytes<TestType>(rows, cols, grid_options{}, options, workers));
+                CHECK(peak <= 1.01 * expected);
+            }
+    }
+}
+
 TEST_CASE("workspace_bytes of quantize_optq: the factor of a wide layer, and the rows of each worker", "[quantize][optq][memory]") {
     const index_t n = 4096;
     const double matrix = static_cast<double>(n * n);

@@ -144,6 +144,15 @@ struct format_rules {
     bool two_level;      ///< scales are products, see `shared_scales`
 };
 
+/// The rules of a format's layout and of the kernels that read it:
+///
+///   gptq                 packs along inputs and outputs in words of 32 bits: both multiples of 32; 2, 3, 4, 8 bits, f16 (AutoGPTQ,
+///                        qlinear_cuda.py). 5 to 7 bits have another layout, gptq_p
+///   awq                  4 bits, 8 outputs a word, equal groups (AutoAWQ, modules/linear/gemm.py)
+///   compressed_tensors   dense packing from version 0.18 on, equal groups (compressors/pack_quantized/helpers.py)
+///   matmul_nbits         2, 4, 8 bits, see `group_rule::power_of_two` (ONNX Runtime, core/mlas/lib/q4_dq.cpp)
+///   mlx                  2 to 6 and 8 bits, equal groups of 32, 64 or 128 (MLX, python/src/ops.cpp)
+///   gguf                 rows of whole blocks, f16 scales (ggml, src/ggml-common.h); else llama.cpp takes another type without saying so
 [[nodiscard]] constexpr format_rules rules_of(packed_format format) noexcept {
     using zero = zero_point;
     using type = storage_type;

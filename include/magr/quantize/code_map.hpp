@@ -2,6 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
 #include <span>
 
 #include <magr/matrix/scalar.hpp>
@@ -15,42 +18,84 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Whether the zero point is a code, so that the weight 0 is on the grid.
 [[nodiscard]] constexpr bool has_code_zero(zero_point zero) noexcept { return zero == zero_point::none || zero == zero_point::integer; }
 
+/// What is divided by a scale, kept within `reach_of` it.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar limited(Scalar weight, Scalar reach) noexcept {
+    return (std::min)((std::max)(-reach, weight), reach);
+}
+
+/// The nearest number of the type of weights: what is beyond the largest would overflow.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar limited_to(double weight) noexcept {
+    return static_cast<Scalar>(limited(weight, static_cast<double>((std::numeric_limits<Scalar>::max)())));
+}
+
+/// How far from 0 a weight may be so that weight / scale does not overflow: 2^100 steps, far outside of every grid, or the largest number.
+/// Then the quotient is at most half of the largest number: what is added to it has room.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar reach_of(Scalar scale) noexcept {
+    const Scalar reach = (std::min)(scale, Scalar(2)) * Scalar(0x1p100);
+    return scale < Scalar(2) ? reach : (std::numeric_limits<Scalar>::max)();
+}
+
 /// Between weights, steps and codes of one grid. A step is the distance between two neighbouring codes; the steps of a grid point are an
 /// integer, and differ from its code by a constant.
 ///
 /// With zero points that are codes, steps are counted from the weight 0: then round(w / s) does not depend on the zero point, as in the
 /// published codes, and half-way cases go the same way whatever it is.
 template <zero_point Zero, compute_scalar Scalar>
-struct code_map {
-    Scalar scale;
-    Scalar zero;
-    Scalar largest;
+class code_map {
+public:
+    code_map(Scalar scale, Scalar zero, Scalar largest) noexcept
+        : scale_(scale), zero_(zero), largest_(largest), reach_(reach_of(scale)), parts_(parts_of(scale, zero)) {}
 
     [[nodiscard]] Scalar steps(Scalar weight) const noexcept {
-        if constexpr (Zero == zero_point::real) return weight / scale + zero;
-        if constexpr (Zero == zero_point::offset) return (weight - zero) / scale;
-        return weight / scale;
+        if constexpr (Zero == zero_point::real) return limited(weight, reach_) / scale_ + zero_;
+        if constexpr (Zero == zero_point::offset) {
+            // more than half of the largest number is outside of a grid that is taken as a whole
+            const Scalar part = parts_ == Scalar(1) ? Scalar(1) : Scalar(0.25);
+            const Scalar distance = limited(part * weight, half_of_largest) - part * zero_;
+            return limited(distance, reach_) / scale_ * parts_;
+        }
+        return limited(weight, reach_) / scale_;
     }
-    [[nodiscard]] Scalar lowest() const noexcept { return counts_from_zero ? -zero : Scalar(0); }
-    [[nodiscard]] Scalar highest() const noexcept { return counts_from_zero ? largest - zero : largest; }
+    [[nodiscard]] Scalar lowest() const noexcept { return counts_from_zero ? -zero_ : Scalar(0); }
+    [[nodiscard]] Scalar highest() const noexcept { return counts_from_zero ? largest_ - zero_ : largest_; }
     [[nodiscard]] Scalar weight(Scalar steps) const noexcept {
-        if constexpr (Zero == zero_point::real) return scale * (steps - zero);
-        if constexpr (Zero == zero_point::offset) return scale * steps + zero;
-        return scale * steps;
+        if constexpr (Zero == zero_point::real) return scale_ * (steps - zero_);
+        if constexpr (Zero == zero_point::offset) return scale_ * steps + zero_;
+        return scale_ * steps;
     }
-    [[nodiscard]] Scalar code(Scalar steps) const noexcept { return counts_from_zero ? steps + zero : steps; }
+    [[nodiscard]] Scalar code(Scalar steps) const noexcept { return counts_from_zero ? steps + zero_ : steps; }
 
+private:
     static constexpr bool counts_from_zero = has_code_zero(Zero);
+    static constexpr Scalar half_of_largest = (std::numeric_limits<Scalar>::max)() / 2;
+
+    /// In how many parts the distance of a weight from the offset is taken: in one, or in four where the grid reaches so far that it might
+    /// overflow.
+    [[nodiscard]] static Scalar parts_of(Scalar scale, Scalar offset) noexcept {
+        return std::abs(offset) <= half_of_largest / 2 && scale <= half_of_largest / 2048 ? Scalar(1) : Scalar(4);
+    }
+
+    Scalar scale_;
+    Scalar zero_;
+    Scalar largest_;
+    Scalar reach_;
+    Scalar parts_;
 };
 
-/// The same for fixed levels. Between two levels steps are linear, so the nearest integer is the nearest level.
+/// The same for fixed levels. Between two levels steps are linear, so the nearest integer is the nearest level. Outside of them they end
+/// one step away: a distance divided by a small gap could overflow.
 template <compute_scalar Scalar>
 struct level_map {
     Scalar scale;
     std::span<const Scalar> levels;
 
     [[nodiscard]] Scalar steps(Scalar weight) const noexcept {
-        const Scalar level = weight / scale;
+        const std::size_t last = levels.size() - 1;
+        const Scalar before = levels[0] - (levels[1] - levels[0]), after = levels[last] + (levels[last] - levels[last - 1]);
+        const Scalar level = (std::min)((std::max)(before, limited(weight, reach_of(scale)) / scale), after);
         const auto above = std::upper_bound(levels.begin() + 1, levels.end() - 1, level);
         const Scalar below = *(above - 1);
         return static_cast<Scalar>(above - 1 - levels.begin()) + (level - below) / (*above - below);
@@ -94,8 +139,8 @@ template <class Map, compute_scalar Scalar>
 
 /// Steps of the grid point that stands for a weight, kept inside the grid.
 ///
-/// Rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers; weights far outside of
-/// the grid, even where weight / scale is infinite, go to its ends.
+/// Rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers; weights outside of the
+/// grid, however far, go to its ends.
 template <class Map, compute_scalar Scalar, rounding_policy<Scalar> Rounding = round_half_even>
 [[nodiscard]] Scalar steps_on_grid(const Map& map, Scalar weight, index_t row, index_t column, const Rounding& rounding = {}) noexcept {
     return rounding(limited_steps(map, map.steps(weight)), row, column);

@@ -151,6 +151,11 @@ public:
         : options_(options), maker_(options), metric_(metric), weights_(weights), levels_(options.levels.begin(), options.levels.end()) {
         for (index_t i = 0; i < weights.rows(); ++i) {
             ranges_.push_back(maker_.range_of(weights.row(i)));
+            // the distance of two weights may be larger than the largest number
+            const bool is_far =
+                ranges_.back().high / 4 - ranges_.back().low / 4 > static_cast<double>((std::numeric_limits<Scalar>::max)()) / 16;
+            parts_.push_back(is_far ? Scalar(1) / 32 : Scalar(1));
+            if (is_far) weights_.row(i) *= parts_.back();
             const double magnitude = (std::max)(-ranges_.back().low, ranges_.back().high);
             units_.push_back(
                 (std::max)({maker_.step_of(ranges_.back()), smallest_stored_scale<Scalar>(options.storage), 1e-6 * magnitude}));
@@ -233,11 +238,12 @@ private:
         panel target(rows, weights_.cols());    // in units of the row
         for (index_t i = 0; i < rows; ++i) {
             const auto& grid = best_[static_cast<std::size_t>(i)];
-            const auto unit = static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
+            const Scalar part = parts_[static_cast<std::size_t>(i)];
+            const Scalar unit = part * static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
             target.row(i) = weights_.row(i) / unit;
             steps_of(i, grid, position);
             if (options_.zero_point == zero_point::real) position.row(i).array() -= grid.zero;
-            if (options_.zero_point == zero_point::offset) target.row(i).array() -= grid.zero / unit;
+            if (options_.zero_point == zero_point::offset) target.row(i).array() -= part * grid.zero / unit;
         }
         const panel weighted = metric_.apply(position);
         panel ones;
@@ -267,17 +273,18 @@ private:
 
     /// Steps of all weights of a row on a grid; for levels, the levels.
     void steps_of(index_t i, affine_grid<Scalar> grid, panel& steps) const {
+        const Scalar part = parts_[static_cast<std::size_t>(i)], scale = part * grid.scale;
         if (!options_.levels.empty()) {
-            const level_map<Scalar> map{grid.scale, levels_};
+            const level_map<Scalar> map{scale, levels_};
             for (index_t j = 0; j < steps.cols(); ++j)
                 steps(i, j) = levels_[static_cast<std::size_t>(steps_on_grid(map, weights_(i, j), i, j))];
             return;
         }
-        const Scalar offset = options_.zero_point == zero_point::offset ? grid.zero : Scalar(0);
+        const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero : Scalar(0);
         const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
         const Scalar lowest = has_code_zero(options_.zero_point) ? -grid.zero : Scalar(0);
         const Scalar highest = lowest + static_cast<Scalar>(maker_.largest());
-        const auto unlimited = (weights_.row(i).array() - offset) / grid.scale + shift;
+        const auto unlimited = (weights_.row(i).array() - offset) / scale + shift;
         steps.row(i) = unlimited.matrix().cwiseMax(lowest).cwiseMin(highest).array().rint().matrix();
     }
 
@@ -287,11 +294,12 @@ private:
         panel error(weights_.rows(), weights_.cols());
         for (index_t i = 0; i < weights_.rows(); ++i) {
             const auto& grid = tried[static_cast<std::size_t>(i)];
-            const auto unit = static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
+            const Scalar part = parts_[static_cast<std::size_t>(i)];
+            const Scalar unit = part * static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
             steps_of(i, grid, error);
-            const Scalar offset = options_.zero_point == zero_point::offset ? grid.zero : Scalar(0);
+            const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero : Scalar(0);
             const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
-            error.row(i) = (grid.scale / unit * (error.row(i).array() - shift) - (weights_.row(i).array() - offset) / unit).matrix();
+            error.row(i) = (part * grid.scale / unit * (error.row(i).array() - shift) - (weights_.row(i).array() - offset) / unit).matrix();
         }
         return metric_.errors(error);
     }
@@ -299,7 +307,8 @@ private:
     const grid_options& options_;
     grid_maker<Scalar> maker_;
     const grid_metric<Scalar>& metric_;
-    const panel& weights_;
+    panel weights_;              ///< of each row its part: the weights but for huge ones
+    std::vector<Scalar> parts_;  ///< by row, a power of two
     std::vector<Scalar> levels_;
     std::vector<weight_range> ranges_;
     std::vector<double> units_;  ///< the scale of the whole range of each row, limited so that weights in this unit are moderate numbers

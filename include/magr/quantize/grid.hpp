@@ -44,6 +44,9 @@ enum class shrink_anchor {
     centre  ///< the middle of the range
 };
 
+/// Largest magnitude of a level that weights may be `levels` of.
+inline constexpr double largest_level = 1e6;
+
 /// The grids that weights are rounded to: one per row, or one per group of consecutive columns of a row.
 struct grid_options {
     int bits = 4;                                           ///< bits per code, 2..8
@@ -55,8 +58,9 @@ struct grid_options {
     double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
     double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
     shrink_anchor anchor = shrink_anchor::low;              ///< what beta leaves in place
-    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits finite numbers that increase also when rounded to float, not
-    /// all zero; zero_point must be none. The scale is that for which the levels reach from the smallest to the largest weight.
+    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits numbers of at most 1e6 that increase also when rounded to
+    /// float, not all below 1e-6; zero_point must be none. The scale is that for which the levels reach from the smallest to the largest
+    /// weight.
     std::vector<double> levels = {};
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: no grid depends on their weights; in [0, 1)
 };
@@ -78,8 +82,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
     found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
-    found.require(options.range.value_or(range_search::min_max) == range_search::min_max || options.beta == 1, "beta",
-                  "1 with a search, which finds the shrink itself", options.beta);
+    if (options.range.value_or(range_search::min_max) != range_search::min_max && options.beta > 0 && options.beta <= 1)
+        found.require(options.beta == 1, "beta", "1 with a search, which finds the shrink itself", options.beta);
     if (options.levels.empty()) return found.take();
 
     const auto& levels = options.levels;
@@ -87,7 +91,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.zero_point == zero_point::none, "zero_point", "none with levels", "another");
     if (options.bits >= 2 && options.bits <= 8)
         found.require(count >= 2 && count <= (index_t{1} << options.bits), "levels", "2 to 2^bits numbers", count);
-    const auto not_too_large = [](double level) { return detail::is_finite(level) && std::abs(level) <= 1e6; };
+    const auto not_too_large = [](double level) { return detail::is_finite(level) && std::abs(level) <= largest_level; };
     const bool in_range = std::all_of(levels.begin(), levels.end(), not_too_large);
     found.require(in_range, "levels", "finite and at most 1e6", "not");
     const auto not_below = [](double a, double b) { return !(static_cast<float>(a) < static_cast<float>(b)); };

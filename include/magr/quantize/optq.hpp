@@ -324,10 +324,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @tparam T         storage type of W; that of H does not matter
 /// @param workers    `concurrency()` of the executor
-/// @return           the bytes, within 1%, if the first attempt to factor H succeeds: `factor_precision::automatic` goes on in double
-///                   where it does not, with a matrix of cols x cols doubles in the place of floats. Not counted are what a search for
-///                   ranges needs, some rows of a group (for `row_output_error` the blocks of H on the diagonal, too), and the dequantized
-///                   weights on which an error is measured if `dead_threshold` finds columns
+/// @return           at least the bytes, and within 1% where no column is dead and no threshold asked for, if the first attempt to factor H
+///                   succeeds: `factor_precision::automatic` goes on in double where it does not, with a matrix of cols x cols doubles in
+///                   the place of floats. `dead_columns::zero` counts as if there were some (a copy of W), a `dead_threshold` as if it
+///                   found some (a copy of H, taken for double, and with `measure_error` the weights and H once more). Not counted is what
+///                   a search for ranges needs, some rows of a group (for `row_output_error` the blocks of H on the diagonal, too)
 /// @par Errors       shape_error (rows or cols < 1), option_error (as `quantize_optq`, workers < 1)
 template <storage_scalar T>
 [[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options,
@@ -346,7 +347,12 @@ template <storage_scalar T>
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(scalar));
     const std::size_t quantizing =
         2 * codes + bytes(rows + cols, sizeof(index_t)) + detail::sequential_pass<scalar>::bytes(rows, cols, options.block_size, workers);
-    return plan + (std::max)(factoring, quantizing);
+    const std::size_t zeroed = options.dead == dead_columns::zero ? bytes(rows * cols, sizeof(scalar)) : 0;
+    if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
+    const std::size_t copy = bytes(cols * cols, sizeof(double));
+    const std::size_t measuring =
+        options.measure_error ? codes + bytes(rows * cols, sizeof(scalar)) + detail::output_meter::bytes(rows, cols, workers) : 0;
+    return copy + plan + (std::max)({factoring, zeroed + quantizing, measuring});
 }
 
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.

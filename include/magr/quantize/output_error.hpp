@@ -22,9 +22,12 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Columns of H that an energy is computed with at a time.
+inline constexpr index_t output_block = 128;
+
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
 [[nodiscard]] inline double output_energy(const row_major_matrix<double>& M, const row_major_matrix<double>& H) {
-    constexpr index_t block = 128;
+    constexpr index_t block = output_block;
     const aligned_buffer<double> scratch(kernels::product_blocks<double, simd::default_arch>::scratch);
     const auto m = as_const_view(M), h = as_const_view(H);
     row_major_matrix<double> product;
@@ -50,6 +53,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// near 1 by powers of two, so that no square of theirs leaves the range of numbers. Dead columns (H_jj = 0) have no part in anything.
 class output_meter {
 public:
+    /// Bytes that it needs at most, measuring included.
+    [[nodiscard]] static std::size_t bytes(index_t rows, index_t cols, index_t workers) noexcept {
+        const index_t height = (std::min)(panel, rows);
+        const index_t of_worker = height * (3 * cols + output_block) + kernels::product_blocks<double, simd::default_arch>::scratch;
+        const index_t panels = (rows + panel - 1) / panel;
+        return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
+    }
+
     template <class T, class U, class Executor>
     output_meter(matrix_view<T> W, matrix_view<U> H, Executor& exec) : gram_(load<double>(live_gram(H, 0).view())) {
         gram_ *= unit_scale(as_const_view(gram_));
@@ -71,6 +82,8 @@ public:
     [[nodiscard]] bool has_energy() const noexcept { return energy_.value > 0; }
 
 private:
+    static constexpr index_t panel = 256;  // rows
+
     /// value * 4^exponent
     struct scaled_sum {
         double value = 0;
@@ -80,7 +93,6 @@ private:
     /// The energy of all panels; `half_of` gives half of each, which a difference of the largest numbers does not overflow.
     template <class Executor, class Half>
     [[nodiscard]] scaled_sum sum_over_panels(index_t rows, Executor& exec, const Half& half_of) const {
-        constexpr index_t panel = 256;
         std::vector<scaled_sum> parts(static_cast<std::size_t>((rows + panel - 1) / panel));
         exec.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
             row_major_matrix<double> M = half_of(task * panel, (std::min)(panel, rows - task * panel));

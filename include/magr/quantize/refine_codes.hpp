@@ -79,7 +79,7 @@ template <compute_scalar Scalar, class Scales>
                 const auto map = map_of(q.scales(row, group), q.zeros(row, group));
                 const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
                 const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
-                const Scalar steps = steps_on_grid(map, static_cast<Scalar>(wanted), row, j);
+                const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
                 const double gain = step * (0.5 * curvature * step + gradient[i]);
                 // less could be rounding, and would let codes change to and fro

@@ -87,6 +87,10 @@ public:
             if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
+            if (!has_finite_weights(row, run)) {
+                restore(row, run, which, before[static_cast<std::size_t>(i)]);
+                continue;
+            }
             const std::vector<Scalar> now = weights(run, row, map_of);
             for (std::size_t k = 0; k < now.size(); ++k)
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
@@ -141,6 +145,13 @@ private:
             out.push_back(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
         }
         return out;
+    }
+
+    /// Whether the grids of the run have no weight that is beyond the largest number.
+    [[nodiscard]] bool has_finite_weights(index_t row, const scale_run& run) const {
+        for (index_t k = run.first; k < run.last; ++k)
+            if (infinite_weight(q_, q_.scales(row, group(k)), q_.zeros(row, group(k))) != 0) return false;
+        return true;
     }
 
     [[nodiscard]] Scalar get(index_t row, const scale_run& run, grid_parameter which) const {

@@ -24,10 +24,12 @@ template <compute_scalar Scalar, class T, rounding_policy<Scalar> Rounding>
     quantized_matrix<Scalar> q{std::move(grids), matrix<std::uint8_t>(w.rows(), w.cols())};
     with_code_map(q, [&](const auto& map_of) {
         for (index_t i = 0; i < w.rows(); ++i)
-            for (index_t j = 0; j < w.cols(); ++j) {
+            for (index_t j = 0, end; j < w.cols(); j = end) {
                 const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
+                for (end = j + 1; end < w.cols() && q.group_of_column[static_cast<std::size_t>(end)] == group;) ++end;
                 const auto map = map_of(q.scales(i, group), q.zeros(i, group));
-                q.codes(i, j) = static_cast<std::uint8_t>(map.code(steps_on_grid(map, static_cast<Scalar>(w(i, j)), i, j, rounding)));
+                for (index_t k = j; k < end; ++k)
+                    q.codes(i, k) = static_cast<std::uint8_t>(map.code(steps_on_grid(map, static_cast<Scalar>(w(i, k)), i, k, rounding)));
             }
     });
     return q;

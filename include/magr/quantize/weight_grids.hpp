@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
@@ -62,6 +63,22 @@ template <compute_scalar Scalar>
     return Scalar(0) - shared * static_cast<Scalar>(code);
 }
 
+/// A weight of a grid of this scale and zero point that is beyond the largest number, as a part of it; 0 if there is none.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar infinite_weight(const weight_grids<Scalar>& grids, Scalar scale, Scalar zero) noexcept {
+    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);  // so that nothing overflows here
+    constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
+    const bool has_levels = !grids.levels.empty(), has_offset = !has_levels && grids.zero_point == zero_point::offset;
+    for (const Scalar end : {has_levels ? grids.levels.front() : Scalar(0),
+                             has_levels ? grids.levels.back() : static_cast<Scalar>(largest_code(grids.bits))}) {
+        const Scalar product = part * scale * (part * (has_levels || has_offset ? end : end - zero));
+        const Scalar weight = has_offset ? product + part * zero * part : product;
+        if (std::abs(product) > largest) return product;
+        if (std::abs(weight) > largest) return weight;
+    }
+    return 0;
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -70,7 +87,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Refuses grids that weights cannot be rounded onto.
 /// @par Errors    shape_error if scales, zeros and group_of_column are not those of a rows x cols matrix; value_error if bits are not in
 ///                2..8, group_size is less than 1, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a
-///                code, levels are not 2 to 2^bits finite increasing numbers, or the weight of the lowest or highest code is not finite
+///                code, levels are not 2 to 2^bits increasing numbers of at most 1e6, or the weight of the lowest or highest code is not
+///                finite
 template <compute_scalar Scalar>
 void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols) {
     const auto refuse = [&](const auto&... what) { detail::raise<value_error>(detail::concat(function, ": grids: ", what...)); };
@@ -85,13 +103,13 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
     if (grids.group_size < 1) refuse("group_size must be at least 1, it is ", grids.group_size);
     if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
     const auto& levels = grids.levels;
-    if (!levels.empty() && (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
-                            std::any_of(levels.begin(), levels.end(), [](Scalar level) { return !detail::is_finite(level); }) ||
-                            std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
-        refuse("levels must be 2 to 2^bits finite increasing numbers");
+    if (!levels.empty() &&
+        (levels.size() < 2 || levels.size() > std::size_t{1} << grids.bits ||
+         std::any_of(levels.begin(), levels.end(),
+                     [](Scalar level) { return !detail::is_finite(level) || std::abs(static_cast<double>(level)) > largest_level; }) ||
+         std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
+        refuse("levels must be 2 to 2^bits increasing numbers of at most 1e6");
     const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
-    const Scalar lowest = levels.empty() ? Scalar(0) : levels.front();
-    const Scalar highest = levels.empty() ? static_cast<Scalar>(largest_code(grids.bits)) : levels.back();
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const Scalar scale = grids.scales(i, g);
@@ -101,12 +119,8 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
             if (!detail::is_finite(zero)) refuse("zero point (row ", i, ", group ", g, ") must be finite, it is ", zero);
             if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
                 refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
-            for (const Scalar end : {lowest, highest}) {
-                const Scalar weight = !levels.empty()                          ? scale * end
-                                      : grids.zero_point == zero_point::offset ? scale * end + zero
-                                                                               : scale * (end - zero);
-                if (!detail::is_finite(weight)) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight);
-            }
+            const Scalar weight = detail::infinite_weight(grids, scale, zero);
+            if (weight != 0) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight > 0 ? "inf" : "-inf");
         }
 }
 

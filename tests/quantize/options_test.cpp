@@ -1,0 +1,131 @@
+// Every number in every options struct: what is outside of its documented range is refused, by name and with what it was.
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <magr/compensate_drift.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/quantize.hpp>
+#include <magr/quantize_automatic.hpp>
+#include <magr/quantize_layer.hpp>
+
+#include "support/catch.hpp"
+
+namespace {
+
+using magr::index_t;
+using std::vector;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+const double not_a_number = std::nan("");
+constexpr double smallest = std::numeric_limits<double>::denorm_min();
+constexpr double largest = std::numeric_limits<double>::max();
+
+/// A field, what is wrong with options in which it has this value, and values in and outside of its range.
+struct field {
+    std::string name;
+    std::function<vector<std::string>(double)> problems_with;
+    vector<double> good;
+    vector<double> bad;
+};
+
+/// Of a member that is a number, an integer, or one of these in an optional or a vector.
+template <class Options, class Value>
+field of(const char* name, Value Options::*member, vector<double> good, vector<double> bad, Options other = {}) {
+    return {name,
+            [=](double number) {
+                Options options = other;
+                if constexpr (requires { typename Value::iterator; })
+                    options.*member = {number};
+                else if constexpr (requires { typename Value::value_type; })
+                    options.*member = static_cast<typename Value::value_type>(number);
+                else
+                    options.*member = static_cast<Value>(number);
+                return problems(options);
+            },
+            std::move(good), std::move(bad)};
+}
+
+const vector<double> not_fractions = {-smallest, -1, 1, 2, infinity, -infinity, not_a_number};
+const vector<double> not_amounts = {-smallest, -1, -largest, infinity, -infinity, not_a_number};
+const vector<double> fractions = {0, smallest, 0.5, 1 - 1e-15};
+const vector<double> amounts = {0, smallest, 1, 1e3};
+const vector<double> counts = {1, 2, 1e6};
+const vector<double> not_counts = {0, -1, -1e5};
+
+vector<field> fields() {
+    const double above_one = 1 + std::numeric_limits<double>::epsilon();
+    using magr::automatic_options, magr::code_refinement, magr::drift_options, magr::grid_options, magr::layer_options, magr::optq_options,
+        magr::preprocess_options, magr::scale_refinement;
+    return {
+        of("grid_options: bits", &grid_options::bits, {2, 8}, {0, 1, 9, -4, 1e5}),
+        of("grid_options: group_size", &grid_options::group_size, counts, not_counts),
+        of("grid_options: norm", &grid_options::norm, {1, 2.4, 8}, {0, 1 - 1e-15, 8 + 1e-14, -1, infinity, -infinity, not_a_number}),
+        of("grid_options: beta", &grid_options::beta, {smallest, 0.5, 1}, {0, -smallest, above_one, infinity, -infinity, not_a_number}),
+        of("grid_options: dead_threshold", &grid_options::dead_threshold, fractions, not_fractions),
+        of("optq_options: damping", &optq_options::damping, amounts, not_amounts),
+        of("optq_options: block_size", &optq_options::block_size, counts, not_counts),
+        of("optq_options: dead_threshold", &optq_options::dead_threshold, fractions, not_fractions),
+        of("scale_refinement: max_passes", &scale_refinement::max_passes, counts, not_counts),
+        of("scale_refinement: damping", &scale_refinement::damping, amounts, not_amounts),
+        of("scale_refinement: dead_threshold", &scale_refinement::dead_threshold, fractions, not_fractions),
+        of("code_refinement: max_passes", &code_refinement::max_passes, counts, not_counts),
+        of("code_refinement: damping", &code_refinement::damping, amounts, not_amounts),
+        of("code_refinement: denominator_offset", &code_refinement::denominator_offset, amounts, not_amounts),
+        of("code_refinement: dead_threshold", &code_refinement::dead_threshold, fractions, not_fractions),
+        of("drift_options: strength", &drift_options::strength, {0, 0.5, 1}, {-smallest, above_one, infinity, -infinity, not_a_number}),
+        of("drift_options: damping", &drift_options::damping, amounts, not_amounts),
+        of("drift_options: dead_threshold", &drift_options::dead_threshold, fractions, not_fractions),
+        of("preprocess_options: alpha", &preprocess_options::alpha, amounts, not_amounts),
+        of("preprocess_options: group_size", &preprocess_options::group_size, counts, not_counts),
+        of("preprocess_options: damping", &preprocess_options::damping, amounts, not_amounts),
+        of("preprocess_options: max_iterations", &preprocess_options::max_iterations, counts, not_counts),
+        of("preprocess_options: tolerance", &preprocess_options::tolerance, amounts, {-smallest, -1, -infinity, infinity, not_a_number}),
+        of("preprocess_options: rho", &preprocess_options::rho, {1e-6, 1, 1e3}, {0, -smallest, -1, infinity, -infinity, not_a_number}),
+        of("preprocess_options: relaxation", &preprocess_options::relaxation, {0.5, 1, 1.9},
+           {0, 2, -1, 3, infinity, -infinity, not_a_number}),
+        of("layer_options: refinement_rounds", &layer_options::refinement_rounds, {0, 1, 100}, {-1, -1e5}),
+        of("layer_options: minimum_tokens", &layer_options::minimum_tokens, {0, 1, 1e9}, {-1, -1e5}),
+        of("automatic_options: alphas", &automatic_options::alphas, amounts, not_amounts),
+        of("automatic_options: dampings", &automatic_options::dampings, amounts, not_amounts),
+        of("automatic_options: betas", &automatic_options::betas, {smallest, 0.5, 1},
+           {0, -smallest, above_one, infinity, -infinity, not_a_number}),
+        of("automatic_options: required_gain", &automatic_options::required_gain, fractions, not_fractions),
+    };
+}
+
+}  // namespace
+
+TEST_CASE("options: every number outside of its range is refused, by struct, field and value", "[quantize][options][errors]") {
+    for (const field& f : fields()) {
+        CAPTURE(f.name);
+        for (const double number : f.good) {
+            CAPTURE(number);
+            CHECK(f.problems_with(number).empty());
+        }
+        for (const double number : f.bad) {
+            CAPTURE(number);
+            const vector<std::string> found = f.problems_with(number);
+            REQUIRE(found.size() == 1);
+            CAPTURE(found.front());
+            CHECK(found.front().rfind(f.name + " must be ", 0) == 0);
+            CHECK(found.front().find(", it is " + magr::detail::concat(number)) != std::string::npos);
+        }
+    }
+}
+
+TEST_CASE("options: levels that are no numbers, too large or out of order are refused", "[quantize][options][errors]") {
+    const auto accepted = [](vector<double> levels) {
+        return problems(magr::grid_options{.bits = 2, .zero_point = magr::zero_point::none, .levels = std::move(levels)}).empty();
+    };
+    CHECK(accepted({-1e6, 0, 1e6}));
+    for (const double bad : {not_a_number, infinity, -infinity, largest, 1.1e6, -1.1e6, 0.0}) {
+        CAPTURE(bad);
+        CHECK_FALSE(accepted({-1, 0, bad}));
+        CHECK_FALSE(accepted({-1, bad, 0}));
+    }
+    CHECK_FALSE(accepted({1}));
+    CHECK_FALSE(accepted({1, 2, 3, 4, 5}));
+}
