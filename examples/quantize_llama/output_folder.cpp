@@ -150,12 +150,9 @@ std::vector<float> numbers_of(const json& values) {
 }
 
 ordered_json json_of(const layer_record& record) {
-    const auto& [name, output_error, alpha, largest_before, largest_after] = record;  // all members, as above
-    return {{"name", name},
-            {"output_error", json_of(output_error)},
-            {"alpha", json_of(alpha)},
-            {"largest_before", json_of(largest_before)},
-            {"largest_after", json_of(largest_after)}};
+    const auto& [name, output_error, alpha, remark, largest_before, largest_after] = record;  // all members, as above
+    return {{"name", name},     {"output_error", json_of(output_error)},     {"alpha", json_of(alpha)},
+            {"remark", remark}, {"largest_before", json_of(largest_before)}, {"largest_after", json_of(largest_after)}};
 }
 
 layer_record record_of(const json& value) {
@@ -163,6 +160,7 @@ layer_record record_of(const json& value) {
             .output_error = number_of(value.at("output_error")),
             .alpha = number_of(value.at("alpha")),
             .largest_before = numbers_of(value.at("largest_before")),
+            .remark = value.at("remark"),
             .largest_after = numbers_of(value.at("largest_after"))};
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/json.hpp"
 #include "folder_contents.hpp"
+#include "quantize_llama/methods.hpp"
 #include "refusal.hpp"
 #include "scratch_folder.hpp"
 #include "support/catch.hpp"
@@ -174,6 +175,70 @@ TEST_CASE("quantize_llama: an error says in which block, layer and text it is", 
                mentions("evaluation text: the input of layers.1.mlp.down_proj leaves the range"));
     CHECK_THAT(overflow(examples::linear::down_proj, 1e22f), mentions("the input of layers.2.self_attn.q_proj leaves the range"));
     CHECK_THAT(folder.read("err"), mentions("in sequence 1 of the text"));
+}
+
+TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the report says so", "[examples][program]") {
+    struct cause {
+        examples::linear zero;  // what is made zero
+        std::string dead;       // the layer that sees it
+        int inputs;
+    };
+    for (const auto& [zero, dead, inputs] : {cause{examples::linear::v_proj, "layers.1.self_attn.o_proj", 40},
+                                             cause{examples::linear::gate_proj, "layers.1.mlp.down_proj", 28}}) {
+        const scratch_folder folder;
+        const std::string job = write_job(folder) + " --sample-tokens 0";
+        examples::llama_config config = tiny::config();
+        config.num_hidden_layers = 6;
+        examples::llama_model model = tiny::model(config);
+        model.blocks[1][zero].setZero();
+        tiny::write_model(folder, model);
+        const std::string remark = std::string("all ") + std::to_string(inputs) + " inputs are zero on the calibration text";
+        std::string methods;
+        for (const examples::method m : examples::all_methods) methods.append(methods.empty() ? "" : ",").append(name_of(m));
+        const std::string without_methods = job.substr(0, job.find(" --methods")) + " --bits 3 --threads 2 --sample-tokens 0 --json " +
+                                            quoted(folder.path() / "r.json") + " --report " + quoted(folder.path() / "r.html");
+        for (const char* groups : {"", " --group-size 8"})
+            for (const char* alpha : {"", " --alpha 0.01"}) {
+                REQUIRE(run(folder, without_methods + groups + alpha + " --methods " + methods) == 0);
+                const auto results = examples::json::parse(folder.read("r.json")).at("results");
+                REQUIRE(results.size() == examples::all_methods.size());
+                for (const auto& result : results) {
+                    INFO(result.dump());
+                    CHECK(result.at("remarks").size() == 1);
+                    CHECK_THAT(result.at("remarks").value(dead, ""), mentions(remark));
+                    if (result.at("method") == "paper") {  // the others choose whether MagR serves
+                        CHECK_THAT(result.at("remarks").value(dead, ""), mentions("their weights are set to zero"));
+                        CHECK(result.at("layers_with_magr") == 41);
+                    }
+                    if (result.at("method") == "magr+optq" && *alpha) CHECK(result.at("layers_with_magr") == 41);
+                    CHECK(result.at("perplexity") > 1);
+                    CHECK(result.at("output_error") > 0);
+                    CHECK_THAT(folder.read("out"), mentions(result.at("method").get<std::string>() + ", 3 bits: " + dead + ": " + remark));
+                }
+                CHECK_THAT(folder.read("r.html"), mentions(dead + ": " + remark));
+            }
+        // A run that takes the layer over from an interrupted one says the same.
+        const std::string into = job + " --out " + quoted(folder.path() / "q") + " --json " + quoted(folder.path() / "r.json");
+        for (int time = 0; time < 2; ++time) {
+            REQUIRE(run(folder, into) == 0);
+            const auto result = examples::json::parse(folder.read("r.json")).at("results")[0];
+            CHECK_THAT(result.at("remarks").value(dead, ""), mentions(remark));
+        }
+    }
+}
+
+TEST_CASE("quantize_llama: inputs that are zero in part of a layer are counted", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder) + " --sample-tokens 0 --json " + quoted(folder.path() / "r.json");
+    examples::llama_config config = tiny::config();
+    config.num_hidden_layers = 6;
+    examples::llama_model model = tiny::model(config);
+    model.blocks[2][examples::linear::up_proj].topRows(3).setZero();
+    tiny::write_model(folder, model);
+    REQUIRE(run(folder, job) == 0);
+    CHECK(examples::json::parse(folder.read("r.json")).at("results")[0].at("remarks") ==
+          examples::json{
+              {"layers.2.mlp.down_proj", "3 of 28 inputs are zero on the calibration text, their weights are rounded to the nearest"}});
 }
 
 #if !defined(_WIN32)
