@@ -112,7 +112,8 @@ void run(const options& o) {
     const std::vector<std::filesystem::path> targets = result_files(o);
     require_own_names(targets, o, model);
     std::optional<output_folder> out;
-    if (!o.out.empty()) out.emplace(o.out, targets);
+    progress display;
+    if (!o.out.empty()) out.emplace(o.out, targets, [&](const std::string& line) { display.note(line); });
     std::optional<output_file> json_file, html_file;
     if (!o.json.empty()) json_file.emplace(o.json);
     if (!o.report.empty()) html_file.emplace(o.report);
@@ -120,7 +121,6 @@ void run(const options& o) {
     if (wanted_tokens(o, model.config()) > 0) decoder.emplace(o.model, model.config());
     const std::unique_ptr<magr::thread_pool> threads = started_pool(o.threads);
     magr::thread_pool& pool = *threads;
-    progress display;
     const auto sampled = [](const std::string& source, std::optional<std::int64_t> tokens) {
         return source == "self" ? static_cast<double>(tokens.value_or(default_self_tokens)) : 0.0;
     };

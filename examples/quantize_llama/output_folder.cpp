@@ -31,6 +31,7 @@ using nlohmann::ordered_json;
 
 constexpr const char* manifest_name = "quantization.json";
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr const char* changed_contents = "has other contents than were written";
 constexpr std::uint64_t longest_json = 1 << 30;
 
 /// Makes the folder if it is not there.
@@ -159,8 +160,8 @@ layer_record record_of(const json& value) {
     return {.name = value.at("name"),
             .output_error = number_of(value.at("output_error")),
             .alpha = number_of(value.at("alpha")),
-            .largest_before = numbers_of(value.at("largest_before")),
             .remark = value.at("remark"),
+            .largest_before = numbers_of(value.at("largest_before")),
             .largest_after = numbers_of(value.at("largest_after"))};
 }
 
@@ -176,10 +177,33 @@ std::string hash_of_record(json record) {
     return hash.text();
 }
 
-/// Whether a file is there and holds these bytes.
-bool holds(const fs::path& file, const std::string& text) {
+/// Whether there is anything of this name.
+bool is_there(const fs::path& file) {
     std::error_code error;
-    return fs::is_regular_file(file, error) && fs::file_size(file, error) == text.size() && read_file(file, longest_json) == text;
+    return fs::exists(fs::symlink_status(file, error));
+}
+
+/// Why a file is not the one that was written; nothing if it is.
+/// @param is_same  compares contents of the right size
+template <class Compare>
+std::optional<std::string> difference(const fs::path& file, std::uint64_t bytes, const Compare& is_same) {
+    if (!is_there(file)) return "is missing";
+    try {
+        const std::uint64_t size = input_file(file).size();
+        if (size != bytes) return one_line("has ", size, " bytes in place of ", bytes);
+        if (is_same()) return {};
+    } catch (const input_error&) {
+        return "cannot be read";
+    }
+    return changed_contents;
+}
+
+std::optional<std::string> difference_from(const fs::path& file, const std::string& text) {
+    return difference(file, text.size(), [&] { return read_file(file, longest_json) == text; });
+}
+
+std::optional<std::string> difference_from(const fs::path& file, const file_digest& digest) {
+    return difference(file, digest.bytes, [&] { return safetensors_file(file).digest() == digest; });
 }
 
 /// Refuses a model with weights that a type cannot hold: quantized ones are about as large.
@@ -236,7 +260,8 @@ tensor_to_write as_it_was(const safetensors_file& file, const std::string& name)
 
 }  // namespace
 
-output_folder::output_folder(const fs::path& folder, std::span<const fs::path> beside) : path_(folder), claim_(made(folder)) {
+output_folder::output_folder(const fs::path& folder, std::span<const fs::path> beside, damage_observer damaged)
+    : path_(folder), claim_(made(folder)), damaged_(std::move(damaged)) {
     std::set<std::string> allowed{std::string(manifest_name) + ".part"};
     for (const fs::path& file : beside) {
         const fs::path target = followed(file);
@@ -263,10 +288,12 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
                                 {"calibration", hash_of(calibration)},
                                 {"options", options_of(how, weights)}};
     const fs::path file = path_ / manifest_name;
+    look_around();
     if (fs::exists(file)) {
         require_same_run(parse_json_object(read_file(file, longest_json), file.string()), json(manifest), path_.string());
         const fs::path other = path_ / "model.safetensors";  // which readers prefer to the files of a run
         if (fs::exists(other)) refuse(other.string(), ": is not a file of the run in this folder");
+        write_again(file, text_of(manifest));  // the same run, but maybe not the same bytes
     } else {
         require_range(model, weights);
         write_text(file, text_of(manifest));
@@ -276,18 +303,26 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
 }
 
 std::optional<finished_block> output_folder::read(std::int64_t layer) const {
+    const fs::path file = block_file(layer, ".json"), weights = weights_file(layer + 1), codes = block_file(layer, ".safetensors");
+    if (!is_there(file)) {
+        if (layer < blocks_before_) report(file, "is missing");
+        return {};
+    }
     try {
-        const fs::path file = block_file(layer, ".json");
         const json record = parse_json_object(read_file(file, longest_json), file.string());
-        if (hash_of_record(record) != record.at("hash")) return {};
-        if (safetensors_file(weights_file(layer + 1)).digest() != digest_from(record.at("weights"))) return {};
-        if (safetensors_file(block_file(layer, ".safetensors")).digest() != digest_from(record.at("codes"))) return {};
-        finished_block result{read_block(model_tensors::of_file(weights_file(layer + 1)), model_->config(), layer), {}};
+        if (hash_of_record(record) != record.at("hash")) throw input_error("");
+        finished_block result;
         for (const json& one : record.at("layers")) result.layers.push_back(record_of(one));
-        if (result.layers.size() == all_linears.size()) return result;
-    } catch (const input_error&) {  // not there, or not readable
+        const file_digest of_weights = digest_from(record.at("weights")), of_codes = digest_from(record.at("codes"));
+        if (result.layers.size() != all_linears.size()) throw input_error("");
+        const bool has_weights = is_as_written(weights, of_weights), has_codes = is_as_written(codes, of_codes);
+        if (!has_weights || !has_codes) return {};
+        result.block = read_block(model_tensors::of_file(weights), model_->config(), layer);
+        return result;
+    } catch (const input_error&) {
     } catch (const json::exception&) {
     }
+    report(file, changed_contents);
     return {};
 }
 
@@ -342,7 +377,34 @@ void output_folder::complete() const {
     }
     const fs::path file = path_ / index_name;
     const std::string text = text_of({{"metadata", {{"total_size", size}}}, {"weight_map", places}});
-    if (!holds(file, text)) write_text(file, text);
+    if (index_ && index_ != text) report(file, changed_contents);
+    if (difference_from(file, text)) write_text(file, text);
+}
+
+/// Finds out how far an earlier run has come, while all that it has left is there.
+void output_folder::look_around() {
+    if (is_there(path_ / index_name)) {
+        try {
+            index_ = read_file(path_ / index_name, longest_json);
+        } catch (const input_error&) {
+            index_.emplace();  // which is not what was written
+        }
+        blocks_before_ = model_->config().num_hidden_layers;
+    }
+    for (std::int64_t layer = model_->config().num_hidden_layers; layer > 0 && blocks_before_ == 0; --layer)
+        if (is_there(block_file(layer - 1, ".json"))) blocks_before_ = layer;
+}
+
+/// Says that a file of an earlier run is not as it was.
+void output_folder::report(const fs::path& file, const std::string& reason) const {
+    damaged_(one_line(file.string(), ": ", reason, "; it is made again"));
+}
+
+/// Whether a safetensors file is what an earlier run has written. Says so if not.
+bool output_folder::is_as_written(const fs::path& file, const file_digest& digest) const {
+    const std::optional<std::string> reason = difference_from(file, digest);
+    if (reason) report(file, *reason);
+    return !reason;
 }
 
 /// Takes the index away, so that no reader takes the folder for a model while a file of it is written again.
@@ -354,7 +416,9 @@ void output_folder::unfinish() const {
 
 /// Writes a file unless it is there already, as it should be.
 void output_folder::write_again(const fs::path& file, const std::string& text) const {
-    if (holds(file, text)) return;
+    const std::optional<std::string> difference = difference_from(file, text);
+    if (!difference) return;
+    if (is_there(file) || blocks_before_ > 0) report(file, *difference);
     unfinish();
     write_text(file, text);
 }
@@ -388,14 +452,8 @@ void output_folder::copy_model_files() const {
     const model_tensors& tensors = model_->tensors();
     for (const std::string& name : tensors.names())
         if (!name.starts_with("model.layers.")) rest.push_back(as_it_was(tensors.file_of(name), name));
-    const auto is_here = [&] {
-        try {
-            return safetensors_file(weights_file(0)).digest() == digest_of(rest);
-        } catch (const input_error&) {  // not there, or not readable
-            return false;
-        }
-    };
-    if (!is_here()) {
+    const bool was_begun = is_there(weights_file(0)) || blocks_before_ > 0;
+    if (!was_begun || !is_as_written(weights_file(0), digest_of(rest))) {
         unfinish();
         write_safetensors(weights_file(0), rest);
     }
