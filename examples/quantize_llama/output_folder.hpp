@@ -72,6 +72,7 @@ private:
     void copy_model_files() const;
     void write_again(const std::filesystem::path& file, const std::string& text) const;
     void unfinish() const;
+    void prepare_to_replace(const std::filesystem::path& file) const;
     void report(const std::filesystem::path& file, const std::string& reason) const;
     [[nodiscard]] bool is_as_written(const std::filesystem::path& file, const file_digest& digest) const;
 
@@ -84,8 +85,9 @@ private:
     magr::storage_type weights_ = magr::storage_type::f32;
 };
 
-/// Whether a file beside the weights belongs to the tokenizer or says how texts are generated: what transformers and vLLM read besides
-/// config.json.
-[[nodiscard]] bool is_companion(const std::string& name);
+/// The files of a model's folder that belong to the tokenizer or say how texts are generated: what transformers and vLLM read besides
+/// config.json and the weights. Paths from the folder on.
+/// @throws input_error  if the folder cannot be read
+[[nodiscard]] std::vector<std::filesystem::path> companions(const std::filesystem::path& folder);
 
 }  // namespace examples

@@ -369,7 +369,7 @@ TEST_CASE("output_folder: results of the run may lie in it, under names of their
     { const output_folder again(to, beside); }
     CHECK_THAT(refusal([&] { return output_folder(to), 0; }), mentions("is not empty"));
     for (const char* name : {"config.json", "quantization.json", "model-00001-of-00003.safetensors", "model.safetensors.index.json",
-                             "model.safetensors", "tokenizer.json", "codes", "codes/r.json"}) {
+                             "model.safetensors", "tokenizer.json", "codes", "codes/r.json", "additional_chat_templates/r.jinja"}) {
         const std::vector<std::filesystem::path> taken{to / name};
         CHECK_THAT(refusal([&] { return output_folder(to, taken), 0; }), mentions("is the name of a file of the model"));
     }
@@ -378,19 +378,69 @@ TEST_CASE("output_folder: results of the run may lie in it, under names of their
 TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer to it is not", "[examples][output_folder]") {
     const scratch_folder model, to;
     tiny::write_model(model, tiny::model(source::config()));
-    const std::vector<std::string> names{"chat_template.jinja", "chat_template.json", "tekken.json",
-                                         "tokenizer.model",     "tokenizer.model.v3", "spiece.model",
-                                         "vocab.json",          "merges.txt",         "generation_config.json"};
+    std::filesystem::create_directory(model.path() / "additional_chat_templates");
+    std::filesystem::create_directory(model.path() / "a_folder.model");
+    const std::vector<std::string> names{"added_tokens.json",
+                                         "additional_chat_templates/tool_use.jinja",
+                                         "chat_template.jinja",
+                                         "chat_template.json",
+                                         "generation_config.json",
+                                         "merges.txt",
+                                         "preprocessor_config.json",
+                                         "processor_config.json",
+                                         "sentencepiece.bpe.model",
+                                         "special_tokens_map.json",
+                                         "spiece.model",
+                                         "tekken.json",
+                                         "tokenization_own.py",
+                                         "tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer.model.v3",
+                                         "tokenizer_config.json",
+                                         "vocab.json",
+                                         "vocab.txt"};
     for (const std::string& name : names) model.write(name, "of " + name);
-    model.write("README.md", "not needed");
+    for (const char* other : {"README.md", "train.py", "additional_chat_templates/README.md", "pytorch_model.bin", "tokenizer.model.part"})
+        model.write(other, "not needed");
+    const std::vector<std::filesystem::path> found = companions(model.path());
+    CHECK(std::vector<std::string>(found.begin(), found.end()) == names);
     const model_folder from(model.path());
     const auto texts = tiny::texts(from.config(), {9});
     output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32);
     for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
-    CHECK_FALSE(std::filesystem::exists(to.path() / "README.md"));
+    CHECK(folder_contents(to.path()).size() == names.size() + 3);  // and quantization.json, config.json, the first weights
+    std::filesystem::create_symlink("nothing", model.path() / "vocab.model");
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
+               mentions("vocab.model: no such file"));
+    std::filesystem::remove(model.path() / "vocab.model");
     model.write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
                mentions("tokenizer.model: is a pointer of Git LFS"));
+}
+
+TEST_CASE("output_folder: what a link in place of a file leads to is not overwritten", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    run(from, to);
+    const auto expected = folder_contents(to);
+    scratch.write("of another", "thesis");
+    for (const auto& [name, bytes] : expected) {
+        if (name == "quantization.json") continue;
+        INFO(name);
+        std::filesystem::remove(to / name);
+        std::filesystem::create_symlink(scratch.path() / "of another", to / name);
+        run(from, to);
+        CHECK(scratch.read("of another") == "thesis");
+        CHECK_FALSE(std::filesystem::is_symlink(to / name));
+        CHECK(folder_contents(to) == expected);
+    }
+    // A link to what was written, on a larger disk maybe, may stay.
+    const auto moved = scratch.path() / "moved";
+    std::filesystem::rename(to / "model-00002-of-00005.safetensors", moved);
+    std::filesystem::create_symlink(moved, to / "model-00002-of-00005.safetensors");
+    run(from, to);
+    CHECK(std::filesystem::is_symlink(to / "model-00002-of-00005.safetensors"));
 }
 
 TEST_CASE("output_folder: weights that a type cannot hold are told before the work", "[examples][output_folder]") {
