@@ -1,6 +1,7 @@
 // The program as a whole: MAGR_QUANTIZE_LLAMA is its path.
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <random>
 #include <sstream>
 #include <string>
@@ -106,6 +107,14 @@ TEST_CASE("quantize_llama: what it cannot use gets one line and exit code 2", "[
     CHECK_THAT(refused(model + " --calib " + quoted(folder.path() / "none.u16")), mentions("none.u16: no such file"));
     CHECK_THAT(refused(model + " --json " + quoted(folder.path() / "none" / "x.json")), mentions("cannot be written"));
     CHECK_THAT(refused(model + " --report " + quoted(folder.path())), mentions("is a directory"));
+    CHECK_THAT(refused(model + " --out " + quoted(folder.path()) + " --methods rtn --bits 2"),
+               mentions("is the folder of the model itself"));
+    CHECK_THAT(refused(model + " --out /dev/null --methods rtn --bits 2"), mentions("/dev/null: cannot be made"));
+    std::filesystem::create_symlink("loop", folder.path() / "loop");
+    for (const char* option : {" --json ", " --report ", " --methods rtn --bits 2 --out "}) {
+        CHECK_THAT(refused(model + option + quoted(folder.path() / "loop")), mentions("loop"));
+        CHECK_THAT(refused(model + option + quoted(folder.path() / std::string(300, 'n'))), mentions("nnn"));
+    }
     folder.write("model.safetensors", "damaged");
     CHECK_THAT(refused(model), mentions("too short for a safetensors file"));
 }
@@ -125,6 +134,37 @@ TEST_CASE("quantize_llama: the folder that it writes is the model that it report
         CHECK(reported.at("results")[0].at("perplexity") != reported.at("baseline").at("perplexity"));
         CHECK(reported.at("results")[0].at("peak_memory_bytes") > 1'000'000);
     }
+}
+
+TEST_CASE("quantize_llama: a damaged file of its folder is named on stderr", "[examples][program]") {
+    const scratch_folder folder;
+    const auto out = folder.path() / "q";
+    const std::string job = write_job(folder) + " --sample-tokens 0 --out " + quoted(out);
+    REQUIRE(run(folder, job) == 0);
+    CHECK_THAT(folder.read("err"), !mentions("made again"));
+    const auto expected = folder_contents(out);
+    folder.write("q/codes/block-00001.safetensors", "abc");
+    std::filesystem::remove(out / "config.json");
+    REQUIRE(run(folder, job) == 0);
+    CHECK_THAT(folder.read("err"), mentions((out / "config.json").string() + ": is missing; it is made again\n"));
+    CHECK_THAT(folder.read("err"), mentions((out / "codes" / "block-00001.safetensors").string() + ": has 3 bytes in place of "));
+    CHECK(folder_contents(out) == expected);
+}
+
+TEST_CASE("quantize_llama: names may hold spaces, ends of lines and bytes that are no text", "[examples][program]") {
+    const scratch_folder folder;
+    const auto odd = folder.path() / "a b\n\xff\x1b[31m";
+    std::filesystem::create_directory(odd);
+    const std::string job = write_job(folder) + " --sample-tokens 0";
+    for (const char* name : {"config.json", "model.safetensors"}) std::filesystem::rename(folder.path() / name, odd / name);
+    std::string moved = job;
+    moved.replace(moved.find(quoted(folder.path())), quoted(folder.path()).size(), quoted(odd));
+    REQUIRE(run(folder,
+                moved + " --json " + quoted(odd / "r.json") + " --report " + quoted(odd / "r.html") + " --out " + quoted(odd / "q")) == 0);
+    CHECK_THAT(folder.read("out"), !mentions("\x1b"));
+    CHECK(folder.read("out").starts_with("model " + folder.path().string() + "/a b?"));
+    CHECK(examples::json::parse(std::ifstream(odd / "r.json")).at("results").size() == 1);
+    CHECK(std::filesystem::exists(odd / "q" / "model.safetensors.index.json"));
 }
 
 TEST_CASE("quantize_llama: what is not used is not read", "[examples][program]") {
@@ -394,6 +434,12 @@ TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for h
                                   "--beta 0",
                                   "--group-size 0",
                                   "--nonsense",
+                                  "--model ''",
+                                  "--calib ''",
+                                  "--eval ''",
+                                  "--json ''",
+                                  "--report ''",
+                                  "--out '' --methods rtn --bits 2",
                                   "--solver x",
                                   "--calib-tokens 0",
                                   "--threads 0",
