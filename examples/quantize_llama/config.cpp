@@ -7,6 +7,7 @@
 #include <iterator>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "common/error.hpp"
@@ -223,16 +224,17 @@ void read_rope(const reader& root, llama_config& c) {
     if (!(c.rope_theta > 1)) refuse(root.name(), ": rope_theta must be larger than 1, it is ", c.rope_theta);
 }
 
-/// Refuses a model that is computed by another class than that of its type, which some engines go by: one that `architectures` names, or
-/// code of its own.
-void require_class_of_type(const reader& root, const std::string& type) {
+/// Refuses a model that is computed by a class of another architecture, which some engines go by, or by code of its own.
+void require_known_class(const reader& root) {
+    constexpr std::string_view known[] = {"llamaforcausallm", "mistralforcausallm", "qwen2forcausallm",
+                                          "llamamodel",       "mistralmodel",       "qwen2model"};
     if (const json* classes = root.find("architectures"))
         for (const json& one : classes->is_array() ? *classes : json::array({*classes})) {
             std::string name = one.is_string() ? one.get<std::string>() : "";
             std::transform(name.begin(), name.end(), name.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-            if (name != type + "forcausallm" && name != type + "model")
-                refuse(root.name(), ": architectures must name the language model of type ", type, ", it is ", text(one));
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+            if (std::find(std::begin(known), std::end(known), name) == std::end(known))
+                refuse(root.name(), ": architectures must name the language model of llama, mistral or qwen2, it is ", text(one));
         }
     if (const json* code = root.find("auto_map"))
         for (const auto& [key, value] : code->items())
@@ -265,7 +267,7 @@ void read_type(const reader& root, const json& object, llama_config& c) {
     } else {
         refuse(root.name(), ": model_type must be llama, mistral or qwen2, ", type ? "it is " + text(*type) : "it is missing");
     }
-    require_class_of_type(root, name);
+    require_known_class(root);
 }
 
 /// Accepts keys of related architectures, and other names of the same sizes, with the one value that changes nothing here.

@@ -265,6 +265,9 @@ TEST_CASE("config: a key of another architecture is refused unless its value cha
     CHECK(accepted(mistral(R"(, "sliding_window": 8, "use_sliding_window": true)")).sliding_window == 8);
     CHECK_THAT(refused(mistral(R"(, "sliding_window": 8, "use_sliding_window": false)")), mentions("use_sliding_window must be true"));
     CHECK(accepted(R"({"model_type": "qwen2", "num_key_value_heads": 2, "attention_bias": false})").qkv_bias);
+    CHECK(accepted(R"({"model_type": "qwen2", "num_key_value_heads": 2, "architectures": ["LlamaForCausalLM"]})").qkv_bias);
+    for (const char* none : {"3", "[3]", R"("GemmaForCausalLM")", R"(["LlamaForCausalLM", "LlamaForSequenceClassification"])"})
+        CHECK_THAT(refused(R"({"architectures": )" + std::string(none) + "}"), mentions("architectures must name the language model"));
 }
 
 TEST_CASE("config: a key that nobody knows is refused unless it asks for nothing", "[examples][config]") {
