@@ -324,6 +324,9 @@ void require_neutral_values(const reader& root, const llama_config& c) {
         if (root.find(key)) root.only(key, c.qkv_bias, nullptr);
     for (const char* key : {"hidden_activation", "mlp_hidden_act", "activation_function", "activation"})
         if (root.find(key)) require_silu(root, key);
+    for (const char* key : {"quantization_config", "compression_config", "quantization"})
+        if (const json* value = root.find(key); value && !value->empty())
+            refuse(root.name(), ": the weights are quantized already, says ", key, "; those of before are needed");
     if (const json* kind = root.find("position_embedding_type"); kind && *kind != "rope" && *kind != "rotary")
         root.only("position_embedding_type", "rope", nullptr);
 }

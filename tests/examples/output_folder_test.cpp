@@ -254,10 +254,10 @@ TEST_CASE("output_folder: whatever file is lost or damaged is named and made aga
         };
         const bool sizes_are_known =
             !name.starts_with("codes/") || name.ends_with(".safetensors");  // what says so itself is of no known size
-        const auto resized = [&](const std::string& damaged) {
+        const auto resized = [&, &file = name](const std::string& damaged) {
             write(damaged);
-            const std::string line = repaired(name);
-            if (sizes_are_known && name != "model.safetensors.index.json") CHECK_THAT(line, mentions(size(damaged.size())));
+            const std::string line = repaired(file);
+            if (sizes_are_known && file != "model.safetensors.index.json") CHECK_THAT(line, mentions(size(damaged.size())));
         };
         for (const std::size_t at : {bytes.size() / 2, bytes.size() - 1}) {
             std::string changed = bytes;
@@ -296,7 +296,7 @@ TEST_CASE("output_folder: of several damaged files each is named, of an interrup
         for (const std::string& line : lines) all += line + "\n";
         return all;
     };
-    for (const std::size_t most : {1, 2, 4}) CHECK(said(most).empty());
+    for (const std::size_t most : {std::size_t{1}, std::size_t{2}, std::size_t{4}}) CHECK(said(most).empty());
     CHECK(said().empty());
     const auto expected = folder_contents(to);
 
