@@ -14,16 +14,22 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-/// Throws an `input_error` whose message is the concatenation of `parts`. They may quote a file, so control characters, which could end
-/// the line or steer a terminal, become `?`.
+/// The concatenation of `parts` on one line. They may quote a file or a name, so control characters, which could end the line or steer a
+/// terminal, become `?`.
 template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
+[[nodiscard]] std::string one_line(const Parts&... parts) {
     text_stream text;
     (text << ... << parts);
-    std::string message = text.str();
-    for (char& c : message)
+    std::string line = text.str();
+    for (char& c : line)
         if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-    throw input_error(message);
+    return line;
+}
+
+/// Throws an `input_error` with such a line.
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+    throw input_error(one_line(parts...));
 }
 
 }  // namespace examples

@@ -62,7 +62,9 @@ public:
 #else
     explicit folder_claim(const std::filesystem::path& folder) : folder_(folder, O_RDONLY) {
         if (folder_.get() < 0) refuse(folder.string(), ": cannot be opened");
-        if (::flock(folder_.get(), LOCK_EX | LOCK_NB) != 0) refuse(folder.string(), ": another run is using this folder");
+        // Some file systems have no locks; there the claim is left out, as it is for files.
+        if (::flock(folder_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+            refuse(folder.string(), ": another run is using this folder");
     }
 
 private:

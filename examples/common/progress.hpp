@@ -81,12 +81,23 @@ public:
     /// Removes the bar, so that the program can print.
     void clear() {
         const std::lock_guard lock(mutex_);
-        if (drawn_) stream_ << "\r\033[K" << std::flush;
-        drawn_ = false;
+        erase();
+    }
+
+    /// Prints a line that stays.
+    void note(const std::string& line) {
+        const std::lock_guard lock(mutex_);
+        erase();
+        stream_ << line << std::endl;
     }
 
 private:
     using clock = std::chrono::steady_clock;
+
+    void erase() {
+        if (drawn_) stream_ << "\r\033[K" << std::flush;
+        drawn_ = false;
+    }
 
     void show() {
         const auto now = clock::now();

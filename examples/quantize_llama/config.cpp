@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <iterator>
+#include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "common/error.hpp"
 #include "common/files.hpp"
 #include "common/json.hpp"
+#include "quantize_llama/config_keys.hpp"
 
 namespace examples {
 namespace {
@@ -21,12 +26,15 @@ std::string text(const json& value) {
     return whole.size() <= 60 ? whole : whole.substr(0, 60) + "...";
 }
 
-/// Typed access to the keys of one JSON object. A key that is null counts as absent.
+/// Typed access to the keys of one JSON object, which remembers the keys that were asked for. A key that is null counts as absent.
 class reader {
 public:
     reader(const json& object, std::string name) : object_(object), name_(std::move(name)) {}
 
+    [[nodiscard]] bool was_asked_for(const std::string& key) const { return asked_for_.contains(key); }
+
     [[nodiscard]] const json* find(const char* key) const {
+        asked_for_.insert(key);
         const auto entry = object_.find(key);
         return entry == object_.end() || entry->is_null() ? nullptr : &*entry;
     }
@@ -85,6 +93,7 @@ public:
 private:
     const json& object_;
     std::string name_;
+    mutable std::set<std::string> asked_for_;
 };
 
 /// Refuses another activation than silu, which is also called swish.
@@ -215,6 +224,25 @@ void read_rope(const reader& root, llama_config& c) {
     if (!(c.rope_theta > 1)) refuse(root.name(), ": rope_theta must be larger than 1, it is ", c.rope_theta);
 }
 
+/// Refuses a model that is computed by a class of another architecture, which some engines go by, or by code of its own.
+void require_known_class(const reader& root) {
+    constexpr std::string_view known[] = {"llamaforcausallm", "mistralforcausallm", "qwen2forcausallm",
+                                          "llamamodel",       "mistralmodel",       "qwen2model"};
+    if (const json* classes = root.find("architectures"))
+        for (const json& one : classes->is_array() ? *classes : json::array({*classes})) {
+            std::string name = one.is_string() ? one.get<std::string>() : "";
+            std::transform(name.begin(), name.end(), name.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+            if (std::find(std::begin(known), std::end(known), name) == std::end(known))
+                refuse(root.name(), ": architectures must name the language model of llama, mistral or qwen2, it is ", text(one));
+        }
+    if (const json* code = root.find("auto_map"))
+        for (const auto& [key, value] : code->items())
+            if (key.starts_with("AutoModel"))
+                refuse(root.name(), ": auto_map has code of the model's own for ", text(key),
+                       ", which may compute something else; take the entry away if it does not");
+}
+
 /// How the types differ: in biases and in the window of attention.
 void read_type(const reader& root, const json& object, llama_config& c) {
     const json* type = root.find("model_type");
@@ -230,77 +258,88 @@ void read_type(const reader& root, const json& object, llama_config& c) {
         constexpr std::int64_t published = 4096;
         if (!object.contains("sliding_window") || root.find("sliding_window"))
             c.sliding_window = root.size("sliding_window", longest_text, published);
+        if (root.find("sliding_window")) root.only("use_sliding_window", true, true);  // engines differ in whether it counts
     } else if (name == "qwen2") {
         root.only("use_sliding_window", false, false);
         root.only("mlp_bias", false, false);
+        static_cast<void>(root.find("attention_bias"));  // the type does not read it
         c.qkv_bias = true;
     } else {
         refuse(root.name(), ": model_type must be llama, mistral or qwen2, ", type ? "it is " + text(*type) : "it is missing");
     }
+    require_known_class(root);
 }
 
-/// Refuses what related architectures have and these do not: who writes such a key means another model, whatever its type is called. A
-/// value that changes nothing is accepted.
-void require_no_extension(const reader& root, const llama_config& c) {
-    for (const char* key :
-         {"quantization_config", "compression_config", "quantization", "attn_logit_softcapping", "final_logit_softcapping",
-          "attention_logit_softcapping", "logit_softcapping", "logits_soft_cap", "attn_logits_soft_cap", "clip_qkv", "qkv_clip",
-          "interleaved_sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layer_interval",
-          "global_attn_every_n_layers", "attention_sink_size", "rope_local_scaling", "adapter_config"})
-        root.only(key, nullptr, nullptr);
-    for (const char* key : {"rope_interleaved",
-                            "rope_interleave",
-                            "use_qk_norm",
-                            "qk_norm",
-                            "qk_layernorm",
-                            "use_qk_layernorm",
-                            "add_cross_attention",
-                            "is_encoder_decoder",
-                            "use_bidirectional_attention",
-                            "bidirectional",
-                            "alibi",
-                            "use_alibi",
-                            "parallel_attn",
-                            "use_parallel_residual",
-                            "parallel_residual",
-                            "lm_head_bias",
-                            "use_lm_head_bias",
-                            "attn_temperature_tuning",
-                            "sandwich_norm",
-                            "use_post_norm",
-                            "apply_residual_connection_post_layernorm",
-                            "norm_after",
-                            "scale_embedding",
-                            "scale_embeddings",
-                            "normalize_embedding",
-                            "attention_output_gate",
-                            "use_attention_sinks"})
-        root.only(key, false, false);
-    for (const char* key : {"is_causal", "causal", "use_rope"}) root.only(key, true, true);
+/// Accepts keys of related architectures, and other names of the same sizes, with the one value that changes nothing here.
+void require_neutral_values(const reader& root, const llama_config& c) {
+    for (const char* key : {"is_causal", "causal", "use_rope", "use_rotary", "rotary", "use_rms_norm", "use_rmsnorm", "gated_mlp",
+                            "use_swiglu", "do_layer_norm_before"})
+        root.only(key, true, true);
     for (const char* key :
          {"partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct", "residual_multiplier", "embedding_multiplier",
           "logits_scaling", "logit_scale", "lm_head_multiplier", "key_multiplier", "attention_in_multiplier", "attention_out_multiplier",
           "scale_emb", "emb_scale", "attn_scale", "attention_scale", "rope_scaling_factor"})
         root.only_near(key, 1);
-    const auto head_dim = static_cast<double>(c.head_dim);
-    root.only_near("attention_multiplier", 1 / std::sqrt(head_dim));
-    root.only_near("query_pre_attn_scalar", head_dim);
-    root.only_near("rotary_dim", head_dim);
-    root.only_near("rope_dim", head_dim);
-    root.only_near("v_head_dim", head_dim);
-    root.only_near("scale_depth", std::sqrt(static_cast<double>(c.num_hidden_layers)));
-    root.only_near("dim_model_base", static_cast<double>(c.hidden_size));
-    for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "kv_lora_rank", "q_lora_rank",
-                            "num_kv_shared_layers", "num_nextn_predict_layers"})
+
+    const auto heads = static_cast<double>(c.num_attention_heads), key_heads = static_cast<double>(c.num_key_value_heads);
+    const auto head_dim = static_cast<double>(c.head_dim), hidden = static_cast<double>(c.hidden_size);
+    const auto layers = static_cast<double>(c.num_hidden_layers);
+    for (const auto& [key, expected] :
+         std::initializer_list<std::pair<const char*, double>>{{"attention_multiplier", 1 / std::sqrt(head_dim)},
+                                                               {"query_pre_attn_scalar", head_dim},
+                                                               {"rotary_dim", head_dim},
+                                                               {"rope_dim", head_dim},
+                                                               {"v_head_dim", head_dim},
+                                                               {"kv_channels", head_dim},
+                                                               {"head_size", head_dim},
+                                                               {"attention_head_size", head_dim},
+                                                               {"scale_depth", std::sqrt(layers)},
+                                                               {"n_layer", layers},
+                                                               {"n_layers", layers},
+                                                               {"num_layers", layers},
+                                                               {"dim_model_base", hidden},
+                                                               {"d_model", hidden},
+                                                               {"dim", hidden},
+                                                               {"n_embd", hidden},
+                                                               {"ffn_dim", static_cast<double>(c.intermediate_size)},
+                                                               {"ffn_hidden_size", static_cast<double>(c.intermediate_size)},
+                                                               {"n_inner", static_cast<double>(c.intermediate_size)},
+                                                               {"n_head", heads},
+                                                               {"n_heads", heads},
+                                                               {"num_heads", heads},
+                                                               {"n_kv_heads", key_heads},
+                                                               {"num_kv_heads", key_heads},
+                                                               {"num_key_value_groups", heads / key_heads},
+                                                               {"padded_vocab_size", static_cast<double>(c.vocab_size)},
+                                                               {"layer_norm_eps", c.rms_norm_eps},
+                                                               {"layer_norm_epsilon", c.rms_norm_eps},
+                                                               {"norm_eps", c.rms_norm_eps},
+                                                               {"norm_epsilon", c.rms_norm_eps}})
+        root.only_near(key, expected);
+    for (const char* key :
+         {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok", "n_shared_experts",
+          "kv_lora_rank", "q_lora_rank", "num_kv_shared_layers", "num_nextn_predict_layers", "attention_sink_size"})
         if (const json* value = root.find(key); value && *value != 0) root.only(key, 0, 0);
-    for (const char* key : {"no_rope_layers", "mlp_multipliers"})
-        if (const json* value = root.find(key); value && *value != json::array()) root.only(key, json::array(), nullptr);
     for (const char* key : {"bias", "use_bias", "qkv_bias", "add_qkv_bias", "attention_qkv_bias"})
         if (root.find(key)) root.only(key, c.qkv_bias, nullptr);
     for (const char* key : {"hidden_activation", "mlp_hidden_act", "activation_function", "activation"})
         if (root.find(key)) require_silu(root, key);
+    for (const char* key : {"quantization_config", "compression_config", "quantization"})
+        if (const json* value = root.find(key); value && !value->empty())
+            refuse(root.name(), ": the weights are quantized already, says ", key, "; those of before are needed");
     if (const json* kind = root.find("position_embedding_type"); kind && *kind != "rope" && *kind != "rotary")
         root.only("position_embedding_type", "rope", nullptr);
+}
+
+/// Refuses every other key, as it may change what the model computes: the file is of a model that is not known here, whatever its type is
+/// called. What is null, false or empty asks for nothing.
+void require_no_other_keys(const reader& root, const json& object) {
+    for (const auto& [key, value] : object.items()) {
+        const bool asks_for_nothing = value.is_null() || value == false || value == "" || (value.is_structured() && value.empty());
+        if (!asks_for_nothing && !root.was_asked_for(key) && !changes_no_output(key))
+            refuse(root.name(), ": ", text(key), " is not known here, and may change what the model computes (it is ", text(value),
+                   "); take it away if it does not");
+    }
 }
 
 /// Refuses layers that attend in different ways, and a window that the type does not have.
@@ -358,12 +397,13 @@ llama_config read_config(const std::filesystem::path& file) {
         refuse(name, ": rms_norm_eps must be a positive number of float32, it is ", c.rms_norm_eps);
     read_rope(root, c);
     require_same_attention(root, c);
-    require_no_extension(root, c);
+    require_neutral_values(root, c);
     c.tie_word_embeddings = root.flag("tie_word_embeddings", false);
     if (const json* bos = root.find("bos_token_id")) c.bos_token_id = root.id("bos_token_id", *bos, c.vocab_size);
     if (const json* eos = root.find("eos_token_id"))
         for (const json& value : eos->is_array() ? *eos : json::array({*eos}))
             if (const auto id = root.id("eos_token_id", value, c.vocab_size)) c.eos_token_ids.push_back(*id);
+    require_no_other_keys(root, object);
     return c;
 }
 

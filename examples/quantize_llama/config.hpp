@@ -55,9 +55,10 @@ struct llama_config {
     std::vector<token> eos_token_ids;
 };
 
-/// Reads config.json of a model of type llama, mistral or qwen2. What the forward pass does not implement (other architectures, activations
-/// or scalings of RoPE, windows in some layers only, multipliers, quantized weights) is refused rather than ignored. Keys that change no
-/// output are ignored, and so are ids of bos and eos that are not below vocab_size.
+/// Reads config.json of a model of type llama, mistral or qwen2. Every key must be one that is used, one that is known to change no output,
+/// or have a value that asks for nothing: null, false, empty, or neutral in an architecture that has the key, as a multiplier of 1 is. Any
+/// other key is refused by name rather than ignored, as the forward pass may not implement what it means. Ids of bos and eos that are not
+/// below vocab_size are ignored.
 /// @throws input_error  naming file, key and value
 [[nodiscard]] llama_config read_config(const std::filesystem::path& file);
 

@@ -8,8 +8,10 @@
 #include <magr/error.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <system_error>
 #include <vector>
 
@@ -85,11 +87,12 @@ std::vector<std::filesystem::path> result_files(const options& o) {
 
 /// Refuses results that would overwrite each other or what the run reads.
 void require_own_names(const std::vector<std::filesystem::path>& results, const options& o, const model_folder& model) {
+    if (!o.out.empty() && lead_to_one_file(o.out, model.path())) refuse("--out ", o.out, ": is the folder of the model itself");
+    if (results.empty()) return;
     std::vector<std::filesystem::path> read = model.files();
     for (const std::string& text : {o.calibration, o.evaluation})
         if (text != "self") read.emplace_back(text);
-    for (const auto& entry : std::filesystem::directory_iterator(model.path()))
-        if (is_companion(entry.path().filename().string())) read.push_back(entry.path());
+    for (const std::filesystem::path& file : companions(model.path())) read.push_back(model.path() / file);
     for (const std::filesystem::path& file : results)
         for (const std::filesystem::path& input : read)
             if (lead_to_one_file(file, input)) refuse(file.string(), ": is read by this run, and would be overwritten by its results");
@@ -112,7 +115,8 @@ void run(const options& o) {
     const std::vector<std::filesystem::path> targets = result_files(o);
     require_own_names(targets, o, model);
     std::optional<output_folder> out;
-    if (!o.out.empty()) out.emplace(o.out, targets);
+    progress display;
+    if (!o.out.empty()) out.emplace(o.out, targets, [&](const std::string& line) { display.note(line); });
     std::optional<output_file> json_file, html_file;
     if (!o.json.empty()) json_file.emplace(o.json);
     if (!o.report.empty()) html_file.emplace(o.report);
@@ -120,7 +124,6 @@ void run(const options& o) {
     if (wanted_tokens(o, model.config()) > 0) decoder.emplace(o.model, model.config());
     const std::unique_ptr<magr::thread_pool> threads = started_pool(o.threads);
     magr::thread_pool& pool = *threads;
-    progress display;
     const auto sampled = [](const std::string& source, std::optional<std::int64_t> tokens) {
         return source == "self" ? static_cast<double>(tokens.value_or(default_self_tokens)) : 0.0;
     };
@@ -146,7 +149,7 @@ void run(const options& o) {
     const evaluator evaluate(model, evaluation, pool, display);
     const sampler samples(o, model.config(), decoder ? &*decoder : nullptr, evaluation.front());
 
-    results.model = o.model;
+    results.model = printable(one_line(o.model));
     results.calibration_tokens = count_tokens(calibration);
     results.predictions = evaluate.baseline().predictions;
     results.group_size = o.how.group_size;
@@ -190,8 +193,8 @@ void run(const options& o) {
         }
     display.clear();
 
-    std::cout << "model " << o.model << "\ncalibrated on " << results.calibration_tokens << " tokens, evaluated on " << results.predictions
-              << " predictions, "
+    std::cout << "model " << results.model << "\ncalibrated on " << results.calibration_tokens << " tokens, evaluated on "
+              << results.predictions << " predictions, "
               << (o.how.group_size ? "one scale per " + std::to_string(*o.how.group_size) + " inputs" : "one scale per channel") << "\n\n"
               << table_text(results) << samples_text(results) << std::flush;
     if (json_file) json_file->commit(json_text(results));
@@ -227,6 +230,10 @@ int main(int argc, char** argv) {
         return fail(error, 2);
     } catch (const magr::option_error& error) {
         return fail(error, 2);
+    } catch (const std::filesystem::filesystem_error& error) {
+        return fail(error, 2);
+    } catch (const std::bad_alloc&) {
+        return fail(std::runtime_error("there is not enough memory"), 1);
     } catch (const std::exception& error) {
         return fail(error, 1);
     }

@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <exception>
 #include <functional>
-#include <limits>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <stdexcept>
 #include <utility>
+
+#include "common/text_stream.hpp"
 
 namespace examples {
 namespace {
@@ -19,6 +20,23 @@ std::vector<float> largest_per_row(const matrix_f& W) {
     std::vector<float> largest(static_cast<std::size_t>(W.rows()));
     Eigen::Map<Eigen::VectorXf>(largest.data(), W.rows()) = W.cwiseAbs().rowwise().maxCoeff();
     return largest;
+}
+
+/// What a report says about a layer with which something was not as usual: inputs that are always zero, which decide nothing, or a step
+/// that was not done as asked.
+std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
+    const magr::index_t inputs = result.quantized.codes.cols(), dead = result.dead_columns;
+    text_stream remark;
+    if (dead > 0) {
+        if (dead == inputs)
+            remark << "all ";
+        else
+            remark << dead << " of ";
+        remark << inputs << " inputs are zero on the calibration text, their weights are "
+               << (options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
+    }
+    if (result.status != magr::layer_status::as_requested) remark << (dead > 0 ? "; " : "") << to_string(result.status);
+    return remark.str();
 }
 
 /// Of the factors of H: more than enough in all cases, so that no difference between methods is one of rounding.
@@ -48,7 +66,6 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
     quantized_layer layer;
     layer_record& record = layer.record;
     record.name = name;
-    record.output_error = std::numeric_limits<double>::infinity();
     magr::layer_options options = layer_options_of(how);
     std::vector<double> penalties = {0};
     if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
@@ -59,9 +76,11 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
                 magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
-        if (result.output_error > record.output_error) continue;
+        const bool is_first = layer.quantized.codes.empty();
+        if (!is_first && result.output_error >= record.output_error) continue;
         record.output_error = result.output_error;
-        record.alpha = alpha;
+        record.alpha = result.preprocess ? alpha : 0;  // without a live input there is nothing for MagR to do
+        record.remark = remark_on(result, options);
         layer.quantized = std::move(result.quantized);
     }
     if (uses_magr(how.method)) {
@@ -98,7 +117,9 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
 
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
-    return {std::move(result.quantized), {.name = name, .output_error = result.output_error, .alpha = *options.preprocessing->alpha}};
+    layer_record record{.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
+    if (result.preprocess) record.alpha = *options.preprocessing->alpha;
+    return {std::move(result.quantized), std::move(record)};
 }
 
 /// The weights first make up for what has become of their inputs. Penalty and damping are then those that are best on the texts held out.
@@ -120,7 +141,9 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
     auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
     if (!result) throw std::runtime_error(to_string(result.layer.status));
     const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);
-    return {std::move(result.layer.quantized), {.name = name, .output_error = error, .alpha = result.candidates[result.chosen].alpha}};
+    layer_record record{.name = name, .output_error = error, .remark = remark_on(result.layer, options.layer)};
+    if (result.layer.preprocess) record.alpha = result.candidates[result.chosen].alpha;
+    return {std::move(result.layer.quantized), std::move(record)};
 }
 
 }  // namespace

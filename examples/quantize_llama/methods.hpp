@@ -66,7 +66,8 @@ struct quantization {
 struct layer_record {
     std::string name;
     double output_error = 0;                 ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), W the original weights
-    double alpha = 0;                        ///< MagR's penalty that was taken
+    double alpha = 0;                        ///< MagR's penalty that was taken; 0 without MagR
+    std::string remark = {};                 ///< what was not as usual: inputs that are always zero, or a step not done as asked
     std::vector<float> largest_before = {};  ///< max |w| of each output channel; only if MagR was used
     std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
 };

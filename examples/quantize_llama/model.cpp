@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <system_error>
 
 #include "common/error.hpp"
 
@@ -18,7 +19,11 @@ tensor_shape shape_of_size(std::int64_t rows, std::int64_t cols) {
 }
 
 const std::filesystem::path& existing(const std::filesystem::path& folder) {
-    if (!std::filesystem::is_directory(folder)) refuse(folder.string(), ": no such folder");
+    std::error_code error;
+    if (!std::filesystem::is_directory(folder, error)) refuse(folder.string(), ": no such folder");
+    // transformers would load the model that the adapter is for, and add its weights
+    if (const auto adapter = folder / "adapter_config.json"; std::filesystem::exists(adapter, error))
+        refuse(adapter.string(), ": is of an adapter, which must be merged into the model first, or taken away if it is");
     return folder;
 }
 

@@ -59,6 +59,11 @@ CLI::Validator number_between(double low, double high) {
     return {check, ""};
 }
 
+/// Refuses a name that is empty, as that from an unset variable of a shell is: the option would count as not given.
+CLI::Validator not_empty() {
+    return {[](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); }, ""};
+}
+
 }  // namespace
 
 void add_options(CLI::App& app, options& o) {
@@ -76,14 +81,17 @@ void add_options(CLI::App& app, options& o) {
                    "Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json and its files")
         ->group(data)
         ->type_name("FOLDER")
+        ->check(not_empty())
         ->capture_default_str();
     app.add_option("--calib", o.calibration, "Token ids to calibrate on (*.u16, *.u32), or self: sampled from the model")
         ->group(data)
         ->type_name("FILE|self")
+        ->check(not_empty())
         ->capture_default_str();
     app.add_option("--eval", o.evaluation, "Token ids to evaluate on, or self: sampled with another seed")
         ->group(data)
         ->type_name("FILE|self")
+        ->check(not_empty())
         ->capture_default_str();
     app.add_option("--calib-tokens", o.calibration_tokens,
                    "Calibrate on this many ids (default: all of a file, " + self_tokens + " for self)")
@@ -166,17 +174,19 @@ void add_options(CLI::App& app, options& o) {
         ->capture_default_str();
 
     const std::string output = "Output";
-    app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE");
+    app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE")->check(not_empty());
     app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
         ->group(output)
-        ->type_name("FILE");
+        ->type_name("FILE")
+        ->check(not_empty());
     CLI::Option* const out =
         app.add_option(
                "--out", o.out,
                "Write the quantized model to this folder as it is made, and go on with what an interrupted run has left there; needs "
                "one method and one number of bits")
             ->group(output)
-            ->type_name("FOLDER");
+            ->type_name("FOLDER")
+            ->check(not_empty());
     add_choice(app, "--out-dtype", o.out_dtype, storage_types,
                "Type in which dequantized weights are written, and to which they are rounded")
         ->group(output)

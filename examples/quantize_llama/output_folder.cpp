@@ -30,14 +30,18 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr const char* manifest_name = "quantization.json";
+constexpr const char* more_templates = "additional_chat_templates";  // a folder
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr std::array subfolders{"codes", more_templates};
+constexpr const char* changed_contents = "has other contents than were written";
+constexpr const char* unreadable = "cannot be read";
 constexpr std::uint64_t longest_json = 1 << 30;
 
 /// Makes the folder if it is not there.
 const fs::path& made(const fs::path& folder) {
-    std::error_code error;
+    std::error_code error, unknown;
     fs::create_directories(folder, error);
-    if (!fs::is_directory(folder)) refuse(folder.string(), ": cannot be made: ", error.message());
+    if (!fs::is_directory(folder, unknown)) refuse(folder.string(), ": cannot be made: ", (error ? error : unknown).message());
     return folder;
 }
 
@@ -52,6 +56,27 @@ const char* dtype_of(magr::storage_type type) {
 }
 
 void write_text(const fs::path& file, const std::string& text) { output_file(file).commit(text); }
+
+/// Whether a file beside the weights belongs to the tokenizer or says how texts are generated.
+bool is_companion(const std::string& name) {
+    constexpr std::array names{"generation_config.json",
+                               "tokenizer.json",
+                               "tokenizer_config.json",
+                               "special_tokens_map.json",
+                               "added_tokens.json",
+                               "vocab.json",
+                               "vocab.txt",
+                               "merges.txt",
+                               "preprocessor_config.json",
+                               "processor_config.json"};
+    constexpr std::array beginnings{"chat_template.", "tokenizer.model", "tekken."};
+    constexpr std::array endings{".model", ".jinja", ".tiktoken", ".spm"};
+    if (name.ends_with(".part")) return false;
+    return std::find(names.begin(), names.end(), name) != names.end() ||
+           std::any_of(beginnings.begin(), beginnings.end(), [&](const char* part) { return name.starts_with(part); }) ||
+           std::any_of(endings.begin(), endings.end(), [&](const char* part) { return name.ends_with(part); }) ||
+           (name.starts_with("tokenization_") && name.ends_with(".py"));
+}
 
 /// Whether a run gives this name to a file in the folder itself.
 bool is_of_the_model(const std::string& name) {
@@ -150,18 +175,16 @@ std::vector<float> numbers_of(const json& values) {
 }
 
 ordered_json json_of(const layer_record& record) {
-    const auto& [name, output_error, alpha, largest_before, largest_after] = record;  // all members, as above
-    return {{"name", name},
-            {"output_error", json_of(output_error)},
-            {"alpha", json_of(alpha)},
-            {"largest_before", json_of(largest_before)},
-            {"largest_after", json_of(largest_after)}};
+    const auto& [name, output_error, alpha, remark, largest_before, largest_after] = record;  // all members, as above
+    return {{"name", name},     {"output_error", json_of(output_error)},     {"alpha", json_of(alpha)},
+            {"remark", remark}, {"largest_before", json_of(largest_before)}, {"largest_after", json_of(largest_after)}};
 }
 
 layer_record record_of(const json& value) {
     return {.name = value.at("name"),
             .output_error = number_of(value.at("output_error")),
             .alpha = number_of(value.at("alpha")),
+            .remark = value.at("remark"),
             .largest_before = numbers_of(value.at("largest_before")),
             .largest_after = numbers_of(value.at("largest_after"))};
 }
@@ -178,10 +201,33 @@ std::string hash_of_record(json record) {
     return hash.text();
 }
 
-/// Whether a file is there and holds these bytes.
-bool holds(const fs::path& file, const std::string& text) {
+/// Whether there is anything of this name.
+bool is_there(const fs::path& file) {
     std::error_code error;
-    return fs::is_regular_file(file, error) && fs::file_size(file, error) == text.size() && read_file(file, longest_json) == text;
+    return fs::exists(fs::symlink_status(file, error));
+}
+
+/// Why a file is not the one that was written; nothing if it is.
+/// @param is_same  compares contents of the right size
+template <class Compare>
+std::optional<std::string> difference(const fs::path& file, std::uint64_t bytes, const Compare& is_same) {
+    if (!is_there(file)) return "is missing";
+    try {
+        const std::uint64_t size = input_file(file).size();
+        if (size != bytes) return one_line("has ", size, " bytes in place of ", bytes);
+        if (is_same()) return {};
+    } catch (const input_error&) {
+        return unreadable;
+    }
+    return changed_contents;
+}
+
+std::optional<std::string> difference_from(const fs::path& file, const std::string& text) {
+    return difference(file, text.size(), [&] { return read_file(file, longest_json) == text; });
+}
+
+std::optional<std::string> difference_from(const fs::path& file, const file_digest& digest) {
+    return difference(file, digest.bytes, [&] { return safetensors_file(file).digest() == digest; });
 }
 
 /// Refuses a model with weights that a type cannot hold: quantized ones are about as large.
@@ -238,14 +284,17 @@ tensor_to_write as_it_was(const safetensors_file& file, const std::string& name)
 
 }  // namespace
 
-output_folder::output_folder(const fs::path& folder, std::span<const fs::path> beside) : path_(folder), claim_(made(folder)) {
+output_folder::output_folder(const fs::path& folder, std::span<const fs::path> beside, damage_observer damaged)
+    : path_(folder), claim_(made(folder)), damaged_(std::move(damaged)) {
     std::set<std::string> allowed{std::string(manifest_name) + ".part"};
     for (const fs::path& file : beside) {
         const fs::path target = followed(file);
         const fs::path place = target.has_parent_path() ? target.parent_path() : ".";
         const std::string name = target.filename().string();
-        if (lead_to_one_file(place / name, path_ / "codes") || lead_to_one_file(place, path_ / "codes") ||
-            (is_of_the_model(name) && lead_to_one_file(place, path_)))
+        const bool is_in_subfolder = std::any_of(subfolders.begin(), subfolders.end(), [&](const char* subfolder) {
+            return lead_to_one_file(place / name, path_ / subfolder) || lead_to_one_file(place, path_ / subfolder);
+        });
+        if (is_in_subfolder || (is_of_the_model(name) && lead_to_one_file(place, path_)))
             refuse(file.string(), ": is the name of a file of the model that is written to ", path_.string());
         if (!lead_to_one_file(place, path_)) continue;
         allowed.insert(name);
@@ -265,10 +314,12 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
                                 {"calibration", hash_of(calibration)},
                                 {"options", options_of(how, weights)}};
     const fs::path file = path_ / manifest_name;
+    look_around();
     if (fs::exists(file)) {
         require_same_run(parse_json_object(read_file(file, longest_json), file.string()), json(manifest), path_.string());
         const fs::path other = path_ / "model.safetensors";  // which readers prefer to the files of a run
         if (fs::exists(other)) refuse(other.string(), ": is not a file of the run in this folder");
+        write_again(file, text_of(manifest));  // the same run, but maybe not the same bytes
     } else {
         require_range(model, weights);
         write_text(file, text_of(manifest));
@@ -278,18 +329,33 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
 }
 
 std::optional<finished_block> output_folder::read(std::int64_t layer) const {
+    const fs::path file = block_file(layer, ".json"), weights = weights_file(layer + 1), codes = block_file(layer, ".safetensors");
+    if (!is_there(file)) {
+        if (layer < blocks_before_) report(file, "is missing");
+        return {};
+    }
+    std::string text;
     try {
-        const fs::path file = block_file(layer, ".json");
-        const json record = parse_json_object(read_file(file, longest_json), file.string());
-        if (hash_of_record(record) != record.at("hash")) return {};
-        if (safetensors_file(weights_file(layer + 1)).digest() != digest_from(record.at("weights"))) return {};
-        if (safetensors_file(block_file(layer, ".safetensors")).digest() != digest_from(record.at("codes"))) return {};
-        finished_block result{read_block(model_tensors::of_file(weights_file(layer + 1)), model_->config(), layer), {}};
+        text = read_file(file, longest_json);
+    } catch (const input_error&) {
+        report(file, unreadable);
+        return {};
+    }
+    try {
+        const json record = parse_json_object(text, file.string());
+        if (hash_of_record(record) != record.at("hash")) throw input_error("");
+        finished_block result;
         for (const json& one : record.at("layers")) result.layers.push_back(record_of(one));
-        if (result.layers.size() == all_linears.size()) return result;
-    } catch (const input_error&) {  // not there, or not readable
+        const file_digest of_weights = digest_from(record.at("weights")), of_codes = digest_from(record.at("codes"));
+        if (result.layers.size() != all_linears.size()) throw input_error("");
+        const bool has_weights = is_as_written(weights, of_weights), has_codes = is_as_written(codes, of_codes);
+        if (!has_weights || !has_codes) return {};
+        result.block = read_block(model_tensors::of_file(weights), model_->config(), layer);
+        return result;
+    } catch (const input_error&) {
     } catch (const json::exception&) {
     }
+    report(file, changed_contents);
     return {};
 }
 
@@ -323,7 +389,8 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
 
     const magr::quantized_matrix<float>& any = block.layers.front().quantized;
     const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
-    unfinish();
+    for (const fs::path& file : {weights_file(layer + 1), block_file(layer, ".safetensors"), block_file(layer, ".json")})
+        prepare_to_replace(file);
     ordered_json record{{"layers", records}};
     record["weights"] = json_of(write_safetensors(weights_file(layer + 1), std::move(weights)));
     record["codes"] = json_of(write_safetensors(block_file(layer, ".safetensors"), std::move(codes),
@@ -344,7 +411,36 @@ void output_folder::complete() const {
     }
     const fs::path file = path_ / index_name;
     const std::string text = text_of({{"metadata", {{"total_size", size}}}, {"weight_map", places}});
-    if (!holds(file, text)) write_text(file, text);
+    if (index_ && index_ != text) report(file, changed_contents);
+    if (!difference_from(file, text)) return;
+    prepare_to_replace(file);
+    write_text(file, text);
+}
+
+/// Finds out how far an earlier run has come, while all that it has left is there.
+void output_folder::look_around() {
+    if (is_there(path_ / index_name)) {
+        try {
+            index_ = read_file(path_ / index_name, longest_json);
+        } catch (const input_error&) {
+            index_.emplace();  // which is not what was written
+        }
+        blocks_before_ = model_->config().num_hidden_layers;
+    }
+    for (std::int64_t layer = model_->config().num_hidden_layers; layer > 0 && blocks_before_ == 0; --layer)
+        if (is_there(block_file(layer - 1, ".json"))) blocks_before_ = layer;
+}
+
+/// Says that a file of an earlier run is not as it was.
+void output_folder::report(const fs::path& file, const std::string& reason) const {
+    damaged_(one_line(file.string(), ": ", reason, "; it is made again"));
+}
+
+/// Whether a safetensors file is what an earlier run has written. Says so if not.
+bool output_folder::is_as_written(const fs::path& file, const file_digest& digest) const {
+    const std::optional<std::string> reason = difference_from(file, digest);
+    if (reason) report(file, *reason);
+    return !reason;
 }
 
 /// Takes the index away, so that no reader takes the folder for a model while a file of it is written again.
@@ -354,10 +450,20 @@ void output_folder::unfinish() const {
     if (error) refuse((path_ / index_name).string(), ": cannot be removed: ", error.message());
 }
 
+/// Before a file is written: while that goes on, the folder is no model, and what a link in its place leads to is not of this run.
+void output_folder::prepare_to_replace(const fs::path& file) const {
+    unfinish();
+    std::error_code error;
+    if (fs::is_symlink(file, error)) fs::remove(file, error);
+    if (error && error != std::errc::no_such_file_or_directory) refuse(file.string(), ": cannot be replaced: ", error.message());
+}
+
 /// Writes a file unless it is there already, as it should be.
 void output_folder::write_again(const fs::path& file, const std::string& text) const {
-    if (holds(file, text)) return;
-    unfinish();
+    const std::optional<std::string> difference = difference_from(file, text);
+    if (!difference) return;
+    if (is_there(file) || blocks_before_ > 0) report(file, *difference);
+    prepare_to_replace(file);
     write_text(file, text);
 }
 
@@ -378,11 +484,11 @@ void output_folder::copy_model_files() const {
     for (const char* key : {"torch_dtype", "dtype"})  // in which engines keep the weights: a coarser type would round them once more
         if (config.contains(key)) config[key] = type;
     write_again(path_ / "config.json", text_of(config));
-    for (const auto& entry : fs::directory_iterator(model_->path())) {
-        const std::string name = entry.path().filename().string();
-        if (!is_companion(name) || !entry.is_regular_file()) continue;
-        const std::string contents = read_file(entry.path(), longest_json);
-        if (const auto kind = mistaken_kind(contents); !kind.empty()) refuse(entry.path().string(), ": is ", kind);
+    for (const fs::path& name : companions(model_->path())) {
+        const fs::path file = model_->path() / name;
+        const std::string contents = read_file(file, longest_json);
+        if (const auto kind = mistaken_kind(contents); !kind.empty()) refuse(file.string(), ": is ", kind);
+        if (name.has_parent_path()) made(path_ / name.parent_path());
         write_again(path_ / name, contents);
     }
 
@@ -390,36 +496,31 @@ void output_folder::copy_model_files() const {
     const model_tensors& tensors = model_->tensors();
     for (const std::string& name : tensors.names())
         if (!name.starts_with("model.layers.")) rest.push_back(as_it_was(tensors.file_of(name), name));
-    const auto is_here = [&] {
-        try {
-            return safetensors_file(weights_file(0)).digest() == digest_of(rest);
-        } catch (const input_error&) {  // not there, or not readable
-            return false;
-        }
-    };
-    if (!is_here()) {
-        unfinish();
+    const bool was_begun = is_there(weights_file(0)) || blocks_before_ > 0;
+    if (!was_begun || !is_as_written(weights_file(0), digest_of(rest))) {
+        prepare_to_replace(weights_file(0));
         write_safetensors(weights_file(0), rest);
     }
     for (const tensor_to_write& tensor : rest) tensors.file_of(tensor.name).release(tensor.bytes);
 }
 
-bool is_companion(const std::string& name) {
-    constexpr std::array<std::string_view, 9> names{"generation_config.json",
-                                                    "tokenizer.json",
-                                                    "tokenizer_config.json",
-                                                    "special_tokens_map.json",
-                                                    "added_tokens.json",
-                                                    "vocab.json",
-                                                    "vocab.txt",
-                                                    "merges.txt",
-                                                    "tekken.json"};
-    constexpr std::array<std::string_view, 3> beginnings{"chat_template.", "tokenizer.model", "tekken."};
-    constexpr std::array<std::string_view, 4> endings{".model", ".jinja", ".tiktoken", ".spm"};
-    if (name.ends_with(".part")) return false;
-    return std::find(names.begin(), names.end(), name) != names.end() ||
-           std::any_of(beginnings.begin(), beginnings.end(), [&](std::string_view part) { return name.starts_with(part); }) ||
-           std::any_of(endings.begin(), endings.end(), [&](std::string_view part) { return name.ends_with(part); });
+std::vector<fs::path> companions(const fs::path& folder) {
+    std::vector<fs::path> found;
+    std::error_code error;
+    const auto collect = [&](const fs::path& below, const auto& is_one) {
+        const fs::path place = below.empty() ? folder : folder / below;
+        for (fs::directory_iterator entry(place, error), end; !error && entry != end; entry.increment(error)) {
+            std::error_code unknown;  // of a link to nothing, which is collected: whoever reads it says so
+            if (is_one(entry->path().filename().string()) && !entry->is_directory(unknown))
+                found.push_back(below / entry->path().filename());
+        }
+        if (error) refuse(place.string(), ": cannot be read: ", error.message());
+    };
+    collect("", is_companion);
+    if (fs::is_directory(folder / more_templates, error))
+        collect(more_templates, [](const std::string& name) { return name.ends_with(".jinja"); });
+    std::sort(found.begin(), found.end());
+    return found;
 }
 
 }  // namespace examples

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <magr/quantize/storage.hpp>
 #include <optional>
 #include <span>
@@ -34,14 +35,19 @@ struct finished_block {
 ///   model.safetensors.index.json         the last file of all, without which no reader takes the folder for a model
 ///
 /// Each file is written under another name, and gets its own when all of it is on the disk. Nothing that an earlier run has left is used or
-/// called finished unless its contents are those that were written: what is missing or damaged is made again.
+/// called finished unless its contents are those that were written: what was lost or damaged since is named and made again.
 class output_folder {
 public:
+    /// Gets a line for each file that was lost or damaged: its name and the reason. What an interrupted run has not come to is no loss.
+    using damage_observer = std::function<void(const std::string&)>;
+
     /// Claims a folder: a new or empty one, or one that such a run has left.
     /// @param beside  other files that this run writes, which may lie in the folder
     /// @throws input_error  if it holds anything else, another run uses it, it cannot be made, or a file of the model would have the name
     ///                      of one of `beside`
-    explicit output_folder(const std::filesystem::path& folder, std::span<const std::filesystem::path> beside = {});
+    explicit output_folder(
+        const std::filesystem::path& folder, std::span<const std::filesystem::path> beside = {},
+        damage_observer damaged = [](const std::string&) {});
 
     /// Begins the run, or takes up the one that is here. The model must outlive the object.
     /// @param weights  f32, f16 or bf16: the type in which dequantized weights are stored
@@ -62,18 +68,26 @@ public:
 private:
     [[nodiscard]] std::filesystem::path weights_file(std::int64_t part) const;
     [[nodiscard]] std::filesystem::path block_file(std::int64_t layer, const char* extension) const;
+    void look_around();
     void copy_model_files() const;
     void write_again(const std::filesystem::path& file, const std::string& text) const;
     void unfinish() const;
+    void prepare_to_replace(const std::filesystem::path& file) const;
+    void report(const std::filesystem::path& file, const std::string& reason) const;
+    [[nodiscard]] bool is_as_written(const std::filesystem::path& file, const file_digest& digest) const;
 
     std::filesystem::path path_;
     folder_claim claim_;
+    damage_observer damaged_;
+    std::int64_t blocks_before_ = 0;    ///< an earlier run has finished this many blocks, and all that comes before them
+    std::optional<std::string> index_;  ///< contents of the index that an earlier run has left
     const model_folder* model_ = nullptr;
     magr::storage_type weights_ = magr::storage_type::f32;
 };
 
-/// Whether a file beside the weights belongs to the tokenizer or says how texts are generated: what transformers and vLLM read besides
-/// config.json.
-[[nodiscard]] bool is_companion(const std::string& name);
+/// The files of a model's folder that belong to the tokenizer or say how texts are generated: what transformers and vLLM read besides
+/// config.json and the weights. Paths from the folder on.
+/// @throws input_error  if the folder cannot be read
+[[nodiscard]] std::vector<std::filesystem::path> companions(const std::filesystem::path& folder);
 
 }  // namespace examples

@@ -30,6 +30,31 @@ const run_record* coarsest(const report& r, method m) {
     return found;
 }
 
+namespace {
+
+/// A line for each layer with a remark; only some of each run, as one cause often has an effect in many layers.
+void write_remarks(std::ostream& out, const report& r) {
+    constexpr std::size_t most_lines = 8;
+    for (const run_record& run : r.runs) {
+        const auto remarks = remarks_of(run);
+        for (std::size_t i = 0; i < std::min(remarks.size(), most_lines); ++i)
+            out << (i == 0 ? "\n" : "") << run_name(run) << ": " << remarks[i].layer << ": " << remarks[i].text << '\n';
+        if (remarks.size() > most_lines)
+            out << run_name(run) << ": and " << remarks.size() - most_lines << " other layers, which --json and --report list\n";
+    }
+}
+
+}  // namespace
+
+std::string run_name(const run_record& run) { return std::string(name_of(run.how.method)) + ", " + std::to_string(run.how.bits) + " bits"; }
+
+std::vector<layer_remark> remarks_of(const run_record& run) {
+    std::vector<layer_remark> remarks;
+    for (const layer_record& layer : run.layers)
+        if (!layer.remark.empty()) remarks.push_back({layer.name, layer.remark});
+    return remarks;
+}
+
 std::string table_text(const report& r) {
     text_stream text;
     const auto line = [&](const std::string& method, const std::string& bits, const std::string& perplexity, const std::string& kl,
@@ -46,6 +71,7 @@ std::string table_text(const report& r) {
         line(name_of(run.how.method), std::to_string(bits), number_text(run.perplexity), number_text(run.kl_divergence),
              number_text(run.output_error), number_text(run.seconds));
     }
+    write_remarks(text, r);
     if (!r.runs.empty() && r.runs.back().peak_memory_bytes > 0)
         text << "\nat most " << r.runs.back().peak_memory_bytes / 1'000'000 << " MB of memory\n";
     return text.str();
@@ -62,7 +88,7 @@ std::string samples_text(const report& r) {
     for (const methods& preferred : {methods{method::optq, method::rtn}, methods{method::automatic, method::magr_optq, method::magr_rtn}})
         for (const method m : preferred)
             if (const run_record* run = coarsest(r, m)) {
-                show(std::string(name_of(m)) + ", " + std::to_string(run->how.bits) + " bits", run->sample);
+                show(run_name(*run), run->sample);
                 break;
             }
     return text.str();
@@ -74,7 +100,8 @@ std::string json_text(const report& r) {
     };
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
     for (const run_record& run : r.runs) {
-        nlohmann::ordered_json group_size, peak_memory;
+        nlohmann::ordered_json group_size, peak_memory, remarks = nlohmann::ordered_json::object();
+        for (const auto& [layer, text] : remarks_of(run)) remarks[layer] = text;
         if (run.peak_memory_bytes > 0) peak_memory = run.peak_memory_bytes;
         if (run.how.group_size) group_size = *run.how.group_size;
         results.push_back({{"method", name_of(run.how.method)},
@@ -84,6 +111,7 @@ std::string json_text(const report& r) {
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},
                            {"layers_with_magr", layers_with_magr(run)},
+                           {"remarks", remarks},
                            {"seconds", run.seconds},
                            {"processor_seconds", run.processor_seconds},
                            {"peak_memory_bytes", peak_memory}});

@@ -35,7 +35,16 @@ struct report {
     std::vector<run_record> runs;
 };
 
-/// For the terminal: one line per run, grouped by bits.
+/// "optq, 2 bits"
+[[nodiscard]] std::string run_name(const run_record& run);
+
+/// What was not as usual with some layers.
+struct layer_remark {
+    std::string layer, text;
+};
+[[nodiscard]] std::vector<layer_remark> remarks_of(const run_record& run);
+
+/// For the terminal: one line per run, grouped by bits, then the remarks.
 [[nodiscard]] std::string table_text(const report& r);
 
 /// For the terminal: what full precision and the coarsest quantization, without and with MagR, write after the same prompt. Empty without
@@ -43,7 +52,8 @@ struct report {
 [[nodiscard]] std::string samples_text(const report& r);
 
 /// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error",
-/// "layers_with_magr", "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
+/// "layers_with_magr", "remarks": {layer: text}, "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no
+/// groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

@@ -60,8 +60,6 @@ std::string escape(std::string_view text) {
     return out;
 }
 
-std::string run_name(const run_record& run) { return std::string(name_of(run.how.method)) + ", " + std::to_string(run.how.bits) + " bits"; }
-
 void write_table(std::ostream& out, const report& r) {
     std::map<int, double> best;  // lowest perplexity at each number of bits
     for (const run_record& run : r.runs) {
@@ -80,6 +78,15 @@ void write_table(std::ostream& out, const report& r) {
         bits = run.how.bits;
     }
     out << "</table></div>\n";
+}
+
+void write_remarks(std::ostream& out, const report& r) {
+    if (std::all_of(r.runs.begin(), r.runs.end(), [](const run_record& run) { return remarks_of(run).empty(); })) return;
+    out << "<h2>Remarks</h2>\n<ul>\n";
+    for (const run_record& run : r.runs)
+        for (const auto& [layer, text] : remarks_of(run))
+            out << "<li>" << run_name(run) << ": " << escape(layer) << ": " << escape(text) << "</li>\n";
+    out << "</ul>\n";
 }
 
 /// One scatter plot: each output channel at (max |w| before, max |w| after).
@@ -165,6 +172,7 @@ std::string html_text(const report& r) {
     out << "<p class=\"soft\">KL divergence: to the full-precision model, mean over the predictions, in nats. Output error: squared error "
            "of a "
            "layer's outputs relative to their energy, mean over the layers. Seconds: of calibration and quantization.</p>\n";
+    write_remarks(out, r);
     write_figures(out, r);
     if (r.has_samples) write_samples(out, r);
     out << "</main>\n</body>\n</html>\n";

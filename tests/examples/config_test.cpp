@@ -233,6 +233,19 @@ TEST_CASE("config: a key of another architecture is refused unless its value cha
                                               extension{"rope_local_base_freq", "10000", "500.0"},
                                               extension{"lm_head_bias", "false", "true"},
                                               extension{"bias", "false", "true"},
+                                              extension{"norm_eps", "1e-6", "1e-5"},
+                                              extension{"n_layers", "3", "4"},
+                                              extension{"num_kv_heads", "6", "2"},
+                                              extension{"num_key_value_groups", "1", "3"},
+                                              extension{"use_rms_norm", "true", "false"},
+                                              extension{"rotary", "true", "false"},
+                                              extension{"num_experts_per_tok", "0", "2"},
+                                              extension{"is_encoder_decoder", "false", "true"},
+                                              extension{"architectures", R"(["LLaMAForCausalLM"])", R"(["MixtralForCausalLM"])"},
+                                              extension{"auto_map", R"({"AutoTokenizer": "a.B"})", R"({"AutoModelForCausalLM": "a.B"})"},
+                                              extension{"per_layer_config", "{}", R"({"1": {"rms_norm_eps": 1.0}})"},
+                                              extension{"text_config", "null", R"({"hidden_size": 3})"},
+                                              extension{"pruned_heads", "{}", R"({"0": [1]})"},
                                               extension{"hidden_activation", "\"silu\"", "\"gelu\""},
                                               extension{"hidden_act", "\"swish\"", "\"relu\""},
                                               extension{"position_embedding_type", "\"rope\"", "\"alibi\""},
@@ -249,9 +262,80 @@ TEST_CASE("config: a key of another architecture is refused unless its value cha
     CHECK(accepted(mistral(R"(, "sliding_window": 8, "layer_types": )" + windows)).sliding_window == 8);
     CHECK_THAT(refused(R"({"layer_types": )" + windows + "}"), mentions("layer_types must all be full_attention"));
     CHECK_THAT(refused(R"({"layer_types": ["full_attention"]})"), mentions("layer_types must be an array of 3 names"));
-    for (const char* harmless : {R"({"pretraining_tp": 2})", R"({"attention_dropout": 0.1})", R"({"use_cache": false})",
-                                 R"({"initializer_range": 0.02})", R"({"anything_else": [1]})"})
+    CHECK(accepted(mistral(R"(, "sliding_window": 8, "use_sliding_window": true)")).sliding_window == 8);
+    CHECK_THAT(refused(mistral(R"(, "sliding_window": 8, "use_sliding_window": false)")), mentions("use_sliding_window must be true"));
+    CHECK(accepted(R"({"model_type": "qwen2", "num_key_value_heads": 2, "attention_bias": false})").qkv_bias);
+    CHECK(accepted(R"({"model_type": "qwen2", "num_key_value_heads": 2, "architectures": ["LlamaForCausalLM"]})").qkv_bias);
+    for (const char* none : {"3", "[3]", R"("GemmaForCausalLM")", R"(["LlamaForCausalLM", "LlamaForSequenceClassification"])"})
+        CHECK_THAT(refused(R"({"architectures": )" + std::string(none) + "}"), mentions("architectures must name the language model"));
+}
+
+TEST_CASE("config: a key that nobody knows is refused unless it asks for nothing", "[examples][config]") {
+    for (const char* something : {"true", "1", "0", "0.5", "[1]", R"({"a": 1})", "\"x\""}) {
+        const std::string message = refused(R"({"new_idea": )" + std::string(something) + "}");
+        CHECK_THAT(message, mentions("\"new_idea\" is not known here"));
+        CHECK_THAT(message, mentions("it is " + json::parse(something).dump()));
+    }
+    for (const char* nothing : {"null", "false", "[]", "{}", "\"\""}) {
+        std::string with = minimal;  // and not by a merge, to which null means that the key is absent
+        with.insert(1, R"("new_idea": )" + std::string(nothing) + ", ");
+        const scratch_folder folder;
+        CHECK(read_config(folder.write("config.json", with)).vocab_size == 50);
+    }
+    CHECK_THAT(refused(R"({"new\nidea": 1})"), mentions(R"("new\nidea" is not known here)"));
+    const std::string long_name(300, 'n');
+    CHECK(refused("{\"" + long_name + "\": 1}").size() < 400);
+    for (const char* harmless :
+         {R"({"pretraining_tp": 2})", R"({"attention_dropout": 0.1})", R"({"use_cache": true})", R"({"initializer_range": 0.02})",
+          R"({"pad_token_id": 7})", R"({"unsloth_version": "2024.9"})", R"({"id2label": {"0": "a"}})", R"({"temperature": 0.7})"})
         CHECK(accepted(harmless).vocab_size == 50);
+}
+
+TEST_CASE("config: the configurations of published models are accepted", "[examples][config]") {
+    const scratch_folder folder;
+    const auto read = [&](const std::string& text) { return read_config(folder.write("config.json", text)); };
+    CHECK(read(R"({"_name_or_path": "meta-llama/Llama-2-7b-hf", "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 11008, "max_position_embeddings": 4096,
+        "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05, "rope_scaling": null, "tie_word_embeddings": false, "torch_dtype": "float16",
+        "transformers_version": "4.31.0.dev0", "use_cache": true, "vocab_size": 32000})")
+              .head_dim == 128);
+    CHECK(read(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 128000,
+        "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02,
+        "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32,
+        "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": {"factor": 32.0,
+        "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16", "transformers_version": "4.45.0.dev0",
+        "use_cache": true, "vocab_size": 128256, "pad_token_id": 128004, "unsloth_fixed": true})")
+              .scaling.factor == 32);  // Llama 3.2 1B, as unsloth publishes it
+    CHECK(read(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 0,
+        "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664, "intermediate_size": 1536,
+        "is_llama_config": true, "max_position_embeddings": 8192, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 9,
+        "num_hidden_layers": 30, "num_key_value_heads": 3, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": false,
+        "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+        "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16", "fp16": "float16"}}, "transformers_version": "4.40.1",
+        "use_cache": true, "vocab_size": 49152})")
+              .rope_theta == 1e5);  // SmolLM2 135M
+    CHECK(read(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 5632, "max_position_embeddings": 2048,
+        "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 22, "num_key_value_heads": 4, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        "transformers_version": "4.35.0", "use_cache": true, "vocab_size": 32000})")
+              .num_key_value_heads == 4);  // TinyLlama
+    CHECK(read(R"({"architectures": ["MistralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+        "head_dim": 128, "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336,
+        "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16", "transformers_version": "4.42.0.dev0", "use_cache": true, "vocab_size": 32768})")
+              .sliding_window > 32768);  // Mistral 7B v0.3
+    CHECK(read(R"({"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643, "dtype": "bfloat16",
+        "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02, "intermediate_size": 4864,
+        "layer_types": ["full_attention", "full_attention"], "max_position_embeddings": 32768, "max_window_layers": 21,
+        "model_type": "qwen2", "num_attention_heads": 14, "num_hidden_layers": 2, "num_key_value_heads": 2, "pad_token_id": null,
+        "rms_norm_eps": 1e-06, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}, "sliding_window": null,
+        "tie_word_embeddings": true, "transformers_version": "5.0.0", "use_cache": true, "use_mrope": false, "use_sliding_window": false,
+        "vocab_size": 151936})")
+              .qkv_bias);  // Qwen2.5 0.5B, as transformers 5 writes it
 }
 
 TEST_CASE("config: RoPE that is nested by kind of layer is read if it is the same for all", "[examples][config]") {

@@ -146,8 +146,11 @@ TEST_CASE("load_model: what does not match the configuration is refused", "[exam
     const float zeros[40] = {};
     CHECK_THAT(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.0.self_attn.q_proj.bias", {40}, zeros)); }),
                mentions("q_proj.bias has no place in a Llama model of this configuration"));
-    CHECK_THAT(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.2.input_layernorm.weight", {24}, zeros)); }),
-               mentions("has no place"));
+    for (const char* other : {"model.layers.2.input_layernorm.weight", "model.layers.0.self_attn.q_norm.weight",
+                              "model.layers.1.pre_feedforward_layernorm.weight", "model.layers.0.self_attn.sinks", "model.norm.bias",
+                              "lm_head.bias", "score.weight", "model.layers.0.mlp.up_proj.lora_A.weight", "model.embed_positions.weight"})
+        CHECK_THAT(refused([&](auto& t) { t.push_back(tiny::float_tensor(other, {24}, zeros)); }),
+                   mentions(std::string(other) + " has no place"));
     CHECK(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", {5}, zeros)); }).empty());
 }
 
@@ -155,6 +158,17 @@ TEST_CASE("load_model: a folder that is none is refused", "[examples][model]") {
     const scratch_folder folder;
     CHECK_THAT(refusal([&] { return load_model(folder.path() / "none"); }), mentions("no such folder"));
     CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("config.json: no such file"));
+    std::filesystem::create_symlink("loop", folder.path() / "loop");
+    CHECK_THAT(refusal([&] { return load_model(folder.path() / "loop"); }), mentions("loop: no such folder"));
+    CHECK_THAT(refusal([&] { return load_model(folder.path() / std::string(300, 'n')); }), mentions("no such folder"));
+}
+
+TEST_CASE("load_model: an adapter beside the weights is refused, as its weights are not among them", "[examples][model]") {
+    const scratch_folder folder;
+    const llama_model model = tiny::model();
+    write_model(folder, model.config, tiny::stored(model));
+    folder.write("adapter_config.json", "{}");
+    CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("adapter_config.json: is of an adapter"));
 }
 
 TEST_CASE("model_folder: shapes and names are checked at once, values when they are read", "[examples][model]") {

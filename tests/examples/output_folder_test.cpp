@@ -1,5 +1,6 @@
 #include "quantize_llama/output_folder.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -43,15 +44,19 @@ struct run_settings {
 };
 
 struct stopped {};
+constexpr std::size_t all_blocks = std::numeric_limits<std::size_t>::max();
 
 /// Quantizes into a folder; the blocks as the caller sees them. An error is thrown after `most` of them.
+/// @param lines  what is said about files that were lost or damaged
 std::vector<llama_block> run(const source& from, const std::filesystem::path& to, const run_settings& settings = {},
-                             std::size_t most = std::numeric_limits<std::size_t>::max()) {
+                             std::size_t most = all_blocks, std::vector<std::string>* lines = nullptr) {
     std::ostringstream ignored;
     progress quiet(ignored, false);
     magr::thread_pool pool(2);
     const auto texts = tiny::texts(from.model.config, std::vector<std::size_t>(20, 60), settings.text_seed);
-    output_folder out(to);
+    output_folder out(to, {}, [&](const std::string& line) {
+        if (lines) lines->push_back(line);
+    });
     out.begin(from.folder(), texts, settings.how, settings.weights);
     std::vector<llama_block> blocks;
     const auto finished = [&](const llama_block& block) {
@@ -133,7 +138,7 @@ TEST_CASE("output_folder: the codes and grids give the weights", "[examples][out
 TEST_CASE("output_folder: the configuration names the type of the weights, the tokenizer is copied", "[examples][output_folder]") {
     const llama_config config = source::config();
     std::string text = tiny::config_text(config);
-    text.insert(1, R"("torch_dtype":"bfloat16","unknown":[1.5],)");
+    text.insert(1, R"("torch_dtype":"bfloat16","id2label":[1.5],)");
     const scratch_folder model, to;
     tiny::write_model(model, tiny::model(config));
     model.write("config.json", text);
@@ -142,7 +147,7 @@ TEST_CASE("output_folder: the configuration names the type of the weights, the t
     output_folder(to.path()).begin(from, tiny::texts(config, {9}), {}, magr::storage_type::f16);
     const json copied = json::parse(to.read("config.json"));
     CHECK(copied.at("torch_dtype") == "float16");
-    CHECK(copied.at("unknown") == json{1.5});
+    CHECK(copied.at("id2label") == json{1.5});
     CHECK(copied.size() == json::parse(text).size());
     CHECK(to.read("tokenizer.json") == "{\"any\": 1}");
 }
@@ -223,28 +228,97 @@ TEST_CASE("output_folder: another run and another program's folder are refused",
     CHECK(folder_contents(foreign.path()).size() == 1);
 }
 
-TEST_CASE("output_folder: whatever file is lost or damaged is made again", "[examples][output_folder]") {
+TEST_CASE("output_folder: whatever file is lost or damaged is named and made again", "[examples][output_folder]") {
     const source from;
     const scratch_folder scratch;
     const auto to = scratch.path() / "out";
     run(from, to);
     const auto expected = folder_contents(to);
+    // Ends with the same files, and with a line about this one alone.
+    const auto repaired = [&](const std::string& name) {
+        std::vector<std::string> lines;
+        run(from, to, {}, all_blocks, &lines);
+        CHECK(folder_contents(to) == expected);
+        CHECK(lines.size() == 1);
+        const std::string line = lines.empty() ? "" : lines[0];
+        CHECK(line.starts_with((to / name).string() + ": "));
+        CHECK(line.ends_with("; it is made again"));
+        return line;
+    };
     for (const auto& [name, bytes] : expected) {
         if (name == "quantization.json") continue;  // which says what the run is: without it, it is none
         INFO(name);
-        std::string changed = bytes;
-        changed[bytes.size() / 2] = static_cast<char>(changed[bytes.size() / 2] ^ 0x04);
-        std::string last = bytes;
-        last.back() = static_cast<char>(last.back() ^ 0x10);
-        for (const std::string& damaged : {changed, last, bytes.substr(0, bytes.size() / 2), std::string(), bytes + "x"}) {
-            std::ofstream(to / name, std::ios::binary) << damaged;
-            run(from, to);
-            CHECK(folder_contents(to) == expected);
+        const auto write = [&, &file = name](const std::string& damaged) { std::ofstream(to / file, std::ios::binary) << damaged; };
+        const auto size = [&, &whole = bytes](std::size_t now) {
+            return "has " + std::to_string(now) + " bytes in place of " + std::to_string(whole.size());
+        };
+        const bool sizes_are_known =
+            !name.starts_with("codes/") || name.ends_with(".safetensors");  // what says so itself is of no known size
+        const auto resized = [&, &file = name](const std::string& damaged) {
+            write(damaged);
+            const std::string line = repaired(file);
+            if (sizes_are_known && file != "model.safetensors.index.json") CHECK_THAT(line, mentions(size(damaged.size())));
+        };
+        for (const std::size_t at : {bytes.size() / 2, bytes.size() - 1}) {
+            std::string changed = bytes;
+            changed[at] = static_cast<char>(changed[at] ^ 0x04);
+            write(changed);
+            const std::string line = repaired(name);
+            if (name.ends_with(".safetensors")) CHECK_THAT(line, mentions("has other contents than were written"));
         }
+        resized(bytes.substr(0, bytes.size() / 2));
+        resized("");
+        resized(bytes + "x");
         std::filesystem::remove(to / name);
-        run(from, to);
-        CHECK(folder_contents(to) == expected);
+        if (name != "model.safetensors.index.json") CHECK_THAT(repaired(name), mentions("is missing"));
     }
+    // Without the index the folder looks like that of a run that was killed just before its end.
+    std::vector<std::string> lines;
+    run(from, to, {}, all_blocks, &lines);
+    CHECK(lines.empty());
+    CHECK(folder_contents(to) == expected);
+
+    std::ofstream(to / "quantization.json", std::ios::app) << "\n";
+    repaired("quantization.json");
+}
+
+TEST_CASE("output_folder: of several damaged files each is named, of an interrupted run none", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    const auto said = [&](std::size_t most = all_blocks) {
+        std::vector<std::string> lines;
+        try {
+            run(from, to, {}, most, &lines);
+        } catch (const stopped&) {
+        }
+        std::string all;
+        for (const std::string& line : lines) all += line + "\n";
+        return all;
+    };
+    for (const std::size_t most : {std::size_t{1}, std::size_t{2}, std::size_t{4}}) CHECK(said(most).empty());
+    CHECK(said().empty());
+    const auto expected = folder_contents(to);
+
+    scratch.write("out/model-00002-of-00005.safetensors", "abc");
+    scratch.write("out/codes/block-00000.safetensors", "");
+    std::filesystem::remove(to / "codes/block-00003.json");
+    scratch.write("out/config.json", "{}");
+    scratch.write("out/model.safetensors.index.json", "{");
+    const std::string lines = said();
+    CHECK(std::count(lines.begin(), lines.end(), '\n') == 5);
+    for (const char* name : {"model-00002-of-00005.safetensors: has 3 bytes", "block-00000.safetensors: has 0 bytes",
+                             "block-00003.json: is missing", "config.json: has 2 bytes", "index.json: has other contents"})
+        CHECK_THAT(lines, mentions(name));
+    CHECK(folder_contents(to) == expected);
+
+    // An interrupted run has lost a block before the last one, but not those that it has not come to.
+    for (const char* name : {"codes/block-00001.json", "codes/block-00003.json", "model.safetensors.index.json"})
+        std::filesystem::remove(to / name);
+    const std::string lost = said();
+    CHECK_THAT(lost, mentions("block-00001.json: is missing"));
+    CHECK(std::count(lost.begin(), lost.end(), '\n') == 1);
+    CHECK(folder_contents(to) == expected);
 }
 
 TEST_CASE("output_folder: while a damaged block is made again, no reader takes the folder for a model", "[examples][output_folder]") {
@@ -295,7 +369,7 @@ TEST_CASE("output_folder: results of the run may lie in it, under names of their
     { const output_folder again(to, beside); }
     CHECK_THAT(refusal([&] { return output_folder(to), 0; }), mentions("is not empty"));
     for (const char* name : {"config.json", "quantization.json", "model-00001-of-00003.safetensors", "model.safetensors.index.json",
-                             "model.safetensors", "tokenizer.json", "codes", "codes/r.json"}) {
+                             "model.safetensors", "tokenizer.json", "codes", "codes/r.json", "additional_chat_templates/r.jinja"}) {
         const std::vector<std::filesystem::path> taken{to / name};
         CHECK_THAT(refusal([&] { return output_folder(to, taken), 0; }), mentions("is the name of a file of the model"));
     }
@@ -304,19 +378,69 @@ TEST_CASE("output_folder: results of the run may lie in it, under names of their
 TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer to it is not", "[examples][output_folder]") {
     const scratch_folder model, to;
     tiny::write_model(model, tiny::model(source::config()));
-    const std::vector<std::string> names{"chat_template.jinja", "chat_template.json", "tekken.json",
-                                         "tokenizer.model",     "tokenizer.model.v3", "spiece.model",
-                                         "vocab.json",          "merges.txt",         "generation_config.json"};
+    std::filesystem::create_directory(model.path() / "additional_chat_templates");
+    std::filesystem::create_directory(model.path() / "a_folder.model");
+    const std::vector<std::string> names{"added_tokens.json",
+                                         "additional_chat_templates/tool_use.jinja",
+                                         "chat_template.jinja",
+                                         "chat_template.json",
+                                         "generation_config.json",
+                                         "merges.txt",
+                                         "preprocessor_config.json",
+                                         "processor_config.json",
+                                         "sentencepiece.bpe.model",
+                                         "special_tokens_map.json",
+                                         "spiece.model",
+                                         "tekken.json",
+                                         "tokenization_own.py",
+                                         "tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer.model.v3",
+                                         "tokenizer_config.json",
+                                         "vocab.json",
+                                         "vocab.txt"};
     for (const std::string& name : names) model.write(name, "of " + name);
-    model.write("README.md", "not needed");
+    for (const char* other : {"README.md", "train.py", "additional_chat_templates/README.md", "pytorch_model.bin", "tokenizer.model.part"})
+        model.write(other, "not needed");
+    const std::vector<std::filesystem::path> found = companions(model.path());
+    CHECK(std::vector<std::string>(found.begin(), found.end()) == names);
     const model_folder from(model.path());
     const auto texts = tiny::texts(from.config(), {9});
     output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32);
     for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
-    CHECK_FALSE(std::filesystem::exists(to.path() / "README.md"));
+    CHECK(folder_contents(to.path()).size() == names.size() + 3);  // and quantization.json, config.json, the first weights
+    std::filesystem::create_symlink("nothing", model.path() / "vocab.model");
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
+               mentions("vocab.model: no such file"));
+    std::filesystem::remove(model.path() / "vocab.model");
     model.write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
                mentions("tokenizer.model: is a pointer of Git LFS"));
+}
+
+TEST_CASE("output_folder: what a link in place of a file leads to is not overwritten", "[examples][output_folder]") {
+    const source from;
+    const scratch_folder scratch;
+    const auto to = scratch.path() / "out";
+    run(from, to);
+    const auto expected = folder_contents(to);
+    scratch.write("of another", "thesis");
+    for (const auto& [name, bytes] : expected) {
+        if (name == "quantization.json") continue;
+        INFO(name);
+        std::filesystem::remove(to / name);
+        std::filesystem::create_symlink(scratch.path() / "of another", to / name);
+        run(from, to);
+        CHECK(scratch.read("of another") == "thesis");
+        CHECK_FALSE(std::filesystem::is_symlink(to / name));
+        CHECK(folder_contents(to) == expected);
+    }
+    // A link to what was written, on a larger disk maybe, may stay.
+    const auto moved = scratch.path() / "moved";
+    std::filesystem::rename(to / "model-00002-of-00005.safetensors", moved);
+    std::filesystem::create_symlink(moved, to / "model-00002-of-00005.safetensors");
+    run(from, to);
+    CHECK(std::filesystem::is_symlink(to / "model-00002-of-00005.safetensors"));
 }
 
 TEST_CASE("output_folder: weights that a type cannot hold are told before the work", "[examples][output_folder]") {

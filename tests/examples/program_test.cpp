@@ -1,6 +1,7 @@
 // The program as a whole: MAGR_QUANTIZE_LLAMA is its path.
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <random>
 #include <sstream>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "common/json.hpp"
 #include "folder_contents.hpp"
+#include "quantize_llama/methods.hpp"
 #include "refusal.hpp"
 #include "scratch_folder.hpp"
 #include "support/catch.hpp"
@@ -105,6 +107,14 @@ TEST_CASE("quantize_llama: what it cannot use gets one line and exit code 2", "[
     CHECK_THAT(refused(model + " --calib " + quoted(folder.path() / "none.u16")), mentions("none.u16: no such file"));
     CHECK_THAT(refused(model + " --json " + quoted(folder.path() / "none" / "x.json")), mentions("cannot be written"));
     CHECK_THAT(refused(model + " --report " + quoted(folder.path())), mentions("is a directory"));
+    CHECK_THAT(refused(model + " --out " + quoted(folder.path()) + " --methods rtn --bits 2"),
+               mentions("is the folder of the model itself"));
+    CHECK_THAT(refused(model + " --out /dev/null --methods rtn --bits 2"), mentions("/dev/null: cannot be made"));
+    std::filesystem::create_symlink("loop", folder.path() / "loop");
+    for (const char* option : {" --json ", " --report ", " --methods rtn --bits 2 --out "}) {
+        CHECK_THAT(refused(model + option + quoted(folder.path() / "loop")), mentions("loop"));
+        CHECK_THAT(refused(model + option + quoted(folder.path() / std::string(300, 'n'))), mentions("nnn"));
+    }
     folder.write("model.safetensors", "damaged");
     CHECK_THAT(refused(model), mentions("too short for a safetensors file"));
 }
@@ -124,6 +134,37 @@ TEST_CASE("quantize_llama: the folder that it writes is the model that it report
         CHECK(reported.at("results")[0].at("perplexity") != reported.at("baseline").at("perplexity"));
         CHECK(reported.at("results")[0].at("peak_memory_bytes") > 1'000'000);
     }
+}
+
+TEST_CASE("quantize_llama: a damaged file of its folder is named on stderr", "[examples][program]") {
+    const scratch_folder folder;
+    const auto out = folder.path() / "q";
+    const std::string job = write_job(folder) + " --sample-tokens 0 --out " + quoted(out);
+    REQUIRE(run(folder, job) == 0);
+    CHECK_THAT(folder.read("err"), !mentions("made again"));
+    const auto expected = folder_contents(out);
+    folder.write("q/codes/block-00001.safetensors", "abc");
+    std::filesystem::remove(out / "config.json");
+    REQUIRE(run(folder, job) == 0);
+    CHECK_THAT(folder.read("err"), mentions((out / "config.json").string() + ": is missing; it is made again\n"));
+    CHECK_THAT(folder.read("err"), mentions((out / "codes" / "block-00001.safetensors").string() + ": has 3 bytes in place of "));
+    CHECK(folder_contents(out) == expected);
+}
+
+TEST_CASE("quantize_llama: names may hold spaces, ends of lines and bytes that are no text", "[examples][program]") {
+    const scratch_folder folder;
+    const auto odd = folder.path() / "a b\n\xff\x1b[31m";
+    std::filesystem::create_directory(odd);
+    const std::string job = write_job(folder) + " --sample-tokens 0";
+    for (const char* name : {"config.json", "model.safetensors"}) std::filesystem::rename(folder.path() / name, odd / name);
+    std::string moved = job;
+    moved.replace(moved.find(quoted(folder.path())), quoted(folder.path()).size(), quoted(odd));
+    REQUIRE(run(folder,
+                moved + " --json " + quoted(odd / "r.json") + " --report " + quoted(odd / "r.html") + " --out " + quoted(odd / "q")) == 0);
+    CHECK_THAT(folder.read("out"), !mentions("\x1b"));
+    CHECK(folder.read("out").starts_with("model " + folder.path().string() + "/a b?"));
+    CHECK(examples::json::parse(std::ifstream(odd / "r.json")).at("results").size() == 1);
+    CHECK(std::filesystem::exists(odd / "q" / "model.safetensors.index.json"));
 }
 
 TEST_CASE("quantize_llama: what is not used is not read", "[examples][program]") {
@@ -174,6 +215,70 @@ TEST_CASE("quantize_llama: an error says in which block, layer and text it is", 
                mentions("evaluation text: the input of layers.1.mlp.down_proj leaves the range"));
     CHECK_THAT(overflow(examples::linear::down_proj, 1e22f), mentions("the input of layers.2.self_attn.q_proj leaves the range"));
     CHECK_THAT(folder.read("err"), mentions("in sequence 1 of the text"));
+}
+
+TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the report says so", "[examples][program]") {
+    struct cause {
+        examples::linear zero;  // what is made zero
+        std::string dead;       // the layer that sees it
+        int inputs;
+    };
+    for (const auto& [zero, dead, inputs] : {cause{examples::linear::v_proj, "layers.1.self_attn.o_proj", 40},
+                                             cause{examples::linear::gate_proj, "layers.1.mlp.down_proj", 28}}) {
+        const scratch_folder folder;
+        const std::string job = write_job(folder) + " --sample-tokens 0";
+        examples::llama_config config = tiny::config();
+        config.num_hidden_layers = 6;
+        examples::llama_model model = tiny::model(config);
+        model.blocks[1][zero].setZero();
+        tiny::write_model(folder, model);
+        const std::string remark = std::string("all ") + std::to_string(inputs) + " inputs are zero on the calibration text";
+        std::string methods;
+        for (const examples::method m : examples::all_methods) methods.append(methods.empty() ? "" : ",").append(name_of(m));
+        const std::string without_methods = job.substr(0, job.find(" --methods")) + " --bits 3 --threads 2 --sample-tokens 0 --json " +
+                                            quoted(folder.path() / "r.json") + " --report " + quoted(folder.path() / "r.html");
+        for (const char* groups : {"", " --group-size 8"})
+            for (const char* alpha : {"", " --alpha 0.01"}) {
+                REQUIRE(run(folder, without_methods + groups + alpha + " --methods " + methods) == 0);
+                const auto results = examples::json::parse(folder.read("r.json")).at("results");
+                REQUIRE(results.size() == examples::all_methods.size());
+                for (const auto& result : results) {
+                    INFO(result.dump());
+                    CHECK(result.at("remarks").size() == 1);
+                    CHECK_THAT(result.at("remarks").value(dead, ""), mentions(remark));
+                    if (result.at("method") == "paper") {  // the others choose whether MagR serves
+                        CHECK_THAT(result.at("remarks").value(dead, ""), mentions("their weights are set to zero"));
+                        CHECK(result.at("layers_with_magr") == 41);
+                    }
+                    if (result.at("method") == "magr+optq" && *alpha) CHECK(result.at("layers_with_magr") == 41);
+                    CHECK(result.at("perplexity") > 1);
+                    CHECK(result.at("output_error") > 0);
+                    CHECK_THAT(folder.read("out"), mentions(result.at("method").get<std::string>() + ", 3 bits: " + dead + ": " + remark));
+                }
+                CHECK_THAT(folder.read("r.html"), mentions(dead + ": " + remark));
+            }
+        // A run that takes the layer over from an interrupted one says the same.
+        const std::string into = job + " --out " + quoted(folder.path() / "q") + " --json " + quoted(folder.path() / "r.json");
+        for (int time = 0; time < 2; ++time) {
+            REQUIRE(run(folder, into) == 0);
+            const auto result = examples::json::parse(folder.read("r.json")).at("results")[0];
+            CHECK_THAT(result.at("remarks").value(dead, ""), mentions(remark));
+        }
+    }
+}
+
+TEST_CASE("quantize_llama: inputs that are zero in part of a layer are counted", "[examples][program]") {
+    const scratch_folder folder;
+    const std::string job = write_job(folder) + " --sample-tokens 0 --json " + quoted(folder.path() / "r.json");
+    examples::llama_config config = tiny::config();
+    config.num_hidden_layers = 6;
+    examples::llama_model model = tiny::model(config);
+    model.blocks[2][examples::linear::up_proj].topRows(3).setZero();
+    tiny::write_model(folder, model);
+    REQUIRE(run(folder, job) == 0);
+    CHECK(examples::json::parse(folder.read("r.json")).at("results")[0].at("remarks") ==
+          examples::json{
+              {"layers.2.mlp.down_proj", "3 of 28 inputs are zero on the calibration text, their weights are rounded to the nearest"}});
 }
 
 #if !defined(_WIN32)
@@ -329,6 +434,12 @@ TEST_CASE("quantize_llama: a wrong command line is exit code 2, a question for h
                                   "--beta 0",
                                   "--group-size 0",
                                   "--nonsense",
+                                  "--model ''",
+                                  "--calib ''",
+                                  "--eval ''",
+                                  "--json ''",
+                                  "--report ''",
+                                  "--out '' --methods rtn --bits 2",
                                   "--solver x",
                                   "--calib-tokens 0",
                                   "--threads 0",

@@ -59,6 +59,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
                                           {"layers_with_magr", 0},
+                                          {"remarks", json::object()},
                                           {"seconds", 1.5},
                                           {"processor_seconds", 2.5},
                                           {"peak_memory_bytes", 250'000'000}});
@@ -116,6 +117,19 @@ TEST_CASE("report: the page is complete in itself and escapes what it shows", "[
                                          {"<main", "</main>"},
                                          {"<html", "</html>"}})
         CHECK(count(opened) == count(closed));
+}
+
+TEST_CASE("report: a layer that was not quantized as usual is named in all three forms", "[examples][report]") {
+    report r = sample_report();
+    CHECK_THAT(html_text(r), !mentions("Remarks"));
+    r.runs[2].layers = {{.name = "layers.0.x", .remark = "all 8 inputs are <zero>"}, {.name = "layers.1.x"}};
+    CHECK_THAT(table_text(r), mentions("\noptq+refine, 2 bits: layers.0.x: all 8 inputs are <zero>\n"));
+    CHECK_THAT(table_text(r), !mentions("layers.1.x"));
+    CHECK(json::parse(json_text(r)).at("results")[2].at("remarks") == json{{"layers.0.x", "all 8 inputs are <zero>"}});
+    CHECK_THAT(html_text(r), mentions("<li>optq+refine, 2 bits: layers.0.x: all 8 inputs are &lt;zero&gt;</li>"));
+
+    r.runs[2].layers.assign(10, r.runs[2].layers[0]);
+    CHECK_THAT(table_text(r), mentions("optq+refine, 2 bits: and 2 other layers"));
 }
 
 TEST_CASE("report: without MagR there are no magnitudes to show", "[examples][report]") {
