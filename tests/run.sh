@@ -63,7 +63,7 @@ for stage in "$@"; do
             # each other, so that all that tasks share would be reported.
             export TSAN_OPTIONS="ignore_noninstrumented_modules=1 ${TSAN_OPTIONS-}"
             build build/tsan "--preset tsan" magr_test_parallel magr_test_threads
-            run_tests build/tsan -R '^(parallel|host): ' -E tbb_executor
+            run_tests build/tsan -R '^(parallel|host):' -E tbb_executor
             ;;
         *)
             echo "tests/run.sh: unknown stage '$stage' (debug, native, release, tsan)" >&2
