@@ -148,7 +148,7 @@ template <compute_scalar Scalar, class Executor>
                                                                         std::span<const double> alphas, const preprocess_options& options,
                                                                         Executor& exec) {
     if (alphas.empty() || !in.gram().has_live()) return {};
-    const row_major_matrix<Scalar> W = in.live_weights();
+    const row_major_matrix<Scalar>& W = in.weights();
     std::vector<preprocessed_weights<Scalar>> solutions(alphas.size(), {W, {}});
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(in.gram().view(), settings.group_size, settings.damping);
@@ -205,17 +205,21 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
 
 /// After all checks, on a copy of W in the arithmetic type.
 template <compute_scalar Scalar, class Executor>
-[[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, const row_major_matrix<double>& fitting,
-                                                     const row_major_matrix<double>& validation, std::optional<index_t> tokens,
+[[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, row_major_matrix<double> fitting,
+                                                     row_major_matrix<double> validation, std::optional<index_t> tokens,
                                                      const automatic_options& options, Executor& exec) {
     automatic_result<Scalar> result;
     const auto w = as_const_view(W);
     const layer_options shared = with_defaults(options.layer);
     // an input that only the validation data know is not dead
-    row_major_matrix<double> H = fitting;
-    for (index_t j = 0; j < H.cols(); ++j)
-        if (H(j, j) == 0) H(j, j) = validation(j, j);
-    const layer_input<Scalar, const double> in(W, as_const_view(H), shared);
+    for (index_t j = 0; j < W.cols(); ++j)
+        if (fitting(j, j) == 0) fitting(j, j) = validation(j, j);
+    const layer_input<Scalar, const double> in(W, as_const_view(fitting), shared);
+    for (index_t j = 0; j < W.cols(); ++j) {  // and one that is dead by the threshold has no part in the choice
+        if (!in.gram().is_dead(j)) continue;
+        validation.row(j).setZero();
+        validation.col(j).setZero();
+    }
     const output_meter meter(w, as_const_view(validation), exec);
     const output_meter own_meter(w, in.h(), exec);
     const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(w, layer.quantized.dequantize().view(), exec); };
@@ -280,7 +284,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///        it still is
 ///
 /// What is returned is that candidate itself, so that its error on data that had no part in it is known. An input that is always zero in
-/// the fitting data alone counts there with its energy in the validation data.
+/// the fitting data alone counts there with its energy in the validation data; one that is dead by the threshold has no part in the errors
+/// that choose.
 ///
 /// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of
 /// magnitude. Refinement takes longer than all else, and what MagR has gained is often gone after it. MagR also shrinks the outputs of a

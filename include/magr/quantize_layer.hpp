@@ -194,11 +194,7 @@ public:
     [[nodiscard]] matrix_view<U> h() const noexcept { return h_; }
     [[nodiscard]] const live_gram<U>& gram() const noexcept { return gram_; }
 
-    /// What MagR starts from: as it pulls at the largest weight of a row, it must not see weights of dead columns.
-    [[nodiscard]] row_major_matrix<Scalar> live_weights() const {
-        return gram_.has_dead() ? without_dead<Scalar>(as_const_view(W_), gram_) : W_;
-    }
-    /// Puts the weights of dead columns back.
+    /// Puts the weights of dead columns back, which MagR clips.
     void restore_dead(row_major_matrix<Scalar>& M) const {
         for (index_t j = 0; j < M.cols(); ++j)
             if (gram_.is_dead(j)) M.col(j) = weights().col(j);
@@ -294,7 +290,7 @@ template <compute_scalar Scalar, class U, executor Executor>
 
     row_major_matrix<Scalar> M;
     if (!objection && options.preprocessing && in.gram().has_live()) {
-        M = in.live_weights();
+        M = in.weights();
         preprocessed = preprocess(M, in.gram().view(), *options.preprocessing, ignore_progress{}, exec);
         in.restore_dead(M);
         error_preprocessed = meter.error(as_const_view(W), as_const_view(M), exec);

@@ -147,6 +147,22 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const auto Q = known.layer.quantized.dequantize();
     for (index_t i = 0; i < W.rows(); ++i) CHECK(std::abs(Q(i, 5) - 2) < 0.5);
 
+    layer = make_layer(12, 32, 8);
+    for (MatrixXd* gram : {&layer.fitting, &layer.validation}) {
+        gram->row(5) *= 1e-6;
+        gram->col(5) *= 1e-6;
+    }
+    magr::automatic_options nearly;
+    nearly.layer.optq.dead_threshold = 1e-9;
+    layer.W.col(5).setZero();
+    const auto small = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
+    layer.W.col(5).setConstant(1e6F);
+    const auto large = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
+    CHECK(large.layer.dead_columns == 1);
+    CHECK(large.layer.quantized.scales == small.layer.quantized.scales);
+    CHECK(large.chosen == small.chosen);
+    CHECK(large.validation_error == small.validation_error);
+
     const MatrixXd zero = MatrixXd::Zero(32, 32);
     const auto dead = quantize_automatic(layer.W, zero, zero);
     REQUIRE(dead);
