@@ -380,6 +380,23 @@ TEST_CASE("quantize_optq: dead columns are rounded or zeroed, and change nothing
             }
 }
 
+TEST_CASE("quantize_optq: weights of dead inputs may be of any size", "[quantize][optq][edge][regression]") {
+    auto [W, H] = layers::make_layer(6, 24, layers::inputs::neighbours, 18);
+    H.row(9).setZero();
+    H.col(9).setZero();
+    W.col(9).setZero();
+    const auto expected = quantize_optq(W, H, grid_with_groups(3, 0));
+    W.col(9).setConstant(1e308);  // whose squares are infinite
+    for (const auto dead : {magr::dead_columns::round, magr::dead_columns::zero}) {
+        const auto result = quantize_optq(W, H, grid_with_groups(3, 0), {.dead = dead});
+        REQUIRE(result.status == expected.status);
+        CHECK(result.output_error == Approx(expected.output_error).epsilon(1e-12));
+        for (index_t j = 0; j < 24; ++j)
+            for (index_t i = 0; i < 6; ++i)
+                if (j != 9) CHECK(result.quantized.codes(i, j) == expected.quantized.codes(i, j));
+    }
+}
+
 TEST_CASE("quantize_optq: rows of zeros, constant rows and tiny weights", "[quantize][optq][edge]") {
     auto [W, H] = layers::make_layer(5, 20, layers::inputs::neighbours, 17);
     W.row(0).setZero();

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -284,7 +283,10 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
                                      ? quantize_columns(w, factor, order, options, live, round_half_even{}, result, exec)
                                      : quantize_columns(w, factor, order, options, live, stochastic_rounding{options.seed}, result, exec);
     const auto weighted = [](const std::vector<double>& weights, const std::vector<double>& of_columns) {
-        return std::inner_product(weights.begin(), weights.end(), of_columns.begin(), 0.0);
+        double sum = 0;
+        for (std::size_t k = 0; k < weights.size(); ++k)
+            if (weights[k] != 0) sum += weights[k] * of_columns[k];  // what overflowed in a dead column costs nothing
+        return sum;
     };
     // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
     const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
