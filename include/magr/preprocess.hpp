@@ -95,8 +95,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///     alpha / sum_j D_j |w0_j|
 ///
-/// but at least that of `gram_split`, and at most 3. Rows share it in classes, each four times the one before; ordinary layers have one.
-/// Each needs a factorization.
+/// but at least that of `gram_split`, and at most 3. Where it is larger, the metric takes in all directions that dominate, else those alone
+/// that leave little of many inputs. Rows share it in classes, each four times the one before; ordinary layers have one. Each needs a
+/// factorization.
 template <class T, class Gram>
 class layer_solver {
     using native = compute_t<T>;
@@ -118,7 +119,7 @@ public:
         in_double_ = 0;
         stop_reason stopped = stop_reason::not_factored;
         if (is_finite(problem_.unit) && problem_.unit > 0) {
-            if (is_admm_ && split_.D.size() == 0) split_ = split_gram(problem_, exec);
+            if (is_admm_ && few_.split.D.size() == 0) few_.split = split_gram(problem_, false, exec);
             progress_counter<Observer> progress(observer, W.rows());
             stopped = solve_classes(alpha, W, out, progress, exec);
         }
@@ -128,33 +129,49 @@ public:
         result.damping = settings_.damping;
         result.lambda_max = problem_.lambda_max;
         result.rho = rho_;
-        result.directions = is_admm_ ? split_.directions() : 0;
+        result.directions = is_admm_ ? (std::max)(few_.split.directions(), all_.split.directions()) : 0;
         result.rows_in_double = in_double_;
         return result;
     }
 
 private:
     struct row_class {
+        bool all;  // whether the metric knows all directions that dominate
         double rho;
         std::vector<index_t> rows;
     };
 
+    /// H, taken apart, and what bounds it from below.
+    struct gram_parts {
+        gram_split split;
+        gram_floor floor;
+    };
+
+    [[nodiscard]] gram_parts& parts(bool all) { return all ? all_ : few_; }
+
     /// The rows that have something to solve, by the step that suits them, in increasing order.
-    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W) const {
+    template <class Executor>
+    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W, Executor& exec) {
         constexpr double factor = 4, most = 3;
         std::vector<row_class> found;
         for (index_t i = 0; i < W.rows(); ++i) {
             if (reports_[static_cast<std::size_t>(i)].state != row_state::untouched) continue;
-            double rho = settings_.rho.value_or(split_.rho);
-            if (is_admm_ && !settings_.rho) {
+            bool all = false;
+            double rho = 0;
+            if (is_admm_) {
                 double size = 0;
                 for (index_t j = 0; j < W.cols(); ++j)
-                    if (!problem_.is_dead(j)) size += split_.D(j) * std::abs(static_cast<double>(W(i, j)));
+                    if (!problem_.is_dead(j)) size += few_.split.D(j) * std::abs(static_cast<double>(W(i, j)));
                 const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
-                while (rho * std::sqrt(factor) <= most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
+                all = wanted > few_.split.rho * size;
+                if (all && all_.split.D.size() == 0) all_.split = split_gram(problem_, true, exec);
+                if (all_.split.directions() == few_.split.directions()) all = false;
+                rho = settings_.rho.value_or(parts(all).split.rho);
+                while (!settings_.rho && rho * std::sqrt(factor) <= most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
             }
-            auto at = std::find_if(found.begin(), found.end(), [&](const row_class& c) { return c.rho >= rho; });
-            if (at == found.end() || at->rho != rho) at = found.insert(at, row_class{rho, {}});
+            const auto at_least = [&](const row_class& c) { return c.all == all ? c.rho >= rho : c.all; };
+            auto at = std::find_if(found.begin(), found.end(), at_least);
+            if (at == found.end() || at->all != all || at->rho != rho) at = found.insert(at, row_class{all, rho, {}});
             at->rows.push_back(i);
         }
         return found;
@@ -162,7 +179,7 @@ private:
 
     template <class Progress, class Executor>
     [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress, Executor& exec) {
-        auto found = classes(alpha, W);
+        auto found = classes(alpha, W, exec);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
         if (!progress.add(W.rows() - pending)) return stop_reason::cancelled;
@@ -173,7 +190,7 @@ private:
             }
             bool factored = false;
             if constexpr (std::is_same_v<native, float>) {
-                if (!is_hopeless_in_float()) {
+                if (!is_hopeless_in_float(c)) {
                     if (!solve_in<float>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
                     const auto is_done = [&](index_t row) {
                         return factored && reports_[static_cast<std::size_t>(row)].state != row_state::imprecise;
@@ -207,19 +224,22 @@ private:
         };
         if (!is_admm_) return run(make_proximal_gradient<S>(problem_));
         auto& slot = std::get<std::optional<admm<S>>>(methods_);
-        if (!slot || slot->rho() != c.rho) {
+        gram_parts& made = parts(c.all);
+        if (!slot || slot->rho() != c.rho || last_all_ != c.all) {
             methods_ = {};  // one matrix of H's size at a time
-            if (floor_.floor.size() == 0) floor_ = make_gram_floor<S>(problem_, split_, exec);
-            slot = make_admm<S>(problem_, split_, floor_, c.rho, settings_.relaxation, exec);
+            last_all_ = c.all;
+            if (made.floor.floor.size() == 0) made.floor = make_gram_floor<S>(problem_, made.split, exec);
+            slot = make_admm<S>(problem_, made.split, made.floor, c.rho, settings_.relaxation, exec);
         }
         factored = slot.has_value();
         return !factored || run(*slot);
     }
 
     /// Whether float is known not to tell the energies of most rows from each other: where the dominating directions are that large.
-    [[nodiscard]] bool is_hopeless_in_float() const {
-        if (!is_admm_ || split_.directions() == 0) return false;
-        const double ratio = ((problem_.diagonal + problem_.shift) / split_.D).mean();
+    [[nodiscard]] bool is_hopeless_in_float(const row_class& c) {
+        const gram_split& split = parts(c.all).split;
+        if (!is_admm_ || split.directions() == 0) return false;
+        const double ratio = ((problem_.diagonal + problem_.shift) / split.D).mean();
         constexpr double rounding = 8 * static_cast<double>(std::numeric_limits<float>::epsilon());
         return rounding * ratio > allowed_rounding(settings_);
     }
@@ -227,8 +247,8 @@ private:
     const layer_problem<Gram>& problem_;
     const solver_settings& settings_;
     bool is_admm_;
-    gram_split split_;
-    gram_floor floor_;
+    gram_parts few_, all_;
+    bool last_all_ = false;  // of the method that is there
     std::tuple<std::optional<admm<float>>, std::optional<admm<double>>> methods_;
     std::vector<row_report> reports_;
     double rho_ = 0;

@@ -109,7 +109,7 @@ TEST_CASE("preprocess: every row reaches its optimum where directions dominate",
                 // The optimum is known from both sides: from above by a solution in double, from below by a dual vector made of it.
                 row_major<double> best = W0.cast<double>();
                 const auto optimum =
-                    magr::preprocess(best, H, {.alpha = alpha, .damping = damping, .max_iterations = 1000, .tolerance = 1e-8});
+                    magr::preprocess(best, H, {.alpha = alpha, .damping = damping, .max_iterations = 1000, .tolerance = 1e-11});
                 const outputs_problem problem{member.X, W0.cast<double>(), optimum.lambda_max, alpha, damping};
                 CAPTURE(member.name, alpha, damping, result.iterations, result.gap, result.largest_gap, result.rho, result.directions);
                 if (damping == 1e-2) {

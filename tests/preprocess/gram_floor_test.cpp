@@ -50,7 +50,7 @@ TEMPLATE_TEST_CASE("make_gram_floor: H_d is above it", "[preprocess][certificate
             for (const double damping : {1e-4, 1e-2}) {
                 const row_major<double> H = layers::gram_of(kind, n, tokens, 51);
                 const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, damping);
-                const auto split = magr::detail::split_gram(problem, serial);
+                const auto split = magr::detail::split_gram(problem, true, serial);
                 const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);
                 CAPTURE(&kind - kinds.data(), tokens, damping, split.directions());
                 REQUIRE(floor.floor.size() == n);
@@ -71,12 +71,12 @@ TEST_CASE("make_gram_floor: is what the shift gives where there is no larger one
     magr::serial_executor serial;
     const row_major<double> singular = layers::gram_of({}, n, 10, 52);
     const auto problem = magr::detail::make_layer_problem(magr::as_const_view(singular), n, 1e-2);
-    const auto split = magr::detail::split_gram(problem, serial);
+    const auto split = magr::detail::split_gram(problem, true, serial);
     CHECK(split.directions() == 10);
     CHECK((magr::detail::make_gram_floor<double>(problem, split, serial).floor == 0.75 * problem.shift).all());
 
     const auto undamped = magr::detail::make_layer_problem(magr::as_const_view(singular), n, 0);
-    const auto split_undamped = magr::detail::split_gram(undamped, serial);
+    const auto split_undamped = magr::detail::split_gram(undamped, true, serial);
     CHECK((magr::detail::make_gram_floor<double>(undamped, split_undamped, serial).floor <= 1e-12).all());
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("make_gram_floor: a matrix that is not above its diagonal is found out
     row_major<double> H = layers::gram_of({}, n, 500, 53);
     const auto split = [&] {
         const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
-        return magr::detail::split_gram(problem, serial);
+        return magr::detail::split_gram(problem, true, serial);
     }();
     CHECK(split.low > 0.1);
     H.row(7) = H.row(8);  // the Lanczos steps were told another story
@@ -103,7 +103,7 @@ TEMPLATE_TEST_CASE("row_floor: f^T N^-1 f is that of the dense matrix", "[prepro
     for (const auto& kind : kinds) {
         const row_major<double> H = layers::gram_of(kind, n, 400, 55);
         const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
-        const auto split = magr::detail::split_gram(problem, serial);
+        const auto split = magr::detail::split_gram(problem, true, serial);
         const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);
         const magr::detail::admm_metric<TestType> metric(split, 0.3);
         const magr::detail::row_floor<TestType> inverse(floor, split);

@@ -37,7 +37,7 @@ TEST_CASE("split_gram: without a dominating direction rho is at the documented p
             Eigen::ArrayXd D;
             const Eigen::ArrayXd lambda = eigenvalues(H, damping, D);
             const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, damping);
-            const auto split = magr::detail::split_gram(problem, serial);
+            const auto split = magr::detail::split_gram(problem, true, serial);
             CHECK(split.directions() == 0);
             CHECK((split.D - D).abs().maxCoeff() <= 1e-12 * D.maxCoeff());
             const double r = (std::sqrt(1 + 5.6 * split.rho) - 1) / 2.8;  // rho = r (1 + 1.4 r)
@@ -57,7 +57,7 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
     const auto split_of = [&](const layers::common_inputs& inputs) {
         const row_major<double> H = layers::gram_of(inputs, n, 1000, 41);
         const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
-        const auto split = magr::detail::split_gram(problem, serial);
+        const auto split = magr::detail::split_gram(problem, true, serial);
         Eigen::MatrixXd B(n, n);
         for (index_t i = 0; i < n; ++i)
             for (index_t j = 0; j < n; ++j) B(i, j) = problem.entry(i, j) + (i == j ? problem.shift : 0);
@@ -77,21 +77,33 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
     CHECK(split_of({.massive = 3}).directions() == 0);  // the diagonal describes them
 }
 
+TEST_CASE("split_gram: a direction that leaves most of every input is taken only if all inputs count", "[preprocess]") {
+    constexpr index_t n = 200;
+    magr::serial_executor serial;
+    for (const double mean : {0.5, 10.0}) {
+        const row_major<double> H = layers::gram_of({.means = {mean}}, n, 1000, 42);
+        const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+        CHECK(magr::detail::split_gram(problem, true, serial).directions() == 1);
+        // of a mean of half the size of the noise, drawn for each input, few inputs have more than sqrt(3) times the noise
+        CHECK(magr::detail::split_gram(problem, false, serial).directions() == (mean > 1 ? 1 : 0));
+    }
+}
+
 TEST_CASE("split_gram: the same bits whatever executes it, and a step for any matrix", "[preprocess][determinism]") {
     magr::serial_executor serial;
     row_major<double> H = layers::random_layer(1, 200, 32).H;
     const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
-    const auto expected = magr::detail::split_gram(problem, serial);
+    const auto expected = magr::detail::split_gram(problem, true, serial);
     CHECK(expected.directions() > 0);
     for (const index_t workers : {2, 7}) {
         magr::thread_pool pool(workers);
-        const auto split = magr::detail::split_gram(problem, pool);
+        const auto split = magr::detail::split_gram(problem, true, pool);
         CHECK(split.rho == expected.rho);
         CHECK(split.V == expected.V);
     }
     H(2, 3) = H(3, 2) = 100 * H.diagonal().maxCoeff();  // indefinite: the factorization is going to tell
     const auto indefinite = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
-    const double any = magr::detail::split_gram(indefinite, serial).rho;
+    const double any = magr::detail::split_gram(indefinite, true, serial).rho;
     CHECK((any >= 0.001 && any <= 2.5));
 }
 

@@ -85,9 +85,10 @@ template <class Apply>
 /// Finds the directions that dominate a layer, and the step rho that suits the rest.
 ///
 /// In the metric D = diag(B) + 1e-3 mean(diag B) of the bulk that it leaves, a direction dominates if lambda v^T D^-1 v > 40, 1 being the
-/// mean of all eigenvalues of the bulk. What counts is what it leaves: three massive channels that move together have an eigenvalue of 3
-/// in the metric of H_d, and without it the diagonal that describes them falls by 1e5. A single massive channel has an eigenvalue of 1
-/// there, and the diagonal is all that is needed to describe it: below 1.5 no direction is taken.
+/// mean of all eigenvalues of the bulk. Where a penalty changes weights little, only the inputs count of which it leaves less than a
+/// quarter of D: the diagonal still describes the others well. What counts is what it leaves: three massive channels that move together
+/// have an eigenvalue of 3 in the metric of H_d, and without it the diagonal that describes them falls by 1e5. A single massive channel has
+/// an eigenvalue of 1 there, and the diagonal is all that is needed to describe it: below 1.5 no direction is taken.
 ///
 /// With the eigenvalues mu of D^-1/2 B D^-1/2, rho is  r (1 + 1.4 r)  with
 ///
@@ -99,6 +100,7 @@ template <class Apply>
 /// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the
 /// lower end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
 ///
+/// @param all  whether all inputs count
 /// @par Cost      32 in^2 multiply-adds in double, in parallel; 32 in^2 more for each further look, commonly one, if a direction
 ///                dominates; allocates 32 rows, and one for each direction
 /// @par Numerics  one vector instead of a trace, and 32 steps instead of all: rho changes by a few percent, the number of iterations hardly
@@ -106,7 +108,7 @@ template <class Apply>
 /// @par Source    the mean: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
 ///                38(4), 2017; the numbers 40, 1.5, 4, 8 and 1.4: fewest iterations on the layers of tests/preprocess
 template <class Gram, executor Executor>
-[[nodiscard]] gram_split split_gram(const layer_problem<Gram>& problem, Executor& exec) {
+[[nodiscard]] gram_split split_gram(const layer_problem<Gram>& problem, bool all, Executor& exec) {
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)
@@ -158,7 +160,9 @@ template <class Gram, executor Executor>
             directions.col(k) = (made.D.sqrt() * (steps.basis * ritz.eigenvectors().col(at)).array()).matrix();
             values(k) = value;
             kept -= value * directions.col(k).array().square();
-            if (value > 1.5 && value * (directions.col(k).array().square() / metric(kept)).sum() > 40) {
+            const Eigen::ArrayXd D = metric(kept);
+            const Eigen::ArrayXd dominance = value * directions.col(k).array().square() / D;
+            if (value > 1.5 && (all ? dominance.sum() : (made.D > 4 * D).select(dominance, 0.0).sum()) > 40) {
                 found = k + 1;
                 left = kept;
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/kernels/packwise.hpp>
 #include <magr/parallel/executor.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/row_bounds.hpp>
@@ -77,8 +79,10 @@ template <class T, class Gram>
 template <compute_scalar S, class Method, class T, class Gram>
 class row_solver {
 public:
-    row_solver(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, const row_tile<S>& tile)
-        : method_(method), problem_(problem), settings_(settings), t_(tile) {}
+    /// @param diagonal  of H
+    row_solver(const Method& method, const layer_problem<Gram>& problem, const S* diagonal, const solver_settings& settings,
+               const row_tile<S>& tile)
+        : method_(method), problem_(problem), diagonal_(diagonal), settings_(settings), t_(tile) {}
 
     /// out <- the solution of some rows of W, but not where that is worse than they are: an early stop must not do harm.
     /// @param rows     at most row_tile::capacity
@@ -214,20 +218,24 @@ private:
         }
     }
 
-    /// energy <- x^T H x of rows x, and how far rounding may have taken it away.
+    /// energy <- x^T H x of rows x, norm <- x^T x, and how far rounding may have taken the energy away.
     template <class RowOf, class Element>
     void measure(index_t count, const RowOf& row_of, const Element& element) {
         for (index_t slot = 0; slot < count; ++slot) {
             const index_t r = row_of(slot);
             S* const x = t_.product(slot);
             for (index_t j = 0; j < problem_.cols(); ++j) x[j] = element(r, j);
+            const auto weighted_square = [&](const auto& weight_at) {
+                return kernels::sum_packs<S>(problem_.cols(), [&](index_t j, auto arch) {
+                    using traits = simd::pack_traits<S, decltype(arch)>;
+                    const auto value = traits::load(x + j);
+                    return weight_at(j, arch) * (value * value);
+                });
+            };
             row_progress& row = progress_[at(r)];
-            row.norm = row.rounding = 0;
-            for (index_t j = 0; j < problem_.cols(); ++j) {
-                const double square = static_cast<double>(x[j]) * static_cast<double>(x[j]);
-                row.norm += square;
-                row.rounding += rounding_unit * problem_.diagonal(j) * square;
-            }
+            row.norm = weighted_square([](index_t, auto arch) { return simd::pack_traits<S, decltype(arch)>::broadcast(S(1)); });
+            row.rounding = rounding_unit *
+                           weighted_square([&](index_t j, auto arch) { return simd::pack_traits<S, decltype(arch)>::load(diagonal_ + j); });
         }
         t_.measure(problem_, count, energy_.data());
         for (index_t slot = 0; slot < count; ++slot) progress_[at(row_of(slot))].energy = energy_[at(slot)];
@@ -311,6 +319,7 @@ private:
 
     const Method& method_;
     const layer_problem<Gram>& problem_;
+    const S* diagonal_;
     const solver_settings& settings_;
     const row_tile<S>& t_;
     std::span<const index_t> rows_;
@@ -356,12 +365,13 @@ template <compute_scalar S, class Method, class T, class Gram, class Progress, e
     std::vector<row_tile<S>> memory;
     memory.reserve(static_cast<std::size_t>(workers));
     for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
+    const Eigen::Array<S, 1, Eigen::Dynamic> diagonal = problem.diagonal.transpose().template cast<S>();
     const index_t batch = Progress::is_used ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
         const index_t begin = first * height, end = (std::min)((first + batch) * height, total);
         exec.parallel_for((std::min)(batch, tiles - first), [&](index_t task, index_t worker) {
             const index_t row = begin + task * height;
-            row_solver<S, Method, T, Gram> solver(method, problem, settings, memory[static_cast<std::size_t>(worker)]);
+            row_solver<S, Method, T, Gram> solver(method, problem, diagonal.data(), settings, memory[static_cast<std::size_t>(worker)]);
             solver.solve(W, rows.subspan(static_cast<std::size_t>(row), static_cast<std::size_t>((std::min)(height, end - row))), alpha,
                          reports, out);
         });
