@@ -16,7 +16,7 @@
 #include <magr/detail/finite.hpp>
 #include <magr/detail/rollback.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/admm.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/proximal_gradient.hpp>
@@ -108,8 +108,8 @@ public:
 
     /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
     /// @param out  may be W
-    template <progress_observer Observer, executor Executor>
-    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, Executor& exec) {
+    template <progress_observer Observer>
+    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, executor_ref exec) {
         reports_.clear();
         reports_.reserve(static_cast<std::size_t>(W.rows()));
         for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
@@ -160,8 +160,9 @@ private:
         return found;
     }
 
-    template <class Progress, class Executor>
-    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress, Executor& exec) {
+    template <class Progress>
+    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
+                                            executor_ref exec) {
         auto found = classes(alpha, W);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
@@ -198,9 +199,9 @@ private:
     /// Solves a class of rows in the arithmetic type S.
     /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
-    template <compute_scalar S, class Progress, class Executor>
+    template <compute_scalar S, class Progress>
     [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
-                                Executor& exec, bool& factored) {
+                                executor_ref exec, bool& factored) {
         const auto run = [&](const auto& method) {
             factored = true;
             return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
@@ -236,9 +237,9 @@ private:
 };
 
 /// `preprocess` after all checks.
-template <class T, class Gram, progress_observer Observer, executor Executor>
+template <class T, class Gram, progress_observer Observer>
 [[nodiscard]] preprocess_result run_preprocess(matrix_view<T> W, matrix_view<const Gram> H, const preprocess_options& options,
-                                               Observer& observer, Executor& exec) {
+                                               Observer& observer, executor_ref exec) {
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
     if (settings.alpha == 0 || problem.lambda_max == 0) {  // W0 is the optimum, or no input tells what is
@@ -320,9 +321,9 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///                their group, or stay as they are where there is no other. If H is zero, W stays as it is
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
-template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>
+template <class Weights, class Gram, progress_observer Observer = ignore_progress>
 preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {},
-                             Executor&& exec = {}) {
+                             executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);
     const auto gram = as_const_view(H);
     validate(options);

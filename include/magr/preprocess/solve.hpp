@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
@@ -345,10 +345,10 @@ private:
 /// Solves some rows of W, tile by tile, until the observer has enough. Rows that are not reached, and their reports, stay as they are.
 /// @param out  may be W
 /// @return     whether all rows were reached
-template <compute_scalar S, class Method, class T, class Gram, class Progress, executor Executor>
+template <compute_scalar S, class Method, class T, class Gram, class Progress>
 [[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, double alpha,
                               matrix_view<const T> W, std::span<const index_t> rows, std::span<row_report> reports, matrix_view<T> out,
-                              Progress& progress, Executor& exec) {
+                              Progress& progress, executor_ref exec) {
     constexpr index_t height = row_tile<S>::capacity;
     const auto total = static_cast<index_t>(rows.size());
     const index_t tiles = (total + height - 1) / height;
