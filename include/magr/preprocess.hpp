@@ -108,8 +108,8 @@ public:
 
     /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
     /// @param out  may be W
-    template <progress_observer Observer>
-    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, executor_ref exec) {
+    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, observer_ref observer,
+                                          executor_ref exec) {
         reports_.clear();
         reports_.reserve(static_cast<std::size_t>(W.rows()));
         for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
@@ -119,7 +119,7 @@ public:
         stop_reason stopped = stop_reason::not_factored;
         if (is_finite(problem_.unit) && problem_.unit > 0) {
             if (is_admm_ && split_.D.size() == 0) split_ = split_gram(problem_, exec);
-            progress_counter<Observer> progress(observer, W.rows());
+            progress_counter progress(observer, W.rows());
             stopped = solve_classes(alpha, W, out, progress, exec);
         }
         preprocess_result result = summarize(reports_, problem_.groups());
@@ -160,8 +160,7 @@ private:
         return found;
     }
 
-    template <class Progress>
-    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
+    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
                                             executor_ref exec) {
         auto found = classes(alpha, W);
         index_t pending = 0;
@@ -199,8 +198,8 @@ private:
     /// Solves a class of rows in the arithmetic type S.
     /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
-    template <compute_scalar S, class Progress>
-    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
+    template <compute_scalar S>
+    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
                                 executor_ref exec, bool& factored) {
         const auto run = [&](const auto& method) {
             factored = true;
@@ -237,9 +236,9 @@ private:
 };
 
 /// `preprocess` after all checks.
-template <class T, class Gram, progress_observer Observer>
+template <class T, class Gram>
 [[nodiscard]] preprocess_result run_preprocess(matrix_view<T> W, matrix_view<const Gram> H, const preprocess_options& options,
-                                               Observer& observer, executor_ref exec) {
+                                               observer_ref observer, executor_ref exec) {
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
     if (settings.alpha == 0 || problem.lambda_max == 0) {  // W0 is the optimum, or no input tells what is
@@ -253,7 +252,7 @@ template <class T, class Gram, progress_observer Observer>
         return result;
     }
     std::optional<rollback<T>> undo;
-    if constexpr (may_throw<Observer>) undo.emplace(W);
+    if (observer.may_throw()) undo.emplace(W);
     layer_solver<T, Gram> solver(problem, options.solver, settings);
     const preprocess_result result = solver.solve(settings.alpha, W, W, observer, exec);
     if (undo) undo->keep();
@@ -330,7 +329,12 @@ preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_option
     detail::require_not_empty("preprocess", "H", gram);
     detail::require_layer("preprocess", weights, gram, exec);
 
-    return detail::run_preprocess(weights, gram, options, observer, exec);
+    if constexpr (std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>) {
+        return detail::run_preprocess(weights, gram, options, {}, exec);
+    } else {
+        const auto tell = [&observer](const preprocess_progress& progress) { return detail::notify(observer, progress); };
+        return detail::run_preprocess(weights, gram, options, detail::observer_ref(tell, detail::may_throw<Observer>), exec);
+    }
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

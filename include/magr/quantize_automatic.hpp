@@ -153,9 +153,8 @@ template <compute_scalar Scalar>
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(in.gram().view(), settings.group_size, settings.damping);
     layer_solver<Scalar, double> solver(problem, options.solver, settings);
-    ignore_progress nobody;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
-        solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), nobody, exec);
+        solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), {}, exec);
         if (solutions[k].report.stopped == stop_reason::not_factored) return {};
         in.restore_dead(solutions[k].M);
     }
