@@ -21,6 +21,7 @@
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/grid_metric.hpp>
+#include <magr/quantize/storage.hpp>
 #include <magr/quantize/weight_grids.hpp>
 
 namespace magr {

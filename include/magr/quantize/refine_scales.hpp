@@ -17,6 +17,7 @@
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/error_state.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace magr {
 
