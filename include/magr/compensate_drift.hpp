@@ -19,7 +19,7 @@
 #include <magr/linalg/triangular_solve.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 
@@ -69,8 +69,8 @@ inline void validate(const drift_options& options) { detail::refuse_problems(pro
 /// @par Numerics  in double; the lower triangle of H is read; a common factor of H and D cancels; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before W is written
 /// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, for all inputs alike, is ours
-template <class Weights, class Gram, class Drift, executor Executor = serial_executor>
-drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, Executor&& exec = {}) {
+template <class Weights, class Gram, class Drift>
+drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);
     using stored = typename decltype(weights)::value_type;
     const auto gram = as_const_view(H);
@@ -97,7 +97,7 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
     const index_t panels = (weights.rows() + panel - 1) / panel;
     std::vector<char> finite(static_cast<std::size_t>(panels), 1);
     constexpr index_t scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch;
-    const detail::aligned_buffer<double> memory(static_cast<index_t>(exec.concurrency()) * scratch_size);
+    const detail::aligned_buffer<double> memory(exec.concurrency() * scratch_size);
     exec.parallel_for(panels, [&](index_t task, index_t worker) {
         const index_t first = task * panel, count = (std::min)(panel, weights.rows() - first);
         double* const scratch = memory.data() + worker * scratch_size;

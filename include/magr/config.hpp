@@ -13,9 +13,10 @@
 #define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
 #endif
 
-/// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere.
+/// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere. The header below only says what the compiler
+/// targets; `<magr/simd/pack.hpp>` includes the rest.
 #ifndef MAGR_NO_XSIMD
-#include <xsimd/xsimd.hpp>
+#include <xsimd/config/xsimd_config.hpp>
 #endif
 #if defined(MAGR_NO_XSIMD) || defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #define MAGR_HAS_XSIMD 0

@@ -23,7 +23,7 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/prox.hpp>
 #include <magr/quantize.hpp>

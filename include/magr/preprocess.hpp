@@ -16,7 +16,7 @@
 #include <magr/detail/finite.hpp>
 #include <magr/detail/rollback.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/admm.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/proximal_gradient.hpp>
@@ -109,8 +109,8 @@ public:
 
     /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
     /// @param out  may be W
-    template <progress_observer Observer, executor Executor>
-    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, Observer& observer, Executor& exec) {
+    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, observer_ref observer,
+                                          executor_ref exec) {
         reports_.clear();
         reports_.reserve(static_cast<std::size_t>(W.rows()));
         for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
@@ -120,7 +120,7 @@ public:
         stop_reason stopped = stop_reason::not_factored;
         if (is_finite(problem_.unit) && problem_.unit > 0) {
             if (is_admm_ && few_.split.D.size() == 0) few_.split = split_gram(problem_, false, exec);
-            progress_counter<Observer> progress(observer, W.rows());
+            progress_counter progress(observer, W.rows());
             stopped = solve_classes(alpha, W, out, progress, exec);
         }
         preprocess_result result = summarize(reports_, problem_.groups());
@@ -150,8 +150,7 @@ private:
     [[nodiscard]] gram_parts& parts(bool all) { return all ? all_ : few_; }
 
     /// The rows that have something to solve, by the step that suits them, in increasing order.
-    template <class Executor>
-    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W, Executor& exec) {
+    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W, executor_ref exec) {
         constexpr double factor = 4, most = 3;
         std::vector<row_class> found;
         for (index_t i = 0; i < W.rows(); ++i) {
@@ -177,8 +176,8 @@ private:
         return found;
     }
 
-    template <class Progress, class Executor>
-    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress, Executor& exec) {
+    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
+                                            executor_ref exec) {
         auto found = classes(alpha, W, exec);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
@@ -215,9 +214,9 @@ private:
     /// Solves a class of rows in the arithmetic type S.
     /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
-    template <compute_scalar S, class Progress, class Executor>
-    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, Progress& progress,
-                                Executor& exec, bool& factored) {
+    template <compute_scalar S>
+    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
+                                executor_ref exec, bool& factored) {
         const auto run = [&](const auto& method) {
             factored = true;
             return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
@@ -256,9 +255,9 @@ private:
 };
 
 /// `preprocess` after all checks.
-template <class T, class Gram, progress_observer Observer, executor Executor>
+template <class T, class Gram>
 [[nodiscard]] preprocess_result run_preprocess(matrix_view<T> W, matrix_view<const Gram> H, const preprocess_options& options,
-                                               Observer& observer, Executor& exec) {
+                                               observer_ref observer, executor_ref exec) {
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
     if (settings.alpha == 0 || problem.lambda_max == 0) {  // W0 is the optimum, or no input tells what is
@@ -272,7 +271,7 @@ template <class T, class Gram, progress_observer Observer, executor Executor>
         return result;
     }
     std::optional<rollback<T>> undo;
-    if constexpr (may_throw<Observer>) undo.emplace(W);
+    if (observer.may_throw()) undo.emplace(W);
     layer_solver<T, Gram> solver(problem, options.solver, settings);
     const preprocess_result result = solver.solve(settings.alpha, W, W, observer, exec);
     if (undo) undo->keep();
@@ -340,16 +339,21 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///                their group, or stay as they are where there is no other. If H is zero, W stays as it is
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration
-template <class Weights, class Gram, progress_observer Observer = ignore_progress, executor Executor = serial_executor>
+template <class Weights, class Gram, progress_observer Observer = ignore_progress>
 preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {},
-                             Executor&& exec = {}) {
+                             executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);
     const auto gram = as_const_view(H);
     validate(options);
     detail::require_not_empty("preprocess", "H", gram);
     detail::require_layer("preprocess", weights, gram, exec);
 
-    return detail::run_preprocess(weights, gram, options, observer, exec);
+    if constexpr (std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>) {
+        return detail::run_preprocess(weights, gram, options, {}, exec);
+    } else {
+        const auto tell = [&observer](const preprocess_progress& progress) { return detail::notify(observer, progress); };
+        return detail::run_preprocess(weights, gram, options, detail::observer_ref(tell, detail::may_throw<Observer>), exec);
+    }
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

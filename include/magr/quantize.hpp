@@ -17,4 +17,5 @@
 #include <magr/quantize/rtn.hpp>
 #include <magr/quantize/sequential.hpp>
 #include <magr/quantize/storage.hpp>
+#include <magr/quantize/storage_type.hpp>
 #include <magr/quantize/weight_grids.hpp>

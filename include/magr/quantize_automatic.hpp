@@ -16,7 +16,7 @@
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize_layer.hpp>
 
 namespace magr {
@@ -143,19 +143,18 @@ struct preprocessed_weights {
 };
 
 /// The weights after MagR with each of some penalties, which increase. Without a factor of H, or a live input, nothing.
-template <compute_scalar Scalar, class Executor>
+template <compute_scalar Scalar>
 [[nodiscard]] std::vector<preprocessed_weights<Scalar>> preprocess_each(const layer_input<Scalar, const double>& in,
                                                                         std::span<const double> alphas, const preprocess_options& options,
-                                                                        Executor& exec) {
+                                                                        executor_ref exec) {
     if (alphas.empty() || !in.gram().has_live()) return {};
     const row_major_matrix<Scalar>& W = in.weights();
     std::vector<preprocessed_weights<Scalar>> solutions(alphas.size(), {W, {}});
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(in.gram().view(), settings.group_size, settings.damping);
     layer_solver<Scalar, double> solver(problem, options.solver, settings);
-    ignore_progress nobody;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
-        solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), nobody, exec);
+        solutions[k].report = solver.solve(alphas[k], as_const_view(W), as_mutable_view(solutions[k].M), {}, exec);
         if (solutions[k].report.stopped == stop_reason::not_factored) return {};
         in.restore_dead(solutions[k].M);
     }
@@ -164,10 +163,10 @@ template <compute_scalar Scalar, class Executor>
 
 /// Measures the output errors of candidates that share a damping, and keeps the best attempts.
 /// @param first   how many candidates there were before
-template <compute_scalar Scalar, class Executor>
+template <compute_scalar Scalar>
 void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar, const double>& in, const output_meter& validation,
                     const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates, best_attempts<Scalar>& best,
-                    Executor& exec) {
+                    executor_ref exec) {
     std::vector<double> alphas;
     for (const automatic_candidate& candidate : candidates)
         if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
@@ -204,10 +203,10 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
 }
 
 /// After all checks, on a copy of W in the arithmetic type.
-template <compute_scalar Scalar, class Executor>
+template <compute_scalar Scalar>
 [[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, row_major_matrix<double> fitting,
                                                      row_major_matrix<double> validation, std::optional<index_t> tokens,
-                                                     const automatic_options& options, Executor& exec) {
+                                                     const automatic_options& options, executor_ref exec) {
     automatic_result<Scalar> result;
     const auto w = as_const_view(W);
     const layer_options shared = with_defaults(options.layer);
@@ -302,10 +301,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  those of its steps; the same bits for every executor
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
 ///                matrix is none. All before any work
-template <class Weights, class Fitting, class Validation, executor Executor = serial_executor>
+template <class Weights, class Fitting, class Validation>
     requires dense_matrix<const Fitting> && dense_matrix<const Validation>
 auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validation& validation, const automatic_options& options = {},
-                        Executor&& exec = {}) {
+                        executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto f = as_const_view(fitting);
     const auto v = as_const_view(validation);
@@ -318,9 +317,9 @@ auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validati
 
 /// The same for the Gram matrices that two accumulators have gathered; the number of their tokens is then part of the report.
 /// @par Errors    also value_error if one has seen no token
-template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
+template <class Weights, compute_scalar Sum>
 auto quantize_automatic(const Weights& W, gram_accumulator<Sum>& fitting, gram_accumulator<Sum>& validation,
-                        const automatic_options& options = {}, Executor&& exec = {}) {
+                        const automatic_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);

@@ -16,7 +16,7 @@
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
 
@@ -145,9 +145,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Rounds of scales and codes, and the losses before and after all of them, both with the damping of codes if these are refined. Scales
 /// that were refined with another damping are kept only if they lower that loss.
 /// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U, class Executor>
+template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options,
-                                       Executor& exec) {
+                                       executor_ref exec) {
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
@@ -210,9 +210,9 @@ private:
 /// Grids and codes for what MagR made of the weights, or for the weights themselves.
 /// @param M       the weights that the grids are fitted to
 /// @param plan    of OPTQ; null: rounding to nearest
-template <compute_scalar Scalar, class U, class Executor>
+template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
-                                                const optq_plan<Scalar>* plan, const layer_options& options, Executor& exec) {
+                                                const optq_plan<Scalar>* plan, const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
     result.dead_columns = in.gram().dead_columns();
     const auto h = in.gram().view();
@@ -234,9 +234,9 @@ template <compute_scalar Scalar, class U, class Executor>
 }
 
 /// Measures how far OPTQ went from the weights that it rounded, where that is not known yet and was asked for.
-template <compute_scalar Scalar, class U, class Executor>
+template <compute_scalar Scalar, class U>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
-                  const layer_options& options, Executor& exec) {
+                  const layer_options& options, executor_ref exec) {
     if (!result || !result.optq || !options.optq.measure_error) return;
     if (!detail::is_nan(result.optq->output_error) && !in.gram().is_copy()) return;
     const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
@@ -245,9 +245,9 @@ void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in
 
 /// Refines codes that were chosen, or puts plain rounding in their place, and completes the report.
 /// @param meter   of the original weights
-template <compute_scalar Scalar, class U, class Executor>
+template <compute_scalar Scalar, class U>
 void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in, const output_meter& meter,
-              const layer_options& options, Executor& exec) {
+              const layer_options& options, executor_ref exec) {
     const auto w = as_const_view(W);
     const auto wanted = as_const_view(in.weights());
     quantized_matrix<Scalar> rtn =
@@ -278,9 +278,9 @@ template <compute_scalar Scalar, class U>
 }
 
 /// On a copy of W in the arithmetic type, so that all storage types share the code.
-template <compute_scalar Scalar, class U, executor Executor>
+template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
-                                             const layer_options& given, Executor& exec) {
+                                             const layer_options& given, executor_ref exec) {
     const layer_options options = with_defaults(given);
     const layer_input<Scalar, U> in(W, h, options);
     const output_meter meter(as_const_view(W), h, exec);
@@ -343,9 +343,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
 ///                Gram matrix. All before any work
-template <class Weights, class Gram, executor Executor = serial_executor>
+template <class Weights, class Gram>
     requires dense_matrix<const Gram>
-auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}, Executor&& exec = {}) {
+auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
@@ -356,8 +356,8 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
 
 /// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
 /// @par Errors    also value_error if it has seen no token
-template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
-auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}, Executor&& exec = {}) {
+template <class Weights, compute_scalar Sum>
+auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);

@@ -3,10 +3,12 @@
 #include <Eigen/Core>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <locale>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -200,6 +202,7 @@ namespace {
 
 /// Runs tasks from the last to the first, as workers may.
 struct backwards {
+    index_t concurrency() const { return 3; }
     template <class Task>
     void parallel_for(index_t count, const Task& task) const {
         for (index_t k = count; k-- > 0;) task(k, index_t{0});
@@ -250,6 +253,33 @@ TEST_CASE("require_option: names the option, what is allowed and what was given"
           "preprocess: alpha must be positive, it is -0.5");
 }
 
+TEMPLATE_TEST_CASE("concat: writes floating-point numbers as a stream of nine digits does", "[detail][contract][oracle]", float, double) {
+    using limits = std::numeric_limits<TestType>;
+    std::vector<TestType> values = {0,
+                                    TestType(-0.0),
+                                    1,
+                                    TestType(-0.1),
+                                    limits::max(),
+                                    limits::lowest(),
+                                    limits::min(),
+                                    limits::denorm_min(),
+                                    limits::infinity(),
+                                    -limits::infinity(),
+                                    limits::quiet_NaN()};
+    std::mt19937_64 random(10);
+    using bits = std::conditional_t<std::is_same_v<TestType, double>, std::uint64_t, std::uint32_t>;
+    for (int i = 0; i < 2000; ++i) values.push_back(std::bit_cast<TestType>(static_cast<bits>(random())));
+    for (int i = -30; i < 30; ++i) values.push_back(static_cast<TestType>(std::pow(10.0, i) * 12345));
+    index_t wrong = 0;
+    for (const TestType value : values) {
+        std::ostringstream expected;
+        expected.precision(9);
+        expected << value;
+        wrong += magr::detail::concat(value) == expected.str() ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+}
+
 TEST_CASE("contract: numbers in messages do not depend on the global locale", "[detail][contract]") {
     struct other_numbers : std::numpunct<char> {
         char do_decimal_point() const override { return ','; }
@@ -257,10 +287,10 @@ TEST_CASE("contract: numbers in messages do not depend on the global locale", "[
         std::string do_grouping() const override { return "\3"; }
     };
     const std::locale before = std::locale::global(std::locale(std::locale::classic(), new other_numbers));
-    const std::string text = magr::detail::concat(12345, " and ", 0.5, " and ", 1e9f);
+    const std::string text = magr::detail::concat(12345, " and ", 0.5, " and ", 1e9f, " and ", std::size_t{2000});
     const std::string refused =
         message_of<magr::option_error>([] { magr::detail::require_option(false, "f", "size", "small", 1234567.5); });
     std::locale::global(before);
-    CHECK(text == "12345 and 0.5 and 1e+09");
+    CHECK(text == "12345 and 0.5 and 1e+09 and 2000");
     CHECK(refused == "f: size must be small, it is 1234567.5");
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <magr/kernels/threshold.hpp>
 
+#include <sstream>
+
 #include "kernels/samples.hpp"
 #include "support/catch.hpp"
 

@@ -1,5 +1,6 @@
 #include <magr/matrix/dense_matrix.hpp>
 
+#include <Eigen/Core>
 #include <string>
 #include <type_traits>
 #include <vector>

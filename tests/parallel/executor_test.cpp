@@ -21,7 +21,6 @@ struct without_worker {
     void parallel_for(index_t, void (*)(index_t task)) const {}
 };
 
-/// A function of the shape that the library's have.
 template <magr::executor Executor = magr::serial_executor>
 constexpr index_t sum_of_squares(index_t count, Executor&& exec = {}) {
     std::array<index_t, 8> squares{};

@@ -359,6 +359,34 @@ TEST_CASE("preprocess: tiny shapes and rows of zeros", "[preprocess][edge]") {
     CHECK(zero.gap == 0);
 }
 
+namespace {
+
+magr::flow stop_at_once(const magr::preprocess_progress&) { return magr::flow::stop; }
+
+struct stop_and_count {
+    explicit stop_and_count(int& counter) : calls(counter) {}
+    stop_and_count(const stop_and_count&) = delete;
+    magr::flow operator()(const magr::preprocess_progress&) {
+        ++calls;
+        return magr::flow::stop;
+    }
+    int& calls;
+};
+
+}  // namespace
+
+TEST_CASE("preprocess: a function, a pointer to one, and an object that cannot be copied can be observers", "[preprocess][observer]") {
+    const auto [W0, H] = random_layer(1000, 20, 17);
+    row_major<double> W = W0;
+    CHECK(magr::preprocess(W, H, {}, stop_at_once).stopped == magr::stop_reason::cancelled);
+    CHECK(magr::preprocess(W, H, {}, &stop_at_once).stopped == magr::stop_reason::cancelled);
+    int calls = 0;
+    CHECK(magr::preprocess(W, H, {}, stop_and_count(calls)).stopped == magr::stop_reason::cancelled);
+    CHECK(calls == 1);
+    const magr::ignore_progress nobody;
+    CHECK(magr::preprocess(W, H, {}, nobody).stopped == magr::stop_reason::converged);
+}
+
 TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preprocess][observer]") {
     const auto [W0, H] = random_layer(1000, 20, 17);  // more tiles than one serial batch
     for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {

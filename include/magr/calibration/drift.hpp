@@ -10,7 +10,7 @@
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -39,8 +39,8 @@ public:
     /// @param Y  inputs of the same tokens in the quantized network
     /// @par Errors shape_error if X is empty, has another number of columns, or Y another shape; value_error with row and column of a NaN
     ///             or Inf
-    template <class Original, class Actual, executor Executor = serial_executor>
-    void add(const Original& X, const Actual& Y, Executor&& exec = {}) {
+    template <class Original, class Actual>
+    void add(const Original& X, const Actual& Y, executor_ref exec = {}) {
         const auto x = as_const_view(X);
         const auto y = as_const_view(Y);
         detail::require_not_empty("drift_accumulator::add", "X", x);
@@ -54,7 +54,7 @@ public:
             for (index_t j = 0; j < inputs(); ++j) difference(t, j) = static_cast<Scalar>(x(t, j)) - static_cast<Scalar>(y(t, j));
 
         constexpr index_t rows = 4 * blocks::rows;  // enough for one packing of Y to be worth it
-        std::vector<Scalar> scratch(static_cast<std::size_t>(static_cast<index_t>(exec.concurrency()) * blocks::scratch));
+        std::vector<Scalar> scratch(static_cast<std::size_t>(exec.concurrency() * blocks::scratch));
         exec.parallel_for((inputs() + rows - 1) / rows, [&](index_t task, index_t worker) {
             const index_t first = task * rows, count = (std::min)(rows, inputs() - first);
             kernels::multiply_add(drift_.view().block(first, 0, count, inputs()), 1.0,

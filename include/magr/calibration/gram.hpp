@@ -11,7 +11,7 @@
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 
@@ -84,8 +84,8 @@ public:
 
     /// Adds the tokens of one batch, of any size, in any storage type and layout. H changes, by tasks of `exec`, when 384 are together.
     /// @par Errors shape_error if X is empty or has another number of columns; value_error with row and column of a NaN or Inf
-    template <class Matrix, executor Executor = serial_executor>
-    void add(const Matrix& X, Executor&& exec = {}) {
+    template <class Matrix>
+    void add(const Matrix& X, executor_ref exec = {}) {
         const auto x = as_const_view(X);
         detail::require_not_empty("gram_accumulator::add", "X", x);
         detail::require_shape("gram_accumulator::add", "X", x, x.rows(), inputs());
@@ -100,8 +100,7 @@ public:
 
     /// Adds the tokens that another accumulator has seen.
     /// @par Errors shape_error if its number of inputs differs
-    template <executor Executor = serial_executor>
-    void merge(const gram_accumulator& other, Executor&& exec = {}) {
+    void merge(const gram_accumulator& other, executor_ref exec = {}) {
         detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
         reserve(exec);
         const index_t tokens = other.tokens_;
@@ -116,8 +115,7 @@ public:
 
     /// The symmetric matrix H of all tokens so far; valid until the next change.
     /// @par Errors value_error if no token was added
-    template <executor Executor = serial_executor>
-    [[nodiscard]] const matrix<Scalar>& gram(Executor&& exec = {}) {
+    [[nodiscard]] const matrix<Scalar>& gram(executor_ref exec = {}) {
         if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
         reserve(exec);
         flush(exec);
@@ -145,21 +143,18 @@ private:
     }
 
     /// Memory for the left operands of each worker. All that can throw comes before H is written.
-    template <class Executor>
-    void reserve(const Executor& exec) {
-        const auto needed = static_cast<std::size_t>(static_cast<index_t>(exec.concurrency()) * left_size());
+    void reserve(executor_ref exec) {
+        const auto needed = static_cast<std::size_t>(exec.concurrency() * left_size());
         if (left_.size() < needed) left_.resize(needed);
     }
 
-    template <class Executor>
-    void flush(Executor& exec) {
+    void flush(executor_ref exec) {
         add_tokens(waiting_, exec);
         waiting_.clear();
     }
 
     /// H <- H + X^T X in the lower triangle, a task for each 96 rows of it. The longest come first, so that no worker is left with one.
-    template <class Executor>
-    void add_tokens(const panels& x, Executor& exec) {
+    void add_tokens(const panels& x, executor_ref exec) {
         const index_t blocks = (inputs() + block_rows - 1) / block_rows;
         exec.parallel_for(x.tokens() == 0 ? 0 : blocks, [&](index_t task, index_t worker) {
             add_rows(x, (blocks - 1 - task) * block_rows, left_.data() + worker * left_size());

@@ -3,35 +3,22 @@
 
 #include <algorithm>
 #include <cmath>
-#include <locale>
-#include <sstream>
+#include <cstddef>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <magr/detail/finite.hpp>
+#include <magr/detail/text.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 /// Checks at the public boundary. Each throws before anything is written, with function, argument, expected and actual.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-template <class... Parts>
-[[nodiscard]] std::string concat(const Parts&... parts) {
-    std::ostringstream text;
-    text.imbue(std::locale::classic());  // whatever the host's locale makes of numbers
-    text.precision(9);
-    (text << ... << parts);
-    return text.str();
-}
-
-template <class T>
-[[nodiscard]] std::string shape_text(matrix_view<T> m) {
-    return concat(m.rows(), " x ", m.cols());
-}
 
 template <class T>
 void require_not_empty(const char* function, const char* argument, matrix_view<T> m) {
@@ -68,29 +55,23 @@ template <class T>
     return true;
 }
 
-/// In the place of an executor: there is none.
-struct no_executor {};
-
-/// Whether `good(first, count)` holds for all rows, in strips that the workers share if there are any.
-template <class Executor, class Good>
-[[nodiscard]] bool all_strips(index_t rows, Executor& exec, const Good& good) {
-    if constexpr (std::is_same_v<Executor, no_executor>) {
-        return good(index_t{0}, rows);
-    } else {
-        constexpr index_t strip = 96;
-        const index_t strips = rows > 0 ? (rows + strip - 1) / strip : 0;  // so that compilers know that there are not too many
-        std::vector<char> is_good(static_cast<std::size_t>(strips));
-        exec.parallel_for(strips, [&](index_t task, index_t) {
-            const index_t first = task * strip;
-            is_good[static_cast<std::size_t>(task)] = good(first, (std::min)(strip, rows - first)) ? 1 : 0;
-        });
-        return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
-    }
+/// Whether `good(first, count)` holds for all rows, in strips that the workers share.
+template <class Good>
+[[nodiscard]] bool all_strips(index_t rows, executor_ref exec, const Good& good) {
+    if (exec.concurrency() == 1) return good(index_t{0}, rows);
+    constexpr index_t strip = 96;
+    const index_t strips = rows > 0 ? (rows + strip - 1) / strip : 0;  // so that compilers know that there are not too many
+    std::vector<char> is_good(static_cast<std::size_t>(strips));
+    exec.parallel_for(strips, [&](index_t task, index_t) {
+        const index_t first = task * strip;
+        is_good[static_cast<std::size_t>(task)] = good(first, (std::min)(strip, rows - first)) ? 1 : 0;
+    });
+    return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
 }
 
 /// Refuses NaN and infinite entries.
-template <class T, class Executor = no_executor>
-void require_finite(const char* function, const char* argument, matrix_view<T> m, Executor&& exec = {}) {
+template <class T>
+void require_finite(const char* function, const char* argument, matrix_view<T> m, executor_ref exec = {}) {
     const auto along_memory = m.row_stride() < m.col_stride() ? m.transposed() : m;
     if (all_strips(along_memory.rows(), exec,
                    [&](index_t first, index_t count) { return is_finite(along_memory.block(first, 0, count, along_memory.cols())); }))
@@ -140,8 +121,8 @@ inline constexpr double largest_asymmetry = 1e-4;
 
 /// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, or asymmetry beyond rounding
 /// (1e-4 of the largest diagonal entry). That of inputs that are always zero is one.
-template <class T, class Executor = no_executor>
-void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, Executor&& exec = {}) {
+template <class T>
+void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, executor_ref exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
     require_shape(function, argument, H, columns, columns);
     require_finite(function, argument, H, exec);
@@ -165,9 +146,9 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
             }
 }
 
-/// Refuses weights W and a Gram matrix H that are not those of a layer. Workers share the reading of all entries if there are any.
-template <class T, class U, class Executor = no_executor>
-void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, Executor&& exec = {}) {
+/// Refuses weights W and a Gram matrix H that are not those of a layer. Workers share the reading of all entries.
+template <class T, class U>
+void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, executor_ref exec = {}) {
     require_not_empty(function, "W", W);
     require_gram(function, "H", H, W.cols(), exec);
     require_finite(function, "W", W, exec);

@@ -7,6 +7,7 @@
 #include <magr/kernels/panels.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 /// What the blocked factorizations share: how a matrix is cut into tasks, and the product that updates it.
 namespace magr::detail {
@@ -69,8 +70,7 @@ public:
     }
 
     /// A <- A + factor X^T X in the lower triangle, in rows and columns of the pieces from number `first` on; tiles in parallel.
-    template <class Executor>
-    void update(matrix_view<T> A, const pieces_around& pieces, index_t first, index_t depth, Executor& exec) const {
+    void update(matrix_view<T> A, const pieces_around& pieces, index_t first, index_t depth, executor_ref exec) const {
         const index_t count = pieces.count() - first;
         exec.parallel_for(count * (count + 1) / 2, [&](index_t task, index_t) {
             index_t row = 0, column = task;

@@ -8,7 +8,7 @@
 #include <magr/linalg/cholesky_block.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -36,8 +36,8 @@ template <compute_scalar T>
 /// @par Numerics  ||A - L L^T|| <= about n eps ||A||, whatever the condition number; the same bits for every executor
 /// @par Source    Golub and Van Loan, Matrix Computations, section 4.2; the bound: Higham, Accuracy and Stability of Numerical
 ///                Algorithms, 2nd edition, theorem 10.3
-template <compute_scalar T, executor Executor = serial_executor>
-[[nodiscard]] bool cholesky(matrix_view<T> A, Executor&& exec = {}) {
+template <compute_scalar T>
+[[nodiscard]] bool cholesky(matrix_view<T> A, executor_ref exec = {}) {
     using block = detail::cholesky_block<T>;
     if (A.rows() != A.cols()) detail::raise<shape_error>(detail::concat("cholesky: A must be square, it is ", detail::shape_text(A)));
     const index_t n = A.cols();

@@ -8,7 +8,7 @@
 #include <magr/linalg/cholesky_block.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -33,15 +33,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  ||A M - I|| <= about n eps cond(A); the same bits for every executor
 /// @par Source    Bientinesi, Gunter and van de Geijn, Families of algorithms related to the inversion of a symmetric positive definite
 ///                matrix, ACM TOMS 35(1), 2008: the one-sweep algorithm
-template <compute_scalar T, executor Executor = serial_executor>
-[[nodiscard]] bool spd_inverse(matrix_view<T> A, Executor&& exec = {}) {
+template <compute_scalar T>
+[[nodiscard]] bool spd_inverse(matrix_view<T> A, executor_ref exec = {}) {
     using block = detail::cholesky_block<T>;
     if (A.rows() != A.cols()) detail::raise<shape_error>(detail::concat("spd_inverse: A must be square, it is ", detail::shape_text(A)));
     const index_t n = A.cols();
     block diagonal(n);
     const index_t side = diagonal.side();
     const detail::block_row<T> X(side, n > side ? n : 0);
-    const detail::aligned_buffer<T> panels(static_cast<index_t>(exec.concurrency()) * diagonal.panel_size());
+    const detail::aligned_buffer<T> panels(exec.concurrency() * diagonal.panel_size());
     for (index_t first = 0; first < n; first += side) {
         const detail::index_range here{first, (std::min)(side, n - first)};
         const matrix_view<T> A11 = A.block(first, first, here.size, here.size);

@@ -10,7 +10,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/quantize/grid.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 

@@ -11,6 +11,7 @@
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_matrix.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace magr {
 

@@ -28,10 +28,10 @@ namespace magr {
 ///                failed, so which exception arrives does not depend on threads either, if what a task throws does not. Without exceptions
 ///                `MAGR_FAILURE_HANDLER` is called on the thread whose task fails.
 ///
-/// A function that works in parallel takes an executor last, and its default is serial:
+/// A function that works in parallel takes any executor last, by way of `executor_ref`, and is serial without one:
 ///
-///   template <class Weights, executor Executor = serial_executor>
-///   void f(const Weights& W, Executor&& exec = {});
+///   template <class Weights>
+///   void f(const Weights& W, executor_ref exec = {});
 template <class Executor>
 concept executor = requires(std::remove_reference_t<Executor>& exec, index_t count, void (&task)(index_t, index_t)) {
     { exec.concurrency() } -> std::convertible_to<index_t>;

@@ -10,7 +10,7 @@
 #include <magr/kernels/admm_step.hpp>
 #include <magr/kernels/packwise.hpp>
 #include <magr/linalg/spd_inverse.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/admm_metric.hpp>
 #include <magr/preprocess/gram_floor.hpp>
 #include <magr/preprocess/row_bounds.hpp>
@@ -190,9 +190,9 @@ private:
 
 /// @return nothing if H_d + M is not positive definite
 /// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and for a moment some of its rows
-template <compute_scalar S, class Gram, executor Executor>
+template <compute_scalar S, class Gram>
 [[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const gram_split& split, const gram_floor& floor,
-                                               double rho, double relaxation, Executor& exec) {
+                                               double rho, double relaxation, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     admm_metric<S> metric(split, rho);
     aligned_buffer<S> inverse = load_triangle<S>(problem, split.V, admm_metric<S>::share * split.lambda,

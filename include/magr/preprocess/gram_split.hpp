@@ -9,7 +9,7 @@
 
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/direction_matrix.hpp>
 #include <magr/preprocess/layer_problem.hpp>
 
@@ -107,8 +107,8 @@ template <class Apply>
 ///                does. The same bits for every executor
 /// @par Source    the mean: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
 ///                38(4), 2017; the numbers 40, 1.5, 4, 8 and 1.4: fewest iterations on the layers of tests/preprocess
-template <class Gram, executor Executor>
-[[nodiscard]] gram_split split_gram(const layer_problem<Gram>& problem, bool all, Executor& exec) {
+template <class Gram>
+[[nodiscard]] gram_split split_gram(const layer_problem<Gram>& problem, bool all, executor_ref exec) {
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)

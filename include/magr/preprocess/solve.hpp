@@ -12,7 +12,7 @@
 #include <vector>
 
 #include <magr/kernels/packwise.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
@@ -332,21 +332,20 @@ private:
 };
 
 /// Tells an observer how many rows are done.
-template <progress_observer Observer>
 class progress_counter {
 public:
-    static constexpr bool is_used = !std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>;
+    progress_counter(observer_ref observer, index_t rows) : observer_(observer), rows_(rows) {}
 
-    progress_counter(Observer& observer, index_t rows) : observer_(observer), rows_(rows) {}
+    [[nodiscard]] bool is_used() const noexcept { return observer_.is_used(); }
 
     /// @return  whether to go on
     [[nodiscard]] bool add(index_t done) {
         done_ += done;
-        return done == 0 || notify(observer_, {done_, rows_}) == flow::proceed || done_ == rows_;
+        return done == 0 || !is_used() || observer_({done_, rows_}) == flow::proceed || done_ == rows_;
     }
 
 private:
-    Observer& observer_;
+    observer_ref observer_;
     index_t rows_;
     index_t done_ = 0;
 };
@@ -354,10 +353,10 @@ private:
 /// Solves some rows of W, tile by tile, until the observer has enough. Rows that are not reached, and their reports, stay as they are.
 /// @param out  may be W
 /// @return     whether all rows were reached
-template <compute_scalar S, class Method, class T, class Gram, class Progress, executor Executor>
+template <compute_scalar S, class Method, class T, class Gram>
 [[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, double alpha,
                               matrix_view<const T> W, std::span<const index_t> rows, std::span<row_report> reports, matrix_view<T> out,
-                              Progress& progress, Executor& exec) {
+                              progress_counter& progress, executor_ref exec) {
     constexpr index_t height = row_tile<S>::capacity;
     const auto total = static_cast<index_t>(rows.size());
     const index_t tiles = (total + height - 1) / height;
@@ -366,7 +365,7 @@ template <compute_scalar S, class Method, class T, class Gram, class Progress, e
     memory.reserve(static_cast<std::size_t>(workers));
     for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
     const Eigen::Array<S, 1, Eigen::Dynamic> diagonal = problem.diagonal.transpose().template cast<S>();
-    const index_t batch = Progress::is_used ? 4 * workers : tiles;
+    const index_t batch = progress.is_used() ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
         const index_t begin = first * height, end = (std::min)((first + batch) * height, total);
         exec.parallel_for((std::min)(batch, tiles - first), [&](index_t task, index_t worker) {

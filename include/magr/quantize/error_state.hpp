@@ -12,6 +12,7 @@
 #include <magr/detail/convert.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/packed_gram.hpp>
@@ -72,9 +73,9 @@ struct error_state {
 ///
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
-template <compute_scalar Scalar, class T, class Pass, class Executor>
+template <compute_scalar Scalar, class T, class Pass>
 [[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H,
-                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass, Executor& exec) {
+                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass, executor_ref exec) {
     constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
     struct outcome {  // a type of its own, as code that makes vectors of public ones would be shared with units of other instruction sets
         index_t passes = 0, changes = 0;
@@ -109,8 +110,8 @@ template <compute_scalar Scalar, class T, class Pass, class Executor>
 
 /// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
 /// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U, class Executor>
-[[nodiscard]] double loss_of(quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> h, double damping, Executor& exec) {
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] double loss_of(quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> h, double damping, executor_ref exec) {
     const std::vector<index_t> order = order_columns(h, column_order::natural, h.cols());
     const packed_gram damped(load_damped(h, order, damping), exec);
     return refine_panels(

@@ -17,7 +17,7 @@
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 
@@ -67,9 +67,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// H = T D T^T runs from the last column to the first; turning the matrix round makes it an ordinary Cholesky factorization, without
 /// the inverse of H that the feedback is usually derived from.
-template <compute_scalar Factor, compute_scalar Scalar, class T, class Executor>
+template <compute_scalar Factor, compute_scalar Scalar, class T>
 [[nodiscard]] bool factor_once(matrix_view<T> H, std::span<const index_t> order, const live_columns& live, feedback_factor<Scalar>& out,
-                               Executor& exec) {
+                               executor_ref exec) {
     const index_t n = H.cols();
     const auto column = [&](index_t k) { return order[static_cast<std::size_t>(n - 1 - k)]; };
     const auto dead = [&](index_t j) { return live.dead[static_cast<std::size_t>(j)] != 0; };
@@ -162,9 +162,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304); equals the Cholesky factor of the inverse in OPTQ (arXiv 2210.17323) by
 ///                U = D^-1/2 T^-1. The mean of the diagonal is that of OPTQ except that dead columns, set to 1 there, are left out:
 ///                they would tie the damping to the scale of H.
-template <compute_scalar Scalar, class T, executor Executor = serial_executor>
+template <compute_scalar Scalar, class T>
 [[nodiscard]] feedback_factor<Scalar> factor_feedback(matrix_view<T> H, std::span<const index_t> order, const factor_options& options,
-                                                      Executor&& exec = {}) {
+                                                      executor_ref exec = {}) {
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
     constexpr double first_floor = 1e-6;

@@ -16,11 +16,12 @@
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/grid_metric.hpp>
+#include <magr/quantize/storage.hpp>
 #include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
@@ -443,9 +444,9 @@ template <compute_scalar Scalar>
 }
 
 /// Fits all grids, each to its group of neighbouring columns of W.
-template <compute_scalar Scalar, class T, class Executor>
+template <compute_scalar Scalar, class T>
 [[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, const grid_options& options, const grid_fitter<Scalar>& fitter,
-                                             Executor& exec) {
+                                             executor_ref exec) {
     constexpr index_t panel_rows = 32;  // enough for a product to pay
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(w.rows(), w.cols(), options);
     exec.parallel_for((w.rows() + panel_rows - 1) / panel_rows, [&](index_t task, index_t) {
@@ -464,8 +465,8 @@ template <compute_scalar Scalar, class T, class Executor>
     return grids;
 }
 
-template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
-[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, matrix_view<U> h, const grid_options& options, Executor&& exec = {}) {
+template <compute_scalar Scalar, class T, class U>
+[[nodiscard]] weight_grids<Scalar> fit_grids(matrix_view<T> w, matrix_view<U> h, const grid_options& options, executor_ref exec = {}) {
     const index_t group_size = columns_per_group(options, w.cols());
     const std::vector<index_t> order = order_columns(h, column_order::natural, group_size);
     return fit_grids<Scalar>(w, options, grid_fitter<Scalar>(options, h, group_runs(order, group_size, false), order), exec);
@@ -488,8 +489,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        the grids, in the precision they will be stored in
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
-template <class Weights, class Gram, executor Executor = serial_executor>
-[[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options, Executor&& exec = {}) {
+template <class Weights, class Gram>
+[[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
@@ -507,8 +508,7 @@ template <class Weights>
     detail::require_search_without_gram("fit_grids", options);
     detail::require_not_empty("fit_grids", "W", w);
     detail::require_finite("fit_grids", "W", w);
-    serial_executor exec;
-    return detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options), exec);
+    return detail::fit_grids<scalar>(w, options, detail::grid_fitter<scalar>(options), executor_ref());
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -5,13 +5,14 @@
 #include <cmath>
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 

@@ -19,7 +19,7 @@
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/fit_grid.hpp>
@@ -199,10 +199,10 @@ template <compute_scalar Scalar>
 }
 
 /// Codes for W. `fitter` is null if the grids are fixed.
-template <compute_scalar Scalar, class T, class Rounding, class Executor>
+template <compute_scalar Scalar, class T, class Rounding>
 [[nodiscard]] sequential_sums quantize_columns(matrix_view<T> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
                                                const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
-                                               optq_result<Scalar>& result, Executor& exec) {
+                                               optq_result<Scalar>& result, executor_ref exec) {
     const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
     const auto run = [&](auto&& quantizer) {
         const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
@@ -225,8 +225,8 @@ struct optq_plan {
 };
 
 /// @param h       of a `live_gram`, so that the threshold has been applied
-template <compute_scalar Scalar, class U, class Executor>
-[[nodiscard]] optq_plan<Scalar> make_optq_plan(matrix_view<U> h, index_t group_size, const optq_options& options, Executor& exec) {
+template <compute_scalar Scalar, class U>
+[[nodiscard]] optq_plan<Scalar> make_optq_plan(matrix_view<U> h, index_t group_size, const optq_options& options, executor_ref exec) {
     std::vector<index_t> order = order_columns(h, options.order, group_size);
     feedback_factor<Scalar> factor = factor_feedback<Scalar>(
         h, order, {.damping = options.damping, .raise_damping = options.on_failure != fallback::none, .precision = options.precision},
@@ -237,10 +237,10 @@ template <compute_scalar Scalar, class U, class Executor>
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
 /// @param w       with zeros in the place of dead columns if that is the policy
 /// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U, executor Executor>
+template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, matrix_view<U> h, const optq_plan<Scalar>& plan,
                                            const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
-                                           Executor& exec) {
+                                           executor_ref exec) {
     const auto& [group_size, order, factor] = plan;
     optq_result<Scalar> result;
     result.damping = factor.damping;
@@ -302,9 +302,9 @@ template <compute_scalar Scalar, class T, class U, executor Executor>
 }
 
 /// The same with a plan of its own, and for an H as it was passed in.
-template <compute_scalar Scalar, class T, class U, executor Executor = serial_executor>
+template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] optq_result<Scalar> run_optq(matrix_view<T> w, const live_gram<U>& gram, matrix_view<U> h, const weight_grids<Scalar>* given,
-                                           const grid_options& grid, const optq_options& options, Executor&& exec = {}) {
+                                           const grid_options& grid, const optq_options& options, executor_ref exec = {}) {
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
     const auto plan = make_optq_plan<Scalar>(gram.view(), group_size, options, exec);
     const auto run = [&](auto weights) { return run_optq<Scalar>(weights, gram.view(), plan, given, grid, options, exec); };
@@ -381,8 +381,9 @@ template <storage_scalar T>
 /// @par Source    E. Frantar et al., OPTQ (arXiv 2210.17323), computed as LDLQ (QuIP, arXiv 2307.13304). Differs from the published code:
 ///                no inverse of H; dead columns are rounded unless told otherwise, and enter neither the mean of diag(H) nor the ranges of
 ///                grids; groups are `fixed` unless told otherwise
-template <class Weights, class Gram, executor Executor = serial_executor>
-auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {}, Executor&& exec = {}) {
+template <class Weights, class Gram>
+auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {},
+                   executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     using scalar = compute_t<typename decltype(w)::value_type>;
@@ -397,9 +398,9 @@ auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {
 /// one's own.
 ///
 /// @par Errors    also those of `require_grids`; option_error if `groups` is not fixed
-template <class Weights, class Gram, compute_scalar Scalar, executor Executor = serial_executor>
+template <class Weights, class Gram, compute_scalar Scalar>
 auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids, const optq_options& options = {},
-                   Executor&& exec = {}) {
+                   executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,

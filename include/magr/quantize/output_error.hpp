@@ -16,7 +16,7 @@
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 namespace detail {
@@ -61,8 +61,8 @@ public:
         return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
     }
 
-    template <class T, class U, class Executor>
-    output_meter(matrix_view<T> W, matrix_view<U> H, Executor& exec) : gram_(load<double>(live_gram(H, 0).view())) {
+    template <class T, class U>
+    output_meter(matrix_view<T> W, matrix_view<U> H, executor_ref exec) : gram_(load<double>(live_gram(H, 0).view())) {
         gram_ *= unit_scale(as_const_view(gram_));
         energy_ = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) -> row_major_matrix<double> {
             return load<double>(W.block(first, 0, rows, W.cols())) / 2;
@@ -70,8 +70,8 @@ public:
     }
 
     /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
-    template <class T, class U, class Executor>
-    [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q, Executor& exec) const {
+    template <class T, class U>
+    [[nodiscard]] double error(matrix_view<T> W, matrix_view<U> Q, executor_ref exec) const {
         const scaled_sum sum = sum_over_panels(W.rows(), exec, [&](index_t first, index_t rows) -> row_major_matrix<double> {
             return load<double>(Q.block(first, 0, rows, W.cols())) / 2 - load<double>(W.block(first, 0, rows, W.cols())) / 2;
         });
@@ -91,8 +91,8 @@ private:
     };
 
     /// The energy of all panels; `half_of` gives half of each, which a difference of the largest numbers does not overflow.
-    template <class Executor, class Half>
-    [[nodiscard]] scaled_sum sum_over_panels(index_t rows, Executor& exec, const Half& half_of) const {
+    template <class Half>
+    [[nodiscard]] scaled_sum sum_over_panels(index_t rows, executor_ref exec, const Half& half_of) const {
         std::vector<scaled_sum> parts(static_cast<std::size_t>((rows + panel - 1) / panel));
         exec.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
             row_major_matrix<double> M = half_of(task * panel, (std::min)(panel, rows - task * panel));
@@ -131,8 +131,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  all in double, and right for weights and H of any size; H is taken as symmetric, and only its upper triangle and its
 ///                diagonal blocks are read. Weights of dead columns (H_jj = 0) do not matter. The same bits for every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix
-template <class Weights, class Quantized, class Gram, executor Executor = serial_executor>
-[[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H, Executor&& exec = {}) {
+template <class Weights, class Quantized, class Gram>
+[[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto q = as_const_view(Q);
     const auto h = as_const_view(H);

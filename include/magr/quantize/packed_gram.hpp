@@ -13,6 +13,7 @@
 #include <magr/kernels/packed_product.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -41,8 +42,7 @@ class packed_gram {
     static constexpr index_t depth = kernels::product_blocks<double, simd::default_arch>::depth;
 
 public:
-    template <class Executor>
-    packed_gram(row_major_matrix<double> H, Executor& exec)
+    packed_gram(row_major_matrix<double> H, executor_ref exec)
         : H_(std::move(H)), rows_(kernels::round_up(H_.rows(), tile::rows)), packed_(rows_ * H_.cols()) {
         exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {
             const index_t first = task * tile::rows;

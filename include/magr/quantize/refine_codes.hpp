@@ -13,7 +13,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/error_state.hpp>
@@ -97,9 +97,9 @@ template <compute_scalar Scalar, class Scales>
 
 /// `refine_codes` after all checks.
 /// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U, class Executor>
+template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                                 const code_refinement& options, Executor& exec) {
+                                                 const code_refinement& options, executor_ref exec) {
     const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
     const packed_gram damped(load_damped(h, order, options.damping), exec);
     return refine_panels(
@@ -129,9 +129,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                grid, or a grid is not usable. All before Q is written
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only
 ///                if it lowers the loss, and the target is always W
-template <compute_scalar Scalar, class Weights, class Gram, executor Executor = serial_executor>
+template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
-                               Executor&& exec = {}) {
+                               executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     validate(options);

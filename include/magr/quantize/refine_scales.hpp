@@ -13,10 +13,11 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/error_state.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace magr {
 
@@ -189,9 +190,9 @@ private:
 
 /// `refine_scales` after all checks.
 /// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U, class Executor>
+template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                                  const scale_refinement& options, Executor& exec) {
+                                                  const scale_refinement& options, executor_ref exec) {
     std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
     std::iota(order.begin(), order.end(), index_t{0});
     const auto parameter = [&](index_t j) {
@@ -243,9 +244,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  in double; scales stay positive. Dead columns have no part in scales and losses; grids that have no other columns stay
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
-template <compute_scalar Scalar, class Weights, class Gram, executor Executor = serial_executor>
+template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
-                                Executor&& exec = {}) {
+                                executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const auto h = as_const_view(H);
     validate(options);

@@ -14,7 +14,7 @@
 #include <magr/linalg/triangular_solve.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/parallel/executor.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 namespace detail {
@@ -184,8 +184,7 @@ public:
 
     /// @param feedback    T^T, n x n with contiguous rows, unit lower triangular; it must outlive this
     /// @param block_size  columns whose feedback from all before them is one product
-    template <class Executor>
-    sequential_pass(matrix_view<const Scalar> feedback, index_t block_size, Executor& exec)
+    sequential_pass(matrix_view<const Scalar> feedback, index_t block_size, executor_ref exec)
         : feedback_(feedback), block_size_((std::min)(block_size, feedback.cols())), packed_(packed_size(feedback.cols(), block_size_)) {
         const index_t n = feedback_.cols();
         index_t size = 0;
@@ -206,12 +205,12 @@ public:
     /// rows
     /// @param finish    finish(first row, row count, strip) reads what has become of them: W - Q
     /// @param measured  whether to compute `sequential_sums::energies`, which takes as long as the quantization
-    template <class Load, class Quantizer, class Finish, class Executor>
+    template <class Load, class Quantizer, class Finish>
     [[nodiscard]] sequential_sums run(index_t rows, const Load& load, Quantizer& quantizer, const Finish& finish, bool measured,
-                                      Executor& exec) const {
+                                      executor_ref exec) const {
         const index_t n = feedback_.cols(), block = kernels::round_up(block_size_, tile::rows), size = working_memory::size(n, block);
         const index_t tiles = (rows + tile_rows - 1) / tile_rows;
-        const aligned_buffer<Scalar> data(static_cast<index_t>(exec.concurrency()) * size);
+        const aligned_buffer<Scalar> data(exec.concurrency() * size);
         std::vector<sequential_sums> of_tiles(static_cast<std::size_t>(tiles), sequential_sums(n));
         exec.parallel_for(tiles, [&](index_t task, index_t worker) {
             const working_memory memory(data.data() + worker * size, n, block);
@@ -422,9 +421,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  in Scalar, the returned sums in double; the result for a row does not depend on the other rows, nor anything on the
 ///                executor, whose tasks are 256 rows each
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304), which makes the same decisions as OPTQ (arXiv 2210.17323) without changing W
-template <compute_scalar Scalar, column_quantizer<Scalar> Quantizer, executor Executor = serial_executor>
+template <compute_scalar Scalar, column_quantizer<Scalar> Quantizer>
 std::vector<double> quantize_sequentially(matrix_view<Scalar> W, std::type_identity_t<matrix_view<const Scalar>> feedback,
-                                          index_t block_size, Quantizer&& quantizer, Executor&& exec = {}) {
+                                          index_t block_size, Quantizer&& quantizer, executor_ref exec = {}) {
     MAGR_ASSERT(W.row_stride() == 1 && feedback.col_stride() == 1 && feedback.rows() == W.cols() && feedback.cols() == W.cols());
     using strips = detail::row_strips<Scalar>;
     const auto load = [&](index_t row, index_t rows, Scalar* strip) {

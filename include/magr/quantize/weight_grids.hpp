@@ -13,6 +13,7 @@
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/quantize/grid.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace magr {
 

@@ -5,6 +5,9 @@
 #include <cstddef>
 
 #include <magr/config.hpp>
+#if MAGR_HAS_XSIMD
+#include <xsimd/xsimd.hpp>
+#endif
 
 /// The few vector operations that kernels need, once for xsimd batches and once for plain scalars, so that a kernel is written once.
 namespace magr::simd {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include <magr/matrix/matrix_view.hpp>
+
+/// The text of messages.
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+inline void append(std::string& text, std::string_view part) { text += part; }
+
+/// A number as `printf` writes it with %.9g, with a decimal point whatever the host's locale says.
+template <class Number>
+    requires std::is_arithmetic_v<Number>
+void append(std::string& text, Number number) {
+    char digits[32];
+    if constexpr (std::is_floating_point_v<Number>)
+        text.append(digits, std::to_chars(digits, digits + sizeof digits, double{number}, std::chars_format::general, 9).ptr);
+    else
+        text.append(digits, std::to_chars(digits, digits + sizeof digits, number).ptr);
+}
+
+template <class... Parts>
+[[nodiscard]] std::string concat(const Parts&... parts) {
+    std::string text;
+    (append(text, parts), ...);
+    return text;
+}
+
+template <class T>
+[[nodiscard]] std::string shape_text(matrix_view<T> m) {
+    return concat(m.rows(), " x ", m.cols());
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
