@@ -25,11 +25,29 @@ namespace magr {
 /// Which quantizer chooses the codes.
 enum class quantizer { rtn, optq };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(quantizer value) noexcept {
+    switch (value) {
+        case quantizer::rtn: return "rtn";
+        case quantizer::optq: return "optq";
+    }
+    return "unknown";
+}
+
 /// Which weights OPTQ rounds, once the grids have been fitted to the preprocessed ones.
 enum class rounding_target {
     preprocessed,  ///< those that MagR made, as published
     original       ///< the original ones, on the grids of those that MagR made
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(rounding_target target) noexcept {
+    switch (target) {
+        case rounding_target::preprocessed: return "preprocessed";
+        case rounding_target::original: return "original";
+    }
+    return "unknown";
+}
 
 /// From weights to codes, step by step.
 struct layer_options {
@@ -103,9 +121,11 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (options.scales) add(problems(*options.scales));
     if (options.codes) add(problems(*options.codes));
     detail::problem_list own("layer_options");
+    own.require_enumerator("quantizer", options.quantizer);
+    own.require_enumerator("target", options.target);
     own.require(options.refinement_rounds >= 0, "refinement_rounds", "at least 0", options.refinement_rounds);
     own.require(options.minimum_tokens >= 0, "minimum_tokens", "at least 0", options.minimum_tokens);
-    own.require(options.target == rounding_target::preprocessed || options.optq.groups == group_update::fixed, "target",
+    own.require(options.target != rounding_target::original || options.optq.groups == group_update::fixed, "target",
                 "preprocessed with live or stale groups", "original");
     add(own.take());
     return found;
