@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#if !defined(__GNUC__) && !defined(__clang__)
+#error "magr needs GCC or clang: its kernels are written with their vector types and builtins"
+#endif
+
 /// Checks a precondition of a kernel. Off unless `NDEBUG` is absent; define it before the first include to replace it.
 #ifndef MAGR_ASSERT
 #include <cassert>
 #define MAGR_ASSERT(condition) assert(condition)
 #endif
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define MAGR_ALWAYS_INLINE __forceinline
-#else
 #define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
-#endif
 
 /// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere.
 #ifndef MAGR_NO_XSIMD
