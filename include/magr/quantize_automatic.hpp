@@ -127,6 +127,7 @@ struct automatic_attempt {
     double error = std::numeric_limits<double>::infinity();  ///< of the codes, on the validation data
     layer_result<Scalar> layer;
     row_major_matrix<Scalar> M;  ///< what MagR made of the weights; empty without MagR
+    weight_grids<Scalar> grids;  ///< of M, or of the weights
 };
 
 /// The best attempts so far, of those with MagR and those without. Nothing of the others is kept.
@@ -188,7 +189,9 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
         options.optq.measure_error = false;
         automatic_attempt<Scalar> attempt;
         attempt.candidate = first + k;
-        attempt.layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options, exec);
+        const row_major_matrix<Scalar>& fitted = solution ? solution->M : in.weights();
+        attempt.grids = fit_grids<Scalar>(as_const_view(fitted), in.gram().view(), options.grid, exec);
+        attempt.layer = choose_codes(in, fitted, attempt.grids, plan ? &*plan : nullptr, options, exec);
         if (attempt.layer) {
             const double error = validation.error(as_const_view(W), attempt.layer.quantized.dequantize().view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
@@ -245,7 +248,7 @@ template <compute_scalar Scalar, class Executor>
         layer.tokens = tokens;
         measure_optq(layer, in, attempt.M.size() > 0 ? attempt.M : in.weights(), own, exec);
         if (attempt.M.size() > 0) layer.output_error_preprocessed = own_meter.error(w, as_const_view(attempt.M), exec);
-        complete(layer, W, in, own_meter, own, exec);
+        complete(layer, W, in, attempt.M.size() > 0 ? nullptr : &attempt.grids, own_meter, own, exec);
         return layer ? measure(layer) : std::numeric_limits<double>::infinity();
     };
     const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };

@@ -227,17 +227,18 @@ private:
     row_major_matrix<Scalar> zeroed_;
 };
 
-/// Grids and codes for what MagR made of the weights, or for the weights themselves.
+/// Codes for what MagR made of the weights, or for the weights themselves.
 /// @param M       the weights that the grids are fitted to
+/// @param grids   of M
 /// @param plan    of OPTQ; null: rounding to nearest
 template <compute_scalar Scalar, class U, class Executor>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
-                                                const optq_plan<Scalar>* plan, const layer_options& options, Executor& exec) {
+                                                const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
+                                                const layer_options& options, Executor& exec) {
     layer_result<Scalar> result;
     result.dead_columns = in.gram().dead_columns();
     const auto h = in.gram().view();
     const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
-    const weight_grids<Scalar> grids = fit_grids<Scalar>(as_const_view(M), h, options.grid, exec);
     if (plan == nullptr) {
         result.status = layer_status::as_requested;
         result.quantized = round_onto_grids(target, grids, round_half_even{});
@@ -264,14 +265,15 @@ void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in
 }
 
 /// Refines codes that were chosen, or puts plain rounding in their place, and completes the report.
+/// @param grids   of the weights without MagR; null if they are still to be fitted, for the report or for plain rounding
 /// @param meter   of the original weights
 template <compute_scalar Scalar, class U, class Executor>
-void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in, const output_meter& meter,
-              const layer_options& options, Executor& exec) {
+void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in,
+              const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, Executor& exec) {
     const auto w = as_const_view(W);
     const auto wanted = as_const_view(in.weights());
-    quantized_matrix<Scalar> rtn =
-        round_onto_grids(wanted, fit_grids<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
+    quantized_matrix<Scalar> rtn = round_onto_grids(
+        wanted, grids != nullptr ? *grids : fit_grids<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
@@ -318,6 +320,7 @@ template <compute_scalar Scalar, class U, executor Executor>
             objection = options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
     }
     layer_result<Scalar> result;
+    std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
         result.dead_columns = in.gram().dead_columns();
@@ -331,13 +334,14 @@ template <compute_scalar Scalar, class U, executor Executor>
         std::optional<optq_plan<Scalar>> plan;
         if (options.quantizer == quantizer::optq)
             plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(options.grid, W.cols()), options.optq, exec);
-        result = choose_codes(in, fitted, plan ? &*plan : nullptr, options, exec);
+        grids = fit_grids<Scalar>(as_const_view(fitted), in.gram().view(), options.grid, exec);
+        result = choose_codes(in, fitted, *grids, plan ? &*plan : nullptr, options, exec);
         measure_optq(result, in, fitted, options, exec);
     }
     result.tokens = tokens;
     result.preprocess = preprocessed;
     result.output_error_preprocessed = error_preprocessed;
-    complete(result, W, in, meter, options, exec);
+    complete(result, W, in, grids && !preprocessed ? &*grids : nullptr, meter, options, exec);
     return result;
 }
 
