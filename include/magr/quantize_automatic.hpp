@@ -322,19 +322,19 @@ auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validati
 /// The same for the Gram matrices that two accumulators have gathered; the number of their tokens is then part of the report.
 /// @par Errors    also value_error if one has seen no token
 template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
-auto quantize_automatic(const Weights& W, gram_accumulator<Sum>& fitting, gram_accumulator<Sum>& validation,
+auto quantize_automatic(const Weights& W, const gram_accumulator<Sum>& fitting, const gram_accumulator<Sum>& validation,
                         const automatic_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_not_empty("quantize_automatic", "W", w);
-    const auto f = as_const_view(fitting.gram());
-    const auto v = as_const_view(validation.gram());
+    const matrix<Sum> fitting_gram = fitting.gram(exec), validation_gram = validation.gram(exec);
+    const auto f = fitting_gram.view(), v = validation_gram.view();
     detail::require_gram("quantize_automatic", "fitting", f, w.cols());
     detail::require_gram("quantize_automatic", "validation", v, w.cols());
     detail::require_finite("quantize_automatic", "W", w);
     return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v),
-                                 fitting.tokens() + validation.tokens(), options, exec);
+                                 detail::tokens_together("quantize_automatic", fitting.tokens(), validation.tokens()), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

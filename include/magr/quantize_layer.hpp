@@ -381,12 +381,13 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
 /// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
 /// @par Errors    also value_error if it has seen no token
 template <class Weights, compute_scalar Sum, executor Executor = serial_executor>
-auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}, Executor&& exec = {}) {
+auto quantize_layer(const Weights& W, const gram_accumulator<Sum>& calibration, const layer_options& options = {}, Executor&& exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_not_empty("quantize_layer", "W", w);
-    const auto h = as_const_view(calibration.gram());
+    const matrix<Sum> gram = calibration.gram(exec);
+    const auto h = gram.view();
     detail::require_gram("quantize_layer", "calibration", h, w.cols());
     detail::require_finite("quantize_layer", "W", w);
     return detail::run_layer(detail::load<scalar>(w), h, calibration.tokens(), options, exec);

@@ -101,6 +101,9 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
     CHECK(result.tokens == 30);
     CHECK(result.status == layer_status::as_requested);
     CHECK(result.quantized.codes == quantize_layer(W, calibration.gram(), {}).quantized.codes);
+    const magr::gram_accumulator<double> constant = calibration;
+    CHECK(quantize_layer(W, constant).quantized.codes == result.quantized.codes);
+    CHECK(quantize_layer(W, magr::gram_accumulator<double>(calibration.gram(), 30)).quantized.codes == result.quantized.codes);
     CHECK(quantize_layer(W, calibration, {.minimum_tokens = 30}).status == layer_status::as_requested);
 
     const auto refused = quantize_layer(W, calibration, {.minimum_tokens = 31});
