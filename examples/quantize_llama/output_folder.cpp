@@ -109,12 +109,9 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
 }
 
 std::string program_name() {
-#define MAGR_TEXT_OF(x) #x
-#define MAGR_EXPANDED_TEXT_OF(x) MAGR_TEXT_OF(x)
-    return "magr " MAGR_EXPANDED_TEXT_OF(MAGR_VERSION_MAJOR) "." MAGR_EXPANDED_TEXT_OF(MAGR_VERSION_MINOR) "." MAGR_EXPANDED_TEXT_OF(
-        MAGR_VERSION_PATCH) " " MAGR_EXPANDED_TEXT_OF(MAGR_ISA_NAMESPACE);
-#undef MAGR_EXPANDED_TEXT_OF
-#undef MAGR_TEXT_OF
+    text_stream name;
+    name << "magr " << MAGR_VERSION_MAJOR << "." << MAGR_VERSION_MINOR << "." << MAGR_VERSION_PATCH << " " << magr::instruction_set();
+    return name.str();
 }
 
 /// The configuration and all tensors.

@@ -51,3 +51,19 @@
 #else
 #define MAGR_ISA_NAMESPACE isa_baseline
 #endif
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The instruction set that this translation unit is compiled for, as the library tells them apart: "avx2_fma", "scalar", ..
+[[nodiscard]] constexpr const char* instruction_set() noexcept {
+#define MAGR_TEXT_OF(x) #x
+#define MAGR_EXPANDED_TEXT_OF(x) MAGR_TEXT_OF(x)
+    constexpr const char* name = MAGR_EXPANDED_TEXT_OF(MAGR_ISA_NAMESPACE);
+#undef MAGR_EXPANDED_TEXT_OF
+#undef MAGR_TEXT_OF
+    return name + sizeof "isa_" - 1;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr
