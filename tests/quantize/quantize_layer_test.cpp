@@ -64,7 +64,7 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     auto refined = magr::quantize_optq(M, H, grid).quantized;
     const double before = magr::refine_scales(refined, W, H).loss_before;
     magr::refinement_result last = magr::refine_codes(refined, W, H);
-    static_cast<void>(magr::refine_scales(refined, W, H));
+    magr::refine_scales(refined, W, H);
     last = magr::refine_codes(refined, W, H);
     const auto two_rounds =
         quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 2});
