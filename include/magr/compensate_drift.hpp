@@ -48,10 +48,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const drift_options& options) { detail::refuse_problems(problems(options)); }
-
 /// Changes the weights of a layer, before they are quantized, so that its output comes back to what it was before the layers in front of
 /// it were quantized, in place:
 ///

@@ -42,10 +42,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Refuses options outside of their ranges.
-/// @par Errors    option_error, with all problems
-inline void validate(const preprocess_options& options) { detail::refuse_problems(problems(options)); }
-
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {

@@ -10,8 +10,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/kernels/l1_ball.hpp>
-#include <magr/kernels/linf.hpp>
+#include <magr/kernels/prox.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 

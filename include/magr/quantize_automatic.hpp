@@ -69,10 +69,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found;
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const automatic_options& options) { detail::refuse_problems(problems(options)); }
-
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <locale>
 #include <sstream>
 #include <string>
@@ -245,3 +246,19 @@ inline void refuse_problems(const std::vector<std::string>& problems) {
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Refuses options that are outside of their documented ranges: those of which `problems` has something to say.
+/// @par Errors    option_error, with all problems
+template <class Options>
+    requires requires(const Options& options) {
+        { problems(options) } -> std::same_as<std::vector<std::string>>;
+    }
+void validate(const Options& options) {
+    detail::refuse_problems(problems(options));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -148,10 +148,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const grid_options& options) { detail::refuse_problems(problems(options)); }
-
 /// Largest code of a grid: 2^bits - 1.
 [[nodiscard]] constexpr int largest_code(int bits) noexcept { return (1 << bits) - 1; }
 
