@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <magr/kernels/admm_step.hpp>
-#include <magr/kernels/linf.hpp>
+#include <magr/kernels/prox.hpp>
 #include <random>
 #include <vector>
 

@@ -25,9 +25,7 @@ namespace {
 
 using magr::index_t;
 
-#define MAGR_BENCH_TEXT_OF(name) #name
-#define MAGR_BENCH_TEXT(name) MAGR_BENCH_TEXT_OF(name)
-constexpr const char* instruction_set = MAGR_BENCH_TEXT(MAGR_ISA_NAMESPACE);
+constexpr const char* instruction_set = magr::instruction_set();
 
 constexpr std::size_t batch_size = 16;
 

@@ -88,8 +88,7 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
         record.largest_after = record.largest_before;
         if (record.alpha > 0) {
             matrix_f M = W;
-            static_cast<void>(magr::preprocess(
-                M, H, {.alpha = record.alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}));
+            magr::preprocess(M, H, {.alpha = record.alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping});
             record.largest_after = largest_per_row(M);
         }
     }

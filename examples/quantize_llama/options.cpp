@@ -34,14 +34,14 @@ std::string listed(const std::vector<double>& values) {
 
 /// An option whose values have names.
 template <class Value, class Enum, std::size_t count>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, const std::array<choice<Enum>, count>& choices,
+CLI::Option* add_choice(CLI::App& app, const std::string& name, Value& value, const std::array<Enum, count>& choices,
                         std::string description) {
     std::vector<std::string> names;
-    for (const choice<Enum>& c : choices) names.emplace_back(c.name);
+    for (const Enum choice : choices) names.emplace_back(to_string(choice));
     const auto set = [&value, &choices](const std::string& chosen) {
-        value = std::find_if(choices.begin(), choices.end(), [&](const choice<Enum>& c) { return chosen == c.name; })->value;
+        value = *std::find_if(choices.begin(), choices.end(), [&](Enum choice) { return chosen == to_string(choice); });
     };
-    if constexpr (std::is_same_v<Value, Enum>) description += std::string(" (default: ") + name_in(choices, value) + ")";
+    if constexpr (std::is_same_v<Value, Enum>) description += std::string(" (default: ") + to_string(value) + ")";
     return app.add_option_function<std::string>(name, set, description)->type_name("NAME")->check(CLI::IsMember(names));
 }
 

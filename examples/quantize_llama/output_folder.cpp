@@ -20,7 +20,6 @@
 #include "common/json.hpp"
 #include "common/output_file.hpp"
 #include "common/text_stream.hpp"
-#include "quantize_llama/choices.hpp"
 #include "quantize_llama/safetensors.hpp"
 
 namespace examples {
@@ -98,24 +97,21 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
             {"alpha", optional(alpha)},
             {"beta", beta},
             {"damping", optional(damping)},
-            {"solver", name_in(solvers, solver)},
-            {"order", name_in(column_orders, order)},
-            {"zero_point", name_in(zero_points, zero_point)},
-            {"storage", name_in(storage_types, storage)},
-            {"range", range ? name_in(range_searches, *range) : "default"},
-            {"target", name_in(rounding_targets, target)},
+            {"solver", to_string(solver)},
+            {"order", to_string(order)},
+            {"zero_point", to_string(zero_point)},
+            {"storage", to_string(storage)},
+            {"range", range ? to_string(*range) : "default"},
+            {"target", to_string(target)},
             {"refinement_rounds", refinement_rounds},
             {"drift", drift},
-            {"out_dtype", name_in(storage_types, weights)}};
+            {"out_dtype", to_string(weights)}};
 }
 
 std::string program_name() {
-#define MAGR_TEXT_OF(x) #x
-#define MAGR_EXPANDED_TEXT_OF(x) MAGR_TEXT_OF(x)
-    return "magr " MAGR_EXPANDED_TEXT_OF(MAGR_VERSION_MAJOR) "." MAGR_EXPANDED_TEXT_OF(MAGR_VERSION_MINOR) "." MAGR_EXPANDED_TEXT_OF(
-        MAGR_VERSION_PATCH) " " MAGR_EXPANDED_TEXT_OF(MAGR_ISA_NAMESPACE);
-#undef MAGR_EXPANDED_TEXT_OF
-#undef MAGR_TEXT_OF
+    text_stream name;
+    name << "magr " << MAGR_VERSION_MAJOR << "." << MAGR_VERSION_MINOR << "." << MAGR_VERSION_PATCH << " " << magr::instruction_set();
+    return name.str();
 }
 
 /// The configuration and all tensors.
@@ -239,7 +235,7 @@ void require_range(const model_folder& model, magr::storage_type type) {
             const float stored = type == magr::storage_type::f16 ? static_cast<float>(static_cast<Eigen::half>(largest))
                                                                  : static_cast<float>(static_cast<Eigen::bfloat16>(largest));
             if (!std::isfinite(stored))
-                refuse("--out-dtype ", name_in(storage_types, type), ": ", block_prefix(layer), name_of(kind), " has a weight of ", largest,
+                refuse("--out-dtype ", to_string(type), ": ", block_prefix(layer), name_of(kind), " has a weight of ", largest,
                        ", which is too large for it");
         }
     }

@@ -28,7 +28,7 @@ void site_grams::add(const matrix_f& inputs, std::span<const sequence> sequences
     }
 }
 
-layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<double> drift) {
+layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<double> drift) const {
     layer_calibration sums{fitting_.gram(pool), {}, std::move(drift)};
     if (validation_) sums.validation = validation_->gram(pool);
     return sums;

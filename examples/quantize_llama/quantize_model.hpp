@@ -42,7 +42,7 @@ public:
     /// @param pool            does not influence the result: a Gram matrix has the same bits however its tokens are handed out
     void add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool);
 
-    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {});
+    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {}) const;
 
 private:
     magr::gram_accumulator<double> fitting_;

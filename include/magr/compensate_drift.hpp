@@ -48,10 +48,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const drift_options& options) { detail::refuse_problems(problems(options)); }
-
 /// Changes the weights of a layer, before they are quantized, so that its output comes back to what it was before the layers in front of
 /// it were quantized, in place:
 ///
@@ -93,7 +89,7 @@ drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const 
         if (live.is_dead(j)) per_input.col(j).setZero();
     detail::row_major_matrix<double> before = detail::load<double>(weights);
     detail::row_major_matrix<double> change(weights.rows(), n);
-    constexpr index_t panel = 96;
+    constexpr index_t panel = kernels::block_side;
     const index_t panels = (weights.rows() + panel - 1) / panel;
     std::vector<char> finite(static_cast<std::size_t>(panels), 1);
     constexpr index_t scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch;

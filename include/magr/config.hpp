@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#if !defined(__GNUC__) && !defined(__clang__)
+#error "magr needs GCC or clang: its kernels are written with their vector types and builtins"
+#endif
+
 /// Checks a precondition of a kernel. Off unless `NDEBUG` is absent; define it before the first include to replace it.
 #ifndef MAGR_ASSERT
 #include <cassert>
 #define MAGR_ASSERT(condition) assert(condition)
 #endif
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define MAGR_ALWAYS_INLINE __forceinline
-#else
 #define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
-#endif
 
 /// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere. The header below only says what the compiler
 /// targets; `<magr/simd/pack.hpp>` includes the rest.
@@ -52,3 +52,19 @@
 #else
 #define MAGR_ISA_NAMESPACE isa_baseline
 #endif
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The instruction set that this translation unit is compiled for, as the library tells them apart: "avx2_fma", "scalar", ..
+[[nodiscard]] constexpr const char* instruction_set() noexcept {
+#define MAGR_TEXT_OF(x) #x
+#define MAGR_EXPANDED_TEXT_OF(x) MAGR_TEXT_OF(x)
+    constexpr const char* name = MAGR_EXPANDED_TEXT_OF(MAGR_ISA_NAMESPACE);
+#undef MAGR_EXPANDED_TEXT_OF
+#undef MAGR_TEXT_OF
+    return name + sizeof "isa_" - 1;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

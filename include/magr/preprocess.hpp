@@ -32,8 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     const auto not_negative = [](double value) { return detail::is_finite(value) && value >= 0; };
     found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
     found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
-    found.require(options.solver == solver::admm || options.solver == solver::proximal_gradient, "solver", "admm or proximal_gradient",
-                  static_cast<int>(options.solver));
+    found.require_enumerator("solver", options.solver);
     found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
     found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
     found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
@@ -42,10 +41,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
     return found.take();
 }
-
-/// Refuses options outside of their ranges.
-/// @par Errors    option_error, with all problems
-inline void validate(const preprocess_options& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 

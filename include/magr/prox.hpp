@@ -10,8 +10,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/kernels/l1_ball.hpp>
-#include <magr/kernels/linf.hpp>
+#include <magr/kernels/prox.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 
@@ -21,6 +20,15 @@ namespace magr {
 
 /// The vectors of a matrix: its rows or its columns.
 enum class axis { rows, columns };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(axis value) noexcept {
+    switch (value) {
+        case axis::rows: return "rows";
+        case axis::columns: return "columns";
+    }
+    return "unknown";
+}
 
 /// Which parts of a matrix are vectors of their own.
 struct vectors_of {
@@ -123,6 +131,7 @@ void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) 
 template <class T>
 void require_vectors(const char* function, matrix_view<T> m, const vectors_of& part) {
     require_finite(function, "M", m);
+    require_enumerator(function, "along", part.along);
     if (part.group_size) require_option(*part.group_size >= 1, function, "group_size", "at least 1", *part.group_size);
 }
 

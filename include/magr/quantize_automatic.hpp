@@ -69,10 +69,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found;
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const automatic_options& options) { detail::refuse_problems(problems(options)); }
-
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {
@@ -127,6 +123,7 @@ struct automatic_attempt {
     double error = std::numeric_limits<double>::infinity();  ///< of the codes, on the validation data
     layer_result<Scalar> layer;
     row_major_matrix<Scalar> M;  ///< what MagR made of the weights; empty without MagR
+    weight_grids<Scalar> grids;  ///< of M, or of the weights
 };
 
 /// The best attempts so far, of those with MagR and those without. Nothing of the others is kept.
@@ -187,7 +184,9 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
         options.optq.measure_error = false;
         automatic_attempt<Scalar> attempt;
         attempt.candidate = first + k;
-        attempt.layer = choose_codes(in, solution ? solution->M : in.weights(), plan ? &*plan : nullptr, options, exec);
+        const row_major_matrix<Scalar>& fitted = solution ? solution->M : in.weights();
+        attempt.grids = fit_grids<Scalar>(as_const_view(fitted), in.gram().view(), options.grid, exec);
+        attempt.layer = choose_codes(in, fitted, attempt.grids, plan ? &*plan : nullptr, options, exec);
         if (attempt.layer) {
             const double error = validation.error(as_const_view(W), attempt.layer.quantized.dequantize().view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
@@ -244,7 +243,7 @@ template <compute_scalar Scalar>
         layer.tokens = tokens;
         measure_optq(layer, in, attempt.M.size() > 0 ? attempt.M : in.weights(), own, exec);
         if (attempt.M.size() > 0) layer.output_error_preprocessed = own_meter.error(w, as_const_view(attempt.M), exec);
-        complete(layer, W, in, own_meter, own, exec);
+        complete(layer, W, in, attempt.M.size() > 0 ? nullptr : &attempt.grids, own_meter, own, exec);
         return layer ? measure(layer) : std::numeric_limits<double>::infinity();
     };
     const auto gains_enough = [&](double error, double than) { return error < (1 - options.required_gain) * than; };
@@ -318,19 +317,19 @@ auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validati
 /// The same for the Gram matrices that two accumulators have gathered; the number of their tokens is then part of the report.
 /// @par Errors    also value_error if one has seen no token
 template <class Weights, compute_scalar Sum>
-auto quantize_automatic(const Weights& W, gram_accumulator<Sum>& fitting, gram_accumulator<Sum>& validation,
+auto quantize_automatic(const Weights& W, const gram_accumulator<Sum>& fitting, const gram_accumulator<Sum>& validation,
                         const automatic_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_not_empty("quantize_automatic", "W", w);
-    const auto f = as_const_view(fitting.gram());
-    const auto v = as_const_view(validation.gram());
+    const matrix<Sum> fitting_gram = fitting.gram(exec), validation_gram = validation.gram(exec);
+    const auto f = fitting_gram.view(), v = validation_gram.view();
     detail::require_gram("quantize_automatic", "fitting", f, w.cols());
     detail::require_gram("quantize_automatic", "validation", v, w.cols());
     detail::require_finite("quantize_automatic", "W", w);
     return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v),
-                                 fitting.tokens() + validation.tokens(), options, exec);
+                                 detail::tokens_together("quantize_automatic", fitting.tokens(), validation.tokens()), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

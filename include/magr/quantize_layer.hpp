@@ -25,11 +25,29 @@ namespace magr {
 /// Which quantizer chooses the codes.
 enum class quantizer { rtn, optq };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(quantizer value) noexcept {
+    switch (value) {
+        case quantizer::rtn: return "rtn";
+        case quantizer::optq: return "optq";
+    }
+    return "unknown";
+}
+
 /// Which weights OPTQ rounds, once the grids have been fitted to the preprocessed ones.
 enum class rounding_target {
     preprocessed,  ///< those that MagR made, as published
     original       ///< the original ones, on the grids of those that MagR made
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(rounding_target target) noexcept {
+    switch (target) {
+        case rounding_target::preprocessed: return "preprocessed";
+        case rounding_target::original: return "original";
+    }
+    return "unknown";
+}
 
 /// From weights to codes, step by step.
 struct layer_options {
@@ -103,17 +121,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (options.scales) add(problems(*options.scales));
     if (options.codes) add(problems(*options.codes));
     detail::problem_list own("layer_options");
+    own.require_enumerator("quantizer", options.quantizer);
+    own.require_enumerator("target", options.target);
     own.require(options.refinement_rounds >= 0, "refinement_rounds", "at least 0", options.refinement_rounds);
     own.require(options.minimum_tokens >= 0, "minimum_tokens", "at least 0", options.minimum_tokens);
-    own.require(options.target == rounding_target::preprocessed || options.optq.groups == group_update::fixed, "target",
+    own.require(options.target != rounding_target::original || options.optq.groups == group_update::fixed, "target",
                 "preprocessed with live or stale groups", "original");
     add(own.take());
     return found;
 }
-
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const layer_options& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 
@@ -207,17 +223,18 @@ private:
     row_major_matrix<Scalar> zeroed_;
 };
 
-/// Grids and codes for what MagR made of the weights, or for the weights themselves.
+/// Codes for what MagR made of the weights, or for the weights themselves.
 /// @param M       the weights that the grids are fitted to
+/// @param grids   of M
 /// @param plan    of OPTQ; null: rounding to nearest
 template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
-                                                const optq_plan<Scalar>* plan, const layer_options& options, executor_ref exec) {
+                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
+                                                 const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
     result.dead_columns = in.gram().dead_columns();
     const auto h = in.gram().view();
     const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
-    const weight_grids<Scalar> grids = fit_grids<Scalar>(as_const_view(M), h, options.grid, exec);
     if (plan == nullptr) {
         result.status = layer_status::as_requested;
         result.quantized = round_onto_grids(target, grids, round_half_even{});
@@ -244,14 +261,15 @@ void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in
 }
 
 /// Refines codes that were chosen, or puts plain rounding in their place, and completes the report.
+/// @param grids   of the weights without MagR; null if they are still to be fitted, for the report or for plain rounding
 /// @param meter   of the original weights
 template <compute_scalar Scalar, class U>
-void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in, const output_meter& meter,
-              const layer_options& options, executor_ref exec) {
+void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, const layer_input<Scalar, U>& in,
+              const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const auto w = as_const_view(W);
     const auto wanted = as_const_view(in.weights());
-    quantized_matrix<Scalar> rtn =
-        round_onto_grids(wanted, fit_grids<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
+    quantized_matrix<Scalar> rtn = round_onto_grids(
+        wanted, grids != nullptr ? *grids : fit_grids<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
@@ -298,6 +316,7 @@ template <compute_scalar Scalar, class U>
             objection = options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
     }
     layer_result<Scalar> result;
+    std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
         result.dead_columns = in.gram().dead_columns();
@@ -311,13 +330,14 @@ template <compute_scalar Scalar, class U>
         std::optional<optq_plan<Scalar>> plan;
         if (options.quantizer == quantizer::optq)
             plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(options.grid, W.cols()), options.optq, exec);
-        result = choose_codes(in, fitted, plan ? &*plan : nullptr, options, exec);
+        grids = fit_grids<Scalar>(as_const_view(fitted), in.gram().view(), options.grid, exec);
+        result = choose_codes(in, fitted, *grids, plan ? &*plan : nullptr, options, exec);
         measure_optq(result, in, fitted, options, exec);
     }
     result.tokens = tokens;
     result.preprocess = preprocessed;
     result.output_error_preprocessed = error_preprocessed;
-    complete(result, W, in, meter, options, exec);
+    complete(result, W, in, grids && !preprocessed ? &*grids : nullptr, meter, options, exec);
     return result;
 }
 
@@ -357,12 +377,13 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
 /// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
 /// @par Errors    also value_error if it has seen no token
 template <class Weights, compute_scalar Sum>
-auto quantize_layer(const Weights& W, gram_accumulator<Sum>& calibration, const layer_options& options = {}, executor_ref exec = {}) {
+auto quantize_layer(const Weights& W, const gram_accumulator<Sum>& calibration, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
     validate(options);
     detail::require_not_empty("quantize_layer", "W", w);
-    const auto h = as_const_view(calibration.gram());
+    const matrix<Sum> gram = calibration.gram(exec);
+    const auto h = gram.view();
     detail::require_gram("quantize_layer", "calibration", h, w.cols());
     detail::require_finite("quantize_layer", "W", w);
     return detail::run_layer(detail::load<scalar>(w), h, calibration.tokens(), options, exec);

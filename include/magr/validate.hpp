@@ -38,6 +38,7 @@ inline namespace MAGR_ISA_NAMESPACE {
         return found;
     }
     for (std::string& problem : problems(*format, shape.rows, shape.cols, options.grid)) found.push_back(std::move(problem));
+    if (!detail::is_enumerator(*format)) return found;
 
     const detail::format_rules rules = detail::rules_of(*format);
     const zero_point zero = options.grid.zero_point;

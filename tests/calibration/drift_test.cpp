@@ -107,6 +107,29 @@ TEST_CASE("drift_accumulator: refuses what does not fit, and stays as it was", "
     CHECK(sum.tokens() == 4);
 }
 
+TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses what is none", "[calibration][drift]") {
+    const inputs data = drifting(500, 20, 0.3, 6);
+    magr::drift_accumulator<> whole(20), early(20);
+    for (auto* sum : {&whole, &early}) sum->add(data.X.topRows(200), data.Y.topRows(200));
+    whole.add(data.X.bottomRows(300), data.Y.bottomRows(300));
+    magr::drift_accumulator<> restored(early.drift(), early.tokens());
+    CHECK(restored.drift() == early.drift());
+    restored.add(data.X.bottomRows(300), data.Y.bottomRows(300));
+    CHECK(restored.tokens() == 500);
+    CHECK(restored.drift() == whole.drift());
+
+    const MatrixXd D = MatrixXd::Ones(3, 3);
+    CHECK_THROWS_AS(magr::drift_accumulator<>(MatrixXd(0, 0), 1), magr::shape_error);
+    CHECK_THROWS_AS(magr::drift_accumulator<>(MatrixXd(MatrixXd::Ones(3, 4)), 1), magr::shape_error);
+    CHECK_THROWS_AS(magr::drift_accumulator<>(D, 0), magr::value_error);
+    CHECK_THROWS_AS(magr::drift_accumulator<>(MatrixXd(D * std::nan("")), 1), magr::value_error);
+    CHECK_THROWS_AS(magr::drift_accumulator<float>(MatrixXd(D * -1e39), 1), magr::value_error);
+    magr::drift_accumulator<> full(D, std::numeric_limits<index_t>::max());
+    CHECK_THROWS_AS(full.add(D, D), magr::value_error);
+    CHECK_THROWS_AS(full.merge(full), magr::value_error);
+    CHECK(as_matrix(full.drift()) == D);
+}
+
 TEST_CASE("compensate_drift: in full it is the least-squares fit to the original outputs", "[calibration][drift][certificate]") {
     const inputs data = drifting(200, 24, 0.2, 11);
     const MatrixXd W = weights(10, 24, 12);

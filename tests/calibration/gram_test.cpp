@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -112,11 +113,16 @@ TEMPLATE_TEST_CASE("gram_accumulator: the same bits however tokens are split int
     std::mt19937 random(12);
     std::uniform_int_distribution<int> any(1, 500);
     for (int trial = 0; trial < 5; ++trial) CHECK(gram_by_batches<TestType>(X, [&] { return any(random); }) == whole);
+    magr::gram_accumulator<TestType> watched(50);
+    watched.add(X.topRows(100));
+    CHECK(error_against_oracle(X.topRows(100), watched.gram()) < 384 * 6e-8);
+    watched.add(X.bottomRows(1200));
+    CHECK(watched.gram() == whole);
     // and it is the sums that decide: where a block ends elsewhere, they are rounded elsewhere
-    magr::gram_accumulator<TestType> broken(50);
+    magr::gram_accumulator<TestType> broken(50), rest(50);
     broken.add(X.topRows(100));
-    static_cast<void>(broken.gram());
-    broken.add(X.bottomRows(1200));
+    rest.add(X.bottomRows(1200));
+    broken.merge(rest);
     CHECK_FALSE(broken.gram() == whole);
     CHECK(error_against_oracle(X, broken.gram()) < 384 * 6e-8);
 }
@@ -190,6 +196,88 @@ TEST_CASE("gram_accumulator: batches and merged accumulators give the whole", "[
     whole.merge(empty);
     CHECK(whole.gram() == before);
     CHECK(whole.tokens() == 700);
+}
+
+TEMPLATE_TEST_CASE("gram_accumulator: a constant one, or one that is given away, has the same sum", "[calibration][property]", float,
+                   double) {
+    magr::thread_pool pool(2);
+    magr::gram_accumulator<TestType> sum(40);
+    sum.add(random_tokens<float>(500, 40, 20));
+    const magr::gram_accumulator<TestType> constant = sum;
+    const auto H = constant.gram();
+    CHECK(constant.gram(pool) == H);
+    CHECK(constant.gram() == H);
+    CHECK(constant.tokens() == 500);
+    CHECK(std::move(sum).gram(pool) == H);
+}
+
+TEMPLATE_TEST_CASE("gram_accumulator: goes on from a sum that was saved", "[calibration][property][determinism]", float, double) {
+    const auto X = random_tokens<float>(1000, 30, 21);
+    magr::gram_accumulator<TestType> whole(30), early(30), rest(30);
+    whole.add(X);
+    early.add(X.topRows(768));
+    rest.add(X.bottomRows(232));
+    const magr::matrix<TestType> saved = early.gram();
+
+    magr::gram_accumulator<TestType> restored(saved, early.tokens());
+    CHECK(restored.inputs() == 30);
+    CHECK(restored.tokens() == 768);
+    CHECK(restored.gram() == saved);
+    restored.add(X.bottomRows(232));
+    CHECK(restored.tokens() == 1000);
+    CHECK(restored.gram() == whole.gram());  // the same bits, as 768 is twice 384
+
+    magr::gram_accumulator<TestType> elsewhere(rest.gram(), rest.tokens());
+    elsewhere.merge(magr::gram_accumulator<TestType>(saved, 768));
+    CHECK(elsewhere.tokens() == 1000);
+    CHECK(error_against_oracle(X, elsewhere.gram()) < 384 * 6e-8);
+
+    // in another type, in another layout
+    const Eigen::Map<const eigen_matrix<TestType, Eigen::RowMajor>> map(saved.data(), 30, 30);
+    const eigen_matrix<float, Eigen::ColMajor> narrow = map.template cast<float>();
+    magr::gram_accumulator<TestType> from_float(narrow, 768);
+    CHECK(error_against_oracle(X.topRows(768), from_float.gram()) < 384 * 6e-8);
+    const magr::gram_accumulator by_default(narrow, 768);
+    static_assert(std::is_same_v<decltype(by_default), const magr::gram_accumulator<double>>);
+}
+
+TEST_CASE("gram_accumulator: refuses sums that are no Gram matrix, and more tokens than can be counted", "[calibration][errors]") {
+    const auto made = [](const Eigen::MatrixXd& H, magr::index_t tokens) -> std::string {
+        try {
+            return magr::gram_accumulator<float>(H, tokens).tokens() == tokens ? "accepted" : "other tokens";
+        } catch (const magr::shape_error& error) {
+            return std::string("shape: ") + error.what();
+        } catch (const magr::value_error& error) {
+            return error.what();
+        }
+    };
+    Eigen::MatrixXd H = Eigen::MatrixXd::Identity(3, 3);
+    CHECK(made(H, 1) == "accepted");
+    CHECK(made(Eigen::MatrixXd::Zero(3, 3), 1) == "accepted");
+    CHECK(made(H, 0) == "gram_accumulator: tokens must be at least 1, it is 0");
+    CHECK(made(H, -5) == "gram_accumulator: tokens must be at least 1, it is -5");
+    CHECK(made(Eigen::MatrixXd(0, 0), 1) == "shape: gram_accumulator: H must not be empty, it is 0 x 0");
+    CHECK(made(Eigen::MatrixXd::Zero(3, 4), 1) == "shape: gram_accumulator: H must be square, it is 3 x 4");
+    H(1, 1) = -1;
+    CHECK(made(H, 1).find("no negative diagonal entry") != std::string::npos);
+    H(1, 1) = 1;
+    H(2, 1) = 0.5;
+    CHECK(made(H, 1).find("symmetric") != std::string::npos);
+    H(1, 2) = 0.5;
+    CHECK(made(H, 1) == "accepted");
+    H(1, 1) = std::numeric_limits<double>::infinity();
+    CHECK(made(H, 1).find("must be finite, entry (row 1, column 1)") != std::string::npos);
+    H(1, 1) = 1e39;
+    CHECK(made(H, 1) == "gram_accumulator: H must be finite in the type of the sum, entry (row 1, column 1) is 1e+39");
+    CHECK(magr::gram_accumulator<double>(H, 1).gram()(1, 1) == 1e39);
+
+    const magr::index_t most = std::numeric_limits<magr::index_t>::max();
+    H = Eigen::MatrixXd::Identity(3, 3);
+    magr::gram_accumulator<> full(H, most);
+    CHECK_THROWS_AS(full.add(Eigen::MatrixXd(Eigen::MatrixXd::Ones(1, 3))), magr::value_error);
+    CHECK_THROWS_AS(full.merge(magr::gram_accumulator<>(H, 1)), magr::value_error);
+    CHECK(full.tokens() == most);
+    CHECK(full.gram()(0, 1) == 0);
 }
 
 TEST_CASE("gram_accumulator: 16-bit inputs are summed beyond their own range", "[calibration][edge]") {

@@ -111,23 +111,3 @@ TEST_CASE("load: keeps NaN, infinities and signed zeros", "[detail][convert][edg
     CHECK(m(1, 0) == -inf);
     CHECK(std::signbit(m(1, 1)));
 }
-
-TEST_CASE("as_eigen: maps the elements of the view itself", "[detail][convert]") {
-    for (const auto& s : shapes) {
-        const strided_matrix<double> m(s.rows, s.cols, s.row_stride, s.col_stride, 5);
-        auto map = magr::detail::as_eigen(m.view);
-        REQUIRE(map.rows() == s.rows);
-        REQUIRE(map.cols() == s.cols);
-        CHECK(&map(s.rows - 1, s.cols - 1) == &m.view(s.rows - 1, s.cols - 1));
-        map(s.rows - 1, 0) = 5;
-        CHECK(m.view(s.rows - 1, 0) == 5);
-        CHECK(magr::detail::as_eigen(m.view.transposed()).sum() == Approx(map.sum()));
-    }
-}
-
-TEST_CASE("as_eigen: a view of const gives a map that cannot be written", "[detail][convert]") {
-    const double value = 1;
-    const auto map = magr::detail::as_eigen(matrix_view(&value, 1, 1));
-    static_assert(!(int(decltype(map)::Flags) & Eigen::LvalueBit));
-    CHECK(map(0, 0) == 1);
-}

@@ -77,8 +77,8 @@ numbers run_all(layer l, Executor&& exec) {
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live}, exec);
     out.add(live.quantized);
     auto refined = magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50});
-    static_cast<void>(magr::refine_scales(refined, l.W, l.H, {}, exec));
-    static_cast<void>(magr::refine_codes(refined, l.W, l.H, {}, exec));
+    magr::refine_scales(refined, l.W, l.H, {}, exec);
+    magr::refine_codes(refined, l.W, l.H, {}, exec);
     out.add(refined);
     magr::matrix<double> compensated(outputs, inputs);
     for (index_t i = 0; i < outputs; ++i)

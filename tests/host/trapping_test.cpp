@@ -66,8 +66,8 @@ TEMPLATE_TEST_CASE("trapping: weights are preprocessed", "[host][traps]", float,
                 CAPTURE(H(0, 0), H(1, 0), H(3, 3), static_cast<int>(solver));
                 matrix_of<TestType> V = W, U = W;
                 with_traps([&] {
-                    static_cast<void>(magr::preprocess(V, H, {.solver = solver}));
-                    static_cast<void>(magr::preprocess(U, H, {.group_size = 8, .solver = solver}));
+                    magr::preprocess(V, H, {.solver = solver});
+                    magr::preprocess(U, H, {.group_size = 8, .solver = solver});
                 });
                 CHECK(V.allFinite());
                 CHECK(U.allFinite());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/kernels/l1_ball.hpp>
+#include <magr/kernels/prox.hpp>
 
 #include "kernels/samples.hpp"
 #include "oracle/certificate.hpp"

@@ -115,7 +115,8 @@ TEMPLATE_TEST_CASE("pack_panel: any strides, rows and types", "[kernels][product
 }
 
 TEMPLATE_TEST_CASE("repack_left: the panels that packing the columns themselves gives", "[kernels][product]", float, double) {
-    for (const index_t columns : {1, 11, 12, 13, 31, 33, 95, 96}) {
+    for (const index_t columns :
+         {index_t{1}, index_t{11}, index_t{12}, index_t{13}, index_t{31}, index_t{33}, kernels::block_side - 1, kernels::block_side}) {
         check_repacking<TestType>(columns, magr::simd::default_arch{});
         check_repacking<TestType>(columns, magr::simd::scalar_arch{});
     }

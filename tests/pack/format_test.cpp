@@ -6,9 +6,11 @@
 #include <vector>
 
 #include <magr/pack.hpp>
+#include <magr/validate.hpp>
 
 #include "pack/samples.hpp"
 #include "support/catch.hpp"
+#include "support/names.hpp"
 
 using magr::grid_options;
 using magr::index_t;
@@ -199,4 +201,37 @@ TEST_CASE("problems: shapes that just fit have none", "[pack][format][edge]") {
     // the last block of a row may be short, and the last group of GPTQ
     CHECK(problems(packed_format::matmul_nbits, 3, 33, magr::grid_options_for(packed_format::matmul_nbits)).empty());
     CHECK(problems(packed_format::gptq_v2, 32, 160, magr::grid_options_for(packed_format::gptq_v2)).empty());
+}
+
+TEST_CASE("packed formats: every enumerator has its name", "[pack][format]") {
+    check_names<packed_format>({"gptq_v1", "gptq_v2", "awq", "compressed_tensors", "matmul_nbits", "mlx", "gguf_q4_0", "gguf_q4_1",
+                                "gguf_q5_0", "gguf_q5_1", "gguf_q8_0", "gguf_q2_0", "gguf_q2_k", "gguf_q3_k", "gguf_q4_k", "gguf_q5_k",
+                                "gguf_q6_k"});
+    check_names<magr::gptq_version>({"v1", "v2"});
+    const std::vector<std::string> types = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q2_0"};
+    std::vector<std::string> known;
+    for (unsigned number = 0; number < 64; ++number)
+        if (to_string(static_cast<magr::ggml_type>(number)) != std::string("unknown"))
+            known.emplace_back(to_string(static_cast<magr::ggml_type>(number)));
+    CHECK(known == types);
+    CHECK(to_string(magr::ggml_type::q2_0) == std::string("q2_0"));
+}
+
+TEST_CASE("packed formats: values that are no enumerators are refused", "[pack][format][edge]") {
+    const auto nowhere = static_cast<packed_format>(17);
+    const std::vector<std::string> found = problems(nowhere, 32, 32, {});
+    REQUIRE(found.size() == 1);
+    CHECK(contains(found.front(), "packed_format must be gptq_v1, gptq_v2, "));
+    CHECK(contains(found.front(), " or gguf_q6_k, it is 17"));
+    CHECK(problems(magr::matrix_shape{32, 32}, {}, nowhere) == found);
+
+    std::mt19937 random(4);
+    const auto q = samples::quantized(32, 32, {.storage = storage_type::f16}, random, 1);
+    CHECK_THROWS_WITH(magr::pack_gptq(q, static_cast<magr::gptq_version>(2)), "pack_gptq: version must be v1 or v2, it is 2");
+    auto gptq = magr::pack_gptq(q, magr::gptq_version::v2);
+    gptq.version = static_cast<magr::gptq_version>(-1);
+    CHECK_THROWS_WITH(magr::unpack_gptq(gptq), "unpack_gptq: version must be v1 or v2, it is -1");
+    auto onnx = magr::pack_matmul_nbits(q);
+    onnx.scales.type = static_cast<storage_type>(4);
+    CHECK_THROWS_AS(magr::unpack_matmul_nbits(onnx), magr::option_error);
 }

@@ -74,7 +74,7 @@ TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids"
         CAPTURE(static_cast<int>(type));
         CHECK(optq_error < magr::output_error(W, rtn.dequantize(), H));
         CHECK(magr::refine_scales(q, W, H).changes > 0);
-        static_cast<void>(magr::refine_codes(q, W, H));
+        magr::refine_codes(q, W, H);
         CHECK(magr::output_error(W, q.dequantize(), H) < optq_error);
         const auto packed = magr::pack_gguf(q, type);
         CHECK(textbook::gguf_weights(packed, 256, static_cast<magr::index_t>(packed.data.size()) / 4) == q.dequantize());

@@ -1,17 +1,21 @@
-// Every number in every options struct: what is outside of its documented range is refused, by name and with what it was.
+// Every number and every enumerator in every options struct: what is not allowed is refused, by name and with what it was.
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include <magr/compensate_drift.hpp>
 #include <magr/preprocess.hpp>
+#include <magr/prox.hpp>
 #include <magr/quantize.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
 
 #include "support/catch.hpp"
+#include "support/names.hpp"
 
 namespace {
 
@@ -96,10 +100,37 @@ vector<field> fields() {
     };
 }
 
-}  // namespace
+/// The same of a member that is an enumeration, or an optional one, with so many enumerators.
+template <class Options, class Enum>
+field of_names(const char* name, Enum Options::*member, int count) {
+    vector<double> good;
+    for (int k = 0; k < count; ++k) good.push_back(k);
+    return of(name, member, std::move(good), {-1.0, static_cast<double>(count), 1e5});
+}
 
-TEST_CASE("options: every number outside of its range is refused, by struct, field and value", "[quantize][options][errors]") {
-    for (const field& f : fields()) {
+vector<field> enumerators() {
+    using magr::code_refinement, magr::grid_options, magr::layer_options, magr::optq_options, magr::preprocess_options;
+    return {
+        of_names("grid_options: zero_point", &grid_options::zero_point, 4),
+        of_names("grid_options: storage", &grid_options::storage, 4),
+        of_names("grid_options: range", &grid_options::range, 4),
+        of_names("grid_options: candidates", &grid_options::candidates, 2),
+        of_names("grid_options: anchor", &grid_options::anchor, 3),
+        of_names("optq_options: order", &optq_options::order, 3),
+        of_names("optq_options: groups", &optq_options::groups, 3),
+        of_names("optq_options: dead", &optq_options::dead, 3),
+        of_names("optq_options: on_failure", &optq_options::on_failure, 3),
+        of_names("optq_options: rounding", &optq_options::rounding, 2),
+        of_names("optq_options: precision", &optq_options::precision, 3),
+        of_names("code_refinement: order", &code_refinement::order, 3),
+        of_names("preprocess_options: solver", &preprocess_options::solver, 2),
+        of_names("layer_options: quantizer", &layer_options::quantizer, 2),
+        of_names("layer_options: target", &layer_options::target, 2),
+    };
+}
+
+void check_fields(const vector<field>& fields) {
+    for (const field& f : fields) {
         CAPTURE(f.name);
         for (const double number : f.good) {
             CAPTURE(number);
@@ -114,6 +145,56 @@ TEST_CASE("options: every number outside of its range is refused, by struct, fie
             CHECK(found.front().find(", it is " + magr::detail::concat(number)) != std::string::npos);
         }
     }
+}
+
+}  // namespace
+
+TEST_CASE("options: every number outside of its range is refused, by struct, field and value", "[quantize][options][errors]") {
+    check_fields(fields());
+}
+
+TEST_CASE("options: every value that is no enumerator is refused, by struct, field and number", "[quantize][options][errors]") {
+    check_fields(enumerators());
+    const vector<std::string> found = problems(magr::preprocess_options{.solver = static_cast<magr::solver>(2)});
+    CHECK(found == vector<std::string>{"preprocess_options: solver must be admm or proximal_gradient, it is 2"});
+}
+
+TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
+    check_names<magr::axis>({"rows", "columns"});
+    check_names<magr::column_order>({"natural", "act_order", "group_aware"});
+    check_names<magr::dead_columns>({"round", "zero", "refuse"});
+    check_names<magr::factor_precision>({"automatic", "float64", "float32"});
+    check_names<magr::factorization>({"as_requested", "damped_more", "failed"});
+    check_names<magr::fallback>({"none", "more_damping", "round_to_nearest"});
+    check_names<magr::flow>({"proceed", "stop"});
+    check_names<magr::group_update>({"fixed", "live", "stale"});
+    check_names<magr::layer_status>(
+        {"as_requested", "damped_more", "rounded_to_nearest", "too_few_tokens", "dead_columns_refused", "failed", "overflowed"});
+    check_names<magr::layout>({"row_major", "col_major"});
+    check_names<magr::optq_status>({"as_requested", "damped_more", "rounded_to_nearest", "dead_columns_refused", "failed", "overflowed"});
+    check_names<magr::quantizer>({"rtn", "optq"});
+    check_names<magr::range_candidates>({"shrink", "joint"});
+    check_names<magr::range_search>({"min_max", "mse", "output_error", "row_output_error"});
+    check_names<magr::rounding_mode>({"nearest", "stochastic"});
+    check_names<magr::rounding_target>({"preprocessed", "original"});
+    check_names<magr::shrink_anchor>({"low", "zero", "centre"});
+    check_names<magr::solver>({"admm", "proximal_gradient"});
+    check_names<magr::stop_reason>({"converged", "iteration_limit", "cancelled", "not_factored", "overflowed", "rounding_limit"});
+    check_names<magr::storage_type>({"native", "f32", "f16", "bf16"});
+    check_names<magr::zero_point>({"none", "integer", "real", "offset"});
+}
+
+TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing is written", "[quantize][options][errors]") {
+    const float before[] = {3, -1, 2, 1};
+    float values[] = {3, -1, 2, 1};
+    const magr::matrix_view<float> M(values, 2, 2);
+    const float metric[] = {1, 2};
+    const magr::vectors_of nowhere{.along = static_cast<magr::axis>(2)};
+    CHECK_THROWS_WITH(magr::prox_linf(M, 1.0, nowhere), "prox_linf: along must be rows or columns, it is 2");
+    CHECK_THROWS_WITH(magr::prox_linf(M, metric, 1.0, nowhere), "prox_linf: along must be rows or columns, it is 2");
+    CHECK_THROWS_WITH(magr::project_l1_ball(M, 1.0, nowhere), "project_l1_ball: along must be rows or columns, it is 2");
+    CHECK_THROWS_WITH(magr::project_l1_ball(M, metric, 1.0, nowhere), "project_l1_ball: along must be rows or columns, it is 2");
+    CHECK(std::equal(std::begin(values), std::end(values), before));
 }
 
 TEST_CASE("options: levels that are no numbers, too large or out of order are refused", "[quantize][options][errors]") {

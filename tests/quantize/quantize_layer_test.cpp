@@ -1,4 +1,5 @@
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
 
 #include <Eigen/Core>
@@ -9,6 +10,7 @@
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
+#include "support/counting_executor.hpp"
 
 using Eigen::MatrixXd;
 using Eigen::MatrixXf;
@@ -62,7 +64,7 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     auto refined = magr::quantize_optq(M, H, grid).quantized;
     const double before = magr::refine_scales(refined, W, H).loss_before;
     magr::refinement_result last = magr::refine_codes(refined, W, H);
-    static_cast<void>(magr::refine_scales(refined, W, H));
+    magr::refine_scales(refined, W, H);
     last = magr::refine_codes(refined, W, H);
     const auto two_rounds =
         quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 2});
@@ -99,6 +101,9 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
     CHECK(result.tokens == 30);
     CHECK(result.status == layer_status::as_requested);
     CHECK(result.quantized.codes == quantize_layer(W, calibration.gram(), {}).quantized.codes);
+    const magr::gram_accumulator<double> constant = calibration;
+    CHECK(quantize_layer(W, constant).quantized.codes == result.quantized.codes);
+    CHECK(quantize_layer(W, magr::gram_accumulator<double>(calibration.gram(), 30)).quantized.codes == result.quantized.codes);
     CHECK(quantize_layer(W, calibration, {.minimum_tokens = 30}).status == layer_status::as_requested);
 
     const auto refused = quantize_layer(W, calibration, {.minimum_tokens = 31});
@@ -115,6 +120,29 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
     CHECK_FALSE(rounded.refinement.has_value());
     magr::gram_accumulator<double> empty(12);
     CHECK_THROWS_AS(quantize_layer(W, empty, {}), magr::value_error);
+}
+
+TEST_CASE("quantize_layer: grids are fitted once to the same weights", "[quantize][layer]") {
+    const layers::layer layer = layers::make_layer(300, 24, layers::inputs::neighbours, 11);
+    const index_t loop = 10;  // tasks of fit_grids, of 32 rows each: no other loop has as many
+    const auto fits = [&](const layer_options& options) {
+        counting_executor exec;
+        static_cast<void>(quantize_layer(layer.W, layer.H, options, exec));
+        return exec.loops_of(loop);
+    };
+    counting_executor alone;
+    static_cast<void>(magr::fit_grids(layer.W, layer.H, {}, alone));
+    REQUIRE(alone.loops_of(loop) == 1);
+    for (const auto which : {quantizer::rtn, quantizer::optq}) {
+        CHECK(fits({.quantizer = which, .refinement_rounds = 0}) == 1);
+        CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0}) == 2);
+    }
+    CHECK(fits({.optq = {.groups = magr::group_update::live}, .refinement_rounds = 0}) == 1);
+
+    counting_executor exec;
+    static_cast<void>(
+        magr::quantize_automatic(layer.W, layer.H, layer.H, {.alphas = {0}, .dampings = {1e-2}, .layer = {.refinement_rounds = 0}}, exec));
+    CHECK(exec.loops_of(loop) == 1);
 }
 
 TEST_CASE("quantize_layer: says what it did instead, and in strict mode does nothing instead", "[quantize][layer][edge]") {

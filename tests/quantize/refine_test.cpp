@@ -260,8 +260,8 @@ TEST_CASE("refine_scales: squares that overflow leave everything as it was", "[q
     const MatrixXd H = MatrixXd::Ones(3, 3) + MatrixXd::Identity(3, 3);
     auto q = magr::quantize_rtn(W, {.bits = 2});
     const auto before = q;
-    static_cast<void>(refine_scales(q, W, H));
-    static_cast<void>(refine_codes(q, W, H));
+    refine_scales(q, W, H);
+    refine_codes(q, W, H);
     CHECK(values_of(q).allFinite());
     CHECK((values_of(q) - W).cwiseAbs().maxCoeff() <= 1.0001 * (values_of(before) - W).cwiseAbs().maxCoeff());
 }
@@ -274,13 +274,13 @@ TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and le
         const auto before = q;
         std::string message;
         try {
-            static_cast<void>(refine_codes(q, w, h, codes));
+            refine_codes(q, w, h, codes);
             message = "codes accepted";
         } catch (const std::exception& e) {
             message = e.what();
         }
         try {
-            static_cast<void>(refine_scales(q, w, h, scales));
+            refine_scales(q, w, h, scales);
             message += "; scales accepted";
         } catch (const std::exception& e) {
             message += std::string("; ") + e.what();

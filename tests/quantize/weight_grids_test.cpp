@@ -77,6 +77,14 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
     CHECK(std::fetestexcept(FE_INVALID | FE_OVERFLOW) == 0);                              // a host may trap them
 }
 
+TEST_CASE("require_grids: values that are no enumerators are refused", "[quantize][grid][edge]") {
+    auto grids = good_grids(static_cast<zero_point>(4));
+    CHECK(refused(grids) == "quantize_optq: grids: zero_point must be none, integer, real or offset, it is 4");
+    grids = good_grids();
+    grids.storage = static_cast<magr::storage_type>(-1);
+    CHECK(refused(grids) == "quantize_optq: grids: storage must be native, f32, f16 or bf16, it is -1");
+}
+
 TEST_CASE("require_grids: levels are bounded as those of options are", "[quantize][grid][edge]") {
     auto grids = good_grids(zero_point::none);
     grids.levels = {-1e6F, 0, 1};

@@ -6,11 +6,11 @@ namespace {
 
 void add(results& out, const std::string& key, const magr::stored_matrix& m) {
     out.add(key, m.bytes);
-    out.add(key + ".type", magr::detail::name_of(m.type));
+    out.add(key + ".type", to_string(m.type));
 }
 
 void add_unpacked(results& out, const magr::quantized_matrix<float>& q) {
-    out.add("unpacked.zero_point", magr::detail::name_of(q.zero_point));
+    out.add("unpacked.zero_point", to_string(q.zero_point));
     out.add("unpacked.scales", q.scales);
     out.add("unpacked.zeros", q.zeros);
     out.add("unpacked.group_of_column", std::vector<std::int64_t>(q.group_of_column.begin(), q.group_of_column.end()));
@@ -66,8 +66,8 @@ void formats_that_take(recorder& out, const std::string& of, const std::string& 
             const magr::grid_options usual = magr::grid_options_for(format);
             found.add(to_string(format), magr::problems(format, l.W.rows, l.W.cols, grid).empty());
             found.add(std::string(to_string(format)) + ".usual",
-                      std::to_string(usual.bits) + "," + magr::detail::name_of(usual.zero_point) + "," + std::to_string(*usual.group_size) +
-                          "," + magr::detail::name_of(usual.storage));
+                      std::to_string(usual.bits) + "," + to_string(usual.zero_point) + "," + std::to_string(*usual.group_size) +
+                          "," + to_string(usual.storage));
         }
     });
 }

@@ -17,8 +17,8 @@ inline const char* word_of(magr::factor_precision precision) { return precision 
 template <class Scalar>
 void add_grids(results& out, const magr::weight_grids<Scalar>& grids) {
     out.add("bits", grids.bits);
-    out.add("zero_point", magr::detail::name_of(grids.zero_point));
-    out.add("storage", magr::detail::name_of(grids.storage));
+    out.add("zero_point", to_string(grids.zero_point));
+    out.add("storage", to_string(grids.storage));
     out.add("group_size", grids.group_size);
     out.add("scales", grids.scales);
     out.add("zeros", grids.zeros);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 
 #include "support/catch.hpp"
 
@@ -116,4 +117,19 @@ TEMPLATE_TEST_CASE("pack: any finds a single lane", "[simd][pack][isa]", float, 
         CHECK(simd::any(traits::load(a.data()) > traits::broadcast(0)));
         a[lane] = 0;
     }
+}
+
+TEST_CASE("instruction_set: names what this unit is compiled for", "[simd]") {
+    const std::string name = magr::instruction_set();
+#if defined(MAGR_NO_XSIMD)
+    CHECK(name == "scalar");
+#elif defined(__AVX512F__)
+    CHECK((name == "avx512" || name == "avx512f"));
+#elif defined(__AVX2__) && defined(__FMA__)
+    CHECK(name == "avx2_fma");
+#elif defined(__x86_64__) && !defined(__SSE3__)
+    CHECK(name == "baseline");
+#else
+    CHECK_FALSE(name.empty());
+#endif
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include <magr/calibration/token_sum.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -34,6 +35,15 @@ public:
     /// @par Errors shape_error if inputs < 1
     explicit drift_accumulator(index_t inputs) : drift_(checked(inputs), inputs) {}
 
+    /// Goes on from a sum that was saved, or comes from another machine: the `drift()` and `tokens()` of an accumulator. To add it to the
+    /// tokens that are here already, `merge` it.
+    /// @par Errors shape_error if D is empty or not square; value_error if an entry is NaN, infinite or too large for Scalar, or tokens < 1
+    template <class Matrix>
+        requires dense_matrix<const Matrix>
+    drift_accumulator(const Matrix& D, index_t tokens)
+        : drift_(detail::load_token_sum<Scalar>("drift_accumulator", "D", as_const_view(D))),
+          tokens_(detail::tokens_of_sum("drift_accumulator", tokens)) {}
+
     /// Adds the tokens of one batch, of any size, in any storage type and layout.
     /// @param X  inputs in full precision
     /// @param Y  inputs of the same tokens in the quantized network
@@ -49,6 +59,7 @@ public:
         detail::require_finite("drift_accumulator::add", "X", x);
         detail::require_finite("drift_accumulator::add", "Y", y);
 
+        const index_t tokens = detail::tokens_together("drift_accumulator::add", tokens_, x.rows());
         matrix<Scalar> difference(x.rows(), inputs());
         for (index_t t = 0; t < x.rows(); ++t)
             for (index_t j = 0; j < inputs(); ++j) difference(t, j) = static_cast<Scalar>(x(t, j)) - static_cast<Scalar>(y(t, j));
@@ -61,15 +72,16 @@ public:
                                   matrix_view<const Scalar>(difference.view()).block(0, first, x.rows(), count).transposed(), y,
                                   scratch.data() + worker * blocks::scratch);
         });
-        tokens_ += x.rows();
+        tokens_ = tokens;
     }
 
     /// Adds the tokens that another accumulator has seen.
-    /// @par Errors shape_error if its number of inputs differs
+    /// @par Errors shape_error if its number of inputs differs; value_error if there are more tokens than can be counted
     void merge(const drift_accumulator& other) {
         detail::require_shape("drift_accumulator::merge", "other", other.drift_.view(), inputs(), inputs());
+        const index_t tokens = detail::tokens_together("drift_accumulator::merge", tokens_, other.tokens_);
         std::transform(drift_.data(), drift_.data() + inputs() * inputs(), other.drift_.data(), drift_.data(), std::plus<>{});
-        tokens_ += other.tokens_;
+        tokens_ = tokens;
     }
 
     [[nodiscard]] index_t inputs() const noexcept { return drift_.cols(); }

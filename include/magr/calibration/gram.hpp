@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <functional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include <magr/calibration/token_sum.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -74,13 +76,24 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. Allocates H and room for 384 tokens at once,
 ///                  and with the first 384 tokens room for 96 x 384 numbers per worker; after that nothing
 /// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar: the same bits for the same tokens in
-///                  the same order, however they are split into batches and whatever the executor. `gram` and `merge` end a block
+///                  the same order, however they are split into batches, whatever the executor, and whether `gram` was asked for in
+///                  between. `merge` ends a block, and so does a sum from elsewhere: saved after a multiple of 384 tokens, it goes on
+///                  with the same bits
 /// @par Errors      shape_error, value_error; a batch that is refused leaves the accumulator as it was
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:
     /// @par Errors shape_error if inputs < 1
     explicit gram_accumulator(index_t inputs) : gram_(checked(inputs), inputs), waiting_(inputs) {}
+
+    /// Goes on from a sum that was saved, or comes from another machine: the `gram()` and `tokens()` of an accumulator, or anything
+    /// that is X^T X of so many tokens. To add it to the tokens that are here already, `merge` it.
+    /// @par Errors shape_error if H is empty or not square; value_error if it is not a Gram matrix, has an entry that is too large for
+    ///             Scalar, or tokens < 1
+    template <class Matrix>
+        requires dense_matrix<const Matrix>
+    gram_accumulator(const Matrix& H, index_t tokens)
+        : gram_(checked(as_const_view(H))), waiting_(gram_.cols()), tokens_(detail::tokens_of_sum("gram_accumulator", tokens)) {}
 
     /// Adds the tokens of one batch, of any size, in any storage type and layout. H changes, by tasks of `exec`, when 384 are together.
     /// @par Errors shape_error if X is empty or has another number of columns; value_error with row and column of a NaN or Inf
@@ -90,44 +103,34 @@ public:
         detail::require_not_empty("gram_accumulator::add", "X", x);
         detail::require_shape("gram_accumulator::add", "X", x, x.rows(), inputs());
         detail::require_finite("gram_accumulator::add", "X", x);
+        const index_t tokens = detail::tokens_together("gram_accumulator::add", tokens_, x.rows());
         if (waiting_.tokens() + x.rows() >= panels::capacity) reserve(exec);
         for (index_t first = 0; first < x.rows();) {
             first += waiting_.append(x.block(first, 0, x.rows() - first, inputs()));
             if (waiting_.full()) flush(exec);
         }
-        tokens_ += x.rows();
+        tokens_ = tokens;
     }
 
     /// Adds the tokens that another accumulator has seen.
-    /// @par Errors shape_error if its number of inputs differs
+    /// @par Errors shape_error if its number of inputs differs; value_error if there are more tokens than can be counted
     void merge(const gram_accumulator& other, executor_ref exec = {}) {
         detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
+        const index_t tokens = detail::tokens_together("gram_accumulator::merge", tokens_, other.tokens_);
         reserve(exec);
-        const index_t tokens = other.tokens_;
         flush(exec);  // first, as other may be this one
         std::transform(gram_.data(), gram_.data() + inputs() * inputs(), other.gram_.data(), gram_.data(), std::plus<>{});
         add_tokens(other.waiting_, exec);
-        tokens_ += tokens;
+        tokens_ = tokens;
     }
 
     [[nodiscard]] index_t inputs() const noexcept { return gram_.cols(); }
     [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
 
-    /// The symmetric matrix H of all tokens so far; valid until the next change.
+    /// The symmetric matrix H of all tokens so far. `std::move(calibration).gram()` does without a copy of H.
     /// @par Errors value_error if no token was added
-    [[nodiscard]] const matrix<Scalar>& gram(executor_ref exec = {}) {
-        if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
-        reserve(exec);
-        flush(exec);
-        constexpr index_t width = 32;  // of squares whose rows and columns stay in the cache
-        exec.parallel_for((inputs() + width - 1) / width, [&](index_t task, index_t) {
-            const index_t first = task * width, last = (std::min)(first + width, inputs());
-            for (index_t j0 = 0; j0 < last; j0 += width)
-                for (index_t i = first; i < last; ++i)
-                    for (index_t j = j0; j < (std::min)(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
-        });
-        return gram_;
-    }
+    [[nodiscard]] matrix<Scalar> gram(executor_ref exec = {}) const& { return gram_accumulator(*this).take_gram(exec); }
+    [[nodiscard]] matrix<Scalar> gram(executor_ref exec = {}) && { return take_gram(exec); }
 
 private:
     using panels = detail::token_panels<Scalar>;
@@ -140,6 +143,28 @@ private:
     static index_t checked(index_t inputs) {
         if (inputs < 1) detail::raise<shape_error>(detail::concat("gram_accumulator: inputs must be at least 1, it is ", inputs));
         return inputs;
+    }
+
+    template <class T>
+    static matrix<Scalar> checked(matrix_view<T> H) {
+        detail::require_not_empty("gram_accumulator", "H", H);
+        detail::require_gram("gram_accumulator", "H", H, H.rows());
+        return detail::load_token_sum<Scalar>("gram_accumulator", "H", H);
+    }
+
+    /// Moves H out, with both triangles.
+    [[nodiscard]] matrix<Scalar> take_gram(executor_ref exec) {
+        if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
+        reserve(exec);
+        flush(exec);
+        constexpr index_t width = 32;  // of squares whose rows and columns stay in the cache
+        exec.parallel_for((inputs() + width - 1) / width, [&](index_t task, index_t) {
+            const index_t first = task * width, last = (std::min)(first + width, inputs());
+            for (index_t j0 = 0; j0 < last; j0 += width)
+                for (index_t i = first; i < last; ++i)
+                    for (index_t j = j0; j < (std::min)(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
+        });
+        return std::move(gram_);
     }
 
     /// Memory for the left operands of each worker. All that can throw comes before H is written.
@@ -167,7 +192,7 @@ private:
         kernels::multiply_panels(gram_.view().block(first, 0, rows, first + rows), x.tokens(), left, x.right(0), panels::capacity, first);
     }
 
-    matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current; the upper one only after gram()
+    matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;

@@ -48,6 +48,11 @@ template <class T>
     return total;
 }
 
+/// The next state of a linear congruential generator. Its high bits are scattered well enough for start vectors of Krylov methods.
+[[nodiscard]] constexpr std::uint64_t next_scattered(std::uint64_t state) noexcept {
+    return state * 6364136223846793005u + 1442695040888963407u;
+}
+
 /// Largest eigenvalue of scale H, for a symmetric positive semi-definite H, by the Lanczos method with full reorthogonalisation.
 ///
 /// @param scale   `unit_scale(H)`, or 1 if H is near 1 already: Eigen's tridiagonal solver does not scale
@@ -80,7 +85,7 @@ template <class T>
         stir(static_cast<double>(H(i, 0)));
     }
     for (index_t i = 0; i < n; ++i) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
+        state = next_scattered(state);
         next(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
     }
     basis.col(0) = next / next.norm();

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -169,6 +171,29 @@ void require_option(bool holds, const char* function, const char* option, const 
     if (!holds || !is_comparable(actual)) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
 }
 
+/// Whether a value is an enumerator of its type, one that `to_string` knows: others can be made by a cast, or out of uninitialised memory.
+template <class Enum>
+[[nodiscard]] constexpr bool is_enumerator(Enum value) noexcept {
+    return std::string_view(to_string(value)) != "unknown";
+}
+
+/// The enumerators of a type in words; they must be 0, 1, 2 ..
+template <class Enum>
+[[nodiscard]] std::string enumerators() {
+    std::string names = to_string(Enum{});
+    for (int k = 1; is_enumerator(static_cast<Enum>(k)); ++k) {
+        names += is_enumerator(static_cast<Enum>(k + 1)) ? ", " : " or ";
+        names += to_string(static_cast<Enum>(k));
+    }
+    return names;
+}
+
+/// Refuses a value that is no enumerator.
+template <class Enum>
+void require_enumerator(const char* function, const char* option, Enum value) {
+    require_option(is_enumerator(value), function, option, enumerators<Enum>().c_str(), static_cast<int>(value));
+}
+
 /// Gathers what is wrong with some options, so that everything can be reported at once.
 class problem_list {
 public:
@@ -179,6 +204,11 @@ public:
     void require(bool holds, const char* option, const char* allowed, const Value& actual) {
         if (holds && is_comparable(actual)) return;
         problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+    }
+    /// As the function of that name, but goes on.
+    template <class Enum>
+    void require_enumerator(const char* option, Enum value) {
+        require(is_enumerator(value), option, enumerators<Enum>().c_str(), static_cast<int>(value));
     }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 
@@ -197,3 +227,19 @@ inline void refuse_problems(const std::vector<std::string>& problems) {
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Refuses options that are outside of their documented ranges: those of which `problems` has something to say.
+/// @par Errors    option_error, with all problems
+template <class Options>
+    requires requires(const Options& options) {
+        { problems(options) } -> std::same_as<std::vector<std::string>>;
+    }
+void validate(const Options& options) {
+    detail::refuse_problems(problems(options));
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

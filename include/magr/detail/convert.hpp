@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include <magr/detail/squares.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 
@@ -17,15 +18,6 @@ using row_major_matrix = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen:
 template <compute_scalar S>
 using col_major_matrix = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 
-/// A view as an Eigen map, for assignments and products.
-template <class T>
-[[nodiscard]] auto as_eigen(matrix_view<T> m) {
-    using plain = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    using target = std::conditional_t<std::is_const_v<T>, const plain, plain>;
-    using stride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-    return Eigen::Map<target, Eigen::Unaligned, stride>(m.data(), m.rows(), m.cols(), stride(m.row_stride(), m.col_stride()));
-}
-
 /// Working copy of a matrix in the arithmetic type S.
 template <compute_scalar S, class T>
 [[nodiscard]] row_major_matrix<S> load(matrix_view<T> m) {
@@ -33,12 +25,8 @@ template <compute_scalar S, class T>
     if (m.row_stride() >= m.col_stride()) {
         for (index_t i = 0; i < m.rows(); ++i)
             for (index_t j = 0; j < m.cols(); ++j) out(i, j) = static_cast<S>(m(i, j));
-    } else {  // tiles, so that neither side is walked across its memory order over long distances
-        constexpr index_t tile = 32;
-        for (index_t i0 = 0; i0 < m.rows(); i0 += tile)
-            for (index_t j0 = 0; j0 < m.cols(); j0 += tile)
-                for (index_t j = j0; j < (std::min)(j0 + tile, m.cols()); ++j)
-                    for (index_t i = i0; i < (std::min)(i0 + tile, m.rows()); ++i) out(i, j) = static_cast<S>(m(i, j));
+    } else {
+        visit_in_squares(m.rows(), m.cols(), [&](index_t i, index_t j) { out(i, j) = static_cast<S>(m(i, j)); });
     }
     return out;
 }

@@ -11,7 +11,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <class T, class Arch>
 struct product_blocks {
     static constexpr index_t depth = 384;
-    static constexpr index_t rows = 96;
+    static constexpr index_t rows = block_side;
     static constexpr index_t cols = 1024;
     static_assert(rows % register_tile<T, Arch>::rows == 0 && cols % register_tile<T, Arch>::cols == 0);
     /// Elements that `multiply_add` needs as working memory.

@@ -83,14 +83,14 @@ inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
 /// Packs columns of X as the left operand X^T out of their panels as a right operand.
 ///
 /// @param right    panels of X, that of column j at right + j * pitch, whole ones
-/// @param columns  at most 96
+/// @param columns  at most `block_side`
 /// @param left     the panel that begins with column i goes to left + i * pitch
 template <class T, class Arch = simd::default_arch>
 inline void repack_left(const T* right, index_t pitch, index_t columns, index_t depth, T factor, T* left, Arch = {}) noexcept {
     using tile = register_tile<T, Arch>;
-    constexpr index_t most = 96;
-    static_assert(most % tile::rows == 0 && most % tile::cols == 0);
-    T row[most] = {};
+    static_assert(block_side % tile::rows == 0 && block_side % tile::cols == 0);
+    MAGR_ASSERT(columns >= 0 && columns <= block_side);
+    T row[block_side] = {};
     for (index_t k = 0; k < depth; ++k) {
         for (index_t j = 0; j < columns; j += tile::cols)
             for (index_t c = 0; c < tile::cols; ++c) row[j + c] = right[j * pitch + k * tile::cols + c];

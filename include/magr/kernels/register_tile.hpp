@@ -24,6 +24,9 @@ struct register_tile {
     static constexpr index_t cols = 2 * lanes;
 };
 
+/// Rows or columns that are packed together: whole panels of every register tile, both as the left operand and as the right one.
+inline constexpr index_t block_side = 96;
+
 /// `multiply_tile` with its sums S... written out: in a loop that is not unrolled they would live in memory.
 template <index_t Packs, class T, class Arch, index_t... S>
 MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, const T* next, index_t count, Arch,

@@ -51,7 +51,7 @@ class block_row {
 
 public:
     /// Columns that are packed together, a multiple of both sides of a register tile: all ranges of columns begin at multiples of it.
-    static constexpr index_t strip = 96;
+    static constexpr index_t strip = kernels::block_side;
     static_assert(strip % tile::rows == 0 && strip % tile::cols == 0);
     /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
     static constexpr index_t side = 3 * strip;

@@ -14,6 +14,15 @@ using index_t = std::ptrdiff_t;
 /// Which neighbours lie next to each other in memory: those of a row or those of a column.
 enum class layout { row_major, col_major };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(layout order) noexcept {
+    switch (order) {
+        case layout::row_major: return "row_major";
+        case layout::col_major: return "col_major";
+    }
+    return "unknown";
+}
+
 /// Non-owning view of a dense matrix with any strides; the only form in which algorithms see a user's matrix.
 ///
 /// Element (i, j) is `data()[i * row_stride() + j * col_stride()]`. Copying a view copies no element.

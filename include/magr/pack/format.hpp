@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <magr/detail/contract.hpp>
@@ -70,31 +71,6 @@ inline constexpr packed_format packed_formats[] = {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] constexpr const char* name_of(int number) noexcept {
-    constexpr const char* names[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8"};
-    return names[number];
-}
-
-[[nodiscard]] constexpr const char* name_of(zero_point zero) noexcept {
-    switch (zero) {
-        case zero_point::none: return "none";
-        case zero_point::integer: return "integer";
-        case zero_point::real: return "real";
-        case zero_point::offset: return "offset";
-    }
-    return "unknown";
-}
-
-[[nodiscard]] constexpr const char* name_of(storage_type storage) noexcept {
-    switch (storage) {
-        case storage_type::native: return "native";
-        case storage_type::f32: return "f32";
-        case storage_type::f16: return "f16";
-        case storage_type::bf16: return "bf16";
-    }
-    return "unknown";
-}
-
 /// A set of small numbers or enumerators.
 template <class T>
 struct choice {
@@ -113,7 +89,10 @@ struct choice {
             const auto value = static_cast<T>(std::countr_zero(rest));
             rest &= rest - 1;
             if (!text.empty()) text += rest == 0 ? " or " : ", ";
-            text += name_of(value);
+            if constexpr (std::is_enum_v<T>)
+                text += to_string(value);
+            else
+                text += std::to_string(value);
         }
         return text;
     }
@@ -207,8 +186,12 @@ struct format_problems {
 /// @param name  of the function or format that has them
 [[nodiscard]] inline format_problems problems_of(const char* name, packed_format format, index_t rows, index_t cols,
                                                  const grid_options& options) {
-    const format_rules rules = rules_of(format);
     format_problems found;
+    if (!is_enumerator(format)) {
+        found.of_options.push_back(concat("packed_format must be ", enumerators<packed_format>(), ", it is ", static_cast<int>(format)));
+        return found;
+    }
+    const format_rules rules = rules_of(format);
     const auto shape = [&](bool holds, const char* what, const std::string& allowed, index_t actual) {
         if (!holds) found.of_shape.push_back(concat(name, ": ", what, " must be ", allowed, ", there are ", actual));
     };
@@ -220,8 +203,8 @@ struct format_problems {
     shape(cols >= 1 && cols % rules.column_multiple == 0, "columns",
           rules.column_multiple == 1 ? "at least 1" : concat("a multiple of ", rules.column_multiple), cols);
     option(rules.bits.has(options.bits), "bits", rules.bits.in_words(), options.bits);
-    option(rules.zeros.has(options.zero_point), "zero_point", rules.zeros.in_words(), name_of(options.zero_point));
-    option(rules.storages.has(options.storage), "storage", rules.storages.in_words(), name_of(options.storage));
+    option(rules.zeros.has(options.zero_point), "zero_point", rules.zeros.in_words(), to_string(options.zero_point));
+    option(rules.storages.has(options.storage), "storage", rules.storages.in_words(), to_string(options.storage));
     option(options.levels.empty(), "levels", "empty", "not");
     if (options.group_size && *options.group_size < 1) {
         option(false, "group_size", "at least 1", *options.group_size);

@@ -27,6 +27,24 @@ enum class ggml_type : std::uint32_t {
     q2_0 = 42
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(ggml_type type) noexcept {
+    switch (type) {
+        case ggml_type::q4_0: return "q4_0";
+        case ggml_type::q4_1: return "q4_1";
+        case ggml_type::q5_0: return "q5_0";
+        case ggml_type::q5_1: return "q5_1";
+        case ggml_type::q8_0: return "q8_0";
+        case ggml_type::q2_k: return "q2_k";
+        case ggml_type::q3_k: return "q3_k";
+        case ggml_type::q4_k: return "q4_k";
+        case ggml_type::q5_k: return "q5_k";
+        case ggml_type::q6_k: return "q6_k";
+        case ggml_type::q2_0: return "q2_0";
+    }
+    return "unknown";
+}
+
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 

@@ -20,6 +20,15 @@ enum class gptq_version {
     v2   ///< "gptq_v2": z
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(gptq_version version) noexcept {
+    switch (version) {
+        case gptq_version::v1: return "v1";
+        case gptq_version::v2: return "v2";
+    }
+    return "unknown";
+}
+
 /// The tensors of a linear layer in a GPTQ checkpoint, N outputs and K inputs, under their names there.
 struct gptq_tensors {
     gptq_version version = gptq_version::v1;
@@ -55,6 +64,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    AutoGPTQ `qlinear_cuda.py`; v2 as GPTQModel defines it
 template <compute_scalar Scalar>
 [[nodiscard]] gptq_tensors pack_gptq(const quantized_matrix<Scalar>& q, gptq_version version) {
+    detail::require_enumerator("pack_gptq", "version", version);
     detail::require_packable("pack_gptq", detail::format_of(version), q, detail::group_order::any);
     detail::require_stored_exactly("pack_gptq", "scale", q.scales, storage_type::f16);
     matrix<std::uint8_t> zeros = detail::to_codes(q.zeros);
@@ -82,6 +92,7 @@ template <compute_scalar Scalar>
 /// @par Errors    shape_error, option_error; value_error if a group index, scale or zero point cannot be one
 [[nodiscard]] inline quantized_matrix<float> unpack_gptq(const gptq_tensors& packed) {
     constexpr const char* function = "unpack_gptq";
+    detail::require_enumerator(function, "version", packed.version);
     const auto cols = static_cast<index_t>(packed.g_idx.size());
     const index_t rows = packed.scales.cols();
     const grid_options options{.bits = packed.bits, .group_size = packed.group_size, .storage = storage_type::f16};

@@ -54,7 +54,7 @@ template <compute_scalar Scalar>
                 const double bias = -static_cast<double>(q.scales(i, g)) * static_cast<double>(q.zeros(i, g));
                 if (round_to_storage<double>(bias, type) != bias)
                     detail::raise<value_error>(detail::concat(function, ": -scale * zero point (row ", i, ", group ", g,
-                                                              ") must be a number of type ", detail::name_of(type), ", it is ", bias,
+                                                              ") must be a number of type ", to_string(type), ", it is ", bias,
                                                               "; quantize with zero_point::offset"));
                 biases(i, g) = static_cast<Scalar>(bias);
             }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/detail/squares.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/pack/bit_packing.hpp>
@@ -105,12 +106,8 @@ void require_packable(const char* function, packed_format format, const quantize
 
 template <class T>
 [[nodiscard]] matrix<T> transposed(const matrix<T>& m) {
-    constexpr index_t tile = 32;  // neither side is walked across its memory order over long distances
     matrix<T> out(m.cols(), m.rows());
-    for (index_t i0 = 0; i0 < m.rows(); i0 += tile)
-        for (index_t j0 = 0; j0 < m.cols(); j0 += tile)
-            for (index_t i = i0; i < (std::min)(i0 + tile, m.rows()); ++i)
-                for (index_t j = j0; j < (std::min)(j0 + tile, m.cols()); ++j) out(j, i) = m(i, j);
+    visit_in_squares(m.cols(), m.rows(), [&](index_t i, index_t j) { out(i, j) = m(j, i); });
     return out;
 }
 

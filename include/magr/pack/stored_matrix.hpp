@@ -37,8 +37,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 void require_stored_exactly(const char* function, const char* what, index_t row, index_t group, Scalar value, storage_type type) {
     if (is_finite(value) && round_to_storage<Scalar>(static_cast<double>(value), type) == value) return;
-    raise<value_error>(concat(function, ": ", what, " (row ", row, ", group ", group, ") must be a number of type ", name_of(type),
-                              ", it is ", value, "; set grid_options::storage to storage_type::", name_of(type)));
+    raise<value_error>(concat(function, ": ", what, " (row ", row, ", group ", group, ") must be a number of type ", to_string(type),
+                              ", it is ", value, "; set grid_options::storage to storage_type::", to_string(type)));
 }
 
 template <compute_scalar Scalar>
@@ -90,7 +90,8 @@ template <compute_scalar Scalar>
 /// @par Errors    shape_error, option_error
 [[nodiscard]] inline matrix<float> load_matrix(const char* function, const char* argument, const stored_matrix& stored, index_t rows,
                                                index_t cols) {
-    require_option(stored.type != storage_type::native, function, "type of a stored_matrix", "f32, f16 or bf16", name_of(stored.type));
+    require_option(stored.type != storage_type::native && is_enumerator(stored.type), function, "type of a stored_matrix",
+                   "f32, f16 or bf16", to_string(stored.type));
     const index_t width = bytes_of(stored.type);
     if (stored.rows != rows || stored.cols != cols || static_cast<index_t>(stored.bytes.size()) != rows * cols * width)
         raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, " and have ", rows * cols * width,

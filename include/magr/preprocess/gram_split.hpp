@@ -54,7 +54,7 @@ template <class Apply>
     lanczos_steps made{Eigen::MatrixXd(n, limit), Eigen::VectorXd(limit), Eigen::VectorXd(limit)};
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (index_t i = 0; i < n; ++i) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
+        state = next_scattered(state);
         made.basis(i, 0) = (state >> 63 != 0 ? 1 : -1) / std::sqrt(static_cast<double>(n));
     }
     const auto leave_out = [&](auto&& x) {

@@ -11,6 +11,15 @@ namespace magr {
 /// What an observer answers.
 enum class flow { proceed, stop };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(flow answer) noexcept {
+    switch (answer) {
+        case flow::proceed: return "proceed";
+        case flow::stop: return "stop";
+    }
+    return "unknown";
+}
+
 /// What an observer is told each time that some rows are done.
 struct preprocess_progress {
     index_t rows_done = 0;  ///< how many rows have their final values: the first ones, unless rows differ much in size or in precision

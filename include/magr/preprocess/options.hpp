@@ -13,6 +13,15 @@ enum class solver {
     proximal_gradient,  ///< the iteration of the paper's authors, for comparison
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(solver value) noexcept {
+    switch (value) {
+        case solver::admm: return "admm";
+        case solver::proximal_gradient: return "proximal_gradient";
+    }
+    return "unknown";
+}
+
 /// Options of `preprocess`. Those without a value are derived; the defaults are named at each.
 struct preprocess_options {
     std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)

@@ -4,7 +4,7 @@
 #include <Eigen/Core>
 #include <utility>
 
-#include <magr/kernels/linf.hpp>
+#include <magr/kernels/prox.hpp>
 #include <magr/preprocess/row_bounds.hpp>
 #include <magr/preprocess/row_tile.hpp>
 

@@ -35,7 +35,7 @@ enum class stop_reason {
 ///
 /// The gaps bound the distance to the optimum, and the bound includes what rounding may have done to it: rows whose energies float cannot
 /// tell from each other to a sixteenth of the tolerance are solved in double.
-struct [[nodiscard]] preprocess_result {
+struct preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
     index_t iterations = 0;  ///< of the rows that took most
     double products = 0;     ///< multiplications of a row with a matrix of H's size, mean over the rows; iterations and all measurements

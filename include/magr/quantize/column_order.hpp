@@ -18,6 +18,16 @@ enum class column_order {
     group_aware  ///< as act_order inside each group, and group after group by their largest diag(H): groups stay of neighbouring columns
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(column_order order) noexcept {
+    switch (order) {
+        case column_order::natural: return "natural";
+        case column_order::act_order: return "act_order";
+        case column_order::group_aware: return "group_aware";
+    }
+    return "unknown";
+}
+
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// The columns in the order in which they are quantized.

@@ -28,12 +28,32 @@ enum class factorization {
     failed         ///< not even with all the damping allowed: the matrix is far from being a Gram matrix
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(factorization outcome) noexcept {
+    switch (outcome) {
+        case factorization::as_requested: return "as_requested";
+        case factorization::damped_more: return "damped_more";
+        case factorization::failed: return "failed";
+    }
+    return "unknown";
+}
+
 /// Precision in which H is factored.
 enum class factor_precision {
     automatic,  ///< float for float weights, double from the first failure on; double for double weights
     float64,    ///< double, whatever the weights are
     float32     ///< float: half the memory and time; close to singular matrices need more damping
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(factor_precision precision) noexcept {
+    switch (precision) {
+        case factor_precision::automatic: return "automatic";
+        case factor_precision::float64: return "float64";
+        case factor_precision::float32: return "float32";
+    }
+    return "unknown";
+}
 
 /// How a Gram matrix is factored.
 struct factor_options {

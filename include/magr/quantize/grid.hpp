@@ -24,6 +24,17 @@ enum class zero_point {
     offset    ///< the weight of code 0, o: s c + o
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(zero_point zero) noexcept {
+    switch (zero) {
+        case zero_point::none: return "none";
+        case zero_point::integer: return "integer";
+        case zero_point::real: return "real";
+        case zero_point::offset: return "offset";
+    }
+    return "unknown";
+}
+
 /// How the range of a grid is chosen.
 enum class range_search {
     min_max,          ///< from the smallest to the largest weight
@@ -32,11 +43,31 @@ enum class range_search {
     row_output_error  ///< so that error H error^T is least, with H limited to the columns of the group
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(range_search search) noexcept {
+    switch (search) {
+        case range_search::min_max: return "min_max";
+        case range_search::mse: return "mse";
+        case range_search::output_error: return "output_error";
+        case range_search::row_output_error: return "row_output_error";
+    }
+    return "unknown";
+}
+
 /// Which ranges a search looks at.
 enum class range_candidates {
     shrink,  ///< the whole range times 1, 0.99, .. 0.21
     joint    ///< also scale and zero point independently of each other, then least squares for the codes found
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(range_candidates candidates) noexcept {
+    switch (candidates) {
+        case range_candidates::shrink: return "shrink";
+        case range_candidates::joint: return "joint";
+    }
+    return "unknown";
+}
 
 /// Which point of the range stays where it is when beta shrinks it.
 enum class shrink_anchor {
@@ -44,6 +75,16 @@ enum class shrink_anchor {
     zero,   ///< the weight 0
     centre  ///< the middle of the range
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(shrink_anchor anchor) noexcept {
+    switch (anchor) {
+        case shrink_anchor::low: return "low";
+        case shrink_anchor::zero: return "zero";
+        case shrink_anchor::centre: return "centre";
+    }
+    return "unknown";
+}
 
 /// Largest magnitude of a level that weights may be `levels` of.
 inline constexpr double largest_level = 1e6;
@@ -79,7 +120,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::vector<std::string> problems(const grid_options& options) {
     detail::problem_list found("grid_options");
     found.require(options.bits >= 2 && options.bits <= 8, "bits", "in 2..8", options.bits);
+    found.require_enumerator("zero_point", options.zero_point);
     if (options.group_size) found.require(*options.group_size >= 1, "group_size", "at least 1", *options.group_size);
+    found.require_enumerator("storage", options.storage);
+    found.require_enumerator("range", options.range.value_or(range_search::min_max));
+    found.require_enumerator("candidates", options.candidates);
+    found.require_enumerator("anchor", options.anchor);
     found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
     found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
@@ -102,10 +148,6 @@ inline namespace MAGR_ISA_NAMESPACE {
                   "not all below 1e-6", "so");
     return found.take();
 }
-
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const grid_options& options) { detail::refuse_problems(problems(options)); }
 
 /// Largest code of a grid: 2^bits - 1.
 [[nodiscard]] constexpr int largest_code(int bits) noexcept { return (1 << bits) - 1; }

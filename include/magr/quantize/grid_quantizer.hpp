@@ -26,6 +26,16 @@ enum class group_update {
     stale   ///< as live, but compensated only for the blocks before the current one: what the published OPTQ code does
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(group_update update) noexcept {
+    switch (update) {
+        case group_update::fixed: return "fixed";
+        case group_update::live: return "live";
+        case group_update::stale: return "stale";
+    }
+    return "unknown";
+}
+
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 

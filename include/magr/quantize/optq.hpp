@@ -40,6 +40,16 @@ enum class dead_columns {
     refuse  ///< nothing is quantized, and the result says so
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(dead_columns policy) noexcept {
+    switch (policy) {
+        case dead_columns::round: return "round";
+        case dead_columns::zero: return "zero";
+        case dead_columns::refuse: return "refuse";
+    }
+    return "unknown";
+}
+
 /// What happens if H cannot be factored with the damping asked for.
 enum class fallback {
     none,             ///< nothing is quantized
@@ -47,11 +57,30 @@ enum class fallback {
     round_to_nearest  ///< more damping; if that does not help either, plain rounding
 };
 
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(fallback value) noexcept {
+    switch (value) {
+        case fallback::none: return "none";
+        case fallback::more_damping: return "more_damping";
+        case fallback::round_to_nearest: return "round_to_nearest";
+    }
+    return "unknown";
+}
+
 /// How weights are rounded to their grids.
 enum class rounding_mode {
     nearest,    ///< `round_half_even`
     stochastic  ///< `stochastic_rounding`
 };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(rounding_mode mode) noexcept {
+    switch (mode) {
+        case rounding_mode::nearest: return "nearest";
+        case rounding_mode::stochastic: return "stochastic";
+    }
+    return "unknown";
+}
 
 /// How OPTQ goes about it; the grids are `grid_options`.
 struct optq_options {
@@ -128,13 +157,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     detail::problem_list found("optq_options");
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(options.block_size >= 1, "block_size", "at least 1", options.block_size);
+    found.require_enumerator("order", options.order);
+    found.require_enumerator("groups", options.groups);
+    found.require_enumerator("dead", options.dead);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
+    found.require_enumerator("on_failure", options.on_failure);
+    found.require_enumerator("rounding", options.rounding);
+    found.require_enumerator("precision", options.precision);
     return found.take();
 }
-
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const optq_options& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 

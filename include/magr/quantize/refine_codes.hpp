@@ -40,12 +40,9 @@ inline namespace MAGR_ISA_NAMESPACE {
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
     found.require(amount(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(amount(options.denominator_offset), "denominator_offset", "at least 0 and finite", options.denominator_offset);
+    found.require_enumerator("order", options.order);
     return found.take();
 }
-
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const code_refinement& options) { detail::refuse_problems(problems(options)); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 

@@ -39,10 +39,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Refuses options outside of their documented range.
-/// @par Errors    option_error, with all problems
-inline void validate(const scale_refinement& options) { detail::refuse_problems(problems(options)); }
-
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {

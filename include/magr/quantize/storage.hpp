@@ -11,7 +11,6 @@
 #include <magr/quantize/storage_type.hpp>
 
 namespace magr {
-
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Largest finite number of a storage type.

@@ -87,9 +87,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Refuses grids that weights cannot be rounded onto.
 /// @par Errors    shape_error if scales, zeros and group_of_column are not those of a rows x cols matrix; value_error if bits are not in
-///                2..8, group_size is less than 1, a scale is not > 0 or not finite, a zero point is not finite or (if integer) not a
-///                code, levels are not 2 to 2^bits increasing numbers of at most 1e6, or the weight of the lowest or highest code is not
-///                finite
+///                2..8, group_size is less than 1, zero_point or storage is no enumerator, a scale is not > 0 or not finite, a zero point
+///                is not finite or (if integer) not a code, levels are not 2 to 2^bits increasing numbers of at most 1e6, or the weight of
+///                the lowest or highest code is not finite
 template <compute_scalar Scalar>
 void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols) {
     const auto refuse = [&](const auto&... what) { detail::raise<value_error>(detail::concat(function, ": grids: ", what...)); };
@@ -102,6 +102,12 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
         if (group < 0 || group >= grids.scales.cols())
             refuse("group_of_column must be in 0..", grids.scales.cols() - 1, ", one is ", group);
     if (grids.group_size < 1) refuse("group_size must be at least 1, it is ", grids.group_size);
+    const auto require_enumerator = [&](const char* member, auto value) {
+        using type = decltype(value);
+        if (!detail::is_enumerator(value)) refuse(member, " must be ", detail::enumerators<type>(), ", it is ", static_cast<int>(value));
+    };
+    require_enumerator("zero_point", grids.zero_point);
+    require_enumerator("storage", grids.storage);
     if (grids.bits < 2 || grids.bits > 8) refuse("bits must be in 2..8, it is ", grids.bits);
     const auto& levels = grids.levels;
     if (!levels.empty() &&

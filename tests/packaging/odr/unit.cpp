@@ -36,6 +36,8 @@ double MAGR_UNIT() {
     magr::prox_linf(std::span(v), 0.1);
     magr::prox_linf(W, 0.01, {.group_size = 3});
 
+    Eigen::MatrixXf M = W;
+    magr::preprocess(M, H);  // what it reports need not be read
     const auto by_admm = magr::preprocess(W, H);
     const auto by_gradient = magr::preprocess(W, H, {.solver = magr::solver::proximal_gradient});
     const auto rtn = magr::quantize_rtn(W, {.bits = 3});

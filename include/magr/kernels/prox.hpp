@@ -3,6 +3,7 @@
 
 #include <magr/kernels/apply_threshold.hpp>
 
+/// The two sides of Moreau's identity: v is the sum of its projection onto the l1 ball and its prox of the l_inf norm.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -13,6 +14,16 @@ inline T project_l1_ball(const Source& v, Metric metric, index_t n, double radiu
     if (n == 0) return T(0);
     const T tau = find_threshold(v, metric, n, radius, hint, arch);
     if (tau > T(0)) apply_threshold_to<shrink>(v, metric, n, tau, arch);
+    return tau;
+}
+
+/// Prox of t ||.||_inf of a vector given as a source (see `contiguous_source`), in place; `magr::prox_linf` says what it is.
+/// @return the threshold; with t = 0 the vector is left bit-identical
+template <class T, class Source, class Metric, class Arch = simd::default_arch>
+inline T prox_linf(const Source& v, Metric metric, index_t n, double t, T hint = T(0), Arch arch = {}) noexcept {
+    if (n == 0) return T(0);
+    const T tau = find_threshold(v, metric, n, t, hint, arch);
+    if (t > 0) apply_threshold_to<clip>(v, metric, n, tau, arch);
     return tau;
 }
 
