@@ -32,7 +32,7 @@ public:
     [[nodiscard]] bool full() const noexcept { return tokens_ == capacity; }
     void clear() noexcept { tokens_ = 0; }
 
-    /// Takes as many of the tokens of X as there is room for, and says how many.
+    /// Takes as many tokens of X as there is room for, and returns how many.
     template <class T>
     index_t append(matrix_view<const T> X) noexcept {
         constexpr index_t few = 8;  // tokens that are read side by side, each in the order of memory
@@ -64,25 +64,25 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// H = sum over tokens of x x^T = X^T X
 ///
-/// Every algorithm of the library is invariant to a positive factor of H, so H is a sum, not a mean: accumulators of parts of the data
-/// merge by addition, and a Gram matrix of another convention can be used in its place.
+/// Every algorithm of the library is invariant to a positive factor of H. H is therefore a sum, not a mean: accumulators of parts of the
+/// data merge by addition, and you can pass a Gram matrix of another convention instead.
 ///
-/// Tokens wait, converted, until there are 384 of them, and enter H together: one at a time they cost what they cost in large batches.
+/// The accumulator converts and buffers tokens, and adds 384 at a time to H, so small batches cost no more than large ones.
 ///
-/// @tparam Scalar   what inputs are converted to and H is summed and kept in
+/// @tparam Scalar   type to which inputs are converted, and in which H is summed and kept
 /// @par Shapes      X: tokens x inputs · H: inputs x inputs
-/// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. Allocates H and room for 384 tokens at once,
-///                  and with the first 384 tokens room for 96 x 384 numbers per worker; after that nothing
+/// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. The constructor allocates H and room for 384
+///                  tokens; the first 384 tokens allocate 96 x 384 numbers per worker; nothing is allocated after that
 /// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar: the same bits for the same tokens in
-///                  the same order, however they are split into batches and whatever the executor. `gram` and `merge` end a block
-/// @par Errors      shape_error, value_error; a batch that is refused leaves the accumulator as it was
+///                  the same order, however they are split into batches, with every executor. `gram` and `merge` end a block
+/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:
     /// @par Errors shape_error if inputs < 1
     explicit gram_accumulator(index_t inputs) : gram_(checked(inputs), inputs), waiting_(inputs) {}
 
-    /// Adds the tokens of one batch, of any size, in any storage type and layout. H changes, by tasks of `exec`, when 384 are together.
+    /// Adds the tokens of one batch, of any size, in any storage type and layout. Tasks of `exec` update H for every 384 tokens.
     /// @par Errors shape_error if X is empty or has another number of columns; value_error with row and column of a NaN or Inf
     template <class Matrix, executor Executor = serial_executor>
     void add(const Matrix& X, Executor&& exec = {}) {
@@ -105,7 +105,7 @@ public:
         detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
         reserve(exec);
         const index_t tokens = other.tokens_;
-        flush(exec);  // first, as other may be this one
+        flush(exec);  // first, because other may be this accumulator
         std::transform(gram_.data(), gram_.data() + inputs() * inputs(), other.gram_.data(), gram_.data(), std::plus<>{});
         add_tokens(other.waiting_, exec);
         tokens_ += tokens;
@@ -144,7 +144,7 @@ private:
         return inputs;
     }
 
-    /// Memory for the left operands of each worker. All that can throw comes before H is written.
+    /// Memory for the left operands of each worker. Everything that can throw happens before H is written.
     template <class Executor>
     void reserve(const Executor& exec) {
         const auto needed = static_cast<std::size_t>(static_cast<index_t>(exec.concurrency()) * left_size());
@@ -157,7 +157,7 @@ private:
         waiting_.clear();
     }
 
-    /// H <- H + X^T X in the lower triangle, a task for each 96 rows of it. The longest come first, so that no worker is left with one.
+    /// H <- H + X^T X in the lower triangle, one task per 96 rows. The longest tasks come first, so that none is left for the end.
     template <class Executor>
     void add_tokens(const panels& x, Executor& exec) {
         const index_t blocks = (inputs() + block_rows - 1) / block_rows;
@@ -172,7 +172,7 @@ private:
         kernels::multiply_panels(gram_.view().block(first, 0, rows, first + rows), x.tokens(), left, x.right(0), panels::capacity, first);
     }
 
-    matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current; the upper one only after gram()
+    matrix<Scalar> gram_;  // lower triangle: current but for the waiting tokens; upper triangle: only after gram()
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;

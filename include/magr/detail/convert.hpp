@@ -33,7 +33,7 @@ template <compute_scalar S, class T>
     if (m.row_stride() >= m.col_stride()) {
         for (index_t i = 0; i < m.rows(); ++i)
             for (index_t j = 0; j < m.cols(); ++j) out(i, j) = static_cast<S>(m(i, j));
-    } else {  // tiles, so that neither side is walked across its memory order over long distances
+    } else {  // in tiles, so that neither matrix is walked far against its memory order
         constexpr index_t tile = 32;
         for (index_t i0 = 0; i0 < m.rows(); i0 += tile)
             for (index_t j0 = 0; j0 < m.cols(); j0 += tile)
