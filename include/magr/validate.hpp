@@ -23,8 +23,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Every reason why `quantize_layer` with these options would refuse a matrix of this shape, or why its result could not be packed in the
 /// format; empty if there is none.
 ///
-/// To ask for all layers of a model before hours of work. What depends on the weights is not known here: `pack_gptq` refuses a zero point
-/// of 0 in version v1.
+/// Call this for every layer of a model before starting hours of work. It cannot know what depends on the weights: `pack_gptq` refuses a
+/// zero point of 0 in version v1.
 ///
 /// @par Cost      O(1)
 [[nodiscard]] inline std::vector<std::string> problems(matrix_shape shape, const layer_options& options,
@@ -59,7 +59,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found;
 }
 
-/// Refuses what has problems.
+/// Throws if there are problems.
 /// @par Errors    option_error, with all of them
 inline void validate(matrix_shape shape, const layer_options& options, std::optional<packed_format> format = std::nullopt) {
     detail::refuse_problems(problems(shape, options, format));
