@@ -47,15 +47,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     require(!rules.two_level, "grids must come from fit_k_quant_grids, which quantize_layer does not call");
     const bool middle_codes_only = rules.groups == detail::group_rule::multiple && !rules.two_level;
     require(!middle_codes_only || zero != zero_point::integer,
-            "zero_point must be none, as it holds the two middle codes only, it is integer");
+            "zero_point must be none, because the format holds only the two middle codes; it is integer");
     require(*format != packed_format::mlx || zero == zero_point::offset,
-            "zero_point must be offset, as -scale * zero is seldom exact in the storage type, it is not");
+            "zero_point must be offset, because -scale * zero is seldom exact in the storage type; it is not");
     const bool scattered = options.quantizer == quantizer::optq && options.optq.order == column_order::act_order &&
                            options.optq.groups != group_update::fixed && options.grid.group_size.value_or(shape.cols) < shape.cols;
     const bool stores_groups =
         *format == packed_format::gptq_v1 || *format == packed_format::gptq_v2 || *format == packed_format::compressed_tensors;
     require(!scattered || stores_groups,
-            "groups must be of neighbouring columns, with act_order they must be fixed or the order group_aware");
+            "groups must be of neighbouring columns; with act_order they must be fixed, or the order must be group_aware");
     return found;
 }
 
