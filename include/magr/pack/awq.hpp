@@ -52,7 +52,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost      O(N K), two copies of the codes
 /// @par Errors    shape_error, option_error; value_error for an invalid code or grid, groups out of order, or a scale that is not an f16
 ///                number. Each says where
-/// @par Source    AutoAWQ `awq/modules/linear/gemm.py`. AWQ need not have scaled the weights of a file
+/// @par Source    AutoAWQ `awq/modules/linear/gemm.py`. The weights of a file need not have been scaled by AWQ
 template <compute_scalar Scalar>
 [[nodiscard]] awq_tensors pack_awq(const quantized_matrix<Scalar>& q) {
     detail::require_packable("pack_awq", packed_format::awq, q);

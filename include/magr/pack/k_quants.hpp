@@ -289,7 +289,7 @@ inline void require_k_quant(const char* function, ggml_type type, index_t rows, 
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Fits the two-level grids of ggml's k-quants to a weight matrix. Each group of 16 or 32 columns has its own scale and, in some types, its
-/// own offset. Both are small integer multiples of f16 numbers that 256 columns share:
+/// own offset. They are small integer multiples of two f16 numbers, d and dmin, that 256 columns share:
 ///
 ///   q2_k, q4_k, q5_k   w = d sc c - dmin m   sc, m: 0..15 (q2_k) or 0..63, sc not 0
 ///   q3_k, q6_k         w = d sc (c - z)      sc: 1..31 (q3_k) or 1..127; z: one of the two middle codes
