@@ -167,7 +167,7 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("N")
         ->check(CLI::Range(0, 1000))
         ->capture_default_str();
-    app.add_option("--drift", o.how.drift, "Fraction of the drift of a layer's inputs that auto compensates for")
+    app.add_option("--drift", o.how.drift, "Part of the drift of a layer's inputs that auto makes up for")
         ->group(quantizing)
         ->type_name("X")
         ->check(number_between(0, 1))
