@@ -1,4 +1,4 @@
-// From a layer's weights to the bytes of two engines: ask first, quantize onto grids that the format can hold, pack.
+// From the weights of a layer to the bytes that two engines read: check the format, quantize onto grids that it can hold, pack.
 #include <cstdio>
 #include <magr/magr.hpp>
 #include <random>
@@ -13,7 +13,7 @@ int main() {
     calibration.add(X);
     const auto& H = calibration.gram();
 
-    // GPTQ, for vLLM and others: options for the format, what speaks against them, the tensors of the layer
+    // GPTQ, for vLLM and others: options that fit the format, the reasons why it would be refused, the tensors of the layer
     const auto format = magr::packed_format::gptq_v1;
     const magr::grid_options options = magr::grid_options_for(format, 128);
     for (const auto& problem : magr::problems(format, W.rows(), W.cols(), options)) std::puts(problem.c_str());

@@ -25,14 +25,14 @@ namespace magr {
 
 /// Options of `compensate_drift`.
 struct drift_options {
-    double strength = 0.5;      ///< part of the drift that is made up for, in [0, 1]; 1 fits noise of the calibration, too
+    double strength = 0.5;      ///< fraction of the drift to compensate, in [0, 1]; 1 also fits noise of the calibration
     double damping = 0.1;       ///< multiple of mean(diag H) added to diag H, at least 0
-    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: their weights stay; in [0, 1)
+    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead and keep their weights; in [0, 1)
 };
 
 /// What `compensate_drift` did.
 struct [[nodiscard]] drift_result {
-    /// if not, W is as it was: all inputs are dead, H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
+    /// if false, W is unchanged: all inputs are dead, H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
     bool compensated = false;
     double change = 0;  ///< ||W' - W||_F / ||W||_F over live columns
 };
@@ -48,23 +48,22 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.take();
 }
 
-/// Changes the weights of a layer, before they are quantized, so that its output comes back to what it was before the layers in front of
-/// it were quantized, in place:
+/// Changes the weights of a layer in place, before they are quantized, to restore the output that it had before the layers in front of it
+/// were quantized:
 ///
 ///     W' = W + strength * W D (H + damping mean(diag H) I)^-1,      H = Y^T Y,   D = (X - Y)^T Y
 ///
-/// With strength 1 and no damping W' minimises ||Y W'^T - X W^T||_F, X being the inputs in full precision and Y those of the quantized
-/// network. Quantize W' with H as if it were the original. Dead columns, inputs that are always zero in the quantized network, have no
-/// part in the mean, and their weights stay as they are; they matter to the target only by what their inputs were in full precision.
+/// With strength 1 and no damping W' minimises ||Y W'^T - X W^T||_F, where X are the inputs in full precision and Y those of the quantized
+/// network. Quantize W' with H as if it were the original. Dead columns, inputs that are always zero in the quantized network, do not count
+/// in the mean, and their weights stay unchanged. They affect the target only through their inputs in full precision.
 ///
-/// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same tokens. Any
-/// storage
-///                and layout
+/// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same tokens.
+///                Any storage and layout
 /// @par Cost      in^3 / 6 + 2 out in^2 multiply-adds in double; allocates two matrices of H's size and two of W's in double, and
 ///                3.4 MB and 96 rows for each worker
 /// @par Numerics  in double; the lower triangle of H is read; a common factor of H and D cancels; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before W is written
-/// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, for all inputs alike, is ours
+/// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, the same for all inputs, is ours
 template <class Weights, class Gram, class Drift>
 drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);

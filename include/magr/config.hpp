@@ -5,7 +5,7 @@
 #error "magr needs GCC or clang: its kernels are written with their vector types and builtins"
 #endif
 
-/// Checks a precondition of a kernel. Off unless `NDEBUG` is absent; define it before the first include to replace it.
+/// Checks a precondition of a kernel. Active unless `NDEBUG` is defined. Define `MAGR_ASSERT` before the first include to replace it.
 #ifndef MAGR_ASSERT
 #include <cassert>
 #define MAGR_ASSERT(condition) assert(condition)
@@ -24,9 +24,10 @@
 #define MAGR_HAS_XSIMD 1
 #endif
 
-/// Name of the inline namespace that holds every function which computes something, so that translation units compiled for
-/// different instruction sets never share a symbol: the linker would keep one of them, possibly one that the processor lacks.
-/// Vocabulary types (views, options, results, errors) stay outside of it and may cross such units.
+/// Name of the inline namespace around every function of the library that computes something. With it, translation units compiled
+/// for different instruction sets share no such function; otherwise the linker would keep one of them, possibly one with instructions
+/// that the processor lacks. Vocabulary types (views, options, results, errors) stay outside and may cross such units. The name does
+/// not cover templates of Eigen and the standard library, which such units still share.
 #if MAGR_HAS_XSIMD == 0
 #define MAGR_ISA_NAMESPACE isa_scalar
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)

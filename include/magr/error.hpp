@@ -7,9 +7,9 @@
 #if !defined(__cpp_exceptions)
 #include <cstdlib>
 
-/// Without exceptions (`-fno-exceptions`), and only then, every error goes here instead of being thrown: the message is that of the
-/// exception, a C string. Define it before the first include, in all units of the program alike, to the name of a `[[noreturn]]` function
-/// that takes `const char*`. The program aborts if the handler returns, and at once if there is none; nothing is printed.
+/// Without exceptions (`-fno-exceptions`), and only then, every error goes here instead of being thrown, with the message of the exception
+/// as a C string. Before the first include, define the macro as the name of a `[[noreturn]]` function that takes `const char*`, the same
+/// in all units of the program. The program aborts if the handler returns, or immediately without a handler; nothing is printed.
 #ifndef MAGR_FAILURE_HANDLER
 #define MAGR_FAILURE_HANDLER(message) static_cast<void>(message)
 #endif
@@ -29,7 +29,7 @@ public:
     using std::invalid_argument::invalid_argument;
 };
 
-/// An entry of a matrix cannot be worked with: NaN, Inf, an asymmetric or zero Gram matrix. The message names row and column.
+/// A matrix entry is unusable: NaN, Inf, an asymmetric or zero Gram matrix. The message names row and column.
 class value_error : public std::domain_error {
 public:
     using std::domain_error::domain_error;
@@ -37,7 +37,7 @@ public:
 
 namespace detail {
 
-/// The one place that throws. Without exceptions the program ends here, by way of `MAGR_FAILURE_HANDLER`.
+/// The one place that throws. Without exceptions the program ends here, through `MAGR_FAILURE_HANDLER`.
 template <class Error>
 [[noreturn]] void raise(const std::string& message) {
 #if defined(__cpp_exceptions)

@@ -8,10 +8,10 @@
 /// | `W`          | weights, out x in, one row per output channel (as in PyTorch's `Linear.weight` and in ggml)          |
 /// | `W0`         | the original weights                                                                                |
 /// | `X`          | calibration inputs, tokens x in                                                                     |
-/// | `H`          | Gram matrix `X^T X`, in x in; any positive multiple serves                                          |
+/// | `H`          | Gram matrix `X^T X`, in x in; any positive multiple works                                           |
 /// | `lambda_max` | largest eigenvalue of `H`                                                                           |
 /// | `alpha`      | l_inf penalty per row or group, in the units of `H / lambda_max`                                     |
-/// | `tau`        | clipping threshold that a prox has found                                                            |
+/// | `tau`        | clipping threshold returned by a prox                                                               |
 /// | `Q`          | dequantized weights, out x in                                                                       |
 /// | `s`, `z`     | scale and zero point of a grid; code `c` has the value `s (c - z)`, `c` in 0..`maxq = 2^bits - 1`    |
 

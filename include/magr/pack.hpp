@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantized weight matrices in the bytes that engines read, and back.
+/// Converts quantized weight matrices to the bytes that engines read, and back.
 
 #include <magr/pack/awq.hpp>
 #include <magr/pack/bit_packing.hpp>

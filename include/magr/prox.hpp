@@ -14,8 +14,8 @@
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 
-/// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, in place: of one vector, unchecked, or of
-/// every row, column or group of a matrix, with its arguments checked.
+/// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, in place. They take one vector, unchecked, or
+/// every row, column or group of a matrix, and then check their arguments.
 namespace magr {
 
 /// The vectors of a matrix: its rows or its columns.
@@ -33,7 +33,7 @@ enum class axis { rows, columns };
 /// Which parts of a matrix are vectors of their own.
 struct vectors_of {
     axis along = axis::rows;                 ///< each row, or each column
-    std::optional<index_t> group_size = {};  ///< at least 1: each run of so many elements of it; the last one may be shorter
+    std::optional<index_t> group_size = {};  ///< at least 1: split it into vectors of this many elements; the last one may be shorter
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
@@ -44,7 +44,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Units     radius: unit of the entries of v
 /// @pre           radius >= 0; all entries finite; not checked
-/// @return        the threshold tau; 0 if v was inside already (v is then bit-identical)
+/// @return        the threshold tau; 0 if v was already inside (v is then bit-identical)
 /// @par Cost      O(n) per pass and few passes; no sort; no allocation; noexcept
 /// @par Numerics  tau is a few ulp from the root of sum_i (|v_i| - tau)_+ = radius; sums may exceed T; the signs of zeros are kept
 /// @par Source    the equation of Duchi et al., ICML 2008, solved by Newton's method instead of their sort
@@ -173,7 +173,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    M: any dense matrix; 16-bit entries are projected in float and rounded back
 /// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (radius < 0, group_size < 1)
-/// @par Cost      as for its vectors; those that are strided or in 16 bits are gathered again for every pass
+/// @par Cost      as for its vectors; strided and 16-bit vectors are gathered again for every pass
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
 void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
@@ -187,7 +187,7 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
-/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups use their part of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive; d_i, 1 / d_i or
 ///                d_i times an entry not finite)
 /// @par Cost      as without d
@@ -209,7 +209,7 @@ void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> 
 ///
 /// @par Shapes    M: any dense matrix; for 16-bit entries the prox is taken in float and rounded back
 /// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (t < 0, group_size < 1)
-/// @par Cost      as for its vectors; those that are strided or in 16 bits are gathered again for every pass
+/// @par Cost      as for its vectors; strided and 16-bit vectors are gathered again for every pass
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
 void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
@@ -223,7 +223,7 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
 
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
-/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups take their part of it
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups use their part of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
 ///                not finite)
 /// @par Cost      as without d

@@ -23,30 +23,30 @@ namespace magr {
 
 /// What `quantize_automatic` may choose from.
 struct automatic_options {
-    /// MagR's penalties, at least 0; 0, MagR left out, is one in any case. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
+    /// MagR's penalties, at least 0; 0, without MagR, is always tried. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
-    std::vector<double> betas = {};               ///< factors of the min_max range that are tried beside `layer.grid`, in (0, 1]
+    std::vector<double> betas = {};               ///< factors of the min_max range to try beside `layer.grid`, in (0, 1]
     double required_gain = 0.1;                   ///< MagR is used only if its error is lower by this fraction, in [0, 1)
-    layer_options layer = {};                     ///< what all candidates share; its penalty and its dampings are replaced
+    layer_options layer = {};                     ///< shared by all candidates, which replace its penalty and dampings
 };
 
-/// One way to quantize a layer, and what came of it.
+/// One way to quantize a layer, and its error.
 struct automatic_candidate {
     double alpha = 0;                          ///< MagR's penalty; 0: without MagR
     double damping = 0;                        ///< of all steps
-    std::optional<double> beta = {};           ///< factor of the min_max range; none: the range as in the options
+    std::optional<double> beta = {};           ///< factor of the min_max range; no value: the range of the options
     double output_error = 0;                   ///< on the validation data, before refinement; infinite if nothing was quantized
-    std::optional<double> refined_error = {};  ///< the same after it, of the best with MagR and the best without if they compete
+    std::optional<double> refined_error = {};  ///< after refinement, of the best with MagR and the best without if they compete
 };
 
 /// Outcome of `quantize_automatic`.
 template <compute_scalar Scalar>
 struct [[nodiscard]] automatic_result {
-    layer_result<Scalar> layer;                   ///< what the candidate chosen made of the fitting data, and how
-    std::vector<automatic_candidate> candidates;  ///< all that were tried, in order of damping, penalty, range
+    layer_result<Scalar> layer;                   ///< of the chosen candidate, made from the fitting data, with its report
+    std::vector<automatic_candidate> candidates;  ///< all candidates tried, in order of damping, penalty, range
     std::size_t chosen = 0;                       ///< which of them was chosen
-    double validation_error = 0;                  ///< output error of the result on the validation data, which only chose it
+    double validation_error = 0;                  ///< output error of the result on the validation data, which only made the choice
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }
@@ -104,7 +104,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     return alphas;
 }
 
-/// All candidates of one damping. Their output errors are infinite until they are known.
+/// All candidates of one damping. Their output errors are infinite until they are measured.
 [[nodiscard]] inline std::vector<automatic_candidate> candidates_of(double damping, std::span<const double> alphas,
                                                                     std::span<const double> betas) {
     constexpr double unknown = std::numeric_limits<double>::infinity();
@@ -116,30 +116,30 @@ inline namespace MAGR_ISA_NAMESPACE {
     return candidates;
 }
 
-/// What one candidate has made of a layer, before refinement.
+/// The result of one candidate, before refinement.
 template <compute_scalar Scalar>
 struct automatic_attempt {
     std::size_t candidate = 0;
     double error = std::numeric_limits<double>::infinity();  ///< of the codes, on the validation data
     layer_result<Scalar> layer;
-    row_major_matrix<Scalar> M;  ///< what MagR made of the weights; empty without MagR
+    row_major_matrix<Scalar> M;  ///< the output of MagR; empty without MagR
     weight_grids<Scalar> grids;  ///< of M, or of the weights
 };
 
-/// The best attempts so far, of those with MagR and those without. Nothing of the others is kept.
+/// The best attempt so far with MagR, and the best one without. The others are not kept.
 template <compute_scalar Scalar>
 struct best_attempts {
     std::optional<automatic_attempt<Scalar>> with, without;
 };
 
-/// The weights after MagR with one of some penalties, and how it went.
+/// The weights after MagR with one penalty, and its report.
 template <compute_scalar Scalar>
 struct preprocessed_weights {
     row_major_matrix<Scalar> M;
     preprocess_result report;
 };
 
-/// The weights after MagR with each of some penalties, which increase. Without a factor of H, or a live input, nothing.
+/// The weights after MagR with each of some increasing penalties; empty if H has no factor or no live input.
 template <compute_scalar Scalar>
 [[nodiscard]] std::vector<preprocessed_weights<Scalar>> preprocess_each(const layer_input<Scalar, const double>& in,
                                                                         std::span<const double> alphas, const preprocess_options& options,
@@ -159,7 +159,7 @@ template <compute_scalar Scalar>
 }
 
 /// Measures the output errors of candidates that share a damping, and keeps the best attempts.
-/// @param first   how many candidates there were before
+/// @param first   how many candidates came before these
 template <compute_scalar Scalar>
 void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar, const double>& in, const output_meter& validation,
                     const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates, best_attempts<Scalar>& best,
@@ -201,7 +201,7 @@ void try_candidates(const row_major_matrix<Scalar>& W, const layer_input<Scalar,
     }
 }
 
-/// After all checks, on a copy of W in the arithmetic type.
+/// Runs after all checks, on a copy of W in the arithmetic type.
 template <compute_scalar Scalar>
 [[nodiscard]] automatic_result<Scalar> run_automatic(const row_major_matrix<Scalar>& W, row_major_matrix<double> fitting,
                                                      row_major_matrix<double> validation, std::optional<index_t> tokens,
@@ -209,11 +209,11 @@ template <compute_scalar Scalar>
     automatic_result<Scalar> result;
     const auto w = as_const_view(W);
     const layer_options shared = with_defaults(options.layer);
-    // an input that only the validation data know is not dead
+    // an input that is nonzero only in the validation data is not dead
     for (index_t j = 0; j < W.cols(); ++j)
         if (fitting(j, j) == 0) fitting(j, j) = validation(j, j);
     const layer_input<Scalar, const double> in(W, as_const_view(fitting), shared);
-    for (index_t j = 0; j < W.cols(); ++j) {  // and one that is dead by the threshold has no part in the choice
+    for (index_t j = 0; j < W.cols(); ++j) {  // but one that is dead by the threshold does not affect the choice
         if (!in.gram().is_dead(j)) continue;
         validation.row(j).setZero();
         validation.col(j).setZero();
@@ -272,34 +272,33 @@ template <compute_scalar Scalar>
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Quantizes the weights of one layer, and chooses MagR's penalty, the damping and the range by what they do to data that had no part
-/// in it:
+/// Quantizes the weights of one layer, and chooses MagR's penalty, the damping and the range by their error on held-out data:
 ///
-///     1. every candidate quantizes W with the fitting data alone, by MagR, grids and codes, and is measured:
-///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), V the Gram matrix of the validation data. All penalties and ranges are tried with the
-///        first damping; with each other one all ranges with no penalty and with the best penalty so far
-///     2. the best one with MagR, if it is better than the best one without by `required_gain`, is refined like that one, and taken if
-///        it still is
+///     1. every candidate quantizes W (MagR, grids, codes) with the fitting data alone; its error is
+///        tr((Q - W) V (Q - W)^T) / tr(W V W^T), where V is the Gram matrix of the validation data. The first damping is tried with all
+///        penalties and ranges, each other damping with all ranges, without a penalty and with the best penalty so far
+///     2. if the best candidate with MagR beats the best one without by `required_gain`, both are refined, and the one with MagR is taken
+///        if it still does; otherwise the one without is refined and taken
 ///
-/// What is returned is that candidate itself, so that its error on data that had no part in it is known. An input that is always zero in
-/// the fitting data alone counts there with its energy in the validation data; one that is dead by the threshold has no part in the errors
-/// that choose.
+/// The function returns that very candidate, so its error on held-out data is known. An input that is always zero in the fitting data
+/// alone counts there with its energy in the validation data; an input that is dead by the threshold does not count in the errors that
+/// choose.
 ///
-/// A penalty that suits the calibration text may suit nothing else, and the best one differs between layers and bits by orders of
-/// magnitude. Refinement takes longer than all else, and what MagR has gained is often gone after it. MagR also shrinks the outputs of a
-/// layer, which adds up over layers where rounding errors do not: on the small networks measured, gains of a few percent in the layers were
-/// losses in perplexity. Hence a gain of a tenth is required.
+/// A penalty tuned on the calibration text may not generalise, and the best one differs between layers and bits by orders of magnitude.
+/// Refinement takes longer than everything else, and often undoes what MagR gained. MagR also shrinks the outputs of a layer. Unlike
+/// rounding errors, this adds up over layers: on the small networks measured, gains of a few percent in the layers were losses in
+/// perplexity. Hence the candidate with MagR must win by a tenth.
 ///
 /// @par Shapes    W: rows x cols; fitting, validation: cols x cols, the Gram matrices H = X^T X of two parts of the calibration data, sums
-///                of the same convention. Split by sequence, as the tokens of one resemble each other; a quarter for validation serves
-///                well. Any storage and layout; nothing is written
-/// @return        the layer, and a table of the candidates
+///                of the same convention. Split by sequence, because tokens of one sequence resemble each other; a quarter for validation
+///                works well. Any storage and layout; nothing is written
+/// @return        the layer and a table of the candidates
 /// @par Cost      for each damping one factorization for MagR and one for OPTQ; the penalties start from each other's solutions; for each
 ///                candidate OPTQ and half a product to measure; then refinement and the report of one, or two. Allocates a copy of W for
 ///                each penalty, the codes of three candidates, and three matrices of H's size in double
 /// @par Numerics  those of its steps; the same bits for every executor
-/// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or a Gram
-///                matrix is none. All before any work
+/// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or an
+///                argument is not a Gram matrix. All before any work
 template <class Weights, class Fitting, class Validation>
     requires dense_matrix<const Fitting> && dense_matrix<const Validation>
 auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validation& validation, const automatic_options& options = {},
@@ -314,8 +313,8 @@ auto quantize_automatic(const Weights& W, const Fitting& fitting, const Validati
     return detail::run_automatic(detail::load<scalar>(w), detail::load<double>(f), detail::load<double>(v), std::nullopt, options, exec);
 }
 
-/// The same for the Gram matrices that two accumulators have gathered; the number of their tokens is then part of the report.
-/// @par Errors    also value_error if one has seen no token
+/// The same with the Gram matrices of two accumulators; the report then includes their number of tokens.
+/// @par Errors    also value_error if an accumulator has seen no token
 template <class Weights, compute_scalar Sum>
 auto quantize_automatic(const Weights& W, const gram_accumulator<Sum>& fitting, const gram_accumulator<Sum>& validation,
                         const automatic_options& options = {}, executor_ref exec = {}) {

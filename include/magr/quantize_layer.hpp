@@ -36,8 +36,8 @@ enum class quantizer { rtn, optq };
 
 /// Which weights OPTQ rounds, once the grids have been fitted to the preprocessed ones.
 enum class rounding_target {
-    preprocessed,  ///< those that MagR made, as published
-    original       ///< the original ones, on the grids of those that MagR made
+    preprocessed,  ///< the output of MagR, as published
+    original       ///< the original weights, on grids fitted to the output of MagR
 };
 
 /// The enumerator's name.
@@ -49,24 +49,24 @@ enum class rounding_target {
     return "unknown";
 }
 
-/// From weights to codes, step by step.
+/// Options of `quantize_layer`, step by step.
 struct layer_options {
     magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
     grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
     std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
-    optq_options optq = {};  ///< OPTQ; for both quantizers: what becomes of dead columns, and what happens if H does not serve
-    rounding_target target = rounding_target::preprocessed;       ///< which weights OPTQ rounds; original needs fixed groups
+    optq_options optq = {};  ///< of OPTQ; both quantizers obey its policies for dead columns and for an unusable H
+    rounding_target target = rounding_target::preprocessed;       ///< which weights OPTQ rounds; `original` needs fixed groups
     index_t refinement_rounds = 3;                                ///< of scales, then codes, towards the original weights; >= 0
-    std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; nothing: scales stay as they are
-    std::optional<code_refinement> codes = code_refinement{};     ///< in each round; nothing: codes stay as they are
-    index_t minimum_tokens = 0;                                   ///< fewer calibration tokens than this do not serve, >= 0
+    std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; no value: scales stay unchanged
+    std::optional<code_refinement> codes = code_refinement{};     ///< in each round; no value: codes stay unchanged
+    index_t minimum_tokens = 0;                                   ///< with fewer calibration tokens H is unusable; >= 0
 };
 
 /// What `quantize_layer` did.
 enum class layer_status {
-    as_requested,          ///< everything, as the options say
+    as_requested,          ///< everything that the options ask for
     damped_more,           ///< the same, but OPTQ needed more damping
-    rounded_to_nearest,    ///< H did not serve: plain rounding of the original weights, as `fallback::round_to_nearest` allows
+    rounded_to_nearest,    ///< H was unusable: plain rounding of the original weights, as `fallback::round_to_nearest` allows
     too_few_tokens,        ///< nothing: H is from fewer tokens than `minimum_tokens`
     dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
     failed,                ///< nothing: H could not be factored as far as `fallback` allows
@@ -96,13 +96,13 @@ struct [[nodiscard]] layer_result {
     index_t dead_columns = 0;                     ///< by the largest `dead_threshold` of the options, which holds for all steps
     std::optional<preprocess_result> preprocess;  ///< how MagR went, if it ran
     std::optional<optq_report> optq;              ///< how OPTQ went, if it ran; its errors are relative to the weights that it rounded
-    /// all rounds together, if there were any; passes are those of codes. Both losses with the damping of codes, or that of scales where
-    /// codes stay as they are
+    /// all rounds together, if there were any; passes are those of codes. Both losses use the damping of codes, or that of scales if codes
+    /// are not refined
     std::optional<refinement_result> refinement;
     index_t clipped = 0;                   ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;                 ///< grids at the ends of what their storage type can hold
     double output_error_rtn = 0;           ///< of the original weights, rounded to nearest on grids of their own
-    double output_error_preprocessed = 0;  ///< of what MagR made of them, before any rounding; 0 without MagR
+    double output_error_preprocessed = 0;  ///< of the output of MagR, before any rounding; 0 without MagR
     double output_error = 0;               ///< of the result
 
     /// Whether there is a quantized matrix.
@@ -148,7 +148,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     return layer_status::failed;
 }
 
-/// The options with everything decided that steps share: the range of the grids, and one threshold for dead columns, the largest.
+/// Decides what the steps share: the range of the grids, and one threshold for dead columns, the largest.
 [[nodiscard]] inline layer_options with_defaults(layer_options options) {
     if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
     double& threshold = options.optq.dead_threshold;
@@ -158,8 +158,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     return options;
 }
 
-/// Rounds of scales and codes, and the losses before and after all of them, both with the damping of codes if these are refined. Scales
-/// that were refined with another damping are kept only if they lower that loss.
+/// Runs rounds of scales and codes. The losses are those before and after all rounds, with the damping of codes if codes are refined.
+/// Scales that were refined with another damping are kept only if they lower that loss.
 /// @param h       of a `live_gram`
 template <compute_scalar Scalar, class T, class U>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, matrix_view<T> w, matrix_view<U> h, const layer_options& options,
@@ -196,11 +196,11 @@ template <compute_scalar Scalar, class T, class U>
     return all;
 }
 
-/// A layer that is to be quantized.
+/// A layer to quantize.
 template <compute_scalar Scalar, class U>
 class layer_input {
 public:
-    /// @param W  with zeros in the place of dead columns from here on, if that is the policy
+    /// @param W  the original weights; if the policy says so, `weights()` has zeros in dead columns
     layer_input(const row_major_matrix<Scalar>& W, matrix_view<U> h, const layer_options& options)
         : W_(W), h_(h), gram_(h, options.optq.dead_threshold) {
         if (options.optq.dead == dead_columns::zero && gram_.has_dead()) zeroed_ = without_dead<Scalar>(as_const_view(W), gram_);
@@ -210,7 +210,7 @@ public:
     [[nodiscard]] matrix_view<U> h() const noexcept { return h_; }
     [[nodiscard]] const live_gram<U>& gram() const noexcept { return gram_; }
 
-    /// Puts the weights of dead columns back, which MagR clips.
+    /// Restores the weights of dead columns, which MagR clips.
     void restore_dead(row_major_matrix<Scalar>& M) const {
         for (index_t j = 0; j < M.cols(); ++j)
             if (gram_.is_dead(j)) M.col(j) = weights().col(j);
@@ -223,10 +223,10 @@ private:
     row_major_matrix<Scalar> zeroed_;
 };
 
-/// Codes for what MagR made of the weights, or for the weights themselves.
+/// Chooses codes for the output of MagR, or for the weights themselves.
 /// @param M       the weights that the grids are fitted to
+/// @param plan    of OPTQ; null for rounding to nearest
 /// @param grids   of M
-/// @param plan    of OPTQ; null: rounding to nearest
 template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
                                                  const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
@@ -250,7 +250,7 @@ template <compute_scalar Scalar, class U>
     return result;
 }
 
-/// Measures how far OPTQ went from the weights that it rounded, where that is not known yet and was asked for.
+/// Measures the error of OPTQ against the weights that it rounded, if the options ask for it and it is not known yet.
 template <compute_scalar Scalar, class U>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
                   const layer_options& options, executor_ref exec) {
@@ -260,7 +260,7 @@ void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in
     result.optq->output_error = output_meter(target, in.h(), exec).error(target, result.quantized.dequantize().view(), exec);
 }
 
-/// Refines codes that were chosen, or puts plain rounding in their place, and completes the report.
+/// Refines the chosen codes, or replaces them by plain rounding, and completes the report.
 /// @param grids   of the weights without MagR; null if they are still to be fitted, for the report or for plain rounding
 /// @param meter   of the original weights
 template <compute_scalar Scalar, class U>
@@ -286,7 +286,7 @@ void complete(layer_result<Scalar>& result, const row_major_matrix<Scalar>& W, c
     }
 }
 
-/// Why nothing is made of H, whatever the quantizer; no value if it serves. `rounded_to_nearest` if that is to be done instead.
+/// The reason not to use H with either quantizer; no value if H is usable. `rounded_to_nearest` means to do that instead.
 template <compute_scalar Scalar, class U>
 [[nodiscard]] std::optional<layer_status> objection_to(const layer_input<Scalar, U>& in, std::optional<index_t> tokens,
                                                        const layer_options& options) {
@@ -295,7 +295,7 @@ template <compute_scalar Scalar, class U>
     return options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
 }
 
-/// On a copy of W in the arithmetic type, so that all storage types share the code.
+/// Works on a copy of W in the arithmetic type, so that all storage types share the code.
 template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> run_layer(const row_major_matrix<Scalar>& W, matrix_view<U> h, std::optional<index_t> tokens,
                                              const layer_options& given, executor_ref exec) {
@@ -350,17 +350,17 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// W' = preprocess(W);  grids = fit_grids(W');  Q = quantize_optq or quantize_rtn(W', grids);  refine_scales and refine_codes(Q, W)
 ///
-/// each if the options ask for it. Weights of dead columns have no part in any of it: MagR does not see them, grids are those of the other
-/// weights of their groups, no error of theirs counts. They are then rounded, or set to zero. H may be zero, if all inputs are dead; MagR
-/// is left out then, and grids are fitted to the weights. Nothing is ever put in the place of what was asked for without `status` saying
-/// so; with `optq.on_failure = fallback::none` nothing is put in its place at all.
+/// Each step runs if the options ask for it. Weights of dead columns influence nothing: MagR does not see them, they get the grids of the
+/// other weights of their groups, and their errors do not count. They are then rounded, or set to zero. H may be zero, if all inputs are
+/// dead; then MagR is skipped and grids are fitted to the weights. There is no silent fallback: `status` reports any substitution, and
+/// `optq.on_failure = fallback::none` forbids all of them.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
-/// @param exec    what runs all steps
-/// @return        codes and grids, and how it went; look at `status`
+/// @param exec    runs all steps
+/// @return        codes and grids with a report; look at `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
-/// @par Numerics  that of its steps, the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before
-/// they are quantized
+/// @par Numerics  that of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before
+///                they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
 ///                Gram matrix. All before any work
 template <class Weights, class Gram>
@@ -374,8 +374,8 @@ auto quantize_layer(const Weights& W, const Gram& H, const layer_options& option
     return detail::run_layer(detail::load<scalar>(w), h, std::nullopt, options, exec);
 }
 
-/// The same for the Gram matrix that an accumulator has gathered, whose number of tokens is then part of the report.
-/// @par Errors    also value_error if it has seen no token
+/// The same with the Gram matrix of an accumulator; the report then includes its number of tokens.
+/// @par Errors    also value_error if the accumulator has seen no token
 template <class Weights, compute_scalar Sum>
 auto quantize_layer(const Weights& W, const gram_accumulator<Sum>& calibration, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);

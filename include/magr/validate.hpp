@@ -23,8 +23,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Every reason why `quantize_layer` with these options would refuse a matrix of this shape, or why its result could not be packed in the
 /// format; empty if there is none.
 ///
-/// To ask for all layers of a model before hours of work. What depends on the weights is not known here: `pack_gptq` refuses a zero point
-/// of 0 in version v1.
+/// Call this for every layer of a model before starting hours of work. It cannot know what depends on the weights: `pack_gptq` refuses a
+/// zero point of 0 in version v1.
 ///
 /// @par Cost      O(1)
 [[nodiscard]] inline std::vector<std::string> problems(matrix_shape shape, const layer_options& options,
@@ -48,19 +48,19 @@ inline namespace MAGR_ISA_NAMESPACE {
     require(!rules.two_level, "grids must come from fit_k_quant_grids, which quantize_layer does not call");
     const bool middle_codes_only = rules.groups == detail::group_rule::multiple && !rules.two_level;
     require(!middle_codes_only || zero != zero_point::integer,
-            "zero_point must be none, as it holds the two middle codes only, it is integer");
+            "zero_point must be none, because the format holds only the two middle codes; it is integer");
     require(*format != packed_format::mlx || zero == zero_point::offset,
-            "zero_point must be offset, as -scale * zero is seldom exact in the storage type, it is not");
+            "zero_point must be offset, because -scale * zero is seldom exact in the storage type; it is not");
     const bool scattered = options.quantizer == quantizer::optq && options.optq.order == column_order::act_order &&
                            options.optq.groups != group_update::fixed && options.grid.group_size.value_or(shape.cols) < shape.cols;
     const bool stores_groups =
         *format == packed_format::gptq_v1 || *format == packed_format::gptq_v2 || *format == packed_format::compressed_tensors;
     require(!scattered || stores_groups,
-            "groups must be of neighbouring columns, with act_order they must be fixed or the order group_aware");
+            "groups must be of neighbouring columns; with act_order they must be fixed, or the order must be group_aware");
     return found;
 }
 
-/// Refuses what has problems.
+/// Throws if there are problems.
 /// @par Errors    option_error, with all of them
 inline void validate(matrix_shape shape, const layer_options& options, std::optional<packed_format> format = std::nullopt) {
     detail::refuse_problems(problems(shape, options, format));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Version of the library; `project(VERSION)` in CMakeLists.txt is read from these three lines.
+/// Version of the library. CMakeLists.txt reads `project(VERSION)` from these three lines.
 #define MAGR_VERSION_MAJOR 0
 #define MAGR_VERSION_MINOR 1
 #define MAGR_VERSION_PATCH 0

@@ -20,14 +20,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// D = sum over tokens of (x - y)^T y = (X - Y)^T Y          x: the input in full precision, y: that of the quantized network
 ///
-/// With H = Y^T Y it says how weights have to change for the output of the layer to come back, see `compensate_drift`. The difference is
-/// summed, not X^T Y, of which H would have to be subtracted: it keeps its digits however small the drift is.
+/// Together with H = Y^T Y it tells how the weights have to change to restore the layer's output, see `compensate_drift`. The accumulator
+/// sums the difference, not X^T Y, from which H would have to be subtracted: so D keeps its digits however small the drift is.
 ///
-/// @tparam Scalar   what inputs are converted to and D is summed and kept in
+/// @tparam Scalar   type to which inputs are converted, and in which D is summed and kept
 /// @par Shapes      X, Y: tokens x inputs · D: inputs x inputs, not symmetric
 /// @par Cost        inputs^2 multiply-adds per token. Allocates D, and for each batch its difference and 7 MB (double) per worker at most
-/// @par Numerics    sums over blocks of 384 tokens of a batch, each in order: the same bits for the same batches, whatever the executor
-/// @par Errors      shape_error, value_error; a batch that is refused leaves the accumulator as it was
+/// @par Numerics    sums over blocks of 384 tokens of a batch, each in order: the same bits for the same batches with every executor
+/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
 /// @par Source      arXiv 2504.09629 (QEP), section 4; GPTAQ sums the same matrix
 template <compute_scalar Scalar = double>
 class drift_accumulator {
@@ -64,7 +64,7 @@ public:
         for (index_t t = 0; t < x.rows(); ++t)
             for (index_t j = 0; j < inputs(); ++j) difference(t, j) = static_cast<Scalar>(x(t, j)) - static_cast<Scalar>(y(t, j));
 
-        constexpr index_t rows = 4 * blocks::rows;  // enough for one packing of Y to be worth it
+        constexpr index_t rows = 4 * blocks::rows;  // enough to make packing Y worthwhile
         std::vector<Scalar> scratch(static_cast<std::size_t>(exec.concurrency() * blocks::scratch));
         exec.parallel_for((inputs() + rows - 1) / rows, [&](index_t task, index_t worker) {
             const index_t first = task * rows, count = (std::min)(rows, inputs() - first);

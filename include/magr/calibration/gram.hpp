@@ -34,7 +34,7 @@ public:
     [[nodiscard]] bool full() const noexcept { return tokens_ == capacity; }
     void clear() noexcept { tokens_ = 0; }
 
-    /// Takes as many of the tokens of X as there is room for, and says how many.
+    /// Takes as many tokens of X as there is room for, and returns how many.
     template <class T>
     index_t append(matrix_view<const T> X) noexcept {
         constexpr index_t few = 8;  // tokens that are read side by side, each in the order of memory
@@ -66,20 +66,20 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// H = sum over tokens of x x^T = X^T X
 ///
-/// Every algorithm of the library is invariant to a positive factor of H, so H is a sum, not a mean: accumulators of parts of the data
-/// merge by addition, and a Gram matrix of another convention can be used in its place.
+/// Every algorithm of the library is invariant to a positive factor of H. H is therefore a sum, not a mean: accumulators of parts of the
+/// data merge by addition, and you can pass a Gram matrix of another convention instead.
 ///
-/// Tokens wait, converted, until there are 384 of them, and enter H together: one at a time they cost what they cost in large batches.
+/// The accumulator converts and buffers tokens, and adds 384 at a time to H, so small batches cost no more than large ones.
 ///
-/// @tparam Scalar   what inputs are converted to and H is summed and kept in
+/// @tparam Scalar   type to which inputs are converted, and in which H is summed and kept
 /// @par Shapes      X: tokens x inputs · H: inputs x inputs
-/// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. Allocates H and room for 384 tokens at once,
-///                  and with the first 384 tokens room for 96 x 384 numbers per worker; after that nothing
+/// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. The constructor allocates H and room for 384
+///                  tokens; the first 384 tokens allocate 96 x 384 numbers per worker; nothing is allocated after that
 /// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar: the same bits for the same tokens in
-///                  the same order, however they are split into batches, whatever the executor, and whether `gram` was asked for in
+///                  the same order, however they are split into batches, with every executor, and whether or not `gram` was called in
 ///                  between. `merge` ends a block, and so does a sum from elsewhere: saved after a multiple of 384 tokens, it goes on
 ///                  with the same bits
-/// @par Errors      shape_error, value_error; a batch that is refused leaves the accumulator as it was
+/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:
@@ -95,7 +95,7 @@ public:
     gram_accumulator(const Matrix& H, index_t tokens)
         : gram_(checked(as_const_view(H))), waiting_(gram_.cols()), tokens_(detail::tokens_of_sum("gram_accumulator", tokens)) {}
 
-    /// Adds the tokens of one batch, of any size, in any storage type and layout. H changes, by tasks of `exec`, when 384 are together.
+    /// Adds the tokens of one batch, of any size, in any storage type and layout. Tasks of `exec` update H for every 384 tokens.
     /// @par Errors shape_error if X is empty or has another number of columns; value_error with row and column of a NaN or Inf
     template <class Matrix>
     void add(const Matrix& X, executor_ref exec = {}) {
@@ -118,7 +118,7 @@ public:
         detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
         const index_t tokens = detail::tokens_together("gram_accumulator::merge", tokens_, other.tokens_);
         reserve(exec);
-        flush(exec);  // first, as other may be this one
+        flush(exec);  // first, because other may be this accumulator
         std::transform(gram_.data(), gram_.data() + inputs() * inputs(), other.gram_.data(), gram_.data(), std::plus<>{});
         add_tokens(other.waiting_, exec);
         tokens_ = tokens;
@@ -178,7 +178,7 @@ private:
         waiting_.clear();
     }
 
-    /// H <- H + X^T X in the lower triangle, a task for each 96 rows of it. The longest come first, so that no worker is left with one.
+    /// H <- H + X^T X in the lower triangle, one task per 96 rows. The longest tasks come first, so that none is left for the end.
     void add_tokens(const panels& x, executor_ref exec) {
         const index_t blocks = (inputs() + block_rows - 1) / block_rows;
         exec.parallel_for(x.tokens() == 0 ? 0 : blocks, [&](index_t task, index_t worker) {
@@ -192,7 +192,7 @@ private:
         kernels::multiply_panels(gram_.view().block(first, 0, rows, first + rows), x.tokens(), left, x.right(0), panels::capacity, first);
     }
 
-    matrix<Scalar> gram_;  // the lower triangle, without the tokens that wait, is current
+    matrix<Scalar> gram_;  // the lower triangle, current but for the waiting tokens
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;

@@ -26,7 +26,7 @@ template <class T>
     return std::ldexp(1.0, std::clamp(-exponent, -limit, limit));
 }
 
-/// Column j of H times x, in independent sums that the compiler may put into vectors; fastest with contiguous columns.
+/// Column j of H times x, in independent sums that the compiler can vectorize; fastest with contiguous columns.
 template <class T>
 [[nodiscard]] double column_times(matrix_view<const T> H, index_t j, const double* x) noexcept {
     constexpr index_t lanes = 16;
@@ -59,7 +59,7 @@ template <class T>
 /// @pre           H symmetric and finite, with a positive diagonal entry
 /// @return        theta <= lambda_max with an error estimate of at most 1e-10 theta, or after 200 steps the best theta found
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates min(n, 200) * n doubles
-/// @par Numerics  in double whatever H is stored in; the start vector is a function of H without its power of two
+/// @par Numerics  in double, whatever type H is stored in; the start vector depends on H, but not on its power of two
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
 template <class T>
 [[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
@@ -72,11 +72,11 @@ template <class T>
     Eigen::VectorXd off(limit);
     Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
     Eigen::VectorXd scaled(n);
-    // A start vector of scattered signs and sizes: one with a pattern could be orthogonal to the eigenvector that is looked for. It begins
-    // with the digits of H, so that there is no direction that all matrices would be searched without.
+    // The start vector has scattered signs and sizes, because one with a pattern could be orthogonal to the wanted eigenvector. It depends
+    // on the digits of H, so that no direction is missed for all matrices alike.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     const auto stir = [&](double value) {
-        int exponent = 0;  // which a power of two would change
+        int exponent = 0;  // ignored, because a power of two changes it
         state = (state ^ static_cast<std::uint64_t>(std::ldexp(std::abs(std::frexp(value, &exponent)), 62))) * 6364136223846793005u;
         state ^= state >> 32;
     };

@@ -18,12 +18,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Which inputs of a Gram matrix are dead, and the mean of the diagonal of the others.
 struct live_columns {
     std::vector<char> dead;
-    index_t live = 0;    ///< how many are not
-    double mean = 1;     ///< of the diagonal entries of live inputs; if there are none, 1, as any unit will do
-    double largest = 0;  ///< of these entries
+    index_t live = 0;    ///< number of live inputs
+    double mean = 1;     ///< of the diagonal entries of live inputs; 1 if there are none, because any unit will do
+    double largest = 0;  ///< of the same entries
 };
 
-/// The one rule for dead inputs: H_jj <= threshold * mean, the mean being that of the positive diagonal entries.
+/// The one rule for dead inputs: H_jj <= threshold * mean, where the mean is that of the positive diagonal entries.
 /// @pre  H finite, with no negative diagonal entry
 template <class T>
 [[nodiscard]] live_columns find_live_columns(matrix_view<T> H, double threshold) {
@@ -42,7 +42,7 @@ template <class T>
         }
         if (out.live > 0) out.mean = sum / static_cast<double>(out.live);
         if (detail::is_finite(out.mean)) return;
-        out.mean = 0;  // term by term, where the sum is too large for a number
+        out.mean = 0;  // term by term, because the sum overflows
         for (index_t j = 0; j < H.cols(); ++j)
             if (out.dead[static_cast<std::size_t>(j)] == 0) out.mean += static_cast<double>(H(j, j)) / static_cast<double>(out.live);
     };
@@ -51,8 +51,8 @@ template <class T>
     return out;
 }
 
-/// A Gram matrix in which the rows and columns of dead inputs are zero, so that whatever reads it need not know why an input is dead: H
-/// itself where that is so already, else a copy.
+/// A Gram matrix in which the rows and columns of dead inputs are zero, so that its readers need not know why an input is dead. It is H
+/// itself if they are zero already, and a copy otherwise.
 template <class T>
 class live_gram {
     using value = std::remove_const_t<T>;
@@ -84,7 +84,7 @@ public:
     [[nodiscard]] bool has_dead() const noexcept { return dead_columns() > 0; }
     [[nodiscard]] bool has_live() const noexcept { return columns_.live > 0; }
     [[nodiscard]] double mean() const noexcept { return columns_.mean; }
-    /// Whether an input that is dead by the threshold has left traces in the matrix that was passed in.
+    /// Whether the matrix passed in has nonzero entries of an input that is dead by the threshold.
     [[nodiscard]] bool is_copy() const noexcept { return !copy_.empty(); }
 
 private:

@@ -11,7 +11,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Memory for n numbers that starts at a cache line, not initialised.
+/// Uninitialised memory for n numbers that starts at a cache line.
 template <class T>
 class aligned_buffer {
     static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>);

@@ -18,7 +18,7 @@
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
-/// Checks at the public boundary. Each throws before anything is written, with function, argument, expected and actual.
+/// Checks at the public boundary. Each throws before anything is written, and names function, argument, expected and actual.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -33,7 +33,7 @@ void require_shape(const char* function, const char* argument, matrix_view<T> m,
         raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, ", it is ", shape_text(m)));
 }
 
-/// Whether no entry is NaN or infinite: whether no exponent has all its bits set. In integers, so that it vectorizes.
+/// Whether no entry is NaN or infinite, that is, no exponent has all its bits set. Computes in integers, so that it vectorizes.
 template <class T>
 [[nodiscard]] bool is_finite(matrix_view<T> m) {
     using value_bits = float_bits<std::remove_const_t<T>>;
@@ -57,12 +57,12 @@ template <class T>
     return true;
 }
 
-/// Whether `good(first, count)` holds for all rows, in strips that the workers share.
+/// Whether `good(first, count)` holds for all rows. Tests them in strips, which the workers share.
 template <class Good>
 [[nodiscard]] bool all_strips(index_t rows, executor_ref exec, const Good& good) {
     if (exec.concurrency() == 1) return good(index_t{0}, rows);
     constexpr index_t strip = 96;
-    const index_t strips = rows > 0 ? (rows + strip - 1) / strip : 0;  // so that compilers know that there are not too many
+    const index_t strips = rows > 0 ? (rows + strip - 1) / strip : 0;  // lets the compiler see that the size cannot overflow
     std::vector<char> is_good(static_cast<std::size_t>(strips));
     exec.parallel_for(strips, [&](index_t task, index_t) {
         const index_t first = task * strip;
@@ -93,11 +93,11 @@ void require_finite(const char* function, const char* argument, matrix_view<T> m
     }
 }
 
-/// Whether no entry of the lower triangle in rows first..last-1 differs from the one across the diagonal by more than `tolerance`. Entries
-/// are finite.
+/// Whether each entry of the lower triangle in rows first..last-1 differs by at most `tolerance` from the entry across the diagonal.
+/// @pre  all entries are finite
 template <class T>
 [[nodiscard]] bool is_symmetric(matrix_view<T> H, double tolerance, index_t first, index_t last) {
-    constexpr index_t side = 32;  // of tiles: one is copied, so that both are read along their rows
+    constexpr index_t side = 32;  // of tiles; one is copied, so that the loop reads both along their rows
     if (H.row_stride() < H.col_stride()) H = H.transposed();
     using compute = compute_t<std::remove_const_t<T>>;
     compute across[side * side];
@@ -118,11 +118,11 @@ template <class T>
     return true;
 }
 
-/// Of a Gram matrix, in units of its largest diagonal entry: more than rounding makes.
+/// Tolerated asymmetry of a Gram matrix, relative to its largest diagonal entry; rounding stays below it.
 inline constexpr double largest_asymmetry = 1e-4;
 
 /// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, or asymmetry beyond rounding
-/// (1e-4 of the largest diagonal entry). That of inputs that are always zero is one.
+/// (1e-4 of the largest diagonal entry). A zero matrix passes: its inputs are always zero.
 template <class T>
 void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, executor_ref exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
@@ -148,7 +148,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
             }
 }
 
-/// Refuses weights W and a Gram matrix H that are not those of a layer. Workers share the reading of all entries.
+/// Refuses weights W and a Gram matrix H that cannot belong to one layer. Workers share the reading.
 template <class T, class U>
 void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, executor_ref exec = {}) {
     require_not_empty(function, "W", W);
@@ -156,7 +156,7 @@ void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, exe
     require_finite(function, "W", W, exec);
 }
 
-/// Whether an option may be compared with its range: whether it is not NaN.
+/// Whether an option can be compared with its range, that is, whether it is not NaN.
 template <class Value>
 [[nodiscard]] bool is_comparable(const Value& value) noexcept {
     if constexpr (compute_scalar<Value>)
@@ -165,13 +165,13 @@ template <class Value>
         return true;
 }
 
-/// Refuses an option outside of its range, as NaN always is; `allowed` is the range in words.
+/// Refuses an option that is outside of its range or NaN; `allowed` is the range in words.
 template <class Value>
 void require_option(bool holds, const char* function, const char* option, const char* allowed, const Value& actual) {
     if (!holds || !is_comparable(actual)) raise<option_error>(concat(function, ": ", option, " must be ", allowed, ", it is ", actual));
 }
 
-/// Whether a value is an enumerator of its type, one that `to_string` knows: others can be made by a cast, or out of uninitialised memory.
+/// Whether a value is an enumerator of its type, one that `to_string` knows: a cast or uninitialised memory can make others.
 template <class Enum>
 [[nodiscard]] constexpr bool is_enumerator(Enum value) noexcept {
     return std::string_view(to_string(value)) != "unknown";
@@ -188,18 +188,18 @@ template <class Enum>
     return names;
 }
 
-/// Refuses a value that is no enumerator.
+/// Refuses a value that is not an enumerator.
 template <class Enum>
 void require_enumerator(const char* function, const char* option, Enum value) {
     require_option(is_enumerator(value), function, option, enumerators<Enum>().c_str(), static_cast<int>(value));
 }
 
-/// Gathers what is wrong with some options, so that everything can be reported at once.
+/// Gathers everything that is wrong with some options, so that one error can report it all.
 class problem_list {
 public:
     explicit problem_list(const char* function) : function_(function) {}
 
-    /// As `require_option`, but goes on.
+    /// Like `require_option`, but records the problem and goes on.
     template <class Value>
     void require(bool holds, const char* option, const char* allowed, const Value& actual) {
         if (holds && is_comparable(actual)) return;

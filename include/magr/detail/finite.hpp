@@ -8,12 +8,12 @@
 #include <magr/config.hpp>
 #include <magr/matrix/scalar.hpp>
 
-/// NaN and infinity, told by their bits: with -ffast-math or -ffinite-math-only compilers take `std::isfinite` for true, and leave out what
-/// comparisons would do with a NaN.
+/// Detects NaN and infinity by their bits. With -ffast-math or -ffinite-math-only, compilers assume that `std::isfinite` is true and that
+/// comparisons never see a NaN.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The unsigned integer as wide as T, and the bits of T's exponent, which are all set in NaN and infinity alone.
+/// The unsigned integer as wide as T, and the bits of T's exponent, which are all set only in NaN and infinity.
 template <storage_scalar T>
 struct float_bits {
     using type = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;

@@ -9,7 +9,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Philox4x32-10: 128 bits that look random, a function of a 128-bit counter (two halves) and a 64-bit key.
+/// Philox4x32-10: 128 bits that look random, computed from a 128-bit counter (two halves) and a 64-bit key.
 ///
 /// @par Cost      ten rounds of two multiplications; noexcept
 /// @par Source    J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011)

@@ -6,7 +6,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Takes back what was written to a matrix, unless told to keep it.
+/// Undoes what was written to a matrix, unless told to keep it.
 template <class T>
 class rollback {
 public:

@@ -9,7 +9,7 @@
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
-/// What the blocked factorizations share: how a matrix is cut into tasks, and the product that updates it.
+/// Shared by the blocked factorizations: how a matrix is cut into tasks, and the product that updates it.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -21,9 +21,9 @@ struct index_range {
     [[nodiscard]] index_t end() const noexcept { return begin + size; }
 };
 
-/// The rows (or columns) of a matrix that lie before and behind a block of them, in pieces of at most `side`.
+/// The rows (or columns) of a matrix that lie before and after a block of them, in pieces of at most `side`.
 ///
-/// They depend on the sizes of matrix and block alone, so that tasks, and with them the bits of results, are the same for every executor.
+/// They depend only on the sizes of matrix and block, so tasks, and therefore the bits of results, are the same for every executor.
 class pieces_around {
 public:
     pieces_around(index_t n, index_range block, index_t side) noexcept
@@ -44,7 +44,7 @@ private:
     index_t before_;
 };
 
-/// A block of rows X, as many columns as the matrix has, packed once per block as both operands of all products X_i^T X_j.
+/// A block of rows X with as many columns as the matrix, packed once per block as both operands of all products X_i^T X_j.
 template <compute_scalar T, class Arch = simd::default_arch>
 class block_row {
     using tile = kernels::register_tile<T, Arch>;
@@ -53,18 +53,18 @@ public:
     /// Columns that are packed together, a multiple of both sides of a register tile: all ranges of columns begin at multiples of it.
     static constexpr index_t strip = kernels::block_side;
     static_assert(strip % tile::rows == 0 && strip % tile::cols == 0);
-    /// Rows and columns of a task of `update`: what it needs of X as left operand stays in the second level of cache.
+    /// Rows and columns of a task of `update`: the part of X that it reads as left operand stays in the second-level cache.
     static constexpr index_t side = 3 * strip;
 
-    /// Numbers that it allocates.
+    /// How many numbers it allocates.
     [[nodiscard]] static constexpr index_t elements(index_t height, index_t n) noexcept { return 2 * kernels::round_up(n, strip) * height; }
 
     block_row(index_t height, index_t n) : height_(height), right_(elements(height, n) / 2), left_(elements(height, n) / 2) {}
 
-    /// X from column j on, tile::cols columns: element (k, c) at panel(j)[k * tile::cols + c], as the right operand is packed.
+    /// `tile::cols` columns of X from column j on, packed as the right operand: element (k, c) at panel(j)[k * tile::cols + c].
     [[nodiscard]] T* panel(index_t j) const noexcept { return right_.data() + j * height_; }
 
-    /// Packs the columns of a strip, whose panels are filled, times `factor` as the left operand.
+    /// Packs the columns of a strip, times `factor`, as the left operand. Their panels must be filled.
     void pack_left(index_range columns, index_t depth, T factor) const noexcept {
         kernels::repack_left(panel(columns.begin), height_, columns.size, depth, factor, left_.data() + columns.begin * height_, Arch{});
     }

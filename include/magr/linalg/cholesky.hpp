@@ -13,7 +13,7 @@
 namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Numbers that `cholesky` allocates for an n x n matrix.
+/// How many numbers `cholesky` allocates for an n x n matrix.
 template <compute_scalar T>
 [[nodiscard]] constexpr index_t cholesky_elements(index_t n) noexcept {
     const index_t side = detail::cholesky_block<T>::side_for(n);
@@ -30,7 +30,7 @@ template <compute_scalar T>
 ///
 /// @param A       symmetric; its lower triangle is read and becomes L, the strict upper triangle is left alone
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
-/// @return        whether all pivots were positive and finite; if not, the lower triangle holds numbers of no use
+/// @return        whether all pivots were positive and finite; if not, the numbers in the lower triangle mean nothing
 /// @par Errors    shape_error if A is not square
 /// @par Cost      n^3 / 6 multiply-adds; allocates 2 blocks of columns, at most 768 n numbers
 /// @par Numerics  ||A - L L^T|| <= about n eps ||A||, whatever the condition number; the same bits for every executor

@@ -17,8 +17,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// A block of at most side() rows and columns on the diagonal, factored: A = L L^T. It solves systems with L and L^T for many right-hand
 /// sides at once, laid out as the right operand of `kernels::multiply_tile`: element (k, c) of a panel at panel[k * cols + c].
 ///
-/// Only products of register tiles and triangles of one tile's height remain of it: with S = -(L + L^T) off the diagonal, packed for the
-/// tiles, one row of tiles of S serves both directions, its part before the diagonal for L and the part behind it for L^T.
+/// It reduces both to products of register tiles and to triangles of one tile's height. S = -(L + L^T) off the diagonal is packed for the
+/// tiles, so one row of tiles of S works in both directions: its part before the diagonal for L, the part after it for L^T.
 ///
 /// @par Cost      factor: side^3 / 6 multiply-adds; forward, backward: side^2 / 2 for each right-hand side; allocates 2 side^2 numbers once
 /// @par Numerics  substitution, by rows: as stable as the textbook's, with the reciprocals of the diagonal
@@ -29,13 +29,13 @@ class cholesky_block {
 public:
     static constexpr index_t cols = tile::cols;
 
-    /// Rows of the largest block of an n x n matrix: large ones make the products efficient, small ones leave most of the work to them.
+    /// Rows of the largest block of an n x n matrix: large blocks make the products efficient, small ones leave most work to the products.
     [[nodiscard]] static constexpr index_t side_for(index_t n) noexcept {
         const index_t strips = n < 1024 ? 1 : n < 2048 ? 2 : 4;
         return (std::min)(strips * block_row<T, Arch>::strip, kernels::round_up(n, tile::rows));
     }
 
-    /// Numbers that it allocates.
+    /// How many numbers it allocates.
     [[nodiscard]] static constexpr index_t elements(index_t n) noexcept {
         const index_t side = side_for(n);
         return side * side + kernels::round_up(side, cols) * side + side;
@@ -45,10 +45,10 @@ public:
         : side_(side_for(n)), packed_(side_ * side_), upper_(kernels::round_up(side_, cols) * side_), diagonal_(side_) {}
 
     [[nodiscard]] index_t side() const noexcept { return side_; }
-    /// Numbers in a panel.
+    /// How many numbers a panel has.
     [[nodiscard]] index_t panel_size() const noexcept { return side_ * cols; }
 
-    /// Factors A, of which the lower triangle is read; false if a pivot is not positive or not finite.
+    /// Factors A, reading its lower triangle; false if a pivot is not positive or not finite.
     [[nodiscard]] bool factor(matrix_view<const T> A) noexcept {
         MAGR_ASSERT(A.rows() == A.cols() && A.cols() <= side_);
         size_ = A.cols();
@@ -82,7 +82,7 @@ public:
         return std::all_of(diagonal_.data(), diagonal_.data() + size_, [](T pivot) { return pivot * pivot > least; });
     }
 
-    /// The factor into the lower triangle of A.
+    /// Writes the factor into the lower triangle of A.
     void store(matrix_view<T> A) const noexcept {
         for (index_t i = 0; i < size_; ++i) {
             const T* const row = packed_.data() + (i - i % tile::rows) * side_ + i % tile::rows;
@@ -94,7 +94,7 @@ public:
     /// Rows of a panel: those of the block and zeros up to the height of a register tile.
     [[nodiscard]] index_t padded() const noexcept { return kernels::round_up(size_, tile::rows); }
 
-    /// B, as many rows as the block and at most `cols` columns, into a panel.
+    /// Copies B, with as many rows as the block and at most `cols` columns, into a panel.
     void load(matrix_view<const T> B, T* panel) const noexcept {
         const index_t wide = B.cols();
         if (wide < cols || padded() > size_) std::fill_n(panel, padded() * cols, T(0));
@@ -147,7 +147,7 @@ public:
 private:
     [[nodiscard]] T& upper(index_t i, index_t j) noexcept { return upper_.data()[j / cols * panel_size() + i * cols + j % cols]; }
 
-    /// The tile of S on the diagonal, with the reciprocals of L's diagonal on its own.
+    /// Computes the diagonal tile of S, whose own diagonal holds the reciprocals of L's.
     [[nodiscard]] bool factor_tile(index_t first, index_t high) noexcept {
         T* const s = packed_.data() + first * side_ + first * tile::rows;
         std::fill_n(s, tile::rows * tile::rows, T(0));
@@ -169,7 +169,7 @@ private:
         return true;
     }
 
-    /// Solves with the tile of L or L^T on the diagonal, whose rows start at `first`, in place in those rows of a panel.
+    /// Solves with the diagonal tile of L or L^T whose rows start at `first`, in place in the same rows of a panel.
     template <bool Transposed>
     void substitute(index_t first, T* panel) const noexcept {
         using traits = simd::pack_traits<T, Arch>;
@@ -192,7 +192,7 @@ private:
     index_t side_;
     index_t size_ = 0;
     aligned_buffer<T> packed_;    // S, in rows of tiles: element (first + r, k) at first * side_ + k * tile::rows + r
-    aligned_buffer<T> upper_;     // the block while it is factored: its columns in panels, L^T in the end
+    aligned_buffer<T> upper_;     // the block while it is factored: its columns in panels, at the end L^T
     aligned_buffer<T> diagonal_;  // of L
 };
 

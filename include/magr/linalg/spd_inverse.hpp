@@ -15,8 +15,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Inverse of a symmetric positive definite matrix in place: A = L L^T, A^-1 = L^-T L^-1.
 ///
-/// Factor, its inverse and the product of the inverses grow in one sweep over blocks of 384 columns (192 below 2048, 96 below 1024). Where
-/// block 1 is on the diagonal, 0 is before and 2 behind it,
+/// One sweep over blocks of 384 columns (192 below 2048, 96 below 1024) builds the factor, its inverse and the product of the inverses.
+/// With block 1 on the diagonal, 0 before it and 2 after it,
 ///
 ///     A11 = L11 L11^T                                                        the block on the diagonal
 ///     X0 = L11^-1 A10,  X2 = L11^-1 A21^T,                                   in parallel over columns of X
@@ -27,7 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @param A       symmetric; its lower triangle is read, both triangles of the result are written, bit for bit symmetric
 /// @par Shapes    A: n x n, any strides; fastest with contiguous rows
-/// @return        whether all pivots were positive and finite and T holds the inverse; if not, A holds numbers of no use
+/// @return        whether all pivots were positive and finite and T can hold the inverse; if not, the numbers in A mean nothing
 /// @par Errors    shape_error if A is not square
 /// @par Cost      n^3 / 2 multiply-adds; allocates 2 blocks of columns, at most 768 n numbers, and 48 KB per worker
 /// @par Numerics  ||A M - I|| <= about n eps cond(A); the same bits for every executor
@@ -72,7 +72,7 @@ template <compute_scalar T>
         });
         X.update(A, detail::pieces_around(n, here, X.side), 0, here.size, exec);
     }
-    constexpr index_t square = 32;  // transposed through the cache, so that each line of A is walked through once
+    constexpr index_t square = 32;  // transposed in the cache, so that each line of A is walked once
     exec.parallel_for((n + square - 1) / square, [&](index_t task, index_t) {
         const index_t i0 = task * square, high = (std::min)(square, n - i0);
         T turned[static_cast<std::size_t>(square * square)];

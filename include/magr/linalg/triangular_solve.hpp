@@ -23,17 +23,17 @@ inline void subtract(T* to, T factor, const T* from, index_t count) noexcept {
 namespace linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Rows that are solved one by one; those of other blocks enter by products.
+/// How many rows are solved one by one; rows of other blocks enter through products.
 inline constexpr index_t triangular_block = 48;
 
 /// Solves L X = B in place: B <- L^-1 B.
 ///
-/// @param L       lower triangular; what is above the diagonal is not read
+/// @param L       lower triangular; entries above the diagonal are not read
 /// @par Shapes    L: n x n, any strides; B: n x m, contiguous rows
 /// @param scratch product_blocks<T>::scratch elements
 /// @pre           no diagonal entry of L is 0
 /// @par Cost      n^2 / 2 * m multiply-adds; noexcept
-/// @par Numerics  a column of X depends on its own column of B alone
+/// @par Numerics  a column of X depends only on its own column of B
 template <compute_scalar T>
 inline void solve_lower(matrix_view<const T> L, matrix_view<T> B, T* scratch) noexcept {
     MAGR_ASSERT(L.rows() == L.cols() && B.rows() == L.rows() && B.col_stride() == 1);
@@ -50,7 +50,7 @@ inline void solve_lower(matrix_view<const T> L, matrix_view<T> B, T* scratch) no
     }
 }
 
-/// Solves L^T X = B in place: B <- L^-T B. All else as `solve_lower`.
+/// Solves L^T X = B in place: B <- L^-T B. Otherwise like `solve_lower`.
 template <compute_scalar T>
 inline void solve_lower_transposed(matrix_view<const T> L, matrix_view<T> B, T* scratch) noexcept {
     MAGR_ASSERT(L.rows() == L.cols() && B.rows() == L.rows() && B.col_stride() == 1);

@@ -9,7 +9,7 @@
 
 namespace magr {
 
-/// Customisation point: how a type is seen as a dense matrix.
+/// Customisation point: how the library sees a type as a dense matrix.
 ///
 /// Anything for which `matrix_traits<M>::view(m)` returns a `matrix_view<T>` (or `matrix_view<const T>` for a const `m`) with a
 /// `storage_scalar` T is a `dense_matrix`. Specialise it for a type of your own:
@@ -50,7 +50,7 @@ concept dense_matrix = requires { typename detail::view_of_t<M>; } && detail::is
 template <class M>
 concept mutable_dense_matrix = dense_matrix<M> && !std::is_const_v<typename detail::view_of_t<M>::element_type>;
 
-/// The view of a matrix. What cannot be viewed is refused with one readable message.
+/// The view of a matrix. The compiler refuses anything else with one readable message.
 template <class M>
 [[nodiscard]] constexpr auto as_view(M&& m) {
     static_assert(dense_matrix<M>,
@@ -64,7 +64,7 @@ template <class M>
     }
 }
 
-/// The writable view of a matrix; as `as_view`, and refuses what is const.
+/// The writable view of a matrix. Works like `as_view`, but refuses const matrices.
 template <class M>
 [[nodiscard]] constexpr auto as_mutable_view(M&& m) {
     static_assert(!dense_matrix<M> || mutable_dense_matrix<M>, "magr: the argument is written to, so it must not be const.");
@@ -75,7 +75,7 @@ template <class M>
     }
 }
 
-/// A matrix as a read-only view, whatever it is.
+/// The read-only view of a matrix, whether the matrix is const or not.
 template <class M>
 [[nodiscard]] constexpr auto as_const_view(M&& m) {
     auto view = as_view(m);

@@ -10,7 +10,7 @@ namespace magr {
 namespace detail {
 
 template <class D>
-void accept_dense(const Eigen::DenseBase<D>&);  // declared to ask whether a type derives from DenseBase
+void accept_dense(const Eigen::DenseBase<D>&);  // never defined: asks whether a type derives from DenseBase
 
 /// Eigen types that have storage: not sums, products or other expressions.
 template <class D>

@@ -8,7 +8,7 @@
 
 namespace magr {
 
-/// Owning row-major matrix without gaps: what results are returned in, so that no Eigen type crosses a boundary between
+/// Owning row-major matrix without gaps. Functions return their results in it, so that no Eigen type crosses a boundary between
 /// translation units compiled with different flags.
 template <class T>
 class matrix {
@@ -17,8 +17,7 @@ public:
 
     matrix() = default;
     /// rows x cols matrix of zeros.
-    matrix(index_t rows, index_t cols)
-        : rows_(rows), cols_(cols), data_(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols)) {}
+    matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols), data_(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols)) {}
 
     [[nodiscard]] index_t rows() const noexcept { return rows_; }
     [[nodiscard]] index_t cols() const noexcept { return cols_; }

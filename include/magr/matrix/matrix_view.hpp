@@ -11,7 +11,7 @@ namespace magr {
 /// Signed type of sizes, indices and strides (the same as Eigen's default).
 using index_t = std::ptrdiff_t;
 
-/// Which neighbours lie next to each other in memory: those of a row or those of a column.
+/// Which elements lie next to each other in memory: those of a row or those of a column.
 enum class layout { row_major, col_major };
 
 /// The enumerator's name.
@@ -46,11 +46,12 @@ public:
     constexpr matrix_view(T* data, index_t rows, index_t cols) noexcept : matrix_view(data, rows, cols, cols) {}
 
     /// View with both strides given, in elements.
-    [[nodiscard]] static constexpr matrix_view with_strides(T* data, index_t rows, index_t cols, index_t row_stride, index_t col_stride) noexcept {
+    [[nodiscard]] static constexpr matrix_view with_strides(T* data, index_t rows, index_t cols, index_t row_stride,
+                                                            index_t col_stride) noexcept {
         return matrix_view(data, rows, cols, row_stride, col_stride, strided{});
     }
 
-    /// A view that writes can be read through.
+    /// A writable view converts to a read-only one.
     constexpr operator matrix_view<const T>() const noexcept
         requires(!std::is_const_v<T>)
     {

@@ -11,12 +11,12 @@ struct bfloat16;
 
 namespace magr {
 
-/// Element types a matrix may be stored in. The 16-bit ones are only storage: arithmetic on them is done in float.
+/// Element types in which a matrix may be stored. The 16-bit types are for storage only; the library computes with them in float.
 template <class T>
 concept storage_scalar =
     std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, Eigen::half> || std::is_same_v<T, Eigen::bfloat16>;
 
-/// Element types that arithmetic is done in.
+/// Element types in which the library computes.
 template <class T>
 concept compute_scalar = std::is_same_v<T, float> || std::is_same_v<T, double>;
 

@@ -12,7 +12,7 @@
 
 namespace magr {
 
-/// The tensors of a linear layer in an AWQ checkpoint (version "gemm", 4 bits), N outputs and K inputs, under their names there.
+/// The tensors of a linear layer in an AWQ checkpoint (version "gemm", 4 bits), with N outputs and K inputs, under their names there.
 struct awq_tensors {
     index_t group_size = 0;        ///< `group_size` in the configuration
     matrix<std::int32_t> qweight;  ///< K x N / 8: the codes of an input, packed along N in the order 0, 2, 4, 6, 1, 3, 5, 7
@@ -28,7 +28,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Which of eight neighbours lies at place k of a word, counted from its lowest bits.
 inline constexpr index_t awq_order[] = {0, 2, 4, 6, 1, 3, 5, 7};
 
-/// Eights of each row's codes, put into that order or back.
+/// Puts each row's codes into that order or back, eight at a time.
 template <bool Back>
 [[nodiscard]] matrix<std::uint8_t> awq_interleaved(matrix<std::uint8_t> codes) {
     std::uint8_t eight[8];
@@ -45,14 +45,14 @@ template <bool Back>
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Packs a quantized matrix as AutoAWQ's GEMM layout does. Without zero points, the middle code, 8, is written as the zero point.
+/// Packs a quantized matrix in AutoAWQ's GEMM layout. Without zero points, the middle code, 8, is written as the zero point.
 ///
-/// @par Shapes    q: N x K, N a multiple of 8, K one of the group size
+/// @par Shapes    q: N x K, N a multiple of 8, K a multiple of the group size
 /// @pre           4 bits; zero_point none or integer; consecutive groups
 /// @par Cost      O(N K), two copies of the codes
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale that is not an
-///                f16 number. Each names where
-/// @par Source    AutoAWQ `awq/modules/linear/gemm.py`. The weights of a file need not have been scaled as AWQ does it
+/// @par Errors    shape_error, option_error; value_error for an invalid code or grid, groups out of order, or a scale that is not an f16
+///                number. Each says where
+/// @par Source    AutoAWQ `awq/modules/linear/gemm.py`. The weights of a file need not have been scaled by AWQ
 template <compute_scalar Scalar>
 [[nodiscard]] awq_tensors pack_awq(const quantized_matrix<Scalar>& q) {
     detail::require_packable("pack_awq", packed_format::awq, q);
@@ -66,7 +66,7 @@ template <compute_scalar Scalar>
 /// The inverse of `pack_awq`.
 ///
 /// @return        with zero_point integer, which means the same as none with the middle code
-/// @par Errors    shape_error, option_error; value_error for a scale that cannot be one
+/// @par Errors    shape_error, option_error; value_error for an invalid scale
 [[nodiscard]] inline quantized_matrix<float> unpack_awq(const awq_tensors& packed) {
     constexpr const char* function = "unpack_awq";
     const index_t cols = packed.qweight.rows();

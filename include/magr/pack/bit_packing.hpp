@@ -15,7 +15,7 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Eight bytes as a number, the first one lowest, whatever the machine.
+/// Eight bytes as a number, the first byte lowest, on every machine.
 [[nodiscard]] MAGR_ALWAYS_INLINE std::uint64_t load_word(const std::uint8_t* bytes) noexcept {
     std::uint64_t word = 0;
     if constexpr (std::endian::native == std::endian::little)
@@ -32,7 +32,7 @@ MAGR_ALWAYS_INLINE void store_word(std::uint64_t word, std::uint8_t* bytes) noex
         for (int k = 0; k < 8; ++k) bytes[k] = static_cast<std::uint8_t>(word >> 8 * k);
 }
 
-/// In each lane of `lane` bits: the lowest `bits` bits set.
+/// A word with the lowest `bits` bits of each lane of `lane` bits set.
 [[nodiscard]] constexpr std::uint64_t low_bits(int bits, int lane) noexcept {
     const std::uint64_t one = bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
     std::uint64_t mask = 0;
@@ -40,7 +40,7 @@ MAGR_ALWAYS_INLINE void store_word(std::uint64_t word, std::uint8_t* bytes) noex
     return mask;
 }
 
-/// Eight codes, one per byte, to 8 * Bits bits without gaps. Neighbours are joined to pairs, pairs to fours, fours to eight.
+/// Joins eight codes, one per byte, to 8 * Bits bits without gaps: neighbours to pairs, pairs to fours, fours to eight.
 template <int Bits>
 [[nodiscard]] MAGR_ALWAYS_INLINE std::uint64_t squeeze(std::uint64_t x) noexcept {
     if constexpr (Bits == 8) return x;
@@ -63,7 +63,7 @@ template <int Bits>
 template <int Bits>
 void pack_codes(const std::uint8_t* codes, index_t count, std::uint8_t* bytes, index_t size) noexcept {
     index_t k = 0, at = 0;
-    // a whole word is written each time; what it writes behind its Bits bytes is written again by the next one
+    // each step writes a whole word; the next step overwrites what lies after its Bits bytes
     for (; k + 8 <= count && at + 8 <= size; k += 8, at += Bits) store_word(squeeze<Bits>(load_word(codes + k)), bytes + at);
     for (; k < count; k += 8, at += Bits) {
         std::uint8_t last[8] = {}, packed[8];
@@ -105,12 +105,12 @@ MAGR_ALWAYS_INLINE void with_bits(int bits, Use&& use) noexcept {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Bytes that `count` codes of `bits` bits take without gaps.
+/// How many bytes `count` codes of `bits` bits take without gaps.
 [[nodiscard]] constexpr index_t packed_bytes(index_t count, int bits) noexcept { return (count * bits + 7) / 8; }
 
-/// Writes codes one behind the other without gaps, lowest bit first: bit b of code k is bit (k bits + b) mod 8 of byte (k bits + b) / 8.
+/// Writes codes one after another without gaps, lowest bit first: bit b of code k is bit (k bits + b) mod 8 of byte (k bits + b) / 8.
 ///
-/// @par Shapes    codes: n; bytes: packed_bytes(n, bits). Bits behind the last code are 0
+/// @par Shapes    codes: n; bytes: packed_bytes(n, bits). Bits after the last code are 0
 /// @pre           bits in 2..8; every code < 2^bits, or it spills into its neighbour; codes and bytes do not overlap
 /// @par Cost      O(n), eight codes at a time by 64-bit arithmetic; no allocation; noexcept
 /// @par Errors    none; checked entry points: the packers of the formats

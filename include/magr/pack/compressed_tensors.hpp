@@ -15,8 +15,8 @@
 
 namespace magr {
 
-/// The tensors of a linear layer in a compressed-tensors checkpoint (format "pack-quantized"), N outputs and K inputs, under their names
-/// there.
+/// The tensors of a linear layer in a compressed-tensors checkpoint (format "pack-quantized"), with N outputs and K inputs, under their
+/// names there.
 struct compressed_tensors_weight {
     int bits = 0;                                   ///< `num_bits` in the configuration
     index_t group_size = 0;                         ///< `group_size` there; K stands for the strategy "channel"
@@ -31,7 +31,7 @@ struct compressed_tensors_weight {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Packs a quantized matrix as compressed-tensors does from its version 0.18 on.
+/// Packs a quantized matrix as compressed-tensors does since version 0.18.
 ///
 /// 2, 4 and 8 bits are the same bytes in all versions; before 0.18, codes of the other widths did not cross words. Scales are stored in
 /// the type of `grid_options::storage`, f32 if it was native.
@@ -39,8 +39,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    q: N x K, K a multiple of the group size
 /// @pre           zero_point none or integer
 /// @par Cost      O(N K)
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, or a scale that is not a number of that type.
-///                Each names where
+/// @par Errors    shape_error, option_error; value_error for an invalid code or grid, or a scale that is not a number of that type. Each
+///                says where
 /// @par Source    vllm-project/compressed-tensors, `compressors/pack_quantized`. Codes are its signed integers plus 2^(bits-1)
 template <compute_scalar Scalar>
 [[nodiscard]] compressed_tensors_weight pack_compressed_tensors(const quantized_matrix<Scalar>& q) {
@@ -64,7 +64,7 @@ template <compute_scalar Scalar>
 
 /// The inverse of `pack_compressed_tensors`.
 ///
-/// @par Errors    shape_error, option_error; value_error if a group index or scale cannot be one
+/// @par Errors    shape_error, option_error; value_error for an invalid group index or scale
 [[nodiscard]] inline quantized_matrix<float> unpack_compressed_tensors(const compressed_tensors_weight& packed) {
     constexpr const char* function = "unpack_compressed_tensors";
     const auto rows = static_cast<index_t>(packed.weight_shape[0]);

@@ -15,10 +15,10 @@
 
 namespace magr {
 
-/// In which bytes a quantized weight matrix is stored.
+/// Which bytes store a quantized weight matrix.
 enum class packed_format {
-    gptq_v1,             ///< `pack_gptq`, zero points stored less one
-    gptq_v2,             ///< `pack_gptq`, zero points stored as they are
+    gptq_v1,             ///< `pack_gptq`, zero points stored minus one
+    gptq_v2,             ///< `pack_gptq`, zero points stored unchanged
     awq,                 ///< `pack_awq`, the GEMM layout
     compressed_tensors,  ///< `pack_compressed_tensors`, pack-quantized
     matmul_nbits,        ///< `pack_matmul_nbits`, ONNX com.microsoft::MatMulNBits
@@ -36,7 +36,7 @@ enum class packed_format {
     gguf_q6_k
 };
 
-/// All of them.
+/// All formats.
 inline constexpr packed_format packed_formats[] = {
     packed_format::gptq_v1,      packed_format::gptq_v2,   packed_format::awq,       packed_format::compressed_tensors,
     packed_format::matmul_nbits, packed_format::mlx,       packed_format::gguf_q4_0, packed_format::gguf_q4_1,
@@ -106,7 +106,7 @@ enum class group_rule {
     divides,  ///< all groups equally long
     divides_32_64_128,
     /// 16, 32, 64, 128 or 256, and the last group may have fewer; or the whole row, if it fits into such a block. These are the blocks that
-    /// ONNX Runtime has kernels for (core/mlas/lib/q4_dq.cpp): its CPU provider was seen to return zeros for larger ones
+    /// ONNX Runtime has kernels for (core/mlas/lib/q4_dq.cpp): its CPU provider returned zeros for larger ones
     power_of_two,
     multiple  ///< of the columns that share a scale in the format; a larger group is written several times
 };
@@ -119,7 +119,7 @@ struct format_rules {
     group_rule groups;
     index_t row_multiple;
     index_t column_multiple;
-    index_t group_size;  ///< that a user gets who asks for none; for `multiple` that of the format
+    index_t group_size;  ///< default; for `multiple` the size that the format prescribes
     bool two_level;      ///< scales are products, see `shared_scales`
 };
 
@@ -131,7 +131,7 @@ struct format_rules {
 ///   compressed_tensors   dense packing from version 0.18 on, equal groups (compressors/pack_quantized/helpers.py)
 ///   matmul_nbits         2, 4, 8 bits, see `group_rule::power_of_two` (ONNX Runtime, core/mlas/lib/q4_dq.cpp)
 ///   mlx                  2 to 6 and 8 bits, equal groups of 32, 64 or 128 (MLX, python/src/ops.cpp)
-///   gguf                 rows of whole blocks, f16 scales (ggml, src/ggml-common.h); else llama.cpp takes another type without saying so
+///   gguf                 rows of whole blocks, f16 scales (ggml, src/ggml-common.h); otherwise llama.cpp silently takes another type
 [[nodiscard]] constexpr format_rules rules_of(packed_format format) noexcept {
     using zero = zero_point;
     using type = storage_type;
@@ -177,13 +177,13 @@ struct format_rules {
     return super_block(6, codes, 16);
 }
 
-/// Reasons why something cannot be packed, with those that lie in its shape apart.
+/// Reasons why something cannot be packed. Those that concern its shape are separate.
 struct format_problems {
     std::vector<std::string> of_shape;
     std::vector<std::string> of_options;
 };
 
-/// @param name  of the function or format that has them
+/// @param name  of the function or format, for the messages
 [[nodiscard]] inline format_problems problems_of(const char* name, packed_format format, index_t rows, index_t cols,
                                                  const grid_options& options) {
     format_problems found;
@@ -240,9 +240,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every reason why a rows x cols matrix that is quantized with these options cannot be packed in this format; empty if there is none.
 ///
-/// To ask before hours of work, not after. What depends on the weights is not known here: `gptq_v1` cannot hold a zero point 0 (without
-/// zero points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type, and the types of
-/// GGUF only the two middle codes. Those with scales of two levels (`gguf_q2_k` and below) need the grids of `fit_k_quant_grids`.
+/// Call this before starting hours of work. It cannot know what depends on the weights: `gptq_v1` cannot hold a zero point 0 (without zero
+/// points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type, and the types of GGUF
+/// hold only the two middle codes as zero points. Types with scales of two levels (`gguf_q2_k` and below) need the grids of
+/// `fit_k_quant_grids`.
 ///
 /// @pre           validate(options) passes
 /// @par Cost      O(1)
@@ -252,15 +253,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     return found.of_shape;
 }
 
-/// Options whose grids fit a format: 4 bits where there is a choice, and a zero point if the format can hold any that is found.
-/// @param group_size  columns per grid, instead of what is usual for the format
+/// Options whose grids fit a format: 4 bits where there is a choice, and a zero point if the format can hold every one that is found.
+/// @param group_size  columns per grid; without a value, the usual number of the format
 /// @par Errors        none; `problems` says whether the group size suits format and matrix
 [[nodiscard]] inline grid_options grid_options_for(packed_format format, std::optional<index_t> group_size = {}) {
     const detail::format_rules rules = detail::rules_of(format);
     grid_options options;
     options.bits = rules.bits.has(4) ? 4 : std::countr_zero(rules.bits.members);
     options.group_size = group_size.value_or(rules.group_size);
-    // gptq_v1 and the blocks of ggml are limited to some codes, which only fit_k_quant_grids knows
+    // gptq_v1 and the blocks of ggml hold only some codes as zero points, which only fit_k_quant_grids knows
     const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
     options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
     options.storage =

@@ -43,12 +43,12 @@ inline void write_half(float value, std::uint8_t* bytes) noexcept {
     return half_value_of(static_cast<std::uint16_t>(bytes[0] | bytes[1] << 8));
 }
 
-/// Refuses the number of a type that is not here.
+/// Refuses an unknown type.
 inline void require_known(const char* function, ggml_type type) {
     require_option(layout_of(type).weights > 0, function, "type", "an enumerator of ggml_type", static_cast<std::uint32_t>(type));
 }
 
-/// Refuses grids that are not the products of shared scales that they should be.
+/// Refuses grids that are inconsistent with their shared scales.
 template <compute_scalar Scalar>
 void require_shared(const char* function, const weight_grids<Scalar>& grids, const k_quant& kind) {
     const auto& shared = grids.shared;
@@ -82,7 +82,7 @@ void require_shared(const char* function, const weight_grids<Scalar>& grids, con
         }
 }
 
-/// Refuses what the numbers of a block cannot hold.
+/// Refuses grids that a block cannot hold.
 template <compute_scalar Scalar>
 void require_block_grids(const char* function, ggml_type type, const quantized_matrix<Scalar>& q) {
     if (const k_quant kind = k_quant_of(type); kind.bits != 0) {
@@ -105,8 +105,8 @@ inline void mirror(std::uint8_t* codes, index_t count, int bits) noexcept {
     for (index_t k = 0; k < count; ++k) codes[k] = static_cast<std::uint8_t>(largest_code(bits) - codes[k]);
 }
 
-/// Writes a block; its columns begin with `first` of row i. A type has one zero point; the other one that it can hold is that of a
-/// negative scale.
+/// Writes the block of row i that begins with column `first`. A type has one zero point; a negative scale stands for the other middle
+/// code.
 template <compute_scalar Scalar>
 void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_layout& layout, index_t i, index_t first,
                  std::uint8_t* block) {
@@ -138,7 +138,7 @@ void write_block(const quantized_matrix<Scalar>& q, ggml_type type, const block_
     write_fields(layout.codes, codes.data(), block);
 }
 
-/// Reads a block into codes that are 0.
+/// Reads a block. Its codes in q must be 0 before.
 inline void read_block(const std::uint8_t* block, ggml_type type, const block_layout& layout, index_t i, index_t first,
                        quantized_matrix<float>& q) {
     const index_t g = first / q.group_size;
@@ -175,10 +175,10 @@ inline void read_block(const std::uint8_t* block, ggml_type type, const block_la
     if (kind.has_offsets()) shared.offsets(i, first / 256) = offset;
     for (index_t k = 0; k < kind.groups(); ++k) {
         const auto at = static_cast<std::size_t>(k);
-        // by way of a signed byte, which the scale codes of q6_k are
+        // through a signed byte, which is what the scale codes of q6_k are
         int code = static_cast<std::int8_t>(pairs[at] - kind.scale_bias) * static_cast<int>(sign);
         if (can_mirror) {
-            const bool mirrored = code < 0 && code > -128;  // whose opposite is no signed byte
+            const bool mirrored = code < 0 && code > -128;  // the opposite of -128 does not fit a signed byte
             if (mirrored) code = -code;
             set_zero(g + k, k * kind.group_size, mirrored);
         } else {
@@ -202,15 +202,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   q4_1, q5_1         zero_point offset; f16 scales and offsets; groups of a multiple of 32 columns
 ///   q2_k .. q6_k       on the grids of `fit_k_quant_grids`
 ///
-/// A type without offsets has one zero point. The other one of the two middle codes is stored as a negative scale: s (c - 7) is
+/// A type without offsets has one zero point. A negative scale stands for the other one of the two middle codes: s (c - 7) is
 /// -s ((15 - c) - 8).
 ///
 /// @par Shapes    q: rows x cols, cols a multiple of the block, 32, 64 or 256; a group longer than a block has its scale written several
 ///                times
 /// @pre           consecutive groups
 /// @par Cost      O(rows * cols)
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, a scale or offset that is
-///                not an f16 number, or grids that are not products of shared scales. Each names where
+/// @par Errors    shape_error, option_error; value_error for an invalid code or grid, groups out of order, a scale or offset that is not
+///                an f16 number, or grids that are not products of shared scales. Each says where
 /// @par Source    ggml `src/ggml-common.h` and `src/ggml-quants.c`
 template <compute_scalar Scalar>
 [[nodiscard]] gguf_tensor pack_gguf(const quantized_matrix<Scalar>& q, ggml_type type) {
@@ -229,8 +229,8 @@ template <compute_scalar Scalar>
 
 /// The inverse of `pack_gguf`, with one group per block where a block has one scale, and zero_point integer if there are no offsets.
 ///
-/// Scales that other programs wrote may be 0 (or negative, beside an offset); they are returned as they are, and the weights are right all
-/// the same.
+/// Other programs may have written scales of 0 (or negative ones beside an offset). They are returned unchanged, and the weights are right
+/// nevertheless.
 ///
 /// @par Errors    shape_error; value_error for a number that is not finite
 [[nodiscard]] inline quantized_matrix<float> unpack_gguf(const gguf_tensor& packed) {

@@ -12,7 +12,7 @@
 
 namespace magr {
 
-/// Tensor types of GGUF files, with the numbers they have there.
+/// Tensor types of GGUF files, with their numbers there.
 enum class ggml_type : std::uint32_t {
     q4_0 = 2,
     q4_1 = 3,
@@ -77,14 +77,14 @@ struct bit_field {
     index_t step = 1;
 };
 
-/// Where everything lies in a block. Offsets are -1 where there is nothing.
+/// Where everything lies in a block.
 struct block_layout {
-    index_t weights = 0;     ///< that a block holds
+    index_t weights = 0;     ///< in a block
     index_t bytes = 0;       ///< of a block
     index_t scale_at = 0;    ///< byte of the f16 number d
-    index_t offset_at = -1;  ///< byte of the f16 number m or dmin
+    index_t offset_at = -1;  ///< byte of the f16 number m or dmin; -1 without offsets
     std::vector<bit_field> codes = {};
-    std::vector<bit_field> scales = {};  ///< of the groups of a k-quant: their scale codes, behind those their offset codes
+    std::vector<bit_field> scales = {};  ///< of the groups of a k-quant: first their scale codes, then their offset codes
 };
 
 /// The blocks of ggml.
@@ -170,7 +170,7 @@ struct block_layout {
     return block;
 }
 
-/// Adds values to a block whose bytes are still 0 there.
+/// Adds values to a block. Their bytes must be 0 before.
 inline void write_fields(std::span<const bit_field> fields, const std::uint8_t* values, std::uint8_t* block) noexcept {
     for (const bit_field& field : fields) {
         const unsigned mask = (1U << field.width) - 1;
@@ -181,7 +181,7 @@ inline void write_fields(std::span<const bit_field> fields, const std::uint8_t* 
     }
 }
 
-/// Adds what a block holds to values that are still 0.
+/// Adds what a block holds to values, which must be 0 before.
 inline void read_fields(std::span<const bit_field> fields, const std::uint8_t* block, std::uint8_t* values) noexcept {
     for (const bit_field& field : fields) {
         const unsigned mask = (1U << field.width) - 1;
@@ -199,15 +199,15 @@ inline void read_fields(std::span<const bit_field> fields, const std::uint8_t* b
 struct k_quant {
     int bits;
     index_t group_size;
-    int largest_scale;   ///< of the integers that multiply d
-    int largest_offset;  ///< of those that multiply dmin; 0: there is no offset
-    int scale_bias;      ///< what is added to a scale code when it is stored
+    int largest_scale;   ///< largest integer that multiplies d
+    int largest_offset;  ///< largest integer that multiplies dmin; 0 without offsets
+    int scale_bias;      ///< added to a scale code when it is stored
 
     [[nodiscard]] index_t groups() const noexcept { return 256 / group_size; }
     [[nodiscard]] bool has_offsets() const noexcept { return largest_offset > 0; }
 };
 
-/// The k-quant of a type; bits are 0 if it is none.
+/// The k-quant of a type; its bits are 0 if the type is not a k-quant.
 [[nodiscard]] constexpr k_quant k_quant_of(ggml_type type) noexcept {
     switch (type) {
         case ggml_type::q2_k: return {2, 16, 15, 15, 0};

@@ -29,7 +29,7 @@ enum class gptq_version {
     return "unknown";
 }
 
-/// The tensors of a linear layer in a GPTQ checkpoint, N outputs and K inputs, under their names there.
+/// The tensors of a linear layer in a GPTQ checkpoint, with N outputs and K inputs, under their names there.
 struct gptq_tensors {
     gptq_version version = gptq_version::v1;
     int bits = 0;                     ///< `bits` in quantize_config.json
@@ -59,8 +59,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    q: N x K, both multiples of 32; any groups, also those of `act_order` and a shorter last one
 /// @pre           2, 3, 4 or 8 bits; zero_point none or integer
 /// @par Cost      O(N K), one copy of the packed words
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, a scale that is not an f16 number, and in v1 a
-///                zero point 0. Each names where
+/// @par Errors    shape_error, option_error; value_error for an invalid code or grid, a scale that is not an f16 number, and in v1 a zero
+///                point 0. Each says where
 /// @par Source    AutoGPTQ `qlinear_cuda.py`; v2 as GPTQModel defines it
 template <compute_scalar Scalar>
 [[nodiscard]] gptq_tensors pack_gptq(const quantized_matrix<Scalar>& q, gptq_version version) {
@@ -89,7 +89,7 @@ template <compute_scalar Scalar>
 /// The inverse of `pack_gptq`.
 ///
 /// @return        with zero_point integer, which means the same as none with the middle code
-/// @par Errors    shape_error, option_error; value_error if a group index, scale or zero point cannot be one
+/// @par Errors    shape_error, option_error; value_error for an invalid group index, scale or zero point
 [[nodiscard]] inline quantized_matrix<float> unpack_gptq(const gptq_tensors& packed) {
     constexpr const char* function = "unpack_gptq";
     detail::require_enumerator(function, "version", packed.version);

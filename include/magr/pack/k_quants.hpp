@@ -40,7 +40,7 @@ class k_quant_fitter {
 public:
     explicit k_quant_fitter(const k_quant& kind) : kind_(kind), largest_(largest_code(kind.bits)) {}
 
-    /// What is stored for a block.
+    /// The numbers that a block stores.
     struct block {
         double scale = 0;   ///< d, an f16 number times 1 / unit
         double offset = 0;  ///< dmin, likewise
@@ -50,10 +50,10 @@ public:
         double error = 0;
     };
 
-    /// @param weights     256, in units of the largest that is live
-    /// @param importance  256, of the square of each weight's error; 0 for dead weights, which have no part in anything but the codes of
-    ///                    groups without live ones
-    /// @param unit        what was divided by
+    /// @param weights     256, in units of the largest live one
+    /// @param importance  256, factors of the squared errors of the weights; 0 for dead weights, which influence only the codes of groups
+    ///                    without live ones
+    /// @param unit        what the weights were divided by
     [[nodiscard]] block fit(const double* weights, const double* importance, double unit) const {
         std::array<k_quant_grid, 16> wanted;
         double largest_scale = 0, largest_offset = 0;
@@ -75,7 +75,7 @@ public:
         }
         std::array<double, 256> alike;
         alike.fill(1);
-        for (index_t g = 0; g < kind_.groups(); ++g) {  // as near to dead weights as the shared numbers allow
+        for (index_t g = 0; g < kind_.groups(); ++g) {  // dead groups come as near to their weights as the shared numbers allow
             const auto at = static_cast<std::size_t>(g);
             if ((of_group(importance, g) > 0).any()) continue;
             wanted[at] = best_grid(of_group(weights, g), of_group(alike.data(), g));
@@ -102,7 +102,7 @@ private:
         return {b.scale * b.scale_codes[k], b.offset * b.offset_codes[k], b.zeros[k]};
     }
 
-    /// Codes of weights less the zero point.
+    /// The codes of weights minus the zero point.
     [[nodiscard]] values steps(const_values weights, k_quant_grid grid) const {
         return ((weights + grid.offset) / grid.scale).matrix().cwiseMax(-grid.zero).cwiseMin(largest_ - grid.zero).array().rint();
     }
@@ -111,7 +111,7 @@ private:
         return (importance * (grid.scale * steps - grid.offset - weights).square()).sum();
     }
 
-    /// Scale and offset that are best for these codes.
+    /// The best scale and offset for these codes.
     [[nodiscard]] k_quant_grid least_squares(const_values weights, const_values importance, const values& steps, k_quant_grid grid) const {
         const values weighted = importance * steps;
         const double cc = (weighted * steps).sum(), cw = (weighted * weights).sum();
@@ -124,7 +124,7 @@ private:
         return {cc > 0 ? cw / cc : 0, 0, grid.zero};
     }
 
-    /// The best grid of a group by itself: ranges of many widths about the centre, each followed by two rounds of least squares.
+    /// The best grid of a group by itself. Tries ranges of many widths about the centre, each followed by two rounds of least squares.
     [[nodiscard]] k_quant_grid best_grid(const_values weights, const_values importance) const {
         const double middle = kind_.has_offsets() ? 0 : (largest_ + 1) / 2;
         k_quant_grid best{0, 0, middle};
@@ -160,7 +160,7 @@ private:
         return best;
     }
 
-    /// The codes of scales and offsets next to those wanted with which the error is least.
+    /// The codes of scales and offsets with the least error among those near the wanted ones.
     [[nodiscard]] block choose_codes(const double* weights, const double* importance, const std::array<k_quant_grid, 16>& wanted,
                                      double scale, double offset) const {
         block b{.scale = scale, .offset = offset};
@@ -173,7 +173,7 @@ private:
             const int middle = nearest(wanted[at].scale, scale, 1, kind_.largest_scale);
             double least = (std::numeric_limits<double>::max)();
             for (int s = (std::max)(1, middle - 1); s <= (std::min)(kind_.largest_scale, middle + 1); ++s) {
-                // with another scale the codes' centre should stay where it is
+                // the centre of the codes should stay in place when the scale changes
                 const double moved = wanted[at].offset + (s * scale - wanted[at].scale) * largest_ / 2;
                 const int centre = nearest(moved, offset, 0, kind_.largest_offset);
                 const auto consider = [&](int m) {
@@ -185,7 +185,7 @@ private:
                         b.offset_codes[at] = m;
                     }
                 };
-                consider(0);  // what suits groups that are much smaller than the others
+                consider(0);  // suits groups that are much smaller than the others
                 for (int m = (std::max)(1, centre - 2); m <= (std::min)(kind_.largest_offset, centre + 2); ++m) consider(m);
             }
             b.error += least;
@@ -193,7 +193,7 @@ private:
         return b;
     }
 
-    /// The two shared numbers that are best for all codes of a block.
+    /// The two best shared numbers for all codes of a block.
     [[nodiscard]] k_quant_grid least_squares(const double* weights, const double* importance, const block& b) const {
         double cc = 0, cm = 0, mm = 0, cw = 0, mw = 0;
         for (index_t g = 0; g < kind_.groups(); ++g) {
@@ -244,16 +244,16 @@ template <int GroupSize, compute_scalar Scalar, class T>
             double unit = 0;
             for (std::size_t j = 0; j < 256; ++j) {
                 const double own = most > 0 ? importance[static_cast<std::size_t>(b * 256) + j] : 1;
-                // inputs that are hardly ever anything still deserve a grid that fits their weights
+                // inputs that are almost always 0 still deserve a grid that fits their weights
                 weight_of_error[j] = most > 0 ? (own > 0 ? own / most + 1e-6 : 0) : 1;
                 weights[j] = static_cast<double>(w(i, b * 256 + static_cast<index_t>(j)));
                 if (own > 0) unit = (std::max)(unit, std::abs(weights[j]));
             }
-            unit = (std::max)(unit, 0x1p-100);  // of what is smaller, f16 numbers leave nothing
-            // no grid of this block reaches as far as the limit, which only dead weights can be beyond
+            unit = (std::max)(unit, 0x1p-100);  // smaller values underflow in f16
+            // no grid of this block reaches as far as the limit; only dead weights can lie beyond it
             for (double& weight : weights) weight = std::clamp(weight / 4, -unit, unit) / unit * 4;
             const auto found = fitter.fit(weights.data(), weight_of_error.data(), unit);
-            // f16 numbers again, as multiplying by the unit may not give them back to the last bit
+            // rounds to f16 again, because multiplying by the unit may not restore the last bit
             shared.scales(i, b) =
                 store_scale<Scalar>(found.scale * unit, storage_type::f16, double(kind.largest_scale) * largest_code(kind.bits));
             if (kind.has_offsets()) shared.offsets(i, b) = round_to_storage<Scalar>(found.offset * unit, storage_type::f16);
@@ -289,26 +289,26 @@ inline void require_k_quant(const char* function, ggml_type type, index_t rows, 
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Fits the two-level grids of ggml's k-quants to a weight matrix. Each group of 16 or 32 columns has its own scale and, in some types, its
-/// own offset, but as small integer multiples of two f16 numbers that 256 columns share:
+/// own offset. They are small integer multiples of two f16 numbers, d and dmin, that 256 columns share:
 ///
 ///   q2_k, q4_k, q5_k   w = d sc c - dmin m   sc, m: 0..15 (q2_k) or 0..63, sc not 0
 ///   q3_k, q6_k         w = d sc (c - z)      sc: 1..31 (q3_k) or 1..127; z: one of the two middle codes
 ///
-/// The grids come before the codes, so these can be chosen by any quantizer: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, then
+/// The grids come before the codes, so any quantizer can choose the codes: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, then
 /// `pack_gguf`.
 ///
-/// Each group's best grid is searched by itself (25 ranges, each improved twice by least squares); d and dmin then let the largest scale
-/// and offset have the largest codes; each group takes the codes sc, m with the least error of those nearby; and up to four times d and
-/// dmin are solved by least squares, and the codes chosen again.
+/// The search first finds the best grid of each group by itself (25 ranges, each improved twice by least squares). Then d and dmin are such
+/// that the largest scale and offset have the largest codes, and each group takes the codes sc, m with the least error of those nearby. Up
+/// to four times, least squares give new d and dmin, and the codes are chosen again.
 ///
 /// @par Shapes    W: rows x cols, cols a multiple of 256, any storage and layout
 /// @return        grids whose scales are d sc and whose offsets are -dmin m, exactly; `shared` holds the parts
 /// @post          every scale > 0: d is at least the smallest f16 number, sc at least 1. What f16 cannot hold is limited to its range
 /// @par Cost      100 to 250 passes over W; allocates the result
 /// @par Numerics  in double, in units of the largest weight of 256
-/// @par Errors    option_error if the type is no k-quant; shape_error; value_error if an entry is NaN or infinite
-/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point is
-///                its negative sc
+/// @par Errors    option_error if the type is not a k-quant; shape_error; value_error if an entry is NaN or infinite
+/// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point
+///                corresponds to its negative sc
 template <class Weights>
 [[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type) {
     const auto w = as_const_view(W);
@@ -319,8 +319,8 @@ template <class Weights>
 }
 
 /// The same with errors weighted by H_jj, as ggml does with an importance matrix. Weights of dead columns, H_jj <= dead_threshold * mean,
-/// decide nothing that live ones share: a group without live columns takes the codes sc, m that suit it best with the d and dmin of the
-/// others, and only 256 columns without a live one have the d and dmin of their own weights.
+/// do not influence what live ones share: a group without live columns takes the codes sc, m that suit it best with the d and dmin of the
+/// others. Only 256 columns without a live one have the d and dmin of their own weights.
 /// @par Shapes    H: cols x cols
 /// @par Errors    also value_error if H is not a Gram matrix; option_error if dead_threshold is not in [0, 1)
 template <class Weights, class Gram>

@@ -15,7 +15,7 @@
 
 namespace magr {
 
-/// The tensors of a linear layer quantized in MLX's affine mode, N outputs and K inputs, under their names there. w = scale c + bias.
+/// The tensors of a linear layer quantized in MLX's affine mode, with N outputs and K inputs, under their names there. w = scale c + bias.
 struct mlx_tensors {
     int bits = 0;                  ///< `bits` in the configuration
     index_t group_size = 0;        ///< `group_size` there
@@ -37,8 +37,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    q: N x K, K a multiple of the group size
 /// @pre           2, 3, 4, 5, 6 or 8 bits; zero_point offset, none or integer; consecutive groups of 32, 64 or 128
 /// @par Cost      O(N K)
-/// @par Errors    shape_error, option_error; value_error for a code or grid that is none, groups out of order, or a scale or bias that is
-///                not a number of that type. Each names where
+/// @par Errors    shape_error, option_error; value_error for an invalid code or grid, groups out of order, or a scale or bias that is not
+///                a number of that type. Each says where
 /// @par Source    mlx `python/src/ops.cpp`, `quantize`
 template <compute_scalar Scalar>
 [[nodiscard]] mlx_tensors pack_mlx(const quantized_matrix<Scalar>& q) {
@@ -65,7 +65,7 @@ template <compute_scalar Scalar>
 
 /// The inverse of `pack_mlx`, with zero_point offset.
 ///
-/// @par Errors    shape_error, option_error; value_error if a scale or bias cannot be one, as MLX's own negative scales
+/// @par Errors    shape_error, option_error; value_error for an invalid scale or bias, such as MLX's own negative scales
 [[nodiscard]] inline quantized_matrix<float> unpack_mlx(const mlx_tensors& packed) {
     constexpr const char* function = "unpack_mlx";
     const index_t rows = packed.scales.rows;

@@ -20,11 +20,11 @@
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/weight_grids.hpp>
 
-/// What the packers of all formats share: their checks, and words full of codes.
+/// Shared by the packers of all formats: their checks, and words full of codes.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Which columns a format lets belong to a group.
+/// Which columns a format allows in a group.
 enum class group_order {
     consecutive,  ///< column j belongs to group j / group_size
     any           ///< the format stores the group of each column
@@ -45,7 +45,7 @@ template <compute_scalar Scalar>
     return true;
 }
 
-/// Refuses what cannot be packed in a format, before anything is.
+/// Refuses a matrix that cannot be packed in a format, before anything is packed.
 /// @par Errors    shape_error, option_error, value_error
 template <compute_scalar Scalar>
 void require_packable(const char* function, packed_format format, const quantized_matrix<Scalar>& q,
@@ -56,7 +56,7 @@ void require_packable(const char* function, packed_format format, const quantize
 
     const format_rules rules = rules_of(format);
     grid_options options{.bits = q.bits, .zero_point = q.zero_point, .group_size = q.group_size, .storage = q.storage};
-    // whether a single type can hold the scales is a matter of the scales
+    // the scales themselves decide whether a single type can hold them
     if (!rules.storages.has(q.storage)) options.storage = rules.two_level ? storage_type::f32 : storage_type::f16;
     options.levels.assign(q.levels.begin(), q.levels.end());
     refuse(problems_of(function, format, rows, cols, options));
@@ -79,19 +79,19 @@ void require_packable(const char* function, packed_format format, const quantize
     }
 }
 
-/// Refuses what a file of this format cannot hold, before anything is allocated for it.
+/// Refuses shapes and options that a file of this format cannot have, before anything is allocated.
 /// @return        the number of groups in a row
 /// @par Errors    shape_error, option_error
 [[nodiscard]] inline index_t require_unpackable(const char* function, packed_format format, index_t rows, index_t cols,
                                                 const grid_options& options) {
-    constexpr index_t most = index_t{1} << (sizeof(index_t) == 8 ? 40 : 27);  // so that sizes in bits can be computed
+    constexpr index_t most = index_t{1} << (sizeof(index_t) == 8 ? 40 : 27);  // so that sizes in bits do not overflow
     for (const index_t size : {rows, cols, options.group_size.value_or(1)})
         if (size > most) raise<shape_error>(concat(function, ": rows, columns and group_size must be at most ", most, ", one is ", size));
     refuse(problems_of(function, format, rows, cols, options));
     return groups_per_row(options, cols);
 }
 
-/// Fills in what is not stored in numbers, after checking them.
+/// Assembles a matrix from the numbers that are stored, and checks it.
 [[nodiscard]] inline quantized_matrix<float> finish_unpacked(const char* function, const grid_options& options, matrix<std::uint8_t> codes,
                                                              matrix<float> scales, matrix<float> zeros,
                                                              std::span<const std::int32_t> group_of_column = {}) {
@@ -111,7 +111,7 @@ template <class T>
     return out;
 }
 
-/// Numbers that are codes, as codes.
+/// Converts numbers that are codes to codes.
 template <compute_scalar Scalar>
 [[nodiscard]] matrix<std::uint8_t> to_codes(const matrix<Scalar>& values) {
     matrix<std::uint8_t> codes(values.rows(), values.cols());
@@ -127,7 +127,7 @@ template <compute_scalar Scalar>
     return values;
 }
 
-/// The zero points of grids without any.
+/// The zero points of grids that store none: the middle code.
 [[nodiscard]] inline matrix<float> middle_zeros(index_t rows, index_t groups, int bits) {
     matrix<float> zeros(rows, groups);
     for (index_t i = 0; i < rows; ++i)
@@ -135,14 +135,14 @@ template <compute_scalar Scalar>
     return zeros;
 }
 
-/// Words that codes of `bits` bits take without gaps.
+/// How many words `count` codes of `bits` bits take without gaps.
 template <class Word>
 [[nodiscard]] constexpr index_t packed_words(index_t count, int bits) noexcept {
     constexpr auto width = static_cast<index_t>(sizeof(Word));
     return (packed_bytes(count, bits) + width - 1) / width;
 }
 
-/// From the bytes of little-endian words to words, or back.
+/// Turns the bytes of little-endian words into words, or back.
 template <class Word>
 void swap_on_big_endian(matrix<Word>& words) noexcept {
     if constexpr (std::endian::native == std::endian::big) {
@@ -152,7 +152,7 @@ void swap_on_big_endian(matrix<Word>& words) noexcept {
     }
 }
 
-/// The codes of each row packed without gaps into words of its own; the bits behind the last code are 0.
+/// Packs the codes of each row without gaps into words of its own; the bits after the last code are 0.
 template <class Word>
 [[nodiscard]] matrix<Word> pack_rows(const matrix<std::uint8_t>& codes, int bits) {
     matrix<Word> words(codes.rows(), packed_words<Word>(codes.cols(), bits));
@@ -164,7 +164,7 @@ template <class Word>
     return words;
 }
 
-/// The inverse: `cols` codes of each row.
+/// The inverse of `pack_rows`, with `cols` codes in each row.
 template <class Word>
 [[nodiscard]] matrix<std::uint8_t> unpack_rows(matrix<Word> words, int bits, index_t cols) {
     swap_on_big_endian(words);

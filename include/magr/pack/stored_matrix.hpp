@@ -16,7 +16,7 @@
 
 namespace magr {
 
-/// Matrix of numbers in the type they are stored in, as the bytes of a file.
+/// Matrix of numbers in their storage type, as the bytes of a file.
 struct stored_matrix {
     storage_type type = storage_type::f32;  ///< f32, f16 or bf16
     index_t rows = 0;
@@ -33,7 +33,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline std::uint16_t half_bits_of(float value) { return std::bit_cast<std::uint16_t>(Eigen::half(value)); }
 [[nodiscard]] inline float half_value_of(std::uint16_t bits) { return static_cast<float>(std::bit_cast<Eigen::half>(bits)); }
 
-/// Refuses a number that its storage type cannot hold. To round it here would change the weights behind the back of who chose the codes.
+/// Refuses a number that its storage type cannot hold. Rounding it here would silently change the weights.
 template <compute_scalar Scalar>
 void require_stored_exactly(const char* function, const char* what, index_t row, index_t group, Scalar value, storage_type type) {
     if (is_finite(value) && round_to_storage<Scalar>(static_cast<double>(value), type) == value) return;
@@ -47,7 +47,7 @@ void require_stored_exactly(const char* function, const char* what, const matrix
         for (index_t g = 0; g < values.cols(); ++g) require_stored_exactly(function, what, i, g, values(i, g), type);
 }
 
-/// f16 bits of numbers that have been checked.
+/// The f16 bits of numbers that have been checked.
 template <compute_scalar Scalar>
 [[nodiscard]] matrix<std::uint16_t> half_bits(const matrix<Scalar>& values) {
     matrix<std::uint16_t> bits(values.rows(), values.cols());
@@ -63,14 +63,14 @@ template <compute_scalar Scalar>
     return values;
 }
 
-/// The type in which a format that takes any stores numbers of this one.
+/// The type that a file has for numbers of this type, if its format takes any.
 [[nodiscard]] constexpr storage_type type_in_file(storage_type storage) noexcept {
     return storage == storage_type::native ? storage_type::f32 : storage;
 }
 
 [[nodiscard]] constexpr index_t bytes_of(storage_type type) noexcept { return type == storage_type::f32 ? 4 : 2; }
 
-/// Bytes of numbers that have been checked.
+/// The bytes of numbers that have been checked.
 template <compute_scalar Scalar>
 [[nodiscard]] stored_matrix store_matrix(const matrix<Scalar>& values, storage_type type) {
     stored_matrix out{type, values.rows(), values.cols(), {}};
@@ -86,7 +86,7 @@ template <compute_scalar Scalar>
     return out;
 }
 
-/// The numbers of a matrix of this shape.
+/// The numbers of a stored matrix, which must have this shape.
 /// @par Errors    shape_error, option_error
 [[nodiscard]] inline matrix<float> load_matrix(const char* function, const char* argument, const stored_matrix& stored, index_t rows,
                                                index_t cols) {
