@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Accumulating a Gram matrix, 1920 tokens in batches of some size, beside a bare product X^T X of the same size in the type it is summed
 // in. `x_gemm` is the time in units of the fastest such product, measured in turn with it, medians: a triangle alone would be 0.5.
-// `share_of_peak` is that of the multiply-adds of one triangle on one core, in the best of all times, as the peak itself is that of the best.
+// `share_of_peak` is that of the multiply-adds of one triangle on one core, in the best of all times, as the peak itself is that of the
+// best.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>

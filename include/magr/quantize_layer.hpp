@@ -229,8 +229,8 @@ private:
 /// @param grids   of M
 template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
-                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
-                                                 const layer_options& options, executor_ref exec) {
+                                                const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
+                                                const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
     result.dead_columns = in.gram().dead_columns();
     const auto h = in.gram().view();

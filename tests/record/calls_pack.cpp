@@ -65,9 +65,8 @@ void formats_that_take(recorder& out, const std::string& of, const std::string& 
         for (const magr::packed_format format : magr::packed_formats) {
             const magr::grid_options usual = magr::grid_options_for(format);
             found.add(to_string(format), magr::problems(format, l.W.rows, l.W.cols, grid).empty());
-            found.add(std::string(to_string(format)) + ".usual",
-                      std::to_string(usual.bits) + "," + to_string(usual.zero_point) + "," + std::to_string(*usual.group_size) +
-                          "," + to_string(usual.storage));
+            found.add(std::string(to_string(format)) + ".usual", std::to_string(usual.bits) + "," + to_string(usual.zero_point) + "," +
+                                                                     std::to_string(*usual.group_size) + "," + to_string(usual.storage));
         }
     });
 }
