@@ -36,7 +36,7 @@ struct automatic_candidate {
     double alpha = 0;                          ///< MagR's penalty; 0: without MagR
     double damping = 0;                        ///< of all steps
     std::optional<double> beta = {};           ///< factor of the min_max range; no value: the range of the options
-    double output_error = 0;                   ///< on the validation data, before refinement; infinite if nothing was quantized
+    std::optional<double> output_error = {};   ///< on the validation data, before refinement, if anything was quantized
     std::optional<double> refined_error = {};  ///< after refinement, of the best with MagR and the best without if they compete
 };
 
@@ -46,7 +46,8 @@ struct [[nodiscard]] automatic_result {
     layer_result<Scalar> layer;                   ///< of the chosen candidate, made from the fitting data, with its report
     std::vector<automatic_candidate> candidates;  ///< all candidates tried, in order of damping, penalty, range
     std::size_t chosen = 0;                       ///< which of them was chosen
-    double validation_error = 0;                  ///< output error of the result on the validation data, which only made the choice
+    std::optional<double>
+        validation_error;  ///< output error of the result, if there is one, on the validation data, which only made the choice
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }
@@ -104,14 +105,13 @@ inline namespace MAGR_ISA_NAMESPACE {
     return alphas;
 }
 
-/// All candidates of one damping. Their output errors are infinite until they are measured.
+/// All candidates of one damping.
 [[nodiscard]] inline std::vector<automatic_candidate> candidates_of(double damping, std::span<const double> alphas,
                                                                     std::span<const double> betas) {
-    constexpr double unknown = std::numeric_limits<double>::infinity();
     std::vector<automatic_candidate> candidates;
     for (const double alpha : alphas) {
-        candidates.push_back({.alpha = alpha, .damping = damping, .output_error = unknown});
-        for (const double beta : betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta, .output_error = unknown});
+        candidates.push_back({.alpha = alpha, .damping = damping});
+        for (const double beta : betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta});
     }
     return candidates;
 }

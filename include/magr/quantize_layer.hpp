@@ -99,11 +99,11 @@ struct [[nodiscard]] layer_result {
     /// all rounds together, if there were any; passes are those of codes. Both losses use the damping of codes, or that of scales if codes
     /// are not refined
     std::optional<refinement_result> refinement;
-    index_t clipped = 0;                   ///< weights of live columns more than half a step outside of their grid when they were rounded
-    storage_limits limits;                 ///< grids at the ends of what their storage type can hold
-    double output_error_rtn = 0;           ///< of the original weights, rounded to nearest on grids of their own
-    double output_error_preprocessed = 0;  ///< of the output of MagR, before any rounding; 0 without MagR
-    double output_error = 0;               ///< of the result
+    index_t clipped = 0;          ///< weights of live columns more than half a step outside of their grid when they were rounded
+    storage_limits limits;        ///< grids at the ends of what their storage type can hold
+    double output_error_rtn = 0;  ///< of the original weights, rounded to nearest on grids of their own
+    std::optional<double> output_error_preprocessed;  ///< of the output of MagR, before any rounding, if it ran
+    double output_error = 0;                          ///< of the result
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }
@@ -255,7 +255,7 @@ template <compute_scalar Scalar, class U>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
                   const layer_options& options, executor_ref exec) {
     if (!result || !result.optq || !options.optq.measure_error) return;
-    if (!detail::is_nan(result.optq->output_error) && !in.gram().is_copy()) return;
+    if (result.optq->output_error && !in.gram().is_copy()) return;
     const auto target = as_const_view(options.target == rounding_target::original ? in.weights() : M);
     result.optq->output_error = output_meter(target, in.h(), exec).error(target, result.quantized.dequantize().view(), exec);
 }
@@ -303,7 +303,7 @@ template <compute_scalar Scalar, class U>
     const layer_input<Scalar, U> in(W, h, options);
     const output_meter meter(as_const_view(W), h, exec);
     std::optional<preprocess_result> preprocessed;
-    double error_preprocessed = 0;
+    std::optional<double> error_preprocessed;
     std::optional<layer_status> objection = objection_to(in, tokens, options);
 
     row_major_matrix<Scalar> M;

@@ -71,7 +71,7 @@ numbers run_all(layer l, Executor&& exec) {
     const auto grids = magr::fit_grids(l.W, l.H, {.bits = 3, .range = magr::range_search::row_output_error}, exec);
     const auto optq = magr::quantize_optq(l.W, l.H, grids, {}, exec);
     out.add(optq.quantized);
-    out.add(optq.output_error);
+    out.add(optq.output_error.value());
     out.add(magr::output_error(l.W, optq.quantized.dequantize(), l.H, exec));
     const auto live = magr::quantize_optq(l.W, l.H, {.bits = 3, .group_size = 64, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live}, exec);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -78,7 +79,7 @@ inline void add_optq(results& out, const magr::optq_report& r, const std::string
     out.add(of + "clipped", r.clipped);
     out.add(of + "loss", r.loss);
     out.add(of + "loss_bound", r.loss_bound);
-    out.add(of + "output_error", r.output_error);
+    out.add(of + "output_error", r.output_error.value_or(std::numeric_limits<double>::quiet_NaN()));
     out.add(of + "bound_held", r.bound_held());
 }
 
@@ -100,7 +101,7 @@ void add_layer(results& out, const magr::layer_result<Scalar>& r) {
     out.add("clipped", r.clipped);
     add_limits(out, r.limits);
     out.add("output_error_rtn", r.output_error_rtn);
-    out.add("output_error_preprocessed", r.output_error_preprocessed);
+    out.add("output_error_preprocessed", r.output_error_preprocessed.value_or(0));
     out.add("output_error", r.output_error);
     add_quantized(out, r.quantized);
 }
@@ -108,14 +109,14 @@ void add_layer(results& out, const magr::layer_result<Scalar>& r) {
 template <class Scalar>
 void add_automatic(results& out, const magr::automatic_result<Scalar>& r) {
     out.add("chosen", r.chosen);
-    out.add("validation_error", r.validation_error);
+    out.add("validation_error", r.validation_error.value_or(0));
     for (std::size_t k = 0; k < r.candidates.size(); ++k) {
         const magr::automatic_candidate& candidate = r.candidates[k];
         const std::string of = "candidate" + std::to_string(k) + ".";
         out.add(of + "alpha", candidate.alpha);
         out.add(of + "damping", candidate.damping);
         out.add(of + "beta", candidate.beta);
-        out.add(of + "output_error", candidate.output_error);
+        out.add(of + "output_error", candidate.output_error.value_or(std::numeric_limits<double>::infinity()));
         out.add(of + "refined_error", candidate.refined_error);
     }
     add_layer(out, r.layer);

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -132,7 +131,7 @@ struct optq_report {
     storage_limits limits;  ///< grids at the ends of what their storage type can hold
     double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
     double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
-    double output_error = std::numeric_limits<double>::quiet_NaN();  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T); NaN if not measured
+    std::optional<double> output_error = {};  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), if it was measured
 
     /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
     [[nodiscard]] MAGR_ALWAYS_INLINE std::optional<bool> bound_held() const noexcept {

@@ -80,5 +80,5 @@ double MAGR_UNIT() {
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
-           magr::output_error(W, rtn.dequantize(), H) + optq.output_error;
+           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value();
 }
