@@ -26,7 +26,7 @@ namespace magr {
 /// Options of `compensate_drift`.
 struct drift_options {
     double strength = 0.5;      ///< part of the drift that is made up for, in [0, 1]; 1 fits noise of the calibration, too
-    double damping = 0.1;       ///< multiple of mean(diag H) added to diag H, at least 0
+    double damping = 0.1;       ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: their weights stay; in [0, 1)
 };
 
