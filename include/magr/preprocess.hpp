@@ -330,7 +330,8 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///                dominates by more than about 50, or whose penalty is lost in it, are solved in double. Sums over blocks of a row in that
 ///                type, across them in double. Without damping the gap may be a loose bound. A row gets the same bits whatever executes it
 ///                and whatever the other rows are
-/// @par Dead inputs  weights that meet an input with H_jj = 0 take no part; they are clipped to the largest magnitude of the others in
+/// @par Dead inputs  weights that meet an input with H_jj = 0 take no part, nor do these inputs in the mean; they are clipped to the
+/// largest magnitude of the others in
 ///                their group, or stay as they are where there is no other. If H is zero, W stays as it is
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
 ///                which the authors do not; `solver::proximal_gradient` without further options is their iteration

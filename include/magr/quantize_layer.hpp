@@ -241,7 +241,8 @@ template <compute_scalar Scalar, class U>
         result.clipped = count_clipped(target, in.gram(), grids);
         return result;
     }
-    const bool fixed = options.optq.groups == group_update::fixed;
+    // a row that is one group has no earlier columns that could have changed its weights
+    const bool fixed = options.optq.groups == group_update::fixed || groups_per_row(options.grid, target.cols()) == 1;
     auto optq = run_optq<Scalar>(target, h, *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
     result.status = status_of(optq.status);
     result.clipped = optq.clipped;

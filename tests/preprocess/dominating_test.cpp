@@ -194,6 +194,21 @@ TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preproce
         }
 }
 
+TEST_CASE("preprocess: dead inputs change neither the damping nor the solution of the others", "[preprocess][property]") {
+    constexpr index_t live = 24, all = 40;
+    const auto [W0, H0] = layers::random_layer(5, live, 62);
+    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        const magr::preprocess_options options{.alpha = 1e-2, .solver = solver, .damping = 1.0, .max_iterations = 2000, .tolerance = 1e-9};
+        row_major<double> alone = W0, W = row_major<double>::Zero(5, all), H = row_major<double>::Zero(all, all);
+        W.leftCols(live) = W0;
+        H.topLeftCorner(live, live) = H0;
+        const auto expected = magr::preprocess(alone, H0, options);
+        const auto result = magr::preprocess(W, H, options);
+        CHECK(result.objective == Approx(expected.objective).epsilon(1e-6));
+        CHECK((W.leftCols(live) - alone).cwiseAbs().maxCoeff() < 1e-4 * W0.cwiseAbs().maxCoeff());
+    }
+}
+
 TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are stored", "[preprocess][certificate]", Eigen::half,
                    Eigen::bfloat16) {
     const row_major<double> H = layers::random_layer(1, 64, 61).H;

@@ -83,7 +83,7 @@ inline row_major<double> gram_of(const common_inputs& inputs, index_t channels, 
 }
 
 /// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping
-/// mean(diag H) I) / lambda_max(H).
+/// mean(diag H) I) / lambda_max(H), the mean being that of live inputs.
 struct exact_problem {
     exact W0, H, undamped;
     long double alpha;
@@ -95,8 +95,10 @@ struct exact_problem {
         const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(Eigen::MatrixXd(scaled.cast<double>()));
         undamped = scaled / static_cast<long double>(eigen.eigenvalues().maxCoeff());
         H = undamped;
-        H.diagonal().array() += static_cast<long double>(damping) * undamped.diagonal().mean();
-        lipschitz = 1 + static_cast<long double>(damping) * undamped.diagonal().mean();
+        const auto live = static_cast<long double>((undamped.diagonal().array() > 0).count());
+        const long double shift = static_cast<long double>(damping) * undamped.diagonal().sum() / live;
+        H.diagonal().array() += shift;
+        lipschitz = 1 + shift;
     }
     long double lipschitz;
 

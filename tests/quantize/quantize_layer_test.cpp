@@ -139,6 +139,7 @@ TEST_CASE("quantize_layer: grids are fitted once to the same weights", "[quantiz
         CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0}) == 2);
     }
     CHECK(fits({.optq = {.groups = magr::group_update::live}, .refinement_rounds = 0}) == 1);
+    CHECK(fits({.grid = {.group_size = 8}, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0}) == 1);
 
     counting_executor exec;
     static_cast<void>(

@@ -169,7 +169,7 @@ template <class Gram>
         }
         if (found == 0) {
             // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
-            const double damping = problem.shift / problem.diagonal.mean();
+            const double damping = problem.shift / problem.mean;
             double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
             while (high > 1.01 * low) {  // the share grows with rho
                 const double middle = std::sqrt(low * high);

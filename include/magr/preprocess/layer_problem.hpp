@@ -42,7 +42,8 @@ struct layer_problem {
     double lambda_max = 0;      ///< largest eigenvalue of H
     double scale = 0;           ///< a power of two: H of any size is multiplied by it first
     double unit = 0;            ///< 1 / largest eigenvalue of scale H, 0 if there is none
-    double shift = 0;           ///< what damping adds to the diagonal
+    double mean = 0;            ///< of the diagonal of live inputs
+    double shift = 0;           ///< what damping adds to the diagonal: this fraction of that mean
     Eigen::ArrayXd diagonal;    ///< of H / lambda_max
     std::vector<char> dead;     ///< whether H_jj is 0
 
@@ -60,7 +61,7 @@ struct layer_problem {
     }
 };
 
-/// @param damping multiple of the mean diagonal entry that is added to the diagonal
+/// @param damping added to the diagonal, as a fraction of its mean over live inputs
 template <class Gram>
 [[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
     layer_problem<Gram> problem;
@@ -75,7 +76,9 @@ template <class Gram>
         problem.diagonal(j) = problem.entry(j, j);
         problem.dead.push_back(H(j, j) == Gram(0) ? 1 : 0);
     }
-    problem.shift = damping * problem.diagonal.mean();
+    const auto live = std::count(problem.dead.begin(), problem.dead.end(), 0);
+    if (live > 0) problem.mean = problem.diagonal.sum() / static_cast<double>(live);
+    problem.shift = damping * problem.mean;
     return problem;
 }
 

@@ -28,7 +28,7 @@ struct preprocess_options {
     std::optional<index_t> group_size = {};  ///< inputs per group, at least 1, the last group may be shorter; the whole row
     magr::solver solver = solver::admm;      ///< which algorithm
     std::optional<double> damping =
-        {};  ///< multiple of mean(diag H) added to diag H, at least 0; 1e-2 for admm, 0 for proximal_gradient (authors)
+        {};  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
     /// stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors). With float weights
     /// rounding may keep it above 1e-6, see `preprocess_result`

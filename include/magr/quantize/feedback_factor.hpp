@@ -57,7 +57,7 @@ enum class factor_precision {
 
 /// How a Gram matrix is factored.
 struct factor_options {
-    double damping = 1e-2;                                     ///< added to diag(H), as a fraction of its mean, >= 0
+    double damping = 1e-2;                                     ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     double dead_threshold = 0;                                 ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     bool raise_damping = true;                                 ///< whether to go on with more damping where the first attempt fails
     factor_precision precision = factor_precision::automatic;  ///< of the factorization

@@ -83,7 +83,7 @@ enum class rounding_mode {
 
 /// How OPTQ goes about it; the grids are `grid_options`.
 struct optq_options {
-    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean, >= 0
+    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
     column_order order = column_order::natural;           ///< in which order columns are quantized
     group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted

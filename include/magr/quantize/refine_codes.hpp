@@ -23,9 +23,9 @@ namespace magr {
 
 /// How codes are refined.
 struct code_refinement {
-    index_t max_passes = 5;                      ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
-    double damping = 1e-2;                       ///< added to diag(H), as a fraction of its mean, >= 0; 0.75 in the authors' code
-    double denominator_offset = 0;               ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
+    index_t max_passes = 5;         ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
+    double damping = 1e-2;          ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 0.75 in the authors' code
+    double denominator_offset = 0;  ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
     column_order order = column_order::natural;  ///< in which order columns are visited
     double dead_threshold = 0;                   ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
