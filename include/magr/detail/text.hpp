@@ -21,7 +21,7 @@ void append(std::string& text, Number number) {
     char digits[32];
     const char* end = digits;
     if constexpr (std::is_floating_point_v<Number>)
-        end = std::to_chars(digits, digits + sizeof digits, double{number}, std::chars_format::general, 9).ptr;
+        end = std::to_chars(digits, digits + sizeof digits, static_cast<double>(number), std::chars_format::general, 9).ptr;
     else
         end = std::to_chars(digits, digits + sizeof digits, number).ptr;
     for (const char* digit = digits; digit != end; ++digit) text.push_back(*digit);  // g++ 12 warns of append without a reason
