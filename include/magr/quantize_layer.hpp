@@ -225,8 +225,8 @@ private:
 
 /// Chooses codes for the output of MagR, or for the weights themselves.
 /// @param M       the weights that the grids are fitted to
-/// @param plan    of OPTQ; null for rounding to nearest
 /// @param grids   of M
+/// @param plan    of OPTQ; null for rounding to nearest
 template <compute_scalar Scalar, class U>
 [[nodiscard]] layer_result<Scalar> choose_codes(const layer_input<Scalar, U>& in, const row_major_matrix<Scalar>& M,
                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,

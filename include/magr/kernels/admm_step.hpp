@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/kernels/packwise.hpp>
 #include <magr/kernels/threshold.hpp>
 
 namespace magr::kernels {
@@ -62,10 +63,7 @@ inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double pena
         simd::store(a.u + i, u);
         simd::store(a.residual + i, traits::load(a.d + i) * ((z - u) - traits::load(a.w0 + i)));
     };
-    constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
-    const index_t packed = n - n % lanes;
-    for (index_t i = 0; i < packed; i += lanes) clip_at(i, arch);
-    for (index_t i = packed; i < n; ++i) clip_at(i, simd::scalar_arch{});
+    for_each_pack<T>(n, clip_at, arch);
     return tau;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/kernels/packwise.hpp>
 #include <magr/kernels/threshold.hpp>
 
 /// What is done to a vector once its threshold is known: clipping or soft thresholding. Both keep the sign of every element, also of zeros.
@@ -32,10 +33,7 @@ inline void apply_threshold(T* v, Metric metric, index_t n, T tau, Arch arch) no
         const auto result = Operation::apply(load_weighted(v, metric, i, pack_arch), traits::broadcast(tau));
         simd::store(v + i, simd::copysign(result, traits::load(v + i)));
     };
-    constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
-    const index_t packed = n - n % lanes;
-    for (index_t i = 0; i < packed; i += lanes) apply_at(i, arch);
-    for (index_t i = packed; i < n; ++i) apply_at(i, simd::scalar_arch{});
+    for_each_pack<T>(n, apply_at, arch);
 }
 
 /// Applies `Operation` to a whole vector in place.

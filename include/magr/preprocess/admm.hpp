@@ -94,7 +94,6 @@ public:
           relaxation_(static_cast<S>(relaxation)) {}
 
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return inverse_; }
-    [[nodiscard]] const S* metric() const noexcept { return metric_.diagonal(); }
     [[nodiscard]] double rho() const noexcept { return rho_; }
 
     /// e^T H_d e <= curvature e^T M e for the differences e between two iterates; an estimate, the largest one possible is not known.
@@ -116,25 +115,14 @@ public:
     template <class Gram>
     [[nodiscard]] row_bounds advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot,
                                      double alpha) const noexcept {
-        const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r);
-        S *const y = t.y(), *const g = t.g(), *const e = t.left();
-        t.row(y) = t.row(t.product(slot));
-        kernels::for_each_pack<S>(problem.cols(), [&](index_t i, auto arch) {
-            using traits = simd::pack_traits<S, decltype(arch)>;
-            const auto step = traits::load(z + i) - traits::load(w0 + i) - traits::load(y + i);
-            simd::store(e + i, step);
-            simd::store(g + i, traits::load(d + i) * (step - traits::load(u + i)));
-        });
-        metric_.add_directions(e, g);
+        t.row(t.y()) = t.row(t.product(slot));
+        pull(t, r, t.y(), t.g());
         iterate(problem, t, r, slot, alpha, relaxation_);
-        row_bounds bounds = bound_row(problem, t, r, d, floor_.of(metric_, u, g, e), alpha);
+        row_bounds bounds = bound_row(problem, t, r, metric_.diagonal(), floor_.of(metric_, t.u(r), t.g(), t.left()), alpha);
         if (metric_.directions() > 0) {
-            kernels::for_each_pack<S>(problem.cols(), [&](index_t i, auto arch) {
-                using traits = simd::pack_traits<S, decltype(arch)>;
-                simd::store(e + i, traits::load(z + i) - traits::load(w0 + i) - traits::load(y + i));
-            });
+            subtract(t, r, t.y(), t.left());
             for (index_t k = 0; k < metric_.directions(); ++k) {
-                const double along = metric_.along(k, e);
+                const double along = metric_.along(k, t.left());
                 bounds.unknown += metric_.strength(k) * along * along;
             }
         }
@@ -144,18 +132,34 @@ public:
     /// product of `slot` <- what is multiplied by the inverse next, once more
     template <class Gram>
     void prepare(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, index_t slot) const noexcept {
-        const S *const d = metric_.diagonal(), *const z = t.z(r), *const u = t.u(r), *const w0 = t.w0(r);
-        S *const q = t.product(slot), *const e = t.left();
-        kernels::for_each_pack<S>(metric_.cols(), [&](index_t i, auto arch) {
-            using traits = simd::pack_traits<S, decltype(arch)>;
-            const auto step = traits::load(z + i) - traits::load(w0 + i);
-            simd::store(e + i, step);
-            simd::store(q + i, traits::load(d + i) * (step - traits::load(u + i)));
-        });
-        metric_.add_directions(e, q);
+        pull(t, r, nullptr, t.product(slot));
     }
 
 private:
+    /// out <- z - w0 - y
+    /// @param y  null stands for zeros
+    void subtract(const row_tile<S>& t, index_t r, const S* y, S* out) const noexcept {
+        const S *const z = t.z(r), *const w0 = t.w0(r);
+        kernels::for_each_pack<S>(metric_.cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            const auto step = traits::load(z + i) - traits::load(w0 + i);
+            simd::store(out + i, y == nullptr ? step : step - traits::load(y + i));
+        });
+    }
+
+    /// out <- M (z - w0 - y) - s
+    /// @param y  null stands for zeros
+    void pull(const row_tile<S>& t, index_t r, const S* y, S* out) const noexcept {
+        const S *const d = metric_.diagonal(), *const u = t.u(r);
+        S* const e = t.left();
+        subtract(t, r, y, e);
+        kernels::for_each_pack<S>(metric_.cols(), [&](index_t i, auto arch) {
+            using traits = simd::pack_traits<S, decltype(arch)>;
+            simd::store(out + i, traits::load(d + i) * (traits::load(e + i) - traits::load(u + i)));
+        });
+        metric_.add_directions(e, out);
+    }
+
     /// The rest of an iteration after its product, y.
     template <class Gram>
     void iterate(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha,

@@ -29,7 +29,6 @@ public:
           step_(static_cast<S>(1 / (1 + shift))) {}
 
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return damped_; }
-    [[nodiscard]] const S* metric() const noexcept { return metric_.data(); }
 
     /// e^T H_d e <= curvature e^T metric e
     [[nodiscard]] double curvature() const noexcept { return 1; }

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <optional>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include <magr/detail/finite.hpp>
+#include <magr/parallel/executor_ref.hpp>
+#include <magr/preprocess/admm.hpp>
+#include <magr/preprocess/options.hpp>
+#include <magr/preprocess/proximal_gradient.hpp>
+#include <magr/preprocess/result.hpp>
+#include <magr/preprocess/solve.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The report of all rows.
+[[nodiscard]] inline preprocess_result summarize(const std::vector<row_report>& reports, index_t groups) {
+    preprocess_result result;
+    const auto rows = static_cast<double>(reports.size());
+    double bound = 0, energy = 0, error = 0;
+    for (const row_report& row : reports) {
+        const double relative = relative_gap(row.objective, row.bound);
+        result.objective += row.objective;
+        result.objective_before += row.objective_before;
+        bound += row.bound;
+        energy += row.energy;
+        error += row.error;
+        result.largest_gap = (std::max)(result.largest_gap, relative);
+        result.mean_gap += relative / rows;
+        result.linf_before = (std::max)(result.linf_before, row.linf_before);
+        result.linf_after = (std::max)(result.linf_after, row.linf_after);
+        result.mean_linf_before += row.sum_linf_before / (rows * static_cast<double>(groups));
+        result.mean_linf_after += row.sum_linf_after / (rows * static_cast<double>(groups));
+        result.iterations = (std::max)(result.iterations, row.iterations);
+        result.products += row.products / rows;
+    }
+    result.gap = relative_gap(result.objective, bound);
+    result.output_error = energy > 0 ? error / energy : 0;
+    return result;
+}
+
+/// Solves the MagR problem of a layer for one penalty or for several, and keeps what the next penalty can use again.
+///
+/// The best step rho of ADMM grows with the penalty and falls with the size of a row: it is 1.5 times the mean over its groups of
+///
+///     alpha / sum_j D_j |w0_j|
+///
+/// but at least that of `gram_split`, and at most 3. Where it is larger, the metric takes in all directions that dominate, else those alone
+/// that leave little of many inputs. Rows share it in classes, each four times the one before; ordinary layers have one. Each needs a
+/// factorization.
+template <class T, class Gram>
+class layer_solver {
+    using native = compute_t<T>;
+
+public:
+    /// @pre  H is not zero
+    layer_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings)
+        : problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
+
+    /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
+    /// @param out  may be W
+    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, observer_ref observer,
+                                          executor_ref exec) {
+        reports_.clear();
+        reports_.reserve(static_cast<std::size_t>(W.rows()));
+        for (index_t i = 0; i < W.rows(); ++i) reports_.push_back(report_unchanged(problem_, alpha, W, i));
+        rho_ = 0;
+        most_ = 0;
+        in_double_ = 0;
+        directions_ = 0;
+        stop_reason stopped = stop_reason::not_factored;
+        if (is_finite(problem_.unit) && problem_.unit > 0) {
+            if (is_admm_ && few_.split.D.size() == 0) few_.split = split_gram(problem_, false, exec);
+            progress_counter progress(observer, W.rows());
+            stopped = solve_classes(alpha, W, out, progress, exec);
+        }
+        preprocess_result result = summarize(reports_, problem_.groups());
+        result.stopped = stopped;
+        result.alpha = alpha;
+        result.damping = settings_.damping;
+        result.lambda_max = problem_.lambda_max;
+        result.rho = rho_;
+        result.directions = directions_;
+        result.rows_in_double = in_double_;
+        return result;
+    }
+
+private:
+    struct row_class {
+        bool all;  // whether the metric knows all directions that dominate
+        double rho;
+        std::vector<index_t> rows;
+    };
+
+    /// H, taken apart, and what bounds it from below.
+    struct gram_parts {
+        gram_split split;
+        gram_floor floor;
+    };
+
+    [[nodiscard]] gram_parts& parts(bool all) { return all ? all_ : few_; }
+
+    /// The rows that have something to solve, by the step that suits them, in increasing order.
+    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W, executor_ref exec) {
+        constexpr double factor = 4, most = 3;
+        std::vector<row_class> found;
+        for (index_t i = 0; i < W.rows(); ++i) {
+            if (reports_[static_cast<std::size_t>(i)].state != row_state::untouched) continue;
+            bool all = false;
+            double rho = 0;
+            if (is_admm_) {
+                double size = 0;
+                for (index_t j = 0; j < W.cols(); ++j)
+                    if (!problem_.is_dead(j)) size += few_.split.D(j) * std::abs(static_cast<double>(W(i, j)));
+                const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
+                all = wanted > few_.split.rho * size;
+                if (all && all_.split.D.size() == 0) all_.split = split_gram(problem_, true, exec);
+                if (all_.split.directions() == few_.split.directions()) all = false;
+                rho = settings_.rho.value_or(parts(all).split.rho);
+                while (!settings_.rho && rho * std::sqrt(factor) <= most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
+            }
+            const auto at_least = [&](const row_class& c) { return c.all == all ? c.rho >= rho : c.all; };
+            auto at = std::find_if(found.begin(), found.end(), at_least);
+            if (at == found.end() || at->all != all || at->rho != rho) at = found.insert(at, row_class{all, rho, {}});
+            at->rows.push_back(i);
+        }
+        return found;
+    }
+
+    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
+                                            executor_ref exec) {
+        auto found = classes(alpha, W, exec);
+        index_t pending = 0;
+        for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
+        if (!progress.add(W.rows() - pending)) return stop_reason::cancelled;
+        for (row_class& c : found) {
+            directions_ = (std::max)(directions_, parts(c.all).split.directions());
+            if (static_cast<index_t>(c.rows.size()) > most_) {
+                most_ = static_cast<index_t>(c.rows.size());
+                rho_ = is_admm_ ? c.rho : 0;
+            }
+            bool factored = false;
+            if constexpr (std::is_same_v<native, float>) {
+                if (!is_hopeless_in_float(c)) {
+                    if (!solve_in<float>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+                    const auto is_done = [&](index_t row) {
+                        return factored && reports_[static_cast<std::size_t>(row)].state != row_state::imprecise;
+                    };
+                    c.rows.erase(std::remove_if(c.rows.begin(), c.rows.end(), is_done), c.rows.end());
+                    if (c.rows.empty()) continue;
+                }
+                in_double_ += static_cast<index_t>(c.rows.size());
+            }
+            if (!solve_in<double>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+            if (!factored) return stop_reason::not_factored;
+        }
+        const auto any = [&](row_state state) {
+            return std::any_of(reports_.begin(), reports_.end(), [&](const row_report& row) { return row.state == state; });
+        };
+        return any(row_state::too_large) ? stop_reason::overflowed
+               : any(row_state::limited) ? stop_reason::iteration_limit
+               : any(row_state::rounded) ? stop_reason::rounding_limit
+                                         : stop_reason::converged;
+    }
+
+    /// Solves a class of rows in the arithmetic type S.
+    /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
+    /// @return          whether the observer let it reach all rows
+    template <compute_scalar S>
+    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
+                                executor_ref exec, bool& factored) {
+        const auto run = [&](const auto& method) {
+            factored = true;
+            return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
+        };
+        if (!is_admm_) return run(make_proximal_gradient<S>(problem_));
+        auto& slot = std::get<std::optional<admm<S>>>(methods_);
+        gram_parts& made = parts(c.all);
+        if (!slot || slot->rho() != c.rho || last_all_ != c.all) {
+            methods_ = {};  // one matrix of H's size at a time
+            last_all_ = c.all;
+            if (made.floor.floor.size() == 0) made.floor = make_gram_floor<S>(problem_, made.split, exec);
+            slot = make_admm<S>(problem_, made.split, made.floor, c.rho, settings_.relaxation, exec);
+        }
+        factored = slot.has_value();
+        return !factored || run(*slot);
+    }
+
+    /// Whether float is known not to tell the energies of most rows from each other: where the dominating directions are that large.
+    [[nodiscard]] bool is_hopeless_in_float(const row_class& c) {
+        const gram_split& split = parts(c.all).split;
+        if (!is_admm_ || split.directions() == 0) return false;
+        const double ratio = ((problem_.diagonal + problem_.shift) / split.D).mean();
+        constexpr double rounding = 8 * static_cast<double>(std::numeric_limits<float>::epsilon());
+        return rounding * ratio > allowed_rounding(settings_);
+    }
+
+    const layer_problem<Gram>& problem_;
+    const solver_settings& settings_;
+    bool is_admm_;
+    gram_parts few_, all_;
+    bool last_all_ = false;  // of the method that is there
+    std::tuple<std::optional<admm<float>>, std::optional<admm<double>>> methods_;
+    std::vector<row_report> reports_;
+    double rho_ = 0;
+    index_t most_ = 0, in_double_ = 0, directions_ = 0;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
