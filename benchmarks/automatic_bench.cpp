@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 #include <Eigen/Core>
 #include <magr/quantize_automatic.hpp>
+#include <magr/quantize_layer.hpp>
 #include <vector>
 
 #include "layer.hpp"

@@ -13,6 +13,14 @@
 
 #define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
 
+/// Marks the functions that `magr::compiled` contains. With it, which defines `MAGR_COMPILED`, headers only declare them; otherwise each
+/// unit that includes a header compiles what it calls.
+#ifdef MAGR_COMPILED
+#define MAGR_CORE
+#else
+#define MAGR_CORE inline
+#endif
+
 /// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere. The header below only says what the compiler
 /// targets; `<magr/simd/pack.hpp>` includes the rest.
 #ifndef MAGR_NO_XSIMD

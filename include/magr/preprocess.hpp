@@ -1,85 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <optional>
-#include <string>
 #include <type_traits>
-#include <vector>
 
-#include <magr/detail/contract.hpp>
-#include <magr/detail/finite.hpp>
 #include <magr/detail/rollback.hpp>
+#include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/layer_solver.hpp>
+#include <magr/preprocess/core.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/result.hpp>
 
 namespace magr {
-inline namespace MAGR_ISA_NAMESPACE {
-
-/// What is wrong with these options, each problem with option, range and value; empty if nothing is.
-[[nodiscard]] inline std::vector<std::string> problems(const preprocess_options& options) {
-    detail::problem_list found("preprocess_options");
-    const auto not_negative = [](double value) { return detail::is_finite(value) && value >= 0; };
-    found.require(not_negative(options.alpha.value_or(0)), "alpha", "finite and at least 0", options.alpha.value_or(0));
-    found.require(options.group_size.value_or(1) >= 1, "group_size", "at least 1", options.group_size.value_or(1));
-    found.require_enumerator("solver", options.solver);
-    found.require(not_negative(options.damping.value_or(0)), "damping", "finite and at least 0", options.damping.value_or(0));
-    found.require(options.max_iterations.value_or(1) >= 1, "max_iterations", "at least 1", options.max_iterations.value_or(1));
-    found.require(not_negative(options.tolerance.value_or(0)), "tolerance", "finite and at least 0", options.tolerance.value_or(0));
-    found.require(detail::is_finite(options.rho.value_or(1)) && options.rho.value_or(1) > 0, "rho", "finite and above 0",
-                  options.rho.value_or(1));
-    found.require(options.relaxation > 0 && options.relaxation < 2, "relaxation", "between 0 and 2 exclusively", options.relaxation);
-    return found.take();
-}
-
-}  // namespace MAGR_ISA_NAMESPACE
-
-namespace detail {
-inline namespace MAGR_ISA_NAMESPACE {
-
-[[nodiscard]] inline solver_settings resolve(const preprocess_options& options, index_t inputs) {
-    const bool authors = options.solver == solver::proximal_gradient;
-    return {.alpha = options.alpha.value_or(options.group_size ? 1e-4 : 1e-3),
-            .group_size = options.group_size.value_or(inputs),
-            .damping = options.damping.value_or(authors ? 0 : 1e-2),
-            .max_iterations = options.max_iterations.value_or(authors ? 200 : 100),
-            .tolerance = options.tolerance.value_or(authors ? 0 : 1e-3),
-            .rho = options.rho,
-            .relaxation = options.relaxation};
-}
-
-/// `preprocess` after all checks.
-template <class T, class Gram>
-[[nodiscard]] preprocess_result run_preprocess(matrix_view<T> W, matrix_view<const Gram> H, const preprocess_options& options,
-                                               observer_ref observer, executor_ref exec) {
-    const solver_settings settings = resolve(options, W.cols());
-    const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
-    if (settings.alpha == 0 || problem.lambda_max == 0) {  // W0 is the optimum, or no input tells what is
-        std::vector<row_report> reports;
-        for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, 0, matrix_view<const T>(W), i));
-        preprocess_result result = summarize(reports, problem.groups());
-        result.stopped = stop_reason::converged;
-        result.alpha = settings.alpha;
-        result.damping = settings.damping;
-        result.lambda_max = problem.lambda_max;
-        return result;
-    }
-    std::optional<rollback<T>> undo;
-    if (observer.may_throw()) undo.emplace(W);
-    layer_solver<T, Gram> solver(problem, options.solver, settings);
-    const preprocess_result result = solver.solve(settings.alpha, W, W, observer, exec);
-    if (undo) undo->keep();
-    return result;
-}
-
-}  // namespace MAGR_ISA_NAMESPACE
-}  // namespace detail
-
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Bytes that `preprocess` needs at most, beyond W, H and what the executor allocates itself: one matrix of H's size in double, for each
@@ -94,17 +28,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors       shape_error (rows or cols < 1), option_error (as `preprocess`, workers < 1)
 template <storage_scalar T, progress_observer Observer = ignore_progress>
 [[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers = 1) {
-    if (rows < 1 || cols < 1) detail::raise<shape_error>(detail::concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
-    validate(options);
-    detail::require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
-    const index_t group_size = (std::min)(options.group_size.value_or(cols), cols);
-    const index_t groups = (cols + group_size - 1) / group_size;
-    const index_t numbers = cols * detail::packed_matrix<double>::stride_for(cols) +
-                            workers * detail::row_tile<double>::elements(cols, groups) + 200 * (cols + 64);
-    std::size_t bytes = static_cast<std::size_t>(numbers) * sizeof(double) +
-                        static_cast<std::size_t>(rows) * (sizeof(detail::row_report) + 3 * sizeof(index_t));
-    if (detail::may_throw<Observer>) bytes += static_cast<std::size_t>(rows * cols) * sizeof(T);
-    return bytes;
+    const std::size_t bytes = detail::preprocess_bytes(rows, cols, options, workers);
+    return detail::may_throw<Observer> ? bytes + static_cast<std::size_t>(rows * cols) * sizeof(T) : bytes;
 }
 
 /// MagR: reduces the largest magnitude of every row (or group) of a weight matrix while its layer's output changes little, in place.
@@ -144,15 +69,19 @@ preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_option
                              executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);
     const auto gram = as_const_view(H);
-    validate(options);
-    detail::require_not_empty("preprocess", "H", gram);
-    detail::require_layer("preprocess", weights, gram, exec);
-
     if constexpr (std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>) {
         return detail::run_preprocess(weights, gram, options, {}, exec);
     } else {
         const auto tell = [&observer](const preprocess_progress& progress) { return detail::notify(observer, progress); };
-        return detail::run_preprocess(weights, gram, options, detail::observer_ref(tell, detail::may_throw<Observer>), exec);
+        const detail::observer_ref told(tell);
+        if constexpr (!detail::may_throw<Observer>) {
+            return detail::run_preprocess(weights, gram, options, told, exec);
+        } else {
+            detail::rollback undo(weights);
+            const preprocess_result result = detail::run_preprocess(weights, gram, options, told, exec);
+            undo.keep();
+            return result;
+        }
     }
 }
 

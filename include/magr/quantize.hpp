@@ -5,7 +5,6 @@
 
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/column_order.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq.hpp>
@@ -15,7 +14,5 @@
 #include <magr/quantize/refine_scales.hpp>
 #include <magr/quantize/rounding.hpp>
 #include <magr/quantize/rtn.hpp>
-#include <magr/quantize/sequential.hpp>
-#include <magr/quantize/storage.hpp>
 #include <magr/quantize/storage_type.hpp>
 #include <magr/quantize/weight_grids.hpp>

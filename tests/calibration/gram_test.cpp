@@ -1,5 +1,6 @@
 #include <magr/calibration/gram.hpp>
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/linalg/cholesky.hpp>
 #include <magr/magr.hpp>
 
 #include "support/catch.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <Eigen/Core>
 #include <cstddef>
 
 #include "kernels/samples.hpp"

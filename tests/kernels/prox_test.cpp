@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <magr/matrix/matrix.hpp>
 #include <magr/prox.hpp>
+#include <Eigen/Core>
 
 #include "kernels/samples.hpp"
 #include "support/catch.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <magr/kernels/threshold.hpp>
 
+#include <Eigen/Core>
 #include <sstream>
 
 #include "kernels/samples.hpp"

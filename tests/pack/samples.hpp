@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magr/quantize.hpp>
+#include <magr/quantize/storage.hpp>
 
 namespace samples {
 

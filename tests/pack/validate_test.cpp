@@ -1,3 +1,5 @@
+#include <magr/pack/format_rules.hpp>
+#include <magr/quantize_layer.hpp>
 #include <magr/validate.hpp>
 
 #include <Eigen/Core>

@@ -13,6 +13,7 @@ set(may_include_calibration ${base} matrix detail parallel simd kernels linalg c
 set(may_include_preprocess ${base} matrix detail parallel simd kernels linalg calibration preprocess)
 set(may_include_quantize ${base} matrix detail parallel simd kernels linalg calibration quantize)
 set(may_include_pack ${base} matrix detail parallel calibration quantize pack)
+set(may_include_layer ${base} matrix detail parallel calibration preprocess quantize pack layer)
 
 # Threads are the host's: what each adaptor in parallel/ needs of them, which no other header may include. Nor may any include an adaptor.
 set(threads_of_first_failure "atomic|mutex")

@@ -10,6 +10,7 @@
 #include <string>
 
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/preprocess/row_bounds.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"

@@ -12,6 +12,7 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/rtn.hpp>
+#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"

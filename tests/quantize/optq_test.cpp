@@ -12,7 +12,9 @@
 
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/quantize/output_error.hpp>
 #include <magr/quantize/rtn.hpp>
+#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"

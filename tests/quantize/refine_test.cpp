@@ -1,3 +1,4 @@
+#include <magr/quantize/output_error.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>
 
@@ -10,6 +11,7 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/rtn.hpp>
+#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"

@@ -1,3 +1,4 @@
+#include <magr/quantize/sequential.hpp>
 // SPDX-License-Identifier: MIT
 #include "library.hpp"
 

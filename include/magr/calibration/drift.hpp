@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <functional>
-#include <vector>
-
-#include <magr/calibration/token_sum.hpp>
-#include <magr/detail/contract.hpp>
-#include <magr/kernels/multiply_add.hpp>
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -33,16 +27,14 @@ template <compute_scalar Scalar = double>
 class drift_accumulator {
 public:
     /// @par Errors shape_error if inputs < 1
-    explicit drift_accumulator(index_t inputs) : drift_(checked(inputs), inputs) {}
+    explicit drift_accumulator(index_t inputs);
 
     /// Goes on from a sum that was saved, or comes from another machine: the `drift()` and `tokens()` of an accumulator. To add it to the
     /// tokens that are here already, `merge` it.
     /// @par Errors shape_error if D is empty or not square; value_error if an entry is NaN, infinite or too large for Scalar, or tokens < 1
     template <class Matrix>
         requires dense_matrix<const Matrix>
-    drift_accumulator(const Matrix& D, index_t tokens)
-        : drift_(detail::load_token_sum<Scalar>("drift_accumulator", "D", as_const_view(D))),
-          tokens_(detail::tokens_of_sum("drift_accumulator", tokens)) {}
+    drift_accumulator(const Matrix& D, index_t tokens) : drift_accumulator(detail::matrix_ref(as_const_view(D)), tokens) {}
 
     /// Adds the tokens of one batch, of any size, in any storage type and layout.
     /// @param X  inputs in full precision
@@ -51,38 +43,12 @@ public:
     ///             or Inf
     template <class Original, class Actual>
     void add(const Original& X, const Actual& Y, executor_ref exec = {}) {
-        const auto x = as_const_view(X);
-        const auto y = as_const_view(Y);
-        detail::require_not_empty("drift_accumulator::add", "X", x);
-        detail::require_shape("drift_accumulator::add", "X", x, x.rows(), inputs());
-        detail::require_shape("drift_accumulator::add", "Y", y, x.rows(), inputs());
-        detail::require_finite("drift_accumulator::add", "X", x);
-        detail::require_finite("drift_accumulator::add", "Y", y);
-
-        const index_t tokens = detail::tokens_together("drift_accumulator::add", tokens_, x.rows());
-        matrix<Scalar> difference(x.rows(), inputs());
-        for (index_t t = 0; t < x.rows(); ++t)
-            for (index_t j = 0; j < inputs(); ++j) difference(t, j) = static_cast<Scalar>(x(t, j)) - static_cast<Scalar>(y(t, j));
-
-        constexpr index_t rows = 4 * blocks::rows;  // enough to make packing Y worthwhile
-        std::vector<Scalar> scratch(static_cast<std::size_t>(exec.concurrency() * blocks::scratch));
-        exec.parallel_for((inputs() + rows - 1) / rows, [&](index_t task, index_t worker) {
-            const index_t first = task * rows, count = (std::min)(rows, inputs() - first);
-            kernels::multiply_add(drift_.view().block(first, 0, count, inputs()), 1.0,
-                                  matrix_view<const Scalar>(difference.view()).block(0, first, x.rows(), count).transposed(), y,
-                                  scratch.data() + worker * blocks::scratch);
-        });
-        tokens_ = tokens;
+        add_batch(as_const_view(X), as_const_view(Y), exec);
     }
 
     /// Adds the tokens that another accumulator has seen.
     /// @par Errors shape_error if its number of inputs differs; value_error if there are more tokens than can be counted
-    void merge(const drift_accumulator& other) {
-        detail::require_shape("drift_accumulator::merge", "other", other.drift_.view(), inputs(), inputs());
-        const index_t tokens = detail::tokens_together("drift_accumulator::merge", tokens_, other.tokens_);
-        std::transform(drift_.data(), drift_.data() + inputs() * inputs(), other.drift_.data(), drift_.data(), std::plus<>{});
-        tokens_ = tokens;
-    }
+    void merge(const drift_accumulator& other);
 
     [[nodiscard]] index_t inputs() const noexcept { return drift_.cols(); }
     [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
@@ -91,12 +57,9 @@ public:
     [[nodiscard]] const matrix<Scalar>& drift() const noexcept { return drift_; }
 
 private:
-    using blocks = kernels::product_blocks<Scalar, simd::default_arch>;
+    drift_accumulator(const detail::matrix_ref& D, index_t tokens);
 
-    static index_t checked(index_t inputs) {
-        if (inputs < 1) detail::raise<shape_error>(detail::concat("drift_accumulator: inputs must be at least 1, it is ", inputs));
-        return inputs;
-    }
+    void add_batch(const detail::matrix_ref& X, const detail::matrix_ref& Y, executor_ref exec);
 
     matrix<Scalar> drift_;
     index_t tokens_ = 0;
@@ -104,3 +67,7 @@ private:
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/calibration/sum_drift.hpp>
+#endif

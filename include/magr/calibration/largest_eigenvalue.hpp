@@ -6,46 +6,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include <magr/detail/aligned_buffer.hpp>
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// A power of two s that brings H near 1: the largest diagonal entry of s H is in [1/2, 1), or as near as a normal number in the
-/// arithmetic type of T can bring it. Eigenvalues of H itself, and their reciprocals, may be too large for a double.
-template <class T>
-[[nodiscard]] double unit_scale(matrix_view<const T> H) {
-    constexpr int limit = std::is_same_v<T, double> ? 1000 : 126;
+/// arithmetic type of H can bring it. Eigenvalues of H itself, and their reciprocals, may be too large for a double.
+[[nodiscard]] inline double unit_scale(const matrix_ref& H) {
+    const int limit = H.type().is_double ? 1000 : 126;
     double largest = 0;
-    for (index_t i = 0; i < H.rows(); ++i) largest = (std::max)(largest, static_cast<double>(H(i, i)));
+    for (index_t i = 0; i < H.rows(); ++i) largest = (std::max)(largest, H(i, i));
     int exponent = 0;
     static_cast<void>(std::frexp(largest, &exponent));
     return std::ldexp(1.0, std::clamp(-exponent, -limit, limit));
-}
-
-/// Column j of H times x, in independent sums that the compiler can vectorize; fastest with contiguous columns.
-template <class T>
-[[nodiscard]] double column_times(matrix_view<const T> H, index_t j, const double* x) noexcept {
-    constexpr index_t lanes = 16;
-    const index_t n = H.rows();
-    double sums[lanes] = {};
-    const auto add = [&](auto stride) {
-        const T* const column = H.data() + j * H.col_stride();
-        index_t i = 0;
-        for (; i + lanes <= n; i += lanes)
-            for (index_t k = 0; k < lanes; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
-        for (index_t k = 0; i + k < n; ++k) sums[k] += static_cast<double>(column[(i + k) * stride]) * x[i + k];
-    };
-    if (H.row_stride() == 1)
-        add(std::integral_constant<index_t, 1>{});
-    else
-        add(H.row_stride());
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    return total;
 }
 
 /// The next state of a linear congruential generator. Its high bits are scattered well enough for start vectors of Krylov methods.
@@ -61,10 +38,9 @@ template <class T>
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates min(n, 200) * n doubles
 /// @par Numerics  in double, whatever type H is stored in; the start vector depends on H, but not on its power of two
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
-template <class T>
-[[nodiscard]] double largest_eigenvalue(matrix_view<const T> H, double scale = 1) {
+[[nodiscard]] inline double largest_eigenvalue(matrix_ref H, double scale = 1) {
     const index_t n = H.rows();
-    if (H.row_stride() > H.col_stride()) return largest_eigenvalue(H.transposed(), scale);
+    if (H.row_stride() > H.col_stride()) H = H.transposed();
     const index_t limit = (std::min<index_t>)(n, 200);
     const aligned_buffer<double> memory(n * limit);
     Eigen::Map<Eigen::MatrixXd> basis(memory.data(), n, limit);
@@ -81,8 +57,8 @@ template <class T>
         state ^= state >> 32;
     };
     for (index_t i = 0; i < n; ++i) {
-        stir(static_cast<double>(H(i, i)));
-        stir(static_cast<double>(H(i, 0)));
+        stir(H(i, i));
+        stir(H(i, 0));
     }
     for (index_t i = 0; i < n; ++i) {
         state = next_scattered(state);
@@ -93,7 +69,7 @@ template <class T>
     double theta = 0;
     for (index_t k = 0; k < limit; ++k) {
         scaled = scale * basis.col(k);
-        for (index_t i = 0; i < n; ++i) next(i) = column_times(H, i, scaled.data());
+        for (index_t i = 0; i < n; ++i) next(i) = H.column_times(i, scaled.data());
         diagonal(k) = next.dot(basis.col(k));
         for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
         off(k) = next.norm();

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <magr/detail/finite.hpp>
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
@@ -25,15 +25,14 @@ struct live_columns {
 
 /// The one rule for dead inputs: H_jj <= threshold * mean, where the mean is that of the positive diagonal entries.
 /// @pre  H finite, with no negative diagonal entry
-template <class T>
-[[nodiscard]] live_columns find_live_columns(matrix_view<T> H, double threshold) {
+[[nodiscard]] inline live_columns find_live_columns(const matrix_ref& H, double threshold) {
     live_columns out;
     out.dead.resize(static_cast<std::size_t>(H.cols()));
     const auto keep_above = [&](double least) {
         double sum = 0;
         out.live = 0;
         for (index_t j = 0; j < H.cols(); ++j) {
-            const auto energy = static_cast<double>(H(j, j));
+            const double energy = H(j, j);
             out.dead[static_cast<std::size_t>(j)] = energy <= least;
             if (energy <= least) continue;
             sum += energy;
@@ -44,7 +43,7 @@ template <class T>
         if (detail::is_finite(out.mean)) return;
         out.mean = 0;  // term by term, because the sum overflows
         for (index_t j = 0; j < H.cols(); ++j)
-            if (out.dead[static_cast<std::size_t>(j)] == 0) out.mean += static_cast<double>(H(j, j)) / static_cast<double>(out.live);
+            if (out.dead[static_cast<std::size_t>(j)] == 0) out.mean += H(j, j) / static_cast<double>(out.live);
     };
     keep_above(0);
     if (threshold > 0 && out.live > 0) keep_above(threshold * out.mean);
@@ -53,32 +52,32 @@ template <class T>
 
 /// A Gram matrix in which the rows and columns of dead inputs are zero, so that its readers need not know why an input is dead. It is H
 /// itself if they are zero already, and a copy otherwise.
-template <class T>
 class live_gram {
-    using value = std::remove_const_t<T>;
-
 public:
     /// @par Cost      O(n) without dead inputs; otherwise O(n^2) at most, and a copy of H if it allocates one
-    live_gram(matrix_view<T> H, double threshold) : columns_(find_live_columns(H, threshold)), view_(H) {
+    live_gram(const matrix_ref& H, double threshold) : columns_(find_live_columns(H, threshold)), view_(H) {
         const index_t n = H.cols();
         const auto leaves_traces = [&](index_t j) {
             for (index_t i = 0; i < n; ++i)
-                if (static_cast<double>(H(i, j)) != 0 || static_cast<double>(H(j, i)) != 0) return true;
+                if (H(i, j) != 0 || H(j, i) != 0) return true;
             return false;
         };
         bool clean = true;
         for (index_t j = 0; clean && j < n; ++j) clean = !is_dead(j) || !leaves_traces(j);
         if (clean) return;
-        copy_ = matrix<value>(n, n);
-        for (index_t i = 0; i < n; ++i)
+        copy_ = matrix<double>(n, n);
+        for (index_t i = 0; i < n; ++i) {
+            if (is_dead(i)) continue;
+            H.load_row(i, 0, n, &copy_(i, 0));
             for (index_t j = 0; j < n; ++j)
-                if (!is_dead(i) && !is_dead(j)) copy_(i, j) = H(i, j);
+                if (is_dead(j)) copy_(i, j) = 0;
+        }
         view_ = std::as_const(copy_).view();
     }
     live_gram(const live_gram&) = delete;
     live_gram& operator=(const live_gram&) = delete;
 
-    [[nodiscard]] matrix_view<const value> view() const noexcept { return view_; }
+    [[nodiscard]] const matrix_ref& view() const noexcept { return view_; }
     [[nodiscard]] bool is_dead(index_t j) const noexcept { return columns_.dead[static_cast<std::size_t>(j)] != 0; }
     [[nodiscard]] index_t dead_columns() const noexcept { return view_.cols() - columns_.live; }
     [[nodiscard]] bool has_dead() const noexcept { return dead_columns() > 0; }
@@ -89,8 +88,8 @@ public:
 
 private:
     live_columns columns_;
-    matrix<value> copy_;
-    matrix_view<const value> view_;
+    matrix<double> copy_;
+    matrix_ref view_;
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

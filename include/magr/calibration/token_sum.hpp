@@ -14,21 +14,20 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// A copy of a square sum in Scalar.
 /// @par Errors    shape_error if it is empty or not square; value_error if an entry is NaN or infinite, or is too large for Scalar
-template <compute_scalar Scalar, class T>
-[[nodiscard]] matrix<Scalar> load_token_sum(const char* function, const char* argument, matrix_view<T> sum) {
+template <compute_scalar Scalar>
+[[nodiscard]] matrix<Scalar> load_token_sum(const char* function, const char* argument, const matrix_ref& sum) {
     require_not_empty(function, argument, sum);
     require_shape(function, argument, sum, sum.rows(), sum.rows());
     require_finite(function, argument, sum);
     matrix<Scalar> copy(sum.rows(), sum.cols());
     constexpr auto largest = static_cast<double>((std::numeric_limits<Scalar>::max)());
     for (index_t i = 0; i < sum.rows(); ++i)
-        for (index_t j = 0; j < sum.cols(); ++j) {
-            const auto value = static_cast<double>(sum(i, j));
+        sum.visit_row(i, 0, sum.cols(), [&](index_t j, double value) {
             if (value > largest || value < -largest)
                 raise<value_error>(concat(function, ": ", argument, " must be finite in the type of the sum, entry (row ", i, ", column ",
                                           j, ") is ", value));
             copy(i, j) = static_cast<Scalar>(value);
-        }
+        });
     return copy;
 }
 
@@ -46,6 +45,11 @@ template <compute_scalar Scalar, class T>
 [[nodiscard]] inline index_t tokens_of_sum(const char* function, index_t tokens) {
     if (tokens < 1) raise<value_error>(concat(function, ": tokens must be at least 1, it is ", tokens));
     return tokens;
+}
+
+[[nodiscard]] inline index_t checked_inputs(const char* function, index_t inputs) {
+    if (inputs < 1) raise<shape_error>(concat(function, ": inputs must be at least 1, it is ", inputs));
+    return inputs;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

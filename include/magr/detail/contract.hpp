@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -12,7 +11,9 @@
 #include <vector>
 
 #include <magr/detail/finite.hpp>
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/detail/text.hpp>
+#include <magr/detail/validate.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
@@ -22,38 +23,20 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-template <class T>
-void require_not_empty(const char* function, const char* argument, matrix_view<T> m) {
-    if (m.rows() <= 0 || m.cols() <= 0) raise<shape_error>(concat(function, ": ", argument, " must not be empty, it is ", shape_text(m)));
+inline void require_not_empty(const char* function, const char* argument, any_shape m) {
+    if (m.rows <= 0 || m.cols <= 0) raise<shape_error>(concat(function, ": ", argument, " must not be empty, it is ", shape_text(m)));
 }
 
-template <class T>
-void require_shape(const char* function, const char* argument, matrix_view<T> m, index_t rows, index_t cols) {
-    if (m.rows() != rows || m.cols() != cols)
+inline void require_shape(const char* function, const char* argument, any_shape m, index_t rows, index_t cols) {
+    if (m.rows != rows || m.cols != cols)
         raise<shape_error>(concat(function, ": ", argument, " must be ", rows, " x ", cols, ", it is ", shape_text(m)));
 }
 
-/// Whether no entry is NaN or infinite, that is, no exponent has all its bits set. Computes in integers, so that it vectorizes.
-template <class T>
-[[nodiscard]] bool is_finite(matrix_view<T> m) {
-    using value_bits = float_bits<std::remove_const_t<T>>;
-    using bits = typename value_bits::type;
-    constexpr bits exponent = value_bits::exponent;
-    constexpr auto lowest_bit = static_cast<bits>(exponent & (~exponent + 1));
-    constexpr auto carry = static_cast<bits>(exponent + lowest_bit);
-    if (m.row_stride() < m.col_stride()) m = m.transposed();
-    const auto has_all_bits = [&](const T* row, auto stride) {
-        bits sums = 0;
-        for (index_t j = 0; j < m.cols(); ++j) {
-            const bits entry = value_bits::of(row[j * stride]);
-            sums = static_cast<bits>(sums | ((entry & exponent) + lowest_bit));
-        }
-        return (sums & carry) != 0;
-    };
-    for (index_t i = 0; i < m.rows(); ++i) {
-        const T* const row = m.data() + i * m.row_stride();
-        if (m.col_stride() == 1 ? has_all_bits(row, std::integral_constant<index_t, 1>{}) : has_all_bits(row, m.col_stride())) return false;
-    }
+/// Whether no entry is NaN or infinite.
+[[nodiscard]] inline bool is_finite(const matrix_ref& m) {
+    const matrix_ref along_memory = m.is_by_rows() ? m : m.transposed();
+    for (index_t i = 0; i < along_memory.rows(); ++i)
+        if (!along_memory.is_row_finite(i, 0, along_memory.cols())) return false;
     return true;
 }
 
@@ -72,46 +55,39 @@ template <class Good>
 }
 
 /// Refuses NaN and infinite entries.
-template <class T>
-void require_finite(const char* function, const char* argument, matrix_view<T> m, executor_ref exec = {}) {
-    const auto along_memory = m.row_stride() < m.col_stride() ? m.transposed() : m;
+inline void require_finite(const char* function, const char* argument, const matrix_ref& m, executor_ref exec = {}) {
+    const matrix_ref along_memory = m.is_by_rows() ? m : m.transposed();
     if (all_strips(along_memory.rows(), exec,
                    [&](index_t first, index_t count) { return is_finite(along_memory.block(first, 0, count, along_memory.cols())); }))
         return;
-    using compute = compute_t<std::remove_const_t<T>>;
-    const auto check = [&](index_t i, index_t j) {
-        const auto value = static_cast<compute>(m(i, j));
-        if (!is_finite(value))
+    for (index_t k = 0; k < along_memory.rows(); ++k)
+        along_memory.visit_row(k, 0, along_memory.cols(), [&](index_t l, double value) {
+            if (is_finite(value)) return;
+            const index_t i = m.is_by_rows() ? k : l, j = m.is_by_rows() ? l : k;
             raise<value_error>(concat(function, ": ", argument, " must be finite, entry (row ", i, ", column ", j, ") is ", value));
-    };
-    if (m.row_stride() >= m.col_stride()) {
-        for (index_t i = 0; i < m.rows(); ++i)
-            for (index_t j = 0; j < m.cols(); ++j) check(i, j);
-    } else {
-        for (index_t j = 0; j < m.cols(); ++j)
-            for (index_t i = 0; i < m.rows(); ++i) check(i, j);
-    }
+        });
 }
 
 /// Whether each entry of the lower triangle in rows first..last-1 differs by at most `tolerance` from the entry across the diagonal.
 /// @pre  all entries are finite
-template <class T>
-[[nodiscard]] bool is_symmetric(matrix_view<T> H, double tolerance, index_t first, index_t last) {
+[[nodiscard]] inline bool is_symmetric(matrix_ref H, double tolerance, index_t first, index_t last) {
     constexpr index_t side = 32;  // of tiles; one is copied, so that the loop reads both along their rows
-    if (H.row_stride() < H.col_stride()) H = H.transposed();
-    using compute = compute_t<std::remove_const_t<T>>;
-    compute across[side * side];
+    if (!H.is_by_rows()) H = H.transposed();
+    double own[side], across[side * side], column[side];
     const auto differ = [half = tolerance / 2](double a, double b) { return std::abs(a / 2 - b / 2) > half; };  // a - b could overflow
     for (index_t i0 = first; i0 < last; i0 += side) {
         const index_t rows = (std::min)(side, last - i0), end = i0 + rows;
         for (index_t j0 = 0; j0 < end; j0 += side) {
             const index_t cols = (std::min)(side, end - j0);
-            for (index_t j = 0; j < cols; ++j)
-                for (index_t i = 0; i < rows; ++i) across[i * side + j] = static_cast<compute>(H(j0 + j, i0 + i));
+            for (index_t j = 0; j < cols; ++j) {
+                H.load_row(j0 + j, i0, rows, column);
+                for (index_t i = 0; i < rows; ++i) across[i * side + j] = column[i];
+            }
             int beyond = 0;
-            for (index_t i = 0; i < rows; ++i)
-                for (index_t j = 0; j < cols; ++j)
-                    beyond |= differ(static_cast<double>(H(i0 + i, j0 + j)), static_cast<double>(across[i * side + j])) ? 1 : 0;
+            for (index_t i = 0; i < rows; ++i) {
+                H.load_row(i0 + i, j0, cols, own);
+                for (index_t j = 0; j < cols; ++j) beyond |= differ(own[j], across[i * side + j]) ? 1 : 0;
+            }
             if (beyond != 0) return false;
         }
     }
@@ -123,14 +99,13 @@ inline constexpr double largest_asymmetry = 1e-4;
 
 /// Refuses what cannot be a Gram matrix of `columns` inputs: wrong shape, NaN or Inf, a negative diagonal, or asymmetry beyond rounding
 /// (1e-4 of the largest diagonal entry). A zero matrix passes: its inputs are always zero.
-template <class T>
-void require_gram(const char* function, const char* argument, matrix_view<T> H, index_t columns, executor_ref exec = {}) {
+inline void require_gram(const char* function, const char* argument, const matrix_ref& H, index_t columns, executor_ref exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
     require_shape(function, argument, H, columns, columns);
     require_finite(function, argument, H, exec);
     double largest = 0;
     for (index_t i = 0; i < columns; ++i) {
-        const auto value = static_cast<double>(H(i, i));
+        const double value = H(i, i);
         if (value < 0)
             raise<value_error>(
                 concat(function, ": ", argument, " must have no negative diagonal entry, entry (row ", i, ", column ", i, ") is ", value));
@@ -140,8 +115,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
                     [&](index_t first, index_t count) { return is_symmetric(H, largest_asymmetry * largest, first, first + count); }))
         for (index_t i = 0; i < columns; ++i)
             for (index_t j = 0; j < i; ++j) {
-                const auto lower = static_cast<double>(H(i, j));
-                const auto upper = static_cast<double>(H(j, i));
+                const double lower = H(i, j), upper = H(j, i);
                 if (std::abs(lower / 2 - upper / 2) > largest_asymmetry * largest / 2)
                     raise<value_error>(concat(function, ": ", argument, " must be symmetric, entry (row ", i, ", column ", j, ") is ",
                                               lower, " and entry (row ", j, ", column ", i, ") is ", upper));
@@ -149,8 +123,7 @@ void require_gram(const char* function, const char* argument, matrix_view<T> H, 
 }
 
 /// Refuses weights W and a Gram matrix H that cannot belong to one layer. Workers share the reading.
-template <class T, class U>
-void require_layer(const char* function, matrix_view<T> W, matrix_view<U> H, executor_ref exec = {}) {
+inline void require_layer(const char* function, const matrix_ref& W, const matrix_ref& H, executor_ref exec = {}) {
     require_not_empty(function, "W", W);
     require_gram(function, "H", H, W.cols(), exec);
     require_finite(function, "W", W, exec);
@@ -217,29 +190,5 @@ private:
     std::vector<std::string> problems_;
 };
 
-/// Refuses options with problems, naming all of them.
-inline void refuse_problems(const std::vector<std::string>& problems) {
-    if (problems.empty()) return;
-    std::string message = problems.front();
-    for (std::size_t i = 1; i < problems.size(); ++i) message += "; " + problems[i];
-    raise<option_error>(message);
-}
-
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail
-
-namespace magr {
-inline namespace MAGR_ISA_NAMESPACE {
-
-/// Refuses options that are outside of their documented ranges: those of which `problems` has something to say.
-/// @par Errors    option_error, with all problems
-template <class Options>
-    requires requires(const Options& options) {
-        { problems(options) } -> std::same_as<std::vector<std::string>>;
-    }
-void validate(const Options& options) {
-    detail::refuse_problems(problems(options));
-}
-
-}  // namespace MAGR_ISA_NAMESPACE
-}  // namespace magr

@@ -34,10 +34,15 @@ template <class... Parts>
     return text;
 }
 
-template <class T>
-[[nodiscard]] std::string shape_text(matrix_view<T> m) {
-    return concat(m.rows(), " x ", m.cols());
-}
+/// Rows and columns of a matrix of any kind.
+struct any_shape {
+    template <class Matrix>
+    any_shape(const Matrix& m) noexcept : rows(m.rows()), cols(m.cols()) {}  // NOLINT(google-explicit-constructor)
+
+    index_t rows, cols;
+};
+
+[[nodiscard]] inline std::string shape_text(any_shape shape) { return concat(shape.rows, " x ", shape.cols); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

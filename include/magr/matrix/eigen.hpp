@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
 #include <type_traits>
 
 #include <magr/matrix/dense_matrix.hpp>
+
+// As Eigen declares it: a program without Eigen does not need its headers.
+namespace Eigen {
+template <class Derived>
+class DenseBase;
+}  // namespace Eigen
 
 namespace magr {
 namespace detail {
@@ -14,11 +19,15 @@ void accept_dense(const Eigen::DenseBase<D>&);  // never defined: asks whether a
 
 /// Eigen types that have storage: not sums, products or other expressions.
 template <class D>
-concept eigen_direct_access =
-    requires(const D& m) { accept_dense(m); } && bool(int(D::Flags) & Eigen::DirectAccessBit) && storage_scalar<typename D::Scalar>;
+concept eigen_direct_access = requires(const D& m) {
+    accept_dense(m);
+    m.data();
+    m.innerStride();
+    m.outerStride();
+} && storage_scalar<typename D::Scalar>;
 
 template <class D>
-inline constexpr bool eigen_writable = bool(int(D::Flags) & Eigen::LvalueBit);
+inline constexpr bool eigen_writable = requires(D& m) { requires !std::is_const_v<std::remove_pointer_t<decltype(m.data())>>; };
 
 }  // namespace detail
 

@@ -16,7 +16,8 @@
 #include <magr/matrix/scalar.hpp>
 #include <magr/pack/bit_packing.hpp>
 #include <magr/pack/format.hpp>
-#include <magr/quantize/fit_grid.hpp>
+#include <magr/pack/format_rules.hpp>
+#include <magr/quantize/make_weight_grids.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/weight_grids.hpp>
 

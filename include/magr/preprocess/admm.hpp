@@ -13,8 +13,7 @@
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/admm_metric.hpp>
 #include <magr/preprocess/gram_floor.hpp>
-#include <magr/preprocess/row_bounds.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/preprocess/row_method.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -83,7 +82,7 @@ private:
 ///                is about 1 / rho
 /// @par Source    Boyd et al., Distributed optimization and statistical learning via ADMM, 2011, sections 3.1.1, 3.4.3 and 6.4
 template <compute_scalar S>
-class admm {
+class admm final : public row_method<S> {
 public:
     /// @param inverse  (H_d + M)^-1
     admm(packed_matrix<S> inverse, admm_metric<S> metric, row_floor<S> floor, double rho, double relaxation)
@@ -93,17 +92,16 @@ public:
           rho_(rho),
           relaxation_(static_cast<S>(relaxation)) {}
 
-    [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return inverse_; }
+    [[nodiscard]] const packed_matrix<S>& matrix() const noexcept override { return inverse_; }
     [[nodiscard]] double rho() const noexcept { return rho_; }
 
     /// e^T H_d e <= curvature e^T M e for the differences e between two iterates; an estimate, the largest one possible is not known.
-    [[nodiscard]] double curvature() const noexcept {
+    [[nodiscard]] double curvature() const noexcept override {
         return (std::max)(1 / rho_, metric_.directions() > 0 ? 1 / admm_metric<S>::share : 0.0);
     }
 
     /// z, u <- the first point of row r, product of `slot` <- what is multiplied by the inverse first
-    template <class Gram>
-    void start(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept {
+    void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept override {
         t.row(t.z(r)) = t.row(t.w0(r));
         t.row(t.u(r)).setZero();
         t.row(t.y()).setZero();
@@ -112,9 +110,8 @@ public:
 
     /// z, u <- the next point, product <- what is multiplied by the inverse next; y <- x - w0, g <- H_d y
     /// @return  the bounds of the row
-    template <class Gram>
-    [[nodiscard]] row_bounds advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot,
-                                     double alpha) const noexcept {
+    [[nodiscard]] row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
+                                     double alpha) const noexcept override {
         t.row(t.y()) = t.row(t.product(slot));
         pull(t, r, t.y(), t.g());
         iterate(problem, t, r, slot, alpha, relaxation_);
@@ -130,8 +127,7 @@ public:
     }
 
     /// product of `slot` <- what is multiplied by the inverse next, once more
-    template <class Gram>
-    void prepare(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, index_t slot) const noexcept {
+    void prepare(const layer_problem&, const row_tile<S>& t, index_t r, index_t slot) const noexcept override {
         pull(t, r, nullptr, t.product(slot));
     }
 
@@ -161,8 +157,7 @@ private:
     }
 
     /// The rest of an iteration after its product, y.
-    template <class Gram>
-    void iterate(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha,
+    void iterate(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha,
                  S relaxation) const noexcept {
         S* const thresholds = t.thresholds(r, problem.groups());
         if (metric_.directions() == 0) {
@@ -194,8 +189,8 @@ private:
 
 /// @return nothing if H_d + M is not positive definite
 /// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and for a moment some of its rows
-template <compute_scalar S, class Gram>
-[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem<Gram>& problem, const gram_split& split, const gram_floor& floor,
+template <compute_scalar S>
+[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem& problem, const gram_split& split, const gram_floor& floor,
                                                double rho, double relaxation, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     admm_metric<S> metric(split, rho);

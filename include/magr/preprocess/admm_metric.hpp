@@ -74,8 +74,7 @@ public:
     /// @param thresholds  of the groups: those of the last iteration as hints, then those of z
     /// @par Numerics      sums as of `sum_packs`. A root that is not exact changes the next point, not what is certified of it: u and z
     ///                    belong to each other for any beta
-    template <class Gram>
-    void prox(const layer_problem<Gram>& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
+    void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
               S* thresholds) const noexcept {
         const index_t n = cols(), r = directions();
         const S* const d = diagonal();
@@ -174,8 +173,7 @@ private:
     /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d:  F the elements that are free, C those of a group that are clipped, a = sum_C sign
     /// V
     /// @param room  for three rows
-    template <class Gram>
-    [[nodiscard]] direction_matrix jacobian(const layer_problem<Gram>& problem, const S* z, const S* v, const S* thresholds, S* room,
+    [[nodiscard]] direction_matrix jacobian(const layer_problem& problem, const S* z, const S* v, const S* thresholds, S* room,
                                             index_t stride) const noexcept {
         const index_t r = directions();
         S *const free = room, *const signs = room + stride, *const product = room + 2 * stride;

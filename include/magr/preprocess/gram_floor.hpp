@@ -32,8 +32,8 @@ struct gram_floor {
 ///
 /// @par Cost      at most two factorizations, in^3 / 6 multiply-adds each; allocates one matrix of H's size in S
 /// @par Numerics  a factorization in S is off by about eps sqrt(in) diag(H_d), which has to be less than a tenth of tau D
-template <compute_scalar S, class Gram>
-[[nodiscard]] gram_floor make_gram_floor(const layer_problem<Gram>& problem, const gram_split& split, executor_ref exec) {
+template <compute_scalar S>
+[[nodiscard]] gram_floor make_gram_floor(const layer_problem& problem, const gram_split& split, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     // What the directions leave of lambda is an eigenvalue of 1 in the metric D: with none left, there would be no floor along them.
     const Eigen::ArrayXd outside =

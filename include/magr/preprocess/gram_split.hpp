@@ -107,8 +107,7 @@ template <class Apply>
 ///                does. The same bits for every executor
 /// @par Source    the mean: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
 ///                38(4), 2017; the numbers 40, 1.5, 4, 8 and 1.4: fewest iterations on the layers of tests/preprocess
-template <class Gram>
-[[nodiscard]] gram_split split_gram(const layer_problem<Gram>& problem, bool all, executor_ref exec) {
+[[nodiscard]] inline gram_split split_gram(const layer_problem& problem, bool all, executor_ref exec) {
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)
@@ -130,7 +129,7 @@ template <class Gram>
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
                 for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i) {
-                    double sum = problem.unit * column_times(problem.H, i, scaled.data()) + problem.shift * root(i) * in(i);
+                    double sum = problem.unit * problem.H.column_times(i, scaled.data()) + problem.shift * root(i) * in(i);
                     for (index_t k = 0; k < made.directions(); ++k) sum -= made.V(i, k) * along(k);
                     y[i] = root(i) * sum;
                 }

@@ -35,9 +35,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf    for every row w0,   H_d = unit scale H + shift I
 ///
 /// Weights of dead inputs, those with H_jj = 0, take no part in it: the solvers see zeros there.
-template <class Gram>
 struct layer_problem {
-    matrix_view<const Gram> H;  ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
+    matrix_ref H;               ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
     index_t group_size = 0;     ///< inputs per group; the last group may be shorter
     double lambda_max = 0;      ///< largest eigenvalue of H
     double scale = 0;           ///< a power of two: H of any size is multiplied by it first
@@ -52,7 +51,13 @@ struct layer_problem {
     [[nodiscard]] bool is_dead(index_t j) const noexcept { return dead[static_cast<std::size_t>(j)] != 0; }
 
     /// An entry of H / lambda_max.
-    [[nodiscard]] double entry(index_t i, index_t j) const noexcept { return unit * (scale * static_cast<double>(H(i, j))); }
+    [[nodiscard]] double entry(index_t i, index_t j) const noexcept { return unit * (scale * H(i, j)); }
+
+    /// to <- entries (i, j), .. (i + count - 1, j) of H / lambda_max
+    void load_column(index_t i, index_t j, index_t count, double* to) const noexcept {
+        H.load_column(i, j, count, to);
+        for (index_t k = 0; k < count; ++k) to[k] = unit * (scale * to[k]);
+    }
 
     /// Calls `visit(group, first input, number of inputs)` for every group.
     template <class Visit>
@@ -62,9 +67,8 @@ struct layer_problem {
 };
 
 /// @param damping added to the diagonal, as a fraction of its mean over live inputs
-template <class Gram>
-[[nodiscard]] layer_problem<Gram> make_layer_problem(matrix_view<const Gram> H, index_t group_size, double damping) {
-    layer_problem<Gram> problem;
+[[nodiscard]] inline layer_problem make_layer_problem(const matrix_ref& H, index_t group_size, double damping) {
+    layer_problem problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
     problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
@@ -74,7 +78,7 @@ template <class Gram>
     problem.diagonal.resize(H.cols());
     for (index_t j = 0; j < H.cols(); ++j) {
         problem.diagonal(j) = problem.entry(j, j);
-        problem.dead.push_back(H(j, j) == Gram(0) ? 1 : 0);
+        problem.dead.push_back(H(j, j) == 0 ? 1 : 0);
     }
     const auto live = std::count(problem.dead.begin(), problem.dead.end(), 0);
     if (live > 0) problem.mean = problem.diagonal.sum() / static_cast<double>(live);

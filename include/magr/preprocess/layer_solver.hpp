@@ -8,7 +8,6 @@
 #include <optional>
 #include <span>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include <magr/detail/finite.hpp>
@@ -57,18 +56,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// but at least that of `gram_split`, and at most 3. Where it is larger, the metric takes in all directions that dominate, else those alone
 /// that leave little of many inputs. Rows share it in classes, each four times the one before; ordinary layers have one. Each needs a
 /// factorization.
-template <class T, class Gram>
 class layer_solver {
-    using native = compute_t<T>;
-
 public:
     /// @pre  H is not zero
-    layer_solver(const layer_problem<Gram>& problem, solver method, const solver_settings& settings)
+    layer_solver(const layer_problem& problem, solver method, const solver_settings& settings)
         : problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
 
     /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
     /// @param out  may be W
-    [[nodiscard]] preprocess_result solve(double alpha, matrix_view<const T> W, matrix_view<T> out, observer_ref observer,
+    [[nodiscard]] preprocess_result solve(double alpha, const matrix_ref& W, const mutable_matrix_ref& out, observer_ref observer,
                                           executor_ref exec) {
         reports_.clear();
         reports_.reserve(static_cast<std::size_t>(W.rows()));
@@ -110,7 +106,7 @@ private:
     [[nodiscard]] gram_parts& parts(bool all) { return all ? all_ : few_; }
 
     /// The rows that have something to solve, by the step that suits them, in increasing order.
-    [[nodiscard]] std::vector<row_class> classes(double alpha, matrix_view<const T> W, executor_ref exec) {
+    [[nodiscard]] std::vector<row_class> classes(double alpha, const matrix_ref& W, executor_ref exec) {
         constexpr double factor = 4, most = 3;
         std::vector<row_class> found;
         for (index_t i = 0; i < W.rows(); ++i) {
@@ -119,8 +115,9 @@ private:
             double rho = 0;
             if (is_admm_) {
                 double size = 0;
-                for (index_t j = 0; j < W.cols(); ++j)
-                    if (!problem_.is_dead(j)) size += few_.split.D(j) * std::abs(static_cast<double>(W(i, j)));
+                W.visit_row(i, 0, W.cols(), [&](index_t j, double value) {
+                    if (!problem_.is_dead(j)) size += few_.split.D(j) * std::abs(value);
+                });
                 const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
                 all = wanted > few_.split.rho * size;
                 if (all && all_.split.D.size() == 0) all_.split = split_gram(problem_, true, exec);
@@ -136,8 +133,8 @@ private:
         return found;
     }
 
-    [[nodiscard]] stop_reason solve_classes(double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
-                                            executor_ref exec) {
+    [[nodiscard]] stop_reason solve_classes(double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
+                                            progress_counter& progress, executor_ref exec) {
         auto found = classes(alpha, W, exec);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
@@ -149,7 +146,7 @@ private:
                 rho_ = is_admm_ ? c.rho : 0;
             }
             bool factored = false;
-            if constexpr (std::is_same_v<native, float>) {
+            if (!W.type().is_double) {
                 if (!is_hopeless_in_float(c)) {
                     if (!solve_in<float>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
                     const auto is_done = [&](index_t row) {
@@ -176,9 +173,9 @@ private:
     /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
     template <compute_scalar S>
-    [[nodiscard]] bool solve_in(const row_class& c, double alpha, matrix_view<const T> W, matrix_view<T> out, progress_counter& progress,
-                                executor_ref exec, bool& factored) {
-        const auto run = [&](const auto& method) {
+    [[nodiscard]] bool solve_in(const row_class& c, double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
+                                progress_counter& progress, executor_ref exec, bool& factored) {
+        const auto run = [&](const row_method<S>& method) {
             factored = true;
             return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
         };
@@ -204,7 +201,7 @@ private:
         return rounding * ratio > allowed_rounding(settings_);
     }
 
-    const layer_problem<Gram>& problem_;
+    const layer_problem& problem_;
     const solver_settings& settings_;
     bool is_admm_;
     gram_parts few_, all_;

@@ -65,21 +65,18 @@ public:
 
     /// @param tell  calls the observer and answers with its flow; it must live as long
     template <class Tell>
-    observer_ref(const Tell& tell, bool may_throw) noexcept
+    explicit observer_ref(const Tell& tell) noexcept
         : tell_(&tell),
-          call_([](const void* data, const preprocess_progress& progress) { return (*static_cast<const Tell*>(data))(progress); }),
-          may_throw_(may_throw) {}
+          call_([](const void* data, const preprocess_progress& progress) { return (*static_cast<const Tell*>(data))(progress); }) {}
 
     /// Whether anybody looks.
     [[nodiscard]] bool is_used() const noexcept { return call_ != nullptr; }
-    [[nodiscard]] bool may_throw() const noexcept { return may_throw_; }
     /// @pre  `is_used()`
     [[nodiscard]] flow operator()(const preprocess_progress& progress) const { return call_(tell_, progress); }
 
 private:
     const void* tell_ = nullptr;
     flow (*call_)(const void* tell, const preprocess_progress&) = nullptr;
-    bool may_throw_ = false;
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

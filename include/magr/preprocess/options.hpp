@@ -2,7 +2,10 @@
 #pragma once
 
 #include <optional>
+#include <string>
+#include <vector>
 
+#include <magr/detail/validate.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr {
@@ -37,4 +40,15 @@ struct preprocess_options {
     double relaxation = 1.5;         ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options, each problem with option, range and value; empty if nothing is.
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const preprocess_options& options);
+
+}  // namespace MAGR_ISA_NAMESPACE
+
 }  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/preprocess/preprocess_problems.hpp>
+#endif

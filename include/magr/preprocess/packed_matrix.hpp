@@ -45,8 +45,8 @@ private:
 
 /// The lower triangle of H_d + V diag(strength) V^T + diag(added), rows `packed_matrix::stride_for` elements apart.
 /// @param V  in x r
-template <compute_scalar S, class Gram, class Added>
-[[nodiscard]] aligned_buffer<S> load_triangle(const layer_problem<Gram>& problem, const Eigen::MatrixXd& V, const Eigen::ArrayXd& strength,
+template <compute_scalar S, class Added>
+[[nodiscard]] aligned_buffer<S> load_triangle(const layer_problem& problem, const Eigen::MatrixXd& V, const Eigen::ArrayXd& strength,
                                               const Added& added) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     aligned_buffer<S> values(n * stride);
@@ -56,7 +56,7 @@ template <compute_scalar S, class Gram, class Added>
         for (index_t j0 = 0; j0 <= i0; j0 += tile)
             for (index_t j = j0; j < (std::min)(j0 + tile, n); ++j) {
                 const index_t first = (std::max)(i0, j), count = (std::min)(i0 + tile, n) - first;
-                for (index_t i = 0; i < count; ++i) column[i] = problem.entry(first + i, j);
+                problem.load_column(first, j, count, column);
                 for (index_t k = 0; k < V.cols(); ++k) {
                     const double factor = strength(k) * V(j, k);
                     for (index_t i = 0; i < count; ++i) column[i] += factor * V(first + i, k);

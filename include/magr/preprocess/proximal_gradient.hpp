@@ -5,8 +5,7 @@
 #include <utility>
 
 #include <magr/kernels/prox.hpp>
-#include <magr/preprocess/row_bounds.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/preprocess/row_method.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -19,7 +18,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Source    arXiv 2406.00800, Algorithm 1, as in the authors' code: there H is normalised first, so that eta = 1
 template <compute_scalar S>
-class proximal_gradient {
+class proximal_gradient final : public row_method<S> {
 public:
     /// @param shift  what damping has added to the diagonal of H / lambda_max(H)
     proximal_gradient(packed_matrix<S> damped, index_t cols, double shift)
@@ -28,23 +27,21 @@ public:
           inverse_floor_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(shift > 0 ? cols : 0, static_cast<S>(1 / shift))),
           step_(static_cast<S>(1 / (1 + shift))) {}
 
-    [[nodiscard]] const packed_matrix<S>& matrix() const noexcept { return damped_; }
+    [[nodiscard]] const packed_matrix<S>& matrix() const noexcept override { return damped_; }
 
     /// e^T H_d e <= curvature e^T metric e
-    [[nodiscard]] double curvature() const noexcept { return 1; }
+    [[nodiscard]] double curvature() const noexcept override { return 1; }
 
     /// z <- w0, product of `slot` <- what is multiplied by H_d first
-    template <class Gram>
-    void start(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot, double) const noexcept {
+    void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double) const noexcept override {
         t.row(t.z(r)) = t.row(t.w0(r));
         prepare(problem, t, r, slot);
     }
 
     /// z <- the next point, u <- what its prox took away, product <- what is multiplied by H_d next; y <- the last z - w0, g <- H_d y
     /// @return  the bounds of the row
-    template <class Gram>
-    [[nodiscard]] row_bounds advance(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, index_t slot,
-                                     double alpha) const noexcept {
+    [[nodiscard]] row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
+                                     double alpha) const noexcept override {
         t.row(t.y()) = t.row(t.z(r)) - t.row(t.w0(r));
         t.row(t.g()) = t.row(t.product(slot));
         t.row(t.u(r)) = t.row(t.z(r)) - step_ * t.row(t.product(slot));
@@ -60,8 +57,7 @@ public:
     }
 
     /// product of `slot` <- what is multiplied by H_d next, once more
-    template <class Gram>
-    void prepare(const layer_problem<Gram>&, const row_tile<S>& t, index_t r, index_t slot) const noexcept {
+    void prepare(const layer_problem&, const row_tile<S>& t, index_t r, index_t slot) const noexcept override {
         t.row(t.product(slot)) = t.row(t.z(r)) - t.row(t.w0(r));
     }
 
@@ -72,8 +68,8 @@ private:
 };
 
 /// @par Cost      allocates one matrix of H's size
-template <compute_scalar S, class Gram>
-[[nodiscard]] proximal_gradient<S> make_proximal_gradient(const layer_problem<Gram>& problem) {
+template <compute_scalar S>
+[[nodiscard]] proximal_gradient<S> make_proximal_gradient(const layer_problem& problem) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     aligned_buffer<S> damped = load_triangle<S>(problem, Eigen::MatrixXd(), Eigen::ArrayXd(), [](index_t) { return 0.0; });
     for (index_t i = 0; i < n; ++i)

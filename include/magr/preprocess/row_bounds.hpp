@@ -53,8 +53,8 @@ struct floor_inverse {
 /// With N = diag(floor) + V diag(strength) V^T,  f^T N^-1 f  is the least  (f - V c)^T diag(floor)^-1 (f - V c) + c^T diag(strength)^-1 c:
 /// `inverse` says what c makes it. No other product is needed for the lower bounds. e^T H_d e, the only unknown, is estimated until the gap
 /// is small enough, and only then measured, by half a product.
-template <compute_scalar S, class Gram>
-[[nodiscard]] row_bounds bound_row(const layer_problem<Gram>& problem, const row_tile<S>& t, index_t r, const S* metric,
+template <compute_scalar S>
+[[nodiscard]] row_bounds bound_row(const layer_problem& problem, const row_tile<S>& t, index_t r, const S* metric,
                                    const floor_inverse<S>& inverse, double alpha) {
     kernels::bound_sums sums;
     row_bounds bounds;

@@ -29,7 +29,7 @@ public:
     /// What a tile allocates, in elements.
     [[nodiscard]] static index_t elements(index_t cols, index_t groups) {
         const index_t stride = packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols;
-        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + blocks::scratch;
+        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + energy_scratch<S>;
     }
 
     // one row each of: the weights, the point, the dual variable (before the prox: its argument); and of rows at hand, the product
@@ -56,15 +56,12 @@ public:
     }
 
     /// energy_r = x_r^T H x_r / lambda_max for the first `count` rows of `product`
-    template <class Gram>
-    void measure(const layer_problem<Gram>& problem, index_t count, double* energy) const {
+    void measure(const layer_problem& problem, index_t count, double* energy) const {
         S* const block = thresholds(capacity, problem.groups());
         row_energies(problem, matrix_view<const S>(product(0), count, cols_, stride_), energy, block, block + energy_block * capacity);
     }
 
 private:
-    using blocks = kernels::product_blocks<S, simd::default_arch>;
-
     index_t cols_, stride_;
     aligned_buffer<S> memory_;
 };

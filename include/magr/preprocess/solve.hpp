@@ -15,6 +15,7 @@
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/row_bounds.hpp>
+#include <magr/preprocess/row_method.hpp>
 #include <magr/preprocess/row_tile.hpp>
 
 namespace magr::detail {
@@ -48,13 +49,13 @@ struct row_report {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// The report of a row that stays as it is.
-template <class T, class Gram>
-[[nodiscard]] row_report report_unchanged(const layer_problem<Gram>& problem, double alpha, matrix_view<T> W, index_t row) {
+[[nodiscard]] inline row_report report_unchanged(const layer_problem& problem, double alpha, const matrix_ref& W, index_t row) {
     row_report report;
-    problem.for_each_group([&](index_t, index_t j, index_t size) {
+    problem.for_each_group([&](index_t, index_t first, index_t size) {
         double largest = 0;
-        for (index_t k = j; k < j + size; ++k)
-            if (!problem.is_dead(k)) largest = (std::max)(largest, std::abs(static_cast<double>(W(row, k))));
+        W.visit_row(row, first, size, [&](index_t j, double value) {
+            if (!problem.is_dead(j)) largest = (std::max)(largest, std::abs(value));
+        });
         report.sum_linf_before += largest;
         report.linf_before = (std::max)(report.linf_before, largest);
     });
@@ -76,11 +77,11 @@ template <class T, class Gram>
 /// Rows are independent: each has its own iterations and stops when its own gap is small enough, so that it ends with the same bits
 /// whatever the other rows are. Those that go on are multiplied together. Every row is scaled by a power of two, so that squares of weights
 /// of any size are numbers.
-template <compute_scalar S, class Method, class T, class Gram>
+template <compute_scalar S>
 class row_solver {
 public:
     /// @param diagonal  of H
-    row_solver(const Method& method, const layer_problem<Gram>& problem, const S* diagonal, const solver_settings& settings,
+    row_solver(const row_method<S>& method, const layer_problem& problem, const S* diagonal, const solver_settings& settings,
                const row_tile<S>& tile)
         : method_(method), problem_(problem), diagonal_(diagonal), settings_(settings), t_(tile) {}
 
@@ -88,7 +89,8 @@ public:
     /// @param rows     at most row_tile::capacity
     /// @param reports  of all rows of W: of these rows as they are, then as the solution is
     /// @param out      may be W
-    void solve(matrix_view<const T> W, std::span<const index_t> rows, double alpha, std::span<row_report> reports, matrix_view<T> out) {
+    void solve(const matrix_ref& W, std::span<const index_t> rows, double alpha, std::span<row_report> reports,
+               const mutable_matrix_ref& out) {
         rows_ = rows;
         reports_ = reports;
         penalty_ = alpha;
@@ -102,7 +104,7 @@ public:
             iterate(active);
             active = measure_waiting();
         }
-        if constexpr (sizeof(T) == 2) round_all();
+        if (W.type().size == 2) round_all(W.type());
         for (index_t r = 0; r < count(); ++r) store(W, r, out);
     }
 
@@ -122,7 +124,7 @@ private:
     [[nodiscard]] index_t count() const { return static_cast<index_t>(rows_.size()); }
     [[nodiscard]] row_report& report(index_t r) { return reports_[at(rows_[at(r)])]; }
 
-    void load(matrix_view<const T> W) {
+    void load(const matrix_ref& W) {
         for (index_t r = 0; r < count(); ++r) {
             row_progress& row = progress_[at(r)] = {};
             int exponent = 0;
@@ -131,8 +133,9 @@ private:
             row.alpha = penalty_ * row.scale;
             row.curvature = method_.curvature();
             S* const w0 = t_.w0(r);
-            for (index_t j = 0; j < problem_.cols(); ++j)
-                w0[j] = problem_.is_dead(j) ? S(0) : static_cast<S>(static_cast<double>(W(rows_[at(r)], j)) * row.scale);
+            W.visit_row(rows_[at(r)], 0, problem_.cols(), [&](index_t j, double value) {
+                w0[j] = problem_.is_dead(j) ? S(0) : static_cast<S>(value * row.scale);
+            });
             std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
         }
         measure(
@@ -202,17 +205,22 @@ private:
         return active;
     }
 
-    /// The reports of the rows as they are in the type of W.
-    void round_all() {
-        const auto rounded = [&](index_t r, index_t j) {
+    /// Rounds the solutions to the type of W, and reports of them.
+    void round_all(const element_type& type) {
+        for (index_t r = 0; r < count(); ++r) {
+            S* const z = t_.z(r);
             const double scale = progress_[at(r)].scale;
-            return static_cast<S>(static_cast<double>(stored(r, j)) * scale);
-        };
+            for_each_chunk(0, problem_.cols(), [&](index_t first, index_t size, double* chunk) {
+                for (index_t k = 0; k < size; ++k) chunk[k] = solution(r, first + k);
+                type.round(chunk, size);
+                for (index_t k = 0; k < size; ++k) z[first + k] = static_cast<S>(chunk[k] * scale);
+            });
+        }
         measure(
-            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return rounded(r, j) - t_.w0(r)[j]; });
+            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.z(r)[j] - t_.w0(r)[j]; });
         for (index_t r = 0; r < count(); ++r) {
             if (report(r).state == row_state::imprecise) continue;
-            complete(r, [&](index_t j) { return rounded(r, j); });
+            complete(r, [&](index_t j) { return t_.z(r)[j]; });
             report(r).products += 0.5;
             if (report(r).state == row_state::converged && !closes(r, report(r).objective)) report(r).state = row_state::rounded;
         }
@@ -279,12 +287,20 @@ private:
         return settings_.tolerance > 0 && best - (row.bounds.dual - row.rounding) / (row.scale * row.scale) <= settings_.tolerance * best;
     }
 
-    /// An element of the solution in the unit and the type of W.
-    [[nodiscard]] T stored(index_t r, index_t j) const {
-        return static_cast<T>(static_cast<S>(static_cast<double>(t_.z(r)[j]) / progress_[at(r)].scale));
+    /// An element of the solution in the unit of W.
+    [[nodiscard]] double solution(index_t r, index_t j) const {
+        return static_cast<double>(static_cast<S>(static_cast<double>(t_.z(r)[j]) / progress_[at(r)].scale));
     }
 
-    void store(matrix_view<const T> W, index_t r, matrix_view<T> out) {
+    /// f(first element, number of elements, room for as many) for parts of a row.
+    template <class F>
+    static void for_each_chunk(index_t first, index_t count, const F& f) {
+        double chunk[matrix_ref::chunk_size];
+        for (index_t done = 0; done < count; done += matrix_ref::chunk_size)
+            f(first + done, (std::min)(matrix_ref::chunk_size, count - done), chunk);
+    }
+
+    void store(const matrix_ref& W, index_t r, const mutable_matrix_ref& out) {
         row_report& to = report(r);
         if (to.state == row_state::imprecise) return;
         if (!(to.objective <= to.objective_before)) {
@@ -295,19 +311,27 @@ private:
             return;
         }
         const index_t i = rows_[at(r)];
-        problem_.for_each_group([&](index_t, index_t first, index_t size) {
+        problem_.for_each_group([&](index_t, index_t begin, index_t width) {
             double largest = 0;
             bool live = false;
-            for (index_t j = first; j < first + size; ++j) {
-                if (problem_.is_dead(j)) continue;
-                out(i, j) = stored(r, j);
-                largest = (std::max)(largest, std::abs(static_cast<double>(out(i, j))));
-                live = true;
-            }
+            for_each_chunk(begin, width, [&](index_t first, index_t size, double* chunk) {
+                W.load_row(i, first, size, chunk);
+                for (index_t k = 0; k < size; ++k)
+                    if (!problem_.is_dead(first + k)) chunk[k] = solution(r, first + k);
+                out.type().round(chunk, size);
+                for (index_t k = 0; k < size; ++k) {
+                    if (problem_.is_dead(first + k)) continue;
+                    largest = (std::max)(largest, std::abs(chunk[k]));
+                    live = true;
+                }
+                out.store_row(i, first, size, chunk);
+            });
             if (!live) return;
-            for (index_t j = first; j < first + size; ++j)
-                if (problem_.is_dead(j))
-                    out(i, j) = static_cast<T>(static_cast<S>(std::clamp(static_cast<double>(W(i, j)), -largest, largest)));
+            for (index_t j = begin; j < begin + width; ++j) {
+                if (!problem_.is_dead(j)) continue;
+                const auto clipped = static_cast<double>(static_cast<S>(std::clamp(W(i, j), -largest, largest)));
+                out.store_row(i, j, 1, &clipped);
+            }
         });
     }
 
@@ -317,8 +341,8 @@ private:
     // x^T H x in S is off by about this times x^T diag(H) x
     static constexpr double rounding_unit = 8 * static_cast<double>(std::numeric_limits<S>::epsilon());
 
-    const Method& method_;
-    const layer_problem<Gram>& problem_;
+    const row_method<S>& method_;
+    const layer_problem& problem_;
     const S* diagonal_;
     const solver_settings& settings_;
     const row_tile<S>& t_;
@@ -353,10 +377,10 @@ private:
 /// Solves some rows of W, tile by tile, until the observer has enough. Rows that are not reached, and their reports, stay as they are.
 /// @param out  may be W
 /// @return     whether all rows were reached
-template <compute_scalar S, class Method, class T, class Gram>
-[[nodiscard]] bool solve_rows(const Method& method, const layer_problem<Gram>& problem, const solver_settings& settings, double alpha,
-                              matrix_view<const T> W, std::span<const index_t> rows, std::span<row_report> reports, matrix_view<T> out,
-                              progress_counter& progress, executor_ref exec) {
+template <compute_scalar S>
+[[nodiscard]] bool solve_rows(const row_method<S>& method, const layer_problem& problem, const solver_settings& settings, double alpha,
+                              const matrix_ref& W, std::span<const index_t> rows, std::span<row_report> reports,
+                              const mutable_matrix_ref& out, progress_counter& progress, executor_ref exec) {
     constexpr index_t height = row_tile<S>::capacity;
     const auto total = static_cast<index_t>(rows.size());
     const index_t tiles = (total + height - 1) / height;
@@ -370,7 +394,7 @@ template <compute_scalar S, class Method, class T, class Gram>
         const index_t begin = first * height, end = (std::min)((first + batch) * height, total);
         exec.parallel_for((std::min)(batch, tiles - first), [&](index_t task, index_t worker) {
             const index_t row = begin + task * height;
-            row_solver<S, Method, T, Gram> solver(method, problem, diagonal.data(), settings, memory[static_cast<std::size_t>(worker)]);
+            row_solver<S> solver(method, problem, diagonal.data(), settings, memory[static_cast<std::size_t>(worker)]);
             solver.solve(W, rows.subspan(static_cast<std::size_t>(row), static_cast<std::size_t>((std::min)(height, end - row))), alpha,
                          reports, out);
         });

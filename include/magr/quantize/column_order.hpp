@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include <magr/matrix/matrix_view.hpp>
+#include <magr/detail/matrix_ref.hpp>
 
 namespace magr {
 
@@ -36,8 +36,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @param group_size  columns per group, >= 1; only group_aware looks at it
 /// @return        n original column indices; equal diagonal entries keep their order
 /// @par Cost      O(n log n)
-template <class T>
-[[nodiscard]] std::vector<index_t> order_columns(matrix_view<T> H, column_order order, index_t group_size) {
+[[nodiscard]] inline std::vector<index_t> order_columns(const detail::matrix_ref& H, column_order order, index_t group_size) {
     std::vector<index_t> columns(static_cast<std::size_t>(H.cols()));
     std::iota(columns.begin(), columns.end(), index_t{0});
     const auto by_energy = [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <magr/detail/aligned_buffer.hpp>
@@ -17,17 +18,9 @@
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/packed_gram.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/refinement_result.hpp>
 
 namespace magr {
-
-/// What a refinement of a quantized matrix did. Losses are tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2 over live columns, mean
-/// and all.
-struct refinement_result {
-    index_t passes = 0;      ///< passes over the columns that the slowest row took
-    index_t changes = 0;     ///< codes, or scales and zero points, that changed; each change counts
-    double loss_before = 0;  ///< unit of H times that of W squared
-    double loss_after = 0;   ///< at most loss_before
-};
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -42,8 +35,8 @@ struct error_state {
     col_major_matrix<double> gradient;
     aligned_buffer<double> scratch;  ///< of products with H
 
-    template <compute_scalar Scalar, class T>
-    error_state(const quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H, std::span<const index_t> order, index_t first)
+    template <compute_scalar Scalar>
+    error_state(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H, std::span<const index_t> order, index_t first)
         : first_row(first), scratch(packed_gram::scratch_size(panel)) {
         const index_t rows = (std::min)(panel, W.rows() - first);
         error.resize(rows, W.cols());
@@ -74,8 +67,8 @@ struct error_state {
 ///
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
-template <compute_scalar Scalar, class T, class Pass>
-[[nodiscard]] refinement_result refine_panels(quantized_matrix<Scalar>& q, matrix_view<T> W, const packed_gram& H,
+template <compute_scalar Scalar, class Pass>
+[[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H,
                                               std::span<const index_t> order, index_t max_passes, const Pass& one_pass, executor_ref exec) {
     constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
     struct outcome {  // a type of its own, as code that makes vectors of public ones would be shared with units of other instruction sets
@@ -109,21 +102,11 @@ template <compute_scalar Scalar, class T, class Pass>
     return result;
 }
 
-/// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
-/// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] double loss_of(quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> h, double damping, executor_ref exec) {
-    const std::vector<index_t> order = order_columns(h, column_order::natural, h.cols());
-    const packed_gram damped(load_damped(h, order, damping), exec);
-    return refine_panels(
-               q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec)
-        .loss_before;
-}
-
 /// Refuses what the refinements cannot work with.
-template <compute_scalar Scalar, class T, class U>
-void require_refinable(const char* function, const quantized_matrix<Scalar>& q, matrix_view<T> W, matrix_view<U> H) {
-    require_layer(function, W, H);
+template <compute_scalar Scalar>
+void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W, const matrix_ref& H,
+                       executor_ref exec) {
+    require_layer(function, W, H, exec);
     require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
     require_grids(function, q, W.rows(), W.cols());
     const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;

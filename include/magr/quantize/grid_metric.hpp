@@ -44,10 +44,9 @@ public:
     }
 
     /// As the options say, for these columns of H.
-    template <class T>
-    [[nodiscard]] static grid_metric of_columns(const grid_options& options, matrix_view<T> H, std::span<const index_t> columns) {
+    [[nodiscard]] static grid_metric of_columns(const grid_options& options, const matrix_ref& H, std::span<const index_t> columns) {
         std::vector<double> energies;
-        for (const index_t j : columns) energies.push_back(static_cast<double>(H(j, j)));
+        for (const index_t j : columns) energies.push_back(H(j, j));
         grid_metric metric = diagonal(options, energies);
         const double largest = *std::max_element(energies.begin(), energies.end());
         if (options.range != range_search::row_output_error || largest <= 0) return metric;
@@ -57,9 +56,8 @@ public:
         for (index_t a = 0; a < width; ++a)
             for (index_t b = 0; b < width; ++b)
                 metric.full_[static_cast<std::size_t>(a * padded + b)] =
-                    static_cast<Scalar>(static_cast<double>(H(columns[static_cast<std::size_t>((std::max)(a, b))],
-                                                              columns[static_cast<std::size_t>((std::min)(a, b))])) /
-                                        largest);
+                    static_cast<Scalar>(
+                        H(columns[static_cast<std::size_t>((std::max)(a, b))], columns[static_cast<std::size_t>((std::min)(a, b))]) / largest);
         const aligned_buffer<Scalar> buffer(blocks::depth * padded);
         kernels::pack_in_place(metric.full_.data(), width, padded, buffer.data());
         return metric;

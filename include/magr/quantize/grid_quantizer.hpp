@@ -12,30 +12,13 @@
 
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
-#include <magr/quantize/fit_grid.hpp>
+#include <magr/quantize/grid_fitter.hpp>
+#include <magr/quantize/optq_options.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/rounding.hpp>
 #include <magr/quantize/sequential.hpp>
 
 namespace magr {
-
-/// From which weights the grids of groups are fitted during a sequential quantization.
-enum class group_update {
-    fixed,  ///< the weights passed in; groups are of neighbouring columns, whatever the order of processing
-    live,   ///< the weights as compensated when the group is reached; with act_order groups are formed in the order of processing
-    stale   ///< as live, but compensated only for the blocks before the current one: what the published OPTQ code does
-};
-
-/// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(group_update update) noexcept {
-    switch (update) {
-        case group_update::fixed: return "fixed";
-        case group_update::live: return "live";
-        case group_update::stale: return "stale";
-    }
-    return "unknown";
-}
-
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 

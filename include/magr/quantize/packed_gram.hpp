@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include <magr/calibration/live_gram.hpp>
 #include <magr/detail/aligned_buffer.hpp>
@@ -20,16 +21,19 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// H + damping * mean(diag H) I with its columns in another order, in double. Dead columns stay zero and have no part in the mean.
 /// @param H       of a `live_gram`
-template <class T>
-[[nodiscard]] row_major_matrix<double> load_damped(matrix_view<T> H, std::span<const index_t> order, double damping) {
+[[nodiscard]] inline row_major_matrix<double> load_damped(const matrix_ref& H, std::span<const index_t> order, double damping) {
     const index_t n = H.cols();
     row_major_matrix<double> out(n, n);
     const double added = damping * find_live_columns(H, 0).mean;
-    for (index_t k = 0; k < n; ++k) {
-        const index_t a = order[static_cast<std::size_t>(k)];
-        for (index_t l = 0; l < n; ++l) {
-            const index_t b = order[static_cast<std::size_t>(l)];
-            out(k, l) = static_cast<double>(H((std::max)(a, b), (std::min)(a, b)));
+    std::vector<double> row(static_cast<std::size_t>(n));
+    std::vector<index_t> position(static_cast<std::size_t>(n));
+    for (index_t k = 0; k < n; ++k) position[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = k;
+    for (index_t a = 0; a < n; ++a) {  // the lower triangle
+        const index_t k = position[static_cast<std::size_t>(a)];
+        H.load_row(a, 0, a + 1, row.data());
+        for (index_t b = 0; b <= a; ++b) {
+            const index_t l = position[static_cast<std::size_t>(b)];
+            out(k, l) = out(l, k) = row[static_cast<std::size_t>(b)];
         }
         if (out(k, k) > 0) out(k, k) += added;
     }

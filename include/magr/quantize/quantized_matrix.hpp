@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include <magr/config.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/code_map.hpp>
 #include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
@@ -32,18 +29,7 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] matrix<Scalar> dequantize(const quantized_matrix<Scalar>& q) {
-    matrix<Scalar> weights(q.codes.rows(), q.codes.cols());
-    with_code_map(q, [&](const auto& map_of) {
-        for (index_t i = 0; i < q.codes.rows(); ++i)
-            for (index_t j = 0; j < q.codes.cols(); ++j) {
-                const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
-                const auto map = map_of(q.scales(i, group), q.zeros(i, group));
-                weights(i, j) = weight_of_code(map, static_cast<Scalar>(q.codes(i, j)));
-            }
-    });
-    return weights;
-}
+[[nodiscard]] matrix<Scalar> dequantize(const quantized_matrix<Scalar>& q);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -55,3 +41,7 @@ MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize() const {
 }
 
 }  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/dequantize.hpp>
+#endif

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
-#include <magr/detail/contract.hpp>
-#include <magr/detail/finite.hpp>
+#include <magr/detail/validate.hpp>
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/code_map.hpp>
 #include <magr/quantize/column_order.hpp>
-#include <magr/quantize/error_state.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
+#include <magr/quantize/refinement_result.hpp>
 
 namespace magr {
 
@@ -33,76 +27,28 @@ struct code_refinement {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// What is wrong with these options; empty if nothing is.
-[[nodiscard]] inline std::vector<std::string> problems(const code_refinement& options) {
-    detail::problem_list found("code_refinement");
-    const auto amount = [](double value) { return value >= 0 && detail::is_finite(value); };
-    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
-    found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
-    found.require(amount(options.damping), "damping", "at least 0 and finite", options.damping);
-    found.require(amount(options.denominator_offset), "denominator_offset", "at least 0 and finite", options.denominator_offset);
-    found.require_enumerator("order", options.order);
-    return found.take();
-}
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const code_refinement& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// One pass of coordinate descent over some rows; returns how many codes changed.
-template <compute_scalar Scalar, class Scales>
-[[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const packed_gram& gram, std::span<const index_t> order,
-                              double denominator_offset, error_state& state) {
-    const row_major_matrix<double>& H = gram.matrix();
-    constexpr index_t block = 64;
-    const index_t n = H.cols();
-    col_major_matrix<double> memory(state.rows(), block + 1);
-    auto change = memory.leftCols(block);
-    auto gradient = memory.col(block);
-    index_t changes = 0;
-    for (index_t begin = 0; begin < n; begin += block) {
-        const index_t width = (std::min)(block, n - begin);
-        const index_t changes_before = changes;
-        change.setZero();
-        for (index_t k = begin; k < begin + width; ++k) {
-            const double curvature = H(k, k);
-            if (curvature <= 0) continue;  // a dead column: every code is as good
-            gradient = state.gradient.col(k);
-            gradient.noalias() += change.leftCols(k - begin) * H.col(k).segment(begin, k - begin);
-            const index_t j = order[static_cast<std::size_t>(k)];
-            const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
-            for (index_t i = 0; i < state.rows(); ++i) {
-                const index_t row = state.first_row + i;
-                const auto map = map_of(q.scales(row, group), q.zeros(row, group));
-                const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
-                const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
-                const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
-                const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
-                const double gain = step * (0.5 * curvature * step + gradient[i]);
-                // less could be rounding, and would let codes change to and fro
-                if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
-                q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
-                change(i, k - begin) = step;
-                state.error(i, k) += step;
-                ++changes;
-            }
-        }
-        if (changes > changes_before) gram.add_product(as_const_view(change.leftCols(width)), begin, state.gradient, state.scratch.data());
-    }
-    return changes;
-}
+template <compute_scalar Scalar>
+refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const code_refinement& options,
+                                executor_ref exec);
 
-/// `refine_codes` after all checks.
-/// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                                 const code_refinement& options, executor_ref exec) {
-    const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
-    const packed_gram damped(load_damped(h, order, options.damping), exec);
-    return refine_panels(
-        Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, error_state& state) { return descend(Q, map_of, damped, order, options.denominator_offset, state); }, exec);
-}
+/// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
+/// @param h  of a `live_gram`
+template <compute_scalar Scalar>
+[[nodiscard]] double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const matrix_ref& h,
+                             double damping, executor_ref exec);
+
+/// The same after all checks.
+/// @param h  of a `live_gram`
+template <compute_scalar Scalar>
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+                                 const code_refinement& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -128,13 +74,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                if it lowers the loss, and the target is always W
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
-                               executor_ref exec = {}) {
-    const auto w = as_const_view(W);
-    const auto h = as_const_view(H);
-    validate(options);
-    detail::require_refinable("refine_codes", Q, w, h);
-    return detail::run_refine_codes(Q, w, detail::live_gram(h, options.dead_threshold).view(), options, exec);
+                            executor_ref exec = {}) {
+    return detail::run_refine_codes(Q, as_const_view(W), as_const_view(H), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/run_refine_codes.hpp>
+#endif

@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
-#include <algorithm>
-#include <cmath>
-#include <cstddef>
-#include <numeric>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
-#include <magr/detail/contract.hpp>
-#include <magr/detail/finite.hpp>
+#include <magr/detail/validate.hpp>
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/error_state.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/quantize/refinement_result.hpp>
 
 namespace magr {
 
@@ -31,193 +24,22 @@ struct scale_refinement {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// What is wrong with these options; empty if nothing is.
-[[nodiscard]] inline std::vector<std::string> problems(const scale_refinement& options) {
-    detail::problem_list found("scale_refinement");
-    found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
-    found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
-    found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
-    return found.take();
-}
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const scale_refinement& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Columns first..last-1, in an order in which groups are together, whose weights are one stored number times what codes make of it.
-struct scale_run {
-    index_t first;
-    index_t last;
-    index_t parameter;  ///< column of the matrix that holds the stored number
-};
-
-/// Which number of a grid is refined.
-enum class grid_parameter { scale, zero };
-
-/// Refines one stored number of some rows: those of a group, or of the groups that share it.
 template <compute_scalar Scalar>
-class parameter_refiner {
-public:
-    parameter_refiner(quantized_matrix<Scalar>& q, const packed_gram& H, std::span<const index_t> order) : q_(q), H_(H), order_(order) {}
+refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const scale_refinement& options,
+                                executor_ref exec);
 
-    /// @return  how many rows changed
-    template <class Scales>
-    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, const Scales& map_of, error_state& state) {
-        const index_t width = run.last - run.first;
-        const index_t rows = state.rows();
-        // the derivative of each weight by the number
-        col_major_matrix<double> direction(rows, width);
-        for (index_t k = 0; k < width; ++k)
-            for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
-        const auto gradient = state.gradient.middleCols(run.first, width);
-        const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
-        const Eigen::VectorXd curvature = times_own_columns(run, direction, state).cwiseProduct(direction).rowwise().sum();
-
-        col_major_matrix<double> change = col_major_matrix<double>::Zero(rows, width);
-        std::vector<Scalar> before(static_cast<std::size_t>(rows));
-        for (index_t i = 0; i < rows; ++i) {
-            const index_t row = state.first_row + i;
-            before[static_cast<std::size_t>(i)] = get(row, run, which);
-            if (!(curvature[i] > 0)) continue;
-            double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
-            if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // as ggml keeps it
-            if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
-            const std::vector<Scalar> old = weights(run, row, map_of);
-            set(row, run, which, wanted);
-            if (!has_finite_weights(row, run)) {
-                restore(row, run, which, before[static_cast<std::size_t>(i)]);
-                continue;
-            }
-            const std::vector<Scalar> now = weights(run, row, map_of);
-            for (std::size_t k = 0; k < now.size(); ++k)
-                change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
-        }
-        // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
-        col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.matrix().cols());
-        H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
-        index_t changes = 0;
-        for (index_t i = 0; i < rows; ++i) {
-            const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
-            if (gain < 0 && is_finite(gain)) {  // squares of huge weights overflow
-                state.error.row(i).segment(run.first, width) += change.row(i);
-                state.gradient.row(i) += change_of_gradient.row(i);
-                ++changes;
-            } else {
-                restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
-            }
-        }
-        return changes;
-    }
-
-private:
-    /// E H with the rows and columns of H that belong to the run.
-    [[nodiscard]] col_major_matrix<double> times_own_columns(const scale_run& run, const col_major_matrix<double>& E,
-                                                             error_state& state) const {
-        return H_.own_product(as_const_view(E), run.first, state.scratch.data());
-    }
-
-    [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }
-    [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
-    [[nodiscard]] index_t group(index_t k) const { return q_.group_of_column[static_cast<std::size_t>(column(k))]; }
-
-    template <class Scales>
-    [[nodiscard]] double derivative(index_t k, index_t row, grid_parameter which, const Scales& map_of) const {
-        const index_t g = group(k);
-        if (which == grid_parameter::zero) {
-            if (shares()) return -static_cast<double>(q_.shared.offset_codes(row, g));
-            return q_.zero_point == zero_point::offset ? 1 : -static_cast<double>(q_.scales(row, g));
-        }
-        // the weight of scale 1, without its offset
-        const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
-        const auto map = map_of(Scalar(1), zero);
-        const auto steps = static_cast<double>(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
-        return shares() ? steps * q_.shared.scale_codes(row, g) : steps;
-    }
-
-    template <class Scales>
-    [[nodiscard]] std::vector<Scalar> weights(const scale_run& run, index_t row, const Scales& map_of) const {
-        std::vector<Scalar> out;
-        for (index_t k = run.first; k < run.last; ++k) {
-            const auto map = map_of(q_.scales(row, group(k)), q_.zeros(row, group(k)));
-            out.push_back(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
-        }
-        return out;
-    }
-
-    /// Whether the grids of the run have no weight that is beyond the largest number.
-    [[nodiscard]] bool has_finite_weights(index_t row, const scale_run& run) const {
-        for (index_t k = run.first; k < run.last; ++k)
-            if (infinite_weight(q_, q_.scales(row, group(k)), q_.zeros(row, group(k))) != 0) return false;
-        return true;
-    }
-
-    [[nodiscard]] Scalar get(index_t row, const scale_run& run, grid_parameter which) const {
-        if (shares()) return which == grid_parameter::scale ? q_.shared.scales(row, run.parameter) : q_.shared.offsets(row, run.parameter);
-        return which == grid_parameter::scale ? q_.scales(row, run.parameter) : q_.zeros(row, run.parameter);
-    }
-
-    void set(index_t row, const scale_run& run, grid_parameter which, double wanted) {
-        const storage_type storage = shares() ? storage_type::f16 : q_.storage;
-        const double multiple = largest_multiple(q_.bits, q_.levels);
-        restore(
-            row, run, which,
-            which == grid_parameter::scale ? store_scale<Scalar>(wanted, storage, multiple) : round_to_storage<Scalar>(wanted, storage));
-    }
-
-    void restore(index_t row, const scale_run& run, grid_parameter which, Scalar value) {
-        if (!shares()) {
-            (which == grid_parameter::scale ? q_.scales : q_.zeros)(row, run.parameter) = value;
-            return;
-        }
-        (which == grid_parameter::scale ? q_.shared.scales : q_.shared.offsets)(row, run.parameter) = value;
-        const index_t end = (std::min)((run.parameter + 1) * q_.shared.groups, q_.scales.cols());
-        for (index_t g = run.parameter * q_.shared.groups; g < end; ++g) {
-            if (which == grid_parameter::scale)
-                q_.scales(row, g) = value * static_cast<Scalar>(q_.shared.scale_codes(row, g));
-            else
-                q_.zeros(row, g) = shared_offset(value, q_.shared.offset_codes(row, g));
-        }
-    }
-
-    quantized_matrix<Scalar>& q_;
-    const packed_gram& H_;
-    std::span<const index_t> order_;
-};
-
-/// `refine_scales` after all checks.
-/// @param h       of a `live_gram`
-template <compute_scalar Scalar, class T, class U>
-[[nodiscard]] refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, matrix_view<T> w, matrix_view<U> h,
-                                                  const scale_refinement& options, executor_ref exec) {
-    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
-    std::iota(order.begin(), order.end(), index_t{0});
-    const auto parameter = [&](index_t j) {
-        const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
-        return Q.shared.groups > 0 ? group / Q.shared.groups : group;
-    };
-    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return parameter(a) < parameter(b); });
-    std::vector<scale_run> runs;
-    for (index_t k = 0; k < w.cols(); ++k) {
-        const index_t p = parameter(order[static_cast<std::size_t>(k)]);
-        if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
-        runs.back().last = k + 1;
-    }
-    const bool moves_zero = !has_code_zero(Q.zero_point);
-
-    const packed_gram damped(load_damped(h, order, options.damping), exec);
-    parameter_refiner<Scalar> refiner(Q, damped, order);
-    return refine_panels(
-        Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, error_state& state) {
-            index_t changes = 0;
-            for (const auto& run : runs) {
-                changes += refiner.refine(run, grid_parameter::scale, map_of, state);
-                if (moves_zero) changes += refiner.refine(run, grid_parameter::zero, map_of, state);
-            }
-            return changes;
-        },
-        exec);
-}
+/// The same after all checks.
+/// @param h  of a `live_gram`
+template <compute_scalar Scalar>
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+                                 const scale_refinement& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -242,13 +64,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
-                                executor_ref exec = {}) {
-    const auto w = as_const_view(W);
-    const auto h = as_const_view(H);
-    validate(options);
-    detail::require_refinable("refine_scales", Q, w, h);
-    return detail::run_refine_scales(Q, w, detail::live_gram(h, options.dead_threshold).view(), options, exec);
+                            executor_ref exec = {}) {
+    return detail::run_refine_scales(Q, as_const_view(W), as_const_view(H), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/run_refine_scales.hpp>
+#endif

@@ -55,6 +55,13 @@ template <compute_scalar Scalar>
     return static_cast<Scalar>(limited);
 }
 
+/// What a scale is multiplied by at most: the largest code, or the largest magnitude of the levels.
+template <class Levels>
+[[nodiscard]] double largest_multiple(int bits, const Levels& levels) {
+    if (levels.empty()) return (1 << bits) - 1;
+    return (std::max)(std::abs(static_cast<double>(levels.front())), std::abs(static_cast<double>(levels.back())));
+}
+
 /// Largest scale that is used with a storage type, if weights are up to `multiple` times the scale: that of a finite weight.
 template <compute_scalar Scalar>
 [[nodiscard]] double largest_stored_scale(storage_type storage, double multiple) noexcept {

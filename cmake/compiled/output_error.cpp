@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include <magr/quantize/measure_output.hpp>

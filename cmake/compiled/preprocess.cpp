@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include <magr/preprocess/run_preprocess.hpp>

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <magr/detail/validate.hpp>
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/parallel/executor_ref.hpp>
+
+namespace magr {
+
+/// Options of `compensate_drift`.
+struct drift_options {
+    double strength = 0.5;      ///< fraction of the drift to compensate, in [0, 1]; 1 also fits noise of the calibration
+    double damping = 0.1;       ///< added to diag(H), as a fraction of its mean over live columns, >= 0
+    double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead and keep their weights; in [0, 1)
+};
+
+/// What `compensate_drift` did.
+struct [[nodiscard]] drift_result {
+    /// if false, W is unchanged: all inputs are dead, H + damping mean(diag H) I has no Cholesky factor, or numbers overflowed
+    bool compensated = false;
+    double change = 0;  ///< ||W' - W||_F / ||W||_F over live columns
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const drift_options& options);
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const matrix_ref& H, const matrix_ref& D,
+                                            const drift_options& options, executor_ref exec);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+}  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/calibration/run_compensate_drift.hpp>
+#endif

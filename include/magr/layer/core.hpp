@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/layer/options.hpp>
+#include <magr/layer/result.hpp>
+#include <magr/parallel/executor_ref.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// @param name_of_H  in messages
+template <compute_scalar Scalar>
+[[nodiscard]] layer_result<Scalar> run_layer(const matrix_ref& W, const matrix_ref& H, const char* name_of_H,
+                                             std::optional<index_t> tokens, const layer_options& options, executor_ref exec);
+
+/// The same after all checks.
+template <compute_scalar Scalar>
+[[nodiscard]] layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref& h, std::optional<index_t> tokens,
+                                                 const layer_options& given, executor_ref exec);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
+
+#ifndef MAGR_COMPILED
+#include <magr/layer/run_layer.hpp>
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <magr/detail/validate.hpp>
+#include <magr/preprocess/options.hpp>
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/optq_options.hpp>
+#include <magr/quantize/refine_codes.hpp>
+#include <magr/quantize/refine_scales.hpp>
+
+namespace magr {
+
+/// Which quantizer chooses the codes.
+enum class quantizer { rtn, optq };
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(quantizer value) noexcept {
+    switch (value) {
+        case quantizer::rtn: return "rtn";
+        case quantizer::optq: return "optq";
+    }
+    return "unknown";
+}
+
+/// Which weights OPTQ rounds, once the grids have been fitted to the preprocessed ones.
+enum class rounding_target {
+    preprocessed,  ///< the output of MagR, as published
+    original       ///< the original weights, on grids fitted to the output of MagR
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(rounding_target target) noexcept {
+    switch (target) {
+        case rounding_target::preprocessed: return "preprocessed";
+        case rounding_target::original: return "original";
+    }
+    return "unknown";
+}
+
+/// Options of `quantize_layer`, step by step.
+struct layer_options {
+    magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
+    grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
+    std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
+    optq_options optq = {};  ///< of OPTQ; both quantizers obey its policies for dead columns and for an unusable H
+    rounding_target target = rounding_target::preprocessed;       ///< which weights OPTQ rounds; `original` needs fixed groups
+    index_t refinement_rounds = 3;                                ///< of scales, then codes, towards the original weights; >= 0
+    std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; no value: scales stay unchanged
+    std::optional<code_refinement> codes = code_refinement{};     ///< in each round; no value: codes stay unchanged
+    index_t minimum_tokens = 0;                                   ///< with fewer calibration tokens H is unusable; >= 0
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const layer_options& options);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/layer/layer_problems.hpp>
+#endif

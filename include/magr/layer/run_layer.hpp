@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/layer/core.hpp>
+#include <magr/layer/layer_steps.hpp>
+#include <magr/preprocess/core.hpp>
+
+namespace magr {
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+template <compute_scalar Scalar>
+layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref& h, std::optional<index_t> tokens,
+                                   const layer_options& given, executor_ref exec) {
+    const layer_options options = with_defaults(given);
+    const layer_input<Scalar> in(W, h, options);
+    const output_meter meter(W, h, exec);
+    std::optional<preprocess_result> preprocessed;
+    std::optional<double> error_preprocessed;
+    std::optional<layer_status> objection = objection_to(in, tokens, options);
+
+    row_major_matrix<Scalar> M;
+    if (!objection && options.preprocessing && in.gram().has_live()) {
+        M = load<Scalar>(in.weights());
+        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), in.gram().view(), *options.preprocessing, {}, exec);
+        in.restore_dead(M);
+        error_preprocessed = meter.error(W, as_const_view(M), exec);
+        if (preprocessed->stopped == stop_reason::not_factored)
+            objection = options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
+    }
+    layer_result<Scalar> result;
+    std::optional<weight_grids<Scalar>> grids;
+    if (objection) {
+        result.status = *objection;
+        result.dead_columns = in.gram().dead_columns();
+        if (objection == layer_status::dead_columns_refused && options.quantizer == quantizer::optq) {
+            result.optq.emplace();
+            result.optq->status = optq_status::dead_columns_refused;
+            result.optq->dead_columns = result.dead_columns;
+        }
+    } else {
+        const matrix_view<const Scalar> fitted = preprocessed ? as_const_view(M) : in.weights();
+        std::optional<optq_plan<Scalar>> plan;
+        if (options.quantizer == quantizer::optq)
+            plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(options.grid, W.cols()), options.optq, exec);
+        grids = fit_all<Scalar>(fitted, in.gram().view(), options.grid, exec);
+        result = choose_codes(in, fitted, *grids, plan ? &*plan : nullptr, options, exec);
+        measure_optq(result, in, fitted, options, exec);
+    }
+    result.tokens = tokens;
+    result.preprocess = preprocessed;
+    result.output_error_preprocessed = error_preprocessed;
+    complete(result, W, in, grids && !preprocessed ? &*grids : nullptr, meter, options, exec);
+    return result;
+}
+
+template <compute_scalar Scalar>
+layer_result<Scalar> run_layer(const matrix_ref& W, const matrix_ref& H, const char* name_of_H, std::optional<index_t> tokens,
+                               const layer_options& options, executor_ref exec) {
+    validate(options);
+    require_not_empty("quantize_layer", "W", W);
+    require_gram("quantize_layer", name_of_H, H, W.cols(), exec);
+    require_finite("quantize_layer", "W", W, exec);
+    return layer_checked<Scalar>(weights_in<Scalar>(W).view(), H, tokens, options, exec);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+}  // namespace magr

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <bit>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <magr/pack/format.hpp>
+#include <magr/pack/format_rules.hpp>
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+MAGR_CORE std::vector<std::string> problems(packed_format format, index_t rows, index_t cols, const grid_options& options) {
+    auto found = detail::problems_of(to_string(format), format, rows, cols, options);
+    found.of_shape.insert(found.of_shape.end(), found.of_options.begin(), found.of_options.end());
+    return found.of_shape;
+}
+
+MAGR_CORE grid_options grid_options_for(packed_format format, std::optional<index_t> group_size) {
+    const detail::format_rules rules = detail::rules_of(format);
+    grid_options options;
+    options.bits = rules.bits.has(4) ? 4 : std::countr_zero(rules.bits.members);
+    options.group_size = group_size.value_or(rules.group_size);
+    // gptq_v1 and the blocks of ggml hold only some codes as zero points, which only fit_k_quant_grids knows
+    const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
+    options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
+    options.storage =
+        rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
+    return options;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/parallel/executor_ref.hpp>
+#include <magr/preprocess/observer.hpp>
+#include <magr/preprocess/options.hpp>
+#include <magr/preprocess/result.hpp>
+
+namespace magr {
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// `preprocess`, but what the observer throws may leave W half written.
+MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const matrix_ref& H, const preprocess_options& options,
+                                           observer_ref observer, executor_ref exec);
+
+/// The same after all checks, with the result elsewhere.
+/// @param out  may be W
+[[nodiscard]] MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const matrix_ref& H,
+                                                             const preprocess_options& options, observer_ref observer, executor_ref exec);
+
+/// The same for several penalties, which may be 0: what is made of H is made once.
+/// @param out  one for each penalty
+[[nodiscard]] MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
+                                                                       std::span<const double> alphas, const matrix_ref& H,
+                                                                       const preprocess_options& options, observer_ref observer,
+                                                                       executor_ref exec);
+
+/// `workspace_bytes` of `preprocess`, but for what an observer costs.
+[[nodiscard]] MAGR_CORE std::size_t preprocess_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+
+}  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/preprocess/run_preprocess.hpp>
+#endif

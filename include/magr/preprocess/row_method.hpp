@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <magr/preprocess/packed_matrix.hpp>
+#include <magr/preprocess/row_bounds.hpp>
+#include <magr/preprocess/row_tile.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// An iteration for the rows of a `layer_problem`, one product with a matrix each. `row_solver` runs it, and decides when a row is done.
+template <compute_scalar S>
+class row_method {
+public:
+    virtual ~row_method() = default;
+
+    /// What rows are multiplied with.
+    [[nodiscard]] virtual const packed_matrix<S>& matrix() const noexcept = 0;
+
+    /// e^T H_d e <= curvature e^T M e for the differences e between two iterates, M the metric of the method; may be an estimate.
+    [[nodiscard]] virtual double curvature() const noexcept = 0;
+
+    /// z, u <- the first point of row r, product of `slot` <- what is multiplied by the matrix first
+    virtual void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept = 0;
+
+    /// z, u <- the next point, given the product; product <- what is multiplied next; y <- a point near z, less w0, and g <- H_d y
+    /// @return  the bounds of the row
+    [[nodiscard]] virtual row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
+                                             double alpha) const noexcept = 0;
+
+    /// product of `slot` <- what is multiplied by the matrix next, once more
+    virtual void prepare(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot) const noexcept = 0;
+
+protected:
+    row_method() = default;
+    row_method(const row_method&) = default;
+    row_method(row_method&&) = default;
+    row_method& operator=(const row_method&) = default;
+    row_method& operator=(row_method&&) = default;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include <magr/calibration/live_gram.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/quantize/code_map.hpp>
+#include <magr/quantize/weight_grids.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Weights of live columns that are more than half a step outside of their grid.
+template <compute_scalar Scalar>
+[[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const live_gram& gram, const weight_grids<Scalar>& grids) {
+    index_t clipped = 0;
+    with_code_map(grids, [&](const auto& map_of) {
+        for (index_t i = 0; i < w.rows(); ++i)
+            for (index_t j = 0; j < w.cols(); ++j) {
+                if (gram.is_dead(j)) continue;
+                const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
+                const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
+                const Scalar steps = map.steps(w(i, j));
+                clipped += steps < map.lowest() - Scalar(0.5) || steps > map.highest() + Scalar(0.5) ? 1 : 0;
+            }
+    });
+    return clipped;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
+#include <magr/quantize/code_map.hpp>
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/grid_maker.hpp>
+#include <magr/quantize/grid_metric.hpp>
+#include <magr/quantize/storage.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Finds the best of many grids for each of some rows of weights at once.
+template <compute_scalar Scalar>
+class grid_search {
+public:
+    using panel = row_major_matrix<Scalar>;
+    using grids = std::vector<affine_grid<Scalar>>;
+
+    /// @param weights  rows x columns of one group
+    grid_search(const grid_options& options, const grid_metric<Scalar>& metric, const panel& weights)
+        : options_(options), maker_(options), metric_(metric), weights_(weights), levels_(options.levels.begin(), options.levels.end()) {
+        for (index_t i = 0; i < weights.rows(); ++i) {
+            ranges_.push_back(maker_.range_of(weights.row(i)));
+            // the distance of two weights may be larger than the largest number
+            const bool is_far =
+                ranges_.back().high / 4 - ranges_.back().low / 4 > static_cast<double>((std::numeric_limits<Scalar>::max)()) / 16;
+            parts_.push_back(is_far ? Scalar(1) / 32 : Scalar(1));
+            if (is_far) weights_.row(i) *= parts_.back();
+            const double magnitude = (std::max)(-ranges_.back().low, ranges_.back().high);
+            units_.push_back(
+                (std::max)({maker_.step_of(ranges_.back()), smallest_stored_scale<Scalar>(options.storage), 1e-6 * magnitude}));
+            best_.push_back(maker_.min_max(ranges_.back()));
+        }
+    }
+
+    /// The grids found.
+    [[nodiscard]] const grids& run() {
+        if (options_.range.value_or(range_search::min_max) == range_search::min_max) return best_;
+        least_ = errors(best_);
+        shrink();
+        if (options_.candidates == range_candidates::joint) {
+            if (options_.levels.empty()) move_zero();
+            fine_tune();
+            for (int round = 0; round < 4; ++round) least_squares();
+        }
+        return best_;
+    }
+
+private:
+    template <class Candidate>
+    void consider(const Candidate& candidate) {
+        grids tried;
+        for (std::size_t i = 0; i < best_.size(); ++i) tried.push_back(candidate(i));
+        const std::vector<double> found = errors(tried);
+        for (std::size_t i = 0; i < best_.size(); ++i)
+            if (found[i] < least_[i]) {
+                least_[i] = found[i];
+                best_[i] = tried[i];
+            }
+    }
+
+    /// The whole range times 0.99, .. 0.21, about the weight 0; a zero point that is a code stays where it is.
+    void shrink() {
+        const grids whole = best_;
+        for (int k = 1; k < 80; ++k) {
+            const double factor = 1 - k / 100.0;
+            consider([&](std::size_t i) {
+                return has_code_zero(options_.zero_point) ? maker_.with_zero_code(factor * units_[i], static_cast<double>(whole[i].zero))
+                                                          : maker_.grid(factor * units_[i], factor * ranges_[i].low);
+            });
+        }
+    }
+
+    /// Scale and zero point independently of each other.
+    void move_zero() {
+        if (options_.zero_point == zero_point::integer && options_.bits <= 3) {
+            for (double zero = 0; zero <= maker_.largest(); ++zero)
+                for (int k = 0; k < 20; ++k) {
+                    const double factor = 1 - k / 25.0;
+                    consider([&](std::size_t i) { return maker_.with_zero_code(factor * units_[i], zero); });
+                }
+        } else if (!has_code_zero(options_.zero_point)) {
+            for (const bool low_end : {true, false}) {
+                const grids before = best_;
+                for (int k = -5; k < 20; ++k)
+                    consider([&](std::size_t i) {
+                        const double scale = static_cast<double>(before[i].scale);
+                        const double zero = static_cast<double>(before[i].zero);
+                        const double low = options_.zero_point == zero_point::offset ? zero : -scale * zero;
+                        const double step = scale * (1 - k / 25.0);
+                        return maker_.grid(step, low_end ? low + (scale - step) * maker_.largest() : low);
+                    });
+            }
+        }
+    }
+
+    /// Scales close to the best, with its zero point.
+    void fine_tune() {
+        const grids before = best_;
+        for (const double factor : {0.97, 0.98, 0.99, 1.01, 1.02, 1.03})
+            consider([&](std::size_t i) { return maker_.rescaled(before[i], factor); });
+    }
+
+    /// Scale and zero point that are best for the codes of the best grid so far.
+    void least_squares() {
+        const index_t rows = weights_.rows();
+        panel position(rows, weights_.cols());  // weight = scale * position (+ offset)
+        panel target(rows, weights_.cols());    // in units of the row
+        for (index_t i = 0; i < rows; ++i) {
+            const auto& grid = best_[static_cast<std::size_t>(i)];
+            const Scalar part = parts_[static_cast<std::size_t>(i)];
+            const Scalar unit = part * static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
+            target.row(i) = weights_.row(i) / unit;
+            steps_of(i, grid, position);
+            if (options_.zero_point == zero_point::real) position.row(i).array() -= grid.zero;
+            if (options_.zero_point == zero_point::offset) target.row(i).array() -= part * grid.zero / unit;
+        }
+        const panel weighted = metric_.apply(position);
+        panel ones;
+        if (!has_code_zero(options_.zero_point)) ones = metric_.apply(panel::Ones(1, weights_.cols()));
+        consider([&](std::size_t k) {
+            const auto i = static_cast<index_t>(k);
+            const double unit = units_[k];
+            const auto p = weighted.row(i);
+            const double pp = static_cast<double>(p.dot(position.row(i)));
+            const double pt = static_cast<double>(p.dot(target.row(i)));
+            if (has_code_zero(options_.zero_point))
+                return pt > 0 && pp > 0 ? maker_.with_zero_code(pt / pp * unit, static_cast<double>(best_[k].zero)) : best_[k];
+            // target = scale * position + change of the offset
+            const double oo = static_cast<double>(ones.sum());
+            const double po = static_cast<double>(p.sum());
+            const double ot = static_cast<double>(ones.row(0).dot(target.row(i)));
+            const double determinant = pp * oo - po * po;
+            if (std::abs(determinant) <= std::numeric_limits<double>::epsilon() * pp * oo) return best_[k];  // nearly all codes are equal
+            const double scale = (pt * oo - po * ot) / determinant;
+            const double change = (pp * ot - po * pt) / determinant;
+            if (!(scale > 0) || !is_finite(scale) || !is_finite(change)) return best_[k];
+            const double zero = static_cast<double>(best_[k].zero);
+            const double low = options_.zero_point == zero_point::offset ? zero + change * unit : (change - scale * zero) * unit;
+            return maker_.grid(scale * unit, low);
+        });
+    }
+
+    /// Steps of all weights of a row on a grid; for levels, the levels.
+    void steps_of(index_t i, affine_grid<Scalar> grid, panel& steps) const {
+        const Scalar part = parts_[static_cast<std::size_t>(i)], scale = part * grid.scale;
+        if (!options_.levels.empty()) {
+            const level_map<Scalar> map{scale, levels_};
+            for (index_t j = 0; j < steps.cols(); ++j)
+                steps(i, j) = levels_[static_cast<std::size_t>(steps_on_grid(map, weights_(i, j), i, j))];
+            return;
+        }
+        const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero : Scalar(0);
+        const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
+        const Scalar lowest = has_code_zero(options_.zero_point) ? -grid.zero : Scalar(0);
+        const Scalar highest = lowest + static_cast<Scalar>(maker_.largest());
+        const auto unlimited = (weights_.row(i).array() - offset) / scale + shift;
+        steps.row(i) = unlimited.matrix().cwiseMax(lowest).cwiseMin(highest).array().rint().matrix();
+    }
+
+    /// The error of each row on its grid. Errors are measured in units of the row, so that neither tiny nor huge weights under- or
+    /// overflow when they are squared or raised to a power.
+    [[nodiscard]] std::vector<double> errors(const grids& tried) const {
+        panel error(weights_.rows(), weights_.cols());
+        for (index_t i = 0; i < weights_.rows(); ++i) {
+            const auto& grid = tried[static_cast<std::size_t>(i)];
+            const Scalar part = parts_[static_cast<std::size_t>(i)];
+            const Scalar unit = part * static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
+            steps_of(i, grid, error);
+            const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero : Scalar(0);
+            const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
+            error.row(i) = (part * grid.scale / unit * (error.row(i).array() - shift) - (weights_.row(i).array() - offset) / unit).matrix();
+        }
+        return metric_.errors(error);
+    }
+
+    const grid_options& options_;
+    grid_maker<Scalar> maker_;
+    const grid_metric<Scalar>& metric_;
+    panel weights_;              ///< of each row its part: the weights but for huge ones
+    std::vector<Scalar> parts_;  ///< by row, a power of two
+    std::vector<Scalar> levels_;
+    std::vector<weight_range> ranges_;
+    std::vector<double> units_;  ///< the scale of the whole range of each row, limited so that weights in this unit are moderate numbers
+    grids best_;
+    std::vector<double> least_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

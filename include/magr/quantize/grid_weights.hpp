@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/weight_grids.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// The offset of a group with shared scales, with the sign of a zero always the same.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar shared_offset(Scalar shared, std::uint8_t code) noexcept {
+    return Scalar(0) - shared * static_cast<Scalar>(code);
+}
+
+/// A weight of a grid of this scale and zero point that is beyond the largest number, as a part of it; 0 if there is none.
+template <compute_scalar Scalar>
+[[nodiscard]] Scalar infinite_weight(const weight_grids<Scalar>& grids, Scalar scale, Scalar zero) noexcept {
+    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);  // so that nothing overflows here
+    constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
+    const bool has_levels = !grids.levels.empty(), has_offset = !has_levels && grids.zero_point == zero_point::offset;
+    for (const Scalar end : {has_levels ? grids.levels.front() : Scalar(0),
+                             has_levels ? grids.levels.back() : static_cast<Scalar>(largest_code(grids.bits))}) {
+        const Scalar product = part * scale * (part * (has_levels || has_offset ? end : end - zero));
+        const Scalar weight = has_offset ? product + part * zero * part : product;
+        if (std::abs(product) > largest) return product;
+        if (std::abs(weight) > largest) return weight;
+    }
+    return 0;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+#include <vector>
+
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/parallel/executor_ref.hpp>
+#include <magr/quantize/feedback_factor.hpp>
+#include <magr/quantize/grid.hpp>
+#include <magr/quantize/optq_options.hpp>
+#include <magr/quantize/optq_result.hpp>
+#include <magr/quantize/weight_grids.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+template <compute_scalar Scalar>
+[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const grid_options& grid, const optq_options& options,
+                                           executor_ref exec);
+template <compute_scalar Scalar>
+[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const weight_grids<Scalar>& grids,
+                                           const optq_options& options, executor_ref exec);
+template <compute_scalar Scalar>
+[[nodiscard]] std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options, index_t workers);
+
+/// What OPTQ makes of H alone, for all weights that have these inputs.
+template <compute_scalar Scalar>
+struct optq_plan {
+    index_t group_size;
+    std::vector<index_t> order;
+    feedback_factor<Scalar> factor;
+};
+
+/// @param h       of a `live_gram`, so that the threshold has been applied
+template <compute_scalar Scalar>
+[[nodiscard]] optq_plan<Scalar> make_optq_plan(const matrix_ref& h, index_t group_size, const optq_options& options, executor_ref exec);
+
+/// OPTQ after all checks. Grids that are not given are fitted, as the options say.
+/// @param w       with zeros in the place of dead columns if that is the policy
+/// @param h       of a `live_gram`
+template <compute_scalar Scalar>
+[[nodiscard]] optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+                                                 const optq_plan<Scalar>& plan, const weight_grids<Scalar>* given,
+                                                 const grid_options& grid, const optq_options& options, executor_ref exec);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/run_optq.hpp>
+#endif

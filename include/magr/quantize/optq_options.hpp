@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <magr/detail/validate.hpp>
+#include <magr/config.hpp>
+#include <magr/quantize/column_order.hpp>
+#include <magr/quantize/factor_precision.hpp>
+
+namespace magr {
+
+/// From which weights the grids of groups are fitted during a sequential quantization.
+enum class group_update {
+    fixed,  ///< the weights passed in; groups are of neighbouring columns, whatever the order of processing
+    live,   ///< the weights as compensated when the group is reached; with act_order groups are formed in the order of processing
+    stale   ///< as live, but compensated only for the blocks before the current one: what the published OPTQ code does
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(group_update update) noexcept {
+    switch (update) {
+        case group_update::fixed: return "fixed";
+        case group_update::live: return "live";
+        case group_update::stale: return "stale";
+    }
+    return "unknown";
+}
+
+/// What becomes of the weights of dead columns, whose input was zero, or nearly so, in all of the calibration.
+enum class dead_columns {
+    round,  ///< rounded to nearest, on grids that other weights have made: to the end of the grid if they are outside
+    zero,   ///< set to zero, as the published OPTQ code does, or to what is nearest to it on grids without 0
+    refuse  ///< nothing is quantized, and the result says so
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(dead_columns policy) noexcept {
+    switch (policy) {
+        case dead_columns::round: return "round";
+        case dead_columns::zero: return "zero";
+        case dead_columns::refuse: return "refuse";
+    }
+    return "unknown";
+}
+
+/// What happens if H cannot be factored with the damping asked for.
+enum class fallback {
+    none,             ///< nothing is quantized
+    more_damping,     ///< more damping, see `factor_feedback`; if that does not help either, nothing is quantized
+    round_to_nearest  ///< more damping; if that does not help either, plain rounding
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(fallback value) noexcept {
+    switch (value) {
+        case fallback::none: return "none";
+        case fallback::more_damping: return "more_damping";
+        case fallback::round_to_nearest: return "round_to_nearest";
+    }
+    return "unknown";
+}
+
+/// How weights are rounded to their grids.
+enum class rounding_mode {
+    nearest,    ///< `round_half_even`
+    stochastic  ///< `stochastic_rounding`
+};
+
+/// The enumerator's name.
+[[nodiscard]] constexpr const char* to_string(rounding_mode mode) noexcept {
+    switch (mode) {
+        case rounding_mode::nearest: return "nearest";
+        case rounding_mode::stochastic: return "stochastic";
+    }
+    return "unknown";
+}
+
+/// How OPTQ goes about it; the grids are `grid_options`.
+struct optq_options {
+    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean over live columns, >= 0
+    index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
+    column_order order = column_order::natural;           ///< in which order columns are quantized
+    group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
+    magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
+    double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    fallback on_failure = fallback::more_damping;         ///< what happens if H cannot be factored
+    rounding_mode rounding = rounding_mode::nearest;      ///< how weights are rounded
+    std::uint64_t seed = 0;                               ///< of stochastic rounding
+    factor_precision precision = factor_precision::automatic;  ///< in which H is factored
+    bool measure_error = true;                                 ///< whether to compute `optq_report::output_error`: a third of the time
+};
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What is wrong with these options; empty if nothing is.
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const optq_options& options);
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/optq_problems.hpp>
+#endif

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <limits>
+
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/matrix/matrix.hpp>
+#include <magr/parallel/executor_ref.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// error / energy, where no error is 0 whatever the energy, and an error without energy is infinite.
+[[nodiscard]] inline double error_ratio(double error, double energy) {
+    if (error <= 0) return 0;  // rounding can take an error of zero below it
+    return energy > 0 ? error / energy : std::numeric_limits<double>::infinity();
+}
+
+/// Measures several replacements of the same weights. The same bits for every executor. Weights and H may be of any size: both are brought
+/// near 1 by powers of two, so that no square of theirs leaves the range of numbers. Dead columns (H_jj = 0) have no part in anything.
+class output_meter {
+public:
+    /// Bytes that it needs at most, measuring included.
+    [[nodiscard]] static std::size_t bytes(index_t rows, index_t cols, index_t workers) noexcept;
+
+    output_meter(const matrix_ref& W, const matrix_ref& H, executor_ref exec);
+
+    /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
+    [[nodiscard]] double error(const matrix_ref& W, const matrix_ref& Q, executor_ref exec) const;
+
+    /// Whether tr(W H W^T) > 0, so that ratios are numbers.
+    [[nodiscard]] bool has_energy() const noexcept { return energy_.value > 0; }
+
+private:
+    /// value * 4^exponent
+    struct scaled_sum {
+        double value = 0;
+        int exponent = 0;
+    };
+
+    /// The energy of W, or of Q - W.
+    [[nodiscard]] scaled_sum energy_of(const matrix_ref& W, const matrix_ref* Q, executor_ref exec) const;
+
+    matrix<double> gram_;
+    scaled_sum energy_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
+
+#ifndef MAGR_COMPILED
+#include <magr/quantize/measure_output.hpp>
+#endif

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <magr/calibration/live_gram.hpp>
+#include <magr/detail/contract.hpp>
+#include <magr/detail/convert.hpp>
+#include <magr/detail/finite.hpp>
+#include <magr/linalg/cholesky.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor_ref.hpp>
+#include <magr/quantize/column_order.hpp>
+#include <magr/quantize/feedback_factor.hpp>
+#include <magr/quantize/fit_grid.hpp>
+#include <magr/quantize/grid_fitter.hpp>
+#include <magr/quantize/grid_quantizer.hpp>
+#include <magr/quantize/optq_core.hpp>
+#include <magr/quantize/output_meter.hpp>
+#include <magr/quantize/round_onto_grids.hpp>
+#include <magr/quantize/sequential.hpp>
+#include <magr/quantize/without_dead.hpp>
+
+namespace magr::detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// Writes some rows of W, its columns in another order, as a strip of `row_strips`.
+template <compute_scalar Scalar>
+void load_strip(std::type_identity_t<matrix_view<const Scalar>> w, std::span<const index_t> order, Scalar* strip) {
+    constexpr index_t height = row_strips<Scalar>::height;
+    constexpr index_t panel = 256;  // columns whose part of the strip stays in cache
+    if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
+    for (index_t first = 0; first < w.cols(); first += panel) {
+        const index_t last = (std::min)(first + panel, w.cols());
+        const auto copy = [&](index_t i, index_t k) {
+            strip[k * height + i] = w(i, order[static_cast<std::size_t>(k)]);
+        };
+        if (w.row_stride() < w.col_stride())
+            for (index_t k = first; k < last; ++k)
+                for (index_t i = 0; i < w.rows(); ++i) copy(i, k);
+        else
+            for (index_t i = 0; i < w.rows(); ++i)
+                for (index_t k = first; k < last; ++k) copy(i, k);
+    }
+}
+
+/// Half the sum of D_k (s/2)^2 over all weights, s the widest step of their grid.
+template <compute_scalar Scalar>
+[[nodiscard]] double loss_bound_of(const quantized_matrix<Scalar>& q, std::span<const index_t> order, std::span<const double> pivots) {
+    double widest = 1;
+    for (std::size_t c = 1; c < q.levels.size(); ++c) {
+        const double gap = static_cast<double>(q.levels[c]) - static_cast<double>(q.levels[c - 1]);
+        widest = c == 1 ? gap : (std::max)(widest, gap);
+    }
+    std::vector<double> squares(static_cast<std::size_t>(q.scales.cols()));
+    for (index_t i = 0; i < q.scales.rows(); ++i)
+        for (index_t g = 0; g < q.scales.cols(); ++g) {
+            const double half = widest * static_cast<double>(q.scales(i, g)) / 2;
+            squares[static_cast<std::size_t>(g)] += half * half;
+        }
+    double bound = 0;
+    for (std::size_t k = 0; k < order.size(); ++k)
+        bound += 0.5 * pivots[k] * squares[static_cast<std::size_t>(q.group_of_column[static_cast<std::size_t>(order[k])])];
+    return bound;
+}
+
+template <compute_scalar Scalar>
+[[nodiscard]] bool has_finite_grids(const weight_grids<Scalar>& grids) {
+    const auto finite = [](const matrix<Scalar>& m) {
+        return std::all_of(m.data(), m.data() + m.rows() * m.cols(), [](Scalar value) { return is_finite(value); });
+    };
+    return finite(grids.scales) && finite(grids.zeros);
+}
+
+/// Codes for W. `fitter` is null if the grids are fixed.
+template <compute_scalar Scalar, class Rounding>
+[[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
+                                               const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
+                                               optq_result<Scalar>& result, executor_ref exec) {
+    const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
+    const auto run = [&](auto&& quantizer) {
+        const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
+        const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
+        auto sums = pass.run(w.rows(), load, quantizer, finish, options.measure_error, exec);
+        result.clipped = quantizer.clipped();
+        return sums;
+    };
+    if (fitter == nullptr) return run(grid_quantizer<Scalar, Rounding>(result.quantized, order, factor.pivots, rounding));
+    const auto runs = group_runs(order, result.quantized.group_size, options.order == column_order::act_order);
+    return run(fitting_quantizer<Scalar, Rounding>(result.quantized, order, factor.pivots, rounding, runs, *fitter, options.groups));
+}
+
+template <compute_scalar Scalar>
+optq_plan<Scalar> make_optq_plan(const matrix_ref& h, index_t group_size, const optq_options& options, executor_ref exec) {
+    std::vector<index_t> order = order_columns(h, options.order, group_size);
+    feedback_factor<Scalar> factor = factor_feedback<Scalar>(
+        h, order, {.damping = options.damping, .raise_damping = options.on_failure != fallback::none, .precision = options.precision},
+        exec);
+    return {group_size, std::move(order), std::move(factor)};
+}
+
+template <compute_scalar Scalar>
+optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h, const optq_plan<Scalar>& plan,
+                                           const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
+                                           executor_ref exec) {
+    const auto& [group_size, order, factor] = plan;
+    optq_result<Scalar> result;
+    result.damping = factor.damping;
+    result.diagonal_floor = factor.diagonal_floor;
+    result.attempts = factor.attempts;
+    result.precision = factor.precision;
+    result.dead_columns = static_cast<index_t>(factor.dead.size());
+    if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
+        result.status = optq_status::dead_columns_refused;
+        return result;
+    }
+    if (factor.status == factorization::failed) {
+        if (options.on_failure != fallback::round_to_nearest) return result;
+        const auto round = [&](const auto& rounding) {
+            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, h, grid, exec), rounding);
+        };
+        result.status = optq_status::rounded_to_nearest;
+        result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
+        result.limits = count_storage_limits(result.quantized);
+        if (options.measure_error) result.output_error = output_meter(w, h, exec).error(w, result.quantized.dequantize().view(), exec);
+        return result;
+    }
+    result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
+
+    // one group per row has no earlier columns that could have changed its weights
+    const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;
+    std::optional<grid_fitter<Scalar>> fitter;
+    if (given != nullptr) {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = *given;
+    } else if (fixed) {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_all<Scalar>(w, h, grid, exec);
+    } else {
+        static_cast<weight_grids<Scalar>&>(result.quantized) = make_weight_grids<Scalar>(w.rows(), w.cols(), grid);
+        fitter.emplace(grid, h, group_runs(order, group_size, options.order == column_order::act_order), order);
+    }
+    result.quantized.codes = matrix<std::uint8_t>(w.rows(), w.cols());
+
+    const grid_fitter<Scalar>* const live = fitter ? &*fitter : nullptr;
+    const sequential_sums sums = options.rounding == rounding_mode::nearest
+                                     ? quantize_columns(w, factor, order, options, live, round_half_even{}, result, exec)
+                                     : quantize_columns(w, factor, order, options, live, stochastic_rounding{options.seed}, result, exec);
+    const auto weighted = [](const std::vector<double>& weights, const std::vector<double>& of_columns) {
+        double sum = 0;
+        for (std::size_t k = 0; k < weights.size(); ++k)
+            if (weights[k] != 0) sum += weights[k] * of_columns[k];  // what overflowed in a dead column costs nothing
+        return sum;
+    };
+    // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
+    const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
+    result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
+    result.limits = count_storage_limits(result.quantized);
+    if (options.measure_error) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
+    if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
+        result.status = optq_status::overflowed;
+        result.quantized = {};
+    }
+    return result;
+}
+
+/// The same with a plan of its own, and for an H as it was passed in.
+template <compute_scalar Scalar>
+[[nodiscard]] optq_result<Scalar> optq_checked(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h, double dead_threshold, const weight_grids<Scalar>* given,
+                                               const grid_options& grid, const optq_options& options, executor_ref exec) {
+    const live_gram gram(h, dead_threshold);
+    const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
+    const auto plan = make_optq_plan<Scalar>(gram.view(), group_size, options, exec);
+    const auto run = [&](matrix_view<const Scalar> weights) {
+        return optq_with_plan<Scalar>(weights, gram.view(), plan, given, grid, options, exec);
+    };
+    auto result = options.dead == dead_columns::zero && gram.has_dead() ? run(as_const_view(without_dead<Scalar>(w, gram))) : run(w);
+    // what is nearly dead has a share in the error all the same
+    if (gram.is_copy() && options.measure_error && result)
+        result.output_error = output_meter(w, h, exec).error(w, result.quantized.dequantize().view(), exec);
+    return result;
+}
+
+template <compute_scalar Scalar>
+optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const grid_options& grid, const optq_options& options,
+                             executor_ref exec) {
+    validate(grid);
+    validate(options);
+    require_layer("quantize_optq", W, H, exec);
+    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), H, (std::max)(grid.dead_threshold, options.dead_threshold), nullptr, grid,
+                                options, exec);
+}
+
+template <compute_scalar Scalar>
+optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const weight_grids<Scalar>& grids, const optq_options& options,
+                             executor_ref exec) {
+    validate(options);
+    if (options.groups != group_update::fixed)
+        raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
+    require_layer("quantize_optq", W, H, exec);
+    require_grids("quantize_optq", grids, W.rows(), W.cols());
+    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), H, options.dead_threshold, &grids, {}, options, exec);
+}
+
+template <compute_scalar Scalar>
+std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options, index_t workers) {
+    if (rows < 1 || cols < 1) raise<shape_error>(concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
+    validate(grid);
+    validate(options);
+    require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);
+    const auto bytes = [](index_t numbers, std::size_t size) { return static_cast<std::size_t>(numbers) * size; };
+    const bool in_double = options.precision == factor_precision::float64 ||
+                           (options.precision == factor_precision::automatic && std::is_same_v<Scalar, double>);
+    const std::size_t plan = bytes(cols * cols, sizeof(Scalar)) + bytes(cols, sizeof(index_t) + 2 * sizeof(double));
+    const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))
+                                                              : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
+    const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));
+    const std::size_t quantizing =
+        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, options.block_size, workers);
+    const std::size_t zeroed = options.dead == dead_columns::zero ? bytes(rows * cols, sizeof(Scalar)) : 0;
+    if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
+    const std::size_t copy = bytes(cols * cols, sizeof(double));
+    const std::size_t measuring =
+        options.measure_error ? codes + bytes(rows * cols, sizeof(Scalar)) + output_meter::bytes(rows, cols, workers) : 0;
+    return copy + plan + (std::max)({factoring, zeroed + quantizing, measuring});
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace magr::detail
