@@ -19,7 +19,7 @@
     } \
     namespace magr::detail::inline MAGR_ISA_NAMESPACE { \
     template weight_grids<Scalar> run_fit_k_quant_grids<Scalar>(const matrix_ref&, ggml_type); \
-    template weight_grids<Scalar> run_fit_k_quant_grids<Scalar>(const matrix_ref&, const matrix_ref&, ggml_type, double); \
+    template weight_grids<Scalar> run_fit_k_quant_grids<Scalar>(const matrix_ref&, const gram_argument&, ggml_type, double); \
     }
 
 MAGR_INSTANTIATE(float)

@@ -13,12 +13,12 @@
     } \
     namespace magr::detail::inline MAGR_ISA_NAMESPACE { \
     template matrix<Scalar> dequantize(const quantized_matrix<Scalar>&); \
-    template weight_grids<Scalar> run_fit_grids<Scalar>(const matrix_ref&, const matrix_ref&, const grid_options&, executor_ref); \
+    template weight_grids<Scalar> run_fit_grids<Scalar>(const matrix_ref&, const gram_argument&, const grid_options&, executor_ref); \
     template weight_grids<Scalar> run_fit_grids<Scalar>(const matrix_ref&, const grid_options&, executor_ref); \
-    template weight_grids<Scalar> fit_all<Scalar>(const matrix_ref&, const matrix_ref&, const grid_options&, executor_ref); \
+    template weight_grids<Scalar> fit_all<Scalar>(const matrix_ref&, const hessian&, const grid_options&, executor_ref); \
     template weight_grids<Scalar> fit_all<Scalar>(const char*, const matrix_ref&, const grid_options&, executor_ref); \
     template quantized_matrix<Scalar> run_rtn<Scalar>(const matrix_ref&, const grid_options&); \
-    template quantized_matrix<Scalar> run_rtn<Scalar>(const matrix_ref&, const matrix_ref&, const grid_options&); \
+    template quantized_matrix<Scalar> run_rtn<Scalar>(const matrix_ref&, const gram_argument&, const grid_options&, executor_ref); \
     template quantized_matrix<Scalar> run_rtn<Scalar>(const matrix_ref&, const weight_grids<Scalar>&); \
     template weight_grids<Scalar> fit_grids_for_rtn<Scalar>(const matrix_ref&, const grid_options&); \
     template void require_roundable<Scalar>(const matrix_ref&, const weight_grids<Scalar>&); \

@@ -1,2 +1,3 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/measure_output.hpp>
+#include <magr/calibration/check_hessian.hpp>
+#include <magr/calibration/measure_output.hpp>

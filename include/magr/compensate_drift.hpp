@@ -28,7 +28,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, the same for all inputs, is ours
 template <class Weights, class Gram, class Drift>
 drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, executor_ref exec = {}) {
-    return detail::run_compensate_drift(as_mutable_view(W), as_const_view(H), as_const_view(D), options, exec);
+    return detail::run_compensate_drift(as_mutable_view(W), detail::as_gram(H), as_const_view(D), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

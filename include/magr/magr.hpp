@@ -17,6 +17,7 @@
 
 #include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/dense_matrix.hpp>

@@ -68,7 +68,7 @@ template <class Weights, class Gram, progress_observer Observer = ignore_progres
 preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {},
                              executor_ref exec = {}) {
     const auto weights = as_mutable_view(W);
-    const auto gram = as_const_view(H);
+    const auto gram = detail::as_gram(H);
     if constexpr (std::is_same_v<std::remove_cvref_t<Observer>, ignore_progress>) {
         return detail::run_preprocess(weights, gram, options, {}, exec);
     } else {

@@ -8,7 +8,7 @@
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq.hpp>
-#include <magr/quantize/output_error.hpp>
+#include <magr/calibration/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>

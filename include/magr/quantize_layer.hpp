@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/layer/core.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>
@@ -34,10 +35,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
 ///                Gram matrix. All before any work
 template <class Weights, class Gram>
-    requires dense_matrix<const Gram>
+    requires gram_like<Gram>
 auto quantize_layer(const Weights& W, const Gram& H, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_layer<compute_t<typename decltype(w)::value_type>>(w, as_const_view(H), "H", std::nullopt, options, exec);
+    return detail::run_layer<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), "H", detail::tokens_of(H), options, exec);
 }
 
 /// The same with the Gram matrix of an accumulator; the report then includes its number of tokens.

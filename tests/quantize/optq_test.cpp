@@ -12,7 +12,7 @@
 
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/quantize/output_error.hpp>
+#include <magr/calibration/output_error.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/quantize/storage.hpp>
 

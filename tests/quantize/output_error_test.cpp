@@ -1,4 +1,4 @@
-#include <magr/quantize/output_error.hpp>
+#include <magr/calibration/output_error.hpp>
 
 #include <Eigen/Core>
 #include <cmath>

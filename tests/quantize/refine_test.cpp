@@ -1,4 +1,4 @@
-#include <magr/quantize/output_error.hpp>
+#include <magr/calibration/output_error.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>
 

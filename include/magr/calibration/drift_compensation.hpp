@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <magr/detail/validate.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
@@ -34,7 +35,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const matrix_ref& H, const matrix_ref& D,
+MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
                                             const drift_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/calibration/drift_compensation.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
@@ -36,15 +36,17 @@ MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const matrix_ref& H, const matrix_ref& D,
+MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
                                             const drift_options& options, executor_ref exec) {
     validate(options);
-    require_layer("compensate_drift", W, H, exec);
-    require_shape("compensate_drift", "D", D, H.rows(), H.cols());
+    require_not_empty("compensate_drift", "W", W);
+    const used_hessian h("compensate_drift", "H", H, W.cols(), options.dead_threshold, exec);
+    require_finite("compensate_drift", "W", W, exec);
+    require_shape("compensate_drift", "D", D, W.cols(), W.cols());
     require_finite("compensate_drift", "D", D, exec);
 
-    const index_t n = H.cols();
-    const live_gram live(H, options.dead_threshold);
+    const index_t n = W.cols();
+    const live_gram& live = h->live();
     if (!live.has_live()) return {};
     const double mean = live.mean();
     row_major_matrix<double> factor = load<double>(live.view()) / mean;

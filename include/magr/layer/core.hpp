@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>
@@ -13,12 +14,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// @param name_of_H  in messages
 template <compute_scalar Scalar>
-[[nodiscard]] layer_result<Scalar> run_layer(const matrix_ref& W, const matrix_ref& H, const char* name_of_H,
+[[nodiscard]] layer_result<Scalar> run_layer(const matrix_ref& W, const gram_argument& H, const char* name_of_H,
                                              std::optional<index_t> tokens, const layer_options& options, executor_ref exec);
 
 /// The same after all checks.
+/// @param H  with the largest `dead_threshold` of the options
 template <compute_scalar Scalar>
-[[nodiscard]] layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref& h, std::optional<index_t> tokens,
+[[nodiscard]] layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens,
                                                  const layer_options& given, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE

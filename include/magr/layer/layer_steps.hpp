@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
@@ -22,7 +22,7 @@
 #include <magr/quantize/count_clipped.hpp>
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/quantize/output_meter.hpp>
+#include <magr/calibration/output_meter.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
@@ -56,10 +56,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Runs rounds of scales and codes. The losses are those before and after all rounds, with the damping of codes if codes are refined.
 /// Scales that were refined with another damping are kept only if they lower that loss.
-/// @param h       of a `live_gram`
 template <compute_scalar Scalar>
-[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h, const layer_options& options,
-                                       executor_ref exec) {
+[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
+                                       const layer_options& options, executor_ref exec) {
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
@@ -70,12 +69,12 @@ template <compute_scalar Scalar>
         return step.changes > 0;
     };
     const auto scales_towards_codes = [&]() -> refinement_result {
-        if (!options.codes || options.codes->damping == options.scales->damping) return refine_checked(q, w, h, *options.scales, exec);
-        const double loss = first ? loss_of(q, w, h, options.codes->damping, exec) : all.loss_after;
+        if (!options.codes || options.codes->damping == options.scales->damping) return refine_checked(q, w, H, *options.scales, exec);
+        const double loss = first ? loss_of(q, w, H, options.codes->damping, exec) : all.loss_after;
         const quantized_matrix<Scalar> before = q;
-        refinement_result step = refine_checked(q, w, h, *options.scales, exec);
+        refinement_result step = refine_checked(q, w, H, *options.scales, exec);
         step.loss_before = loss;
-        step.loss_after = loss_of(q, w, h, options.codes->damping, exec);
+        step.loss_after = loss_of(q, w, H, options.codes->damping, exec);
         if (step.loss_after <= loss) return step;
         q = before;
         return {.loss_before = loss, .loss_after = loss};
@@ -83,7 +82,7 @@ template <compute_scalar Scalar>
     for (index_t round = 0; round < options.refinement_rounds; ++round) {
         bool changed = options.scales && add(scales_towards_codes());
         if (options.codes) {
-            const refinement_result codes = refine_checked(q, w, h, *options.codes, exec);
+            const refinement_result codes = refine_checked(q, w, H, *options.codes, exec);
             all.passes += codes.passes;
             changed = add(codes) || changed;
         }
@@ -97,29 +96,26 @@ template <compute_scalar Scalar>
 class layer_input {
 public:
     /// @param W  the original weights; if the policy says so, `weights()` has zeros in dead columns
-    layer_input(matrix_view<const Scalar> W, const matrix_ref& h, const layer_options& options)
-        : W_(W), h_(h), gram_(h, options.optq.dead_threshold) {
-        if (options.optq.dead == dead_columns::zero && gram_.has_dead()) {
-            zeroed_ = without_dead<Scalar>(W, gram_);
+    layer_input(matrix_view<const Scalar> W, const hessian& H, const layer_options& options) : W_(W), H_(H) {
+        if (options.optq.dead == dead_columns::zero && H.dead_inputs() > 0) {
+            zeroed_ = without_dead<Scalar>(W, H);
             W_ = as_const_view(zeroed_);
         }
     }
 
     [[nodiscard]] matrix_view<const Scalar> weights() const noexcept { return W_; }
-    [[nodiscard]] const matrix_ref& h() const noexcept { return h_; }
-    [[nodiscard]] const live_gram& gram() const noexcept { return gram_; }
+    [[nodiscard]] const hessian& H() const noexcept { return H_; }
 
     /// Restores the weights of dead columns, which MagR clips.
     void restore_dead(row_major_matrix<Scalar>& M) const {
         for (index_t j = 0; j < M.cols(); ++j)
-            if (gram_.is_dead(j))
+            if (H_.is_dead(j))
                 for (index_t i = 0; i < M.rows(); ++i) M(i, j) = W_(i, j);
     }
 
 private:
     matrix_view<const Scalar> W_;
-    matrix_ref h_;
-    live_gram gram_;
+    const hessian& H_;
     row_major_matrix<Scalar> zeroed_;
 };
 
@@ -132,18 +128,17 @@ template <compute_scalar Scalar>
                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
                                                 const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
-    result.dead_columns = in.gram().dead_columns();
-    const matrix_ref& h = in.gram().view();
+    result.dead_columns = in.H().dead_inputs();
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     if (plan == nullptr) {
         result.status = layer_status::as_requested;
         result.quantized = round_onto_grids(target, grids, round_half_even{});
-        result.clipped = count_clipped(target, in.gram(), grids);
+        result.clipped = count_clipped(target, in.H(), grids);
         return result;
     }
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = options.optq.groups == group_update::fixed || groups_per_row(options.grid, target.cols()) == 1;
-    auto optq = optq_with_plan<Scalar>(target, h, *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
+    auto optq = optq_with_plan<Scalar>(target, in.H(), *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
     result.status = status_of(optq.status);
     result.clipped = optq.clipped;
     result.quantized = std::move(optq.quantized);
@@ -156,9 +151,9 @@ template <compute_scalar Scalar>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar>& in, std::type_identity_t<matrix_view<const Scalar>> M,
                   const layer_options& options, executor_ref exec) {
     if (!result || !result.optq || !options.optq.measure_error) return;
-    if (result.optq->output_error && !in.gram().is_copy()) return;
+    if (result.optq->output_error && !in.H().live().is_copy()) return;
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
-    result.optq->output_error = output_meter(target, in.h(), exec).error(target, result.quantized.dequantize().view(), exec);
+    result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize().view(), exec);
 }
 
 /// Refines the chosen codes, or replaces them by plain rounding, and completes the report.
@@ -169,13 +164,13 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
     quantized_matrix<Scalar> rtn = round_onto_grids(
-        wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.gram().view(), options.grid, exec), round_half_even{});
+        wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
-        result.clipped = count_clipped(wanted, in.gram(), static_cast<const weight_grids<Scalar>&>(result.quantized));
+        result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized));
     } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {
-        result.refinement = refine(result.quantized, wanted, in.gram().view(), options, exec);
+        result.refinement = refine(result.quantized, wanted, in.H(), options, exec);
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);
@@ -190,7 +185,7 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
 template <compute_scalar Scalar>
 [[nodiscard]] std::optional<layer_status> objection_to(const layer_input<Scalar>& in, std::optional<index_t> tokens,
                                                        const layer_options& options) {
-    if (in.gram().dead_columns() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
+    if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
     if (!tokens || *tokens >= options.minimum_tokens) return std::nullopt;
     return options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/calibration/token_sum.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
@@ -108,12 +109,12 @@ struct preprocessed_weights {
 template <compute_scalar Scalar>
 [[nodiscard]] std::vector<preprocessed_weights<Scalar>> preprocess_weights(const layer_input<Scalar>& in, std::span<const double> alphas,
                                                                            const preprocess_options& options, executor_ref exec) {
-    if (alphas.empty() || !in.gram().has_live()) return {};
+    if (alphas.empty() || !in.H().live().has_live()) return {};
     const matrix_view<const Scalar> W = in.weights();
     std::vector<preprocessed_weights<Scalar>> solutions(alphas.size(), {load<Scalar>(W), {}});
     std::vector<mutable_matrix_ref> out;
     for (auto& solution : solutions) out.emplace_back(as_mutable_view(solution.M));
-    const auto reports = preprocess_each(W, out, alphas, in.gram().view(), options, {}, exec);
+    const auto reports = preprocess_each(W, out, alphas, in.H(), options, {}, exec);
     for (std::size_t k = 0; k < alphas.size(); ++k) {
         if (reports[k].stopped == stop_reason::not_factored) return {};
         solutions[k].report = reports[k];
@@ -134,9 +135,8 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
     const layer_options last = options_of(candidates.back(), shared);
     std::vector<preprocessed_weights<Scalar>> solutions;
     if (last.preprocessing) solutions = preprocess_weights(in, alphas, *last.preprocessing, exec);
-    std::optional<optq_plan<Scalar>> plan;
-    if (last.quantizer == quantizer::optq)
-        plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(last.grid, W.cols()), last.optq, exec);
+    const optq_plan<Scalar>* plan = nullptr;
+    if (last.quantizer == quantizer::optq) plan = &plan_optq<Scalar>(in.H(), columns_per_group(last.grid, W.cols()), last.optq, exec);
 
     for (std::size_t k = 0; k < candidates.size(); ++k) {
         automatic_candidate& candidate = candidates[k];
@@ -149,8 +149,8 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
         automatic_attempt<Scalar> attempt;
         attempt.candidate = first + k;
         const matrix_view<const Scalar> fitted = solution ? as_const_view(solution->M) : in.weights();
-        attempt.grids = fit_all<Scalar>(fitted, in.gram().view(), options.grid, exec);
-        attempt.layer = choose_codes(in, fitted, attempt.grids, plan ? &*plan : nullptr, options, exec);
+        attempt.grids = fit_all<Scalar>(fitted, in.H(), options.grid, exec);
+        attempt.layer = choose_codes(in, fitted, attempt.grids, plan, options, exec);
         if (attempt.layer) {
             const double error = validation.error(W, attempt.layer.quantized.dequantize().view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
@@ -175,20 +175,22 @@ template <compute_scalar Scalar>
     // an input that is nonzero only in the validation data is not dead
     for (index_t j = 0; j < W.cols(); ++j)
         if (fitting(j, j) == 0) fitting(j, j) = validation(j, j);
-    const layer_input<Scalar> in(W, as_const_view(fitting), shared);
+    const hessian H(as_const_view(fitting), shared.optq.dead_threshold, false);
+    const layer_input<Scalar> in(W, H, shared);
     for (index_t j = 0; j < W.cols(); ++j) {  // but one that is dead by the threshold does not affect the choice
-        if (!in.gram().is_dead(j)) continue;
+        if (!H.is_dead(j)) continue;
         validation.row(j).setZero();
         validation.col(j).setZero();
     }
-    const output_meter meter(W, as_const_view(validation), exec);
-    const output_meter own_meter(W, in.h(), exec);
+    const hessian held_out(as_const_view(validation), 0, false);
+    const output_meter meter(W, held_out, exec);
+    const output_meter own_meter(W, H, exec);
     const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(W, layer.quantized.dequantize().view(), exec); };
 
     std::vector<double> alphas = penalties_of(options);
     if (objection_to(in, tokens, shared)) {  // nothing to choose from
         result.candidates = candidates_of(options.dampings.front(), std::span(alphas).first(1), {});
-        result.layer = layer_checked<Scalar>(W, in.h(), tokens, options_of(result.candidates.front(), options.layer), exec);
+        result.layer = layer_checked<Scalar>(W, H, tokens, options_of(result.candidates.front(), options.layer), exec);
         if (result.layer) result.validation_error = result.candidates.front().output_error = measure(result.layer);
         return result;
     }
@@ -197,6 +199,7 @@ template <compute_scalar Scalar>
         std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.betas);
         try_candidates(W, in, meter, options.layer, result.candidates.size(), std::span(tried), best, exec);
         result.candidates.insert(result.candidates.end(), tried.begin(), tried.end());
+        H.forget<optq_plan<Scalar>>();
         if (best.with && detail::is_finite(best.with->error)) alphas = {0, result.candidates[best.with->candidate].alpha};
     }
 

@@ -14,19 +14,19 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref& h, std::optional<index_t> tokens,
+layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens,
                                    const layer_options& given, executor_ref exec) {
     const layer_options options = with_defaults(given);
-    const layer_input<Scalar> in(W, h, options);
-    const output_meter meter(W, h, exec);
+    const layer_input<Scalar> in(W, H, options);
+    const output_meter meter(W, H, exec);
     std::optional<preprocess_result> preprocessed;
     std::optional<double> error_preprocessed;
     std::optional<layer_status> objection = objection_to(in, tokens, options);
 
     row_major_matrix<Scalar> M;
-    if (!objection && options.preprocessing && in.gram().has_live()) {
+    if (!objection && options.preprocessing && H.live().has_live()) {
         M = load<Scalar>(in.weights());
-        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), in.gram().view(), *options.preprocessing, {}, exec);
+        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), H, *options.preprocessing, {}, exec);
         in.restore_dead(M);
         error_preprocessed = meter.error(W, as_const_view(M), exec);
         if (preprocessed->stopped == stop_reason::not_factored)
@@ -36,7 +36,7 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref
     std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
-        result.dead_columns = in.gram().dead_columns();
+        result.dead_columns = H.dead_inputs();
         if (objection == layer_status::dead_columns_refused && options.quantizer == quantizer::optq) {
             result.optq.emplace();
             result.optq->status = optq_status::dead_columns_refused;
@@ -44,11 +44,11 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref
         }
     } else {
         const matrix_view<const Scalar> fitted = preprocessed ? as_const_view(M) : in.weights();
-        std::optional<optq_plan<Scalar>> plan;
+        const optq_plan<Scalar>* plan = nullptr;
         if (options.quantizer == quantizer::optq)
-            plan = make_optq_plan<Scalar>(in.gram().view(), columns_per_group(options.grid, W.cols()), options.optq, exec);
-        grids = fit_all<Scalar>(fitted, in.gram().view(), options.grid, exec);
-        result = choose_codes(in, fitted, *grids, plan ? &*plan : nullptr, options, exec);
+            plan = &plan_optq<Scalar>(H, columns_per_group(options.grid, W.cols()), options.optq, exec);
+        grids = fit_all<Scalar>(fitted, H, options.grid, exec);
+        result = choose_codes(in, fitted, *grids, plan, options, exec);
         measure_optq(result, in, fitted, options, exec);
     }
     result.tokens = tokens;
@@ -59,13 +59,13 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const matrix_ref
 }
 
 template <compute_scalar Scalar>
-layer_result<Scalar> run_layer(const matrix_ref& W, const matrix_ref& H, const char* name_of_H, std::optional<index_t> tokens,
+layer_result<Scalar> run_layer(const matrix_ref& W, const gram_argument& H, const char* name_of_H, std::optional<index_t> tokens,
                                const layer_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("quantize_layer", "W", W);
-    require_gram("quantize_layer", name_of_H, H, W.cols(), exec);
+    const used_hessian h("quantize_layer", name_of_H, H, W.cols(), with_defaults(options).optq.dead_threshold, exec);
     require_finite("quantize_layer", "W", W, exec);
-    return layer_checked<Scalar>(weights_in<Scalar>(W).view(), H, tokens, options, exec);
+    return layer_checked<Scalar>(weights_in<Scalar>(W).view(), *h, tokens, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

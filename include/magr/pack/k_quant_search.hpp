@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/detail/matrix_ref.hpp>
@@ -293,14 +293,13 @@ weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type) 
 }
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const matrix_ref& H, ggml_type type, double dead_threshold) {
+weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type, double dead_threshold) {
     require_k_quant("fit_k_quant_grids", type, W.rows(), W.cols());
-    require_gram("fit_k_quant_grids", "H", H, W.cols());
-    require_finite("fit_k_quant_grids", "W", W);
     require_option(dead_threshold >= 0 && dead_threshold < 1, "fit_k_quant_grids", "dead_threshold", "in [0, 1)", dead_threshold);
-    const live_columns live = find_live_columns(H, dead_threshold);
+    const used_hessian h("fit_k_quant_grids", "H", H, W.cols(), dead_threshold, {});
+    require_finite("fit_k_quant_grids", "W", W);
     std::vector<double> importance;
-    for (index_t j = 0; j < W.cols(); ++j) importance.push_back(live.dead[static_cast<std::size_t>(j)] != 0 ? 0 : H(j, j));
+    for (index_t j = 0; j < W.cols(); ++j) importance.push_back(h->is_dead(j) ? 0 : H.matrix()(j, j));
     return fit_checked<Scalar>(W, type, importance);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/pack/gguf.hpp>
@@ -13,7 +14,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type);
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const matrix_ref& H, ggml_type type, double dead_threshold);
+[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type, double dead_threshold);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -53,10 +54,10 @@ template <class Weights>
 /// @par Shapes    H: cols x cols
 /// @par Errors    also value_error if H is not a Gram matrix; option_error if dead_threshold is not in [0, 1)
 template <class Weights, class Gram>
-    requires dense_matrix<const Gram>
+    requires gram_like<Gram>
 [[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type, double dead_threshold = 0) {
     const auto w = as_const_view(W);
-    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, as_const_view(H), type, dead_threshold);
+    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), type, dead_threshold);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/observer.hpp>
@@ -17,18 +18,18 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// `preprocess`, but what the observer throws may leave W half written.
-MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const matrix_ref& H, const preprocess_options& options,
+MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const gram_argument& H, const preprocess_options& options,
                                            observer_ref observer, executor_ref exec);
 
 /// The same after all checks, with the result elsewhere.
 /// @param out  may be W
-[[nodiscard]] MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const matrix_ref& H,
+[[nodiscard]] MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const hessian& H,
                                                              const preprocess_options& options, observer_ref observer, executor_ref exec);
 
 /// The same for several penalties, which may be 0: what is made of H is made once.
 /// @param out  one for each penalty
 [[nodiscard]] MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
-                                                                       std::span<const double> alphas, const matrix_ref& H,
+                                                                       std::span<const double> alphas, const hessian& H,
                                                                        const preprocess_options& options, observer_ref observer,
                                                                        executor_ref exec);
 

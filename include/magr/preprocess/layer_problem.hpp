@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
@@ -66,15 +67,21 @@ struct layer_problem {
     }
 };
 
+/// The largest eigenvalue of scale H.
+struct scaled_eigenvalue {
+    double value;
+};
+
 /// @param damping added to the diagonal, as a fraction of its mean over live inputs
-[[nodiscard]] inline layer_problem make_layer_problem(const matrix_ref& H, index_t group_size, double damping) {
+[[nodiscard]] inline layer_problem make_layer_problem(const hessian& source, index_t group_size, double damping) {
+    const matrix_ref& H = source.live().view();
     layer_problem problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
     problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
-    const double eigenvalue = largest_eigenvalue(problem.H, problem.scale);
-    problem.lambda_max = eigenvalue / problem.scale;
-    problem.unit = eigenvalue > 0 ? 1 / eigenvalue : 0;
+    const auto eigenvalue = source.remember<scaled_eigenvalue>({}, [&] { return scaled_eigenvalue{largest_eigenvalue(problem.H, problem.scale)}; });
+    problem.lambda_max = eigenvalue.value / problem.scale;
+    problem.unit = eigenvalue.value > 0 ? 1 / eigenvalue.value : 0;
     problem.diagonal.resize(H.cols());
     for (index_t j = 0; j < H.cols(); ++j) {
         problem.diagonal(j) = problem.entry(j, j);

@@ -7,7 +7,6 @@
 #include <limits>
 #include <optional>
 #include <span>
-#include <tuple>
 #include <vector>
 
 #include <magr/detail/finite.hpp>
@@ -59,8 +58,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 class layer_solver {
 public:
     /// @pre  H is not zero
-    layer_solver(const layer_problem& problem, solver method, const solver_settings& settings)
-        : problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
+    layer_solver(const hessian& H, const layer_problem& problem, solver method, const solver_settings& settings)
+        : H_(H), problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
+    layer_solver(const layer_solver&) = delete;
+    layer_solver& operator=(const layer_solver&) = delete;
+    ~layer_solver() {
+        if (!H_.is_shared()) forget_matrices();
+    }
 
     /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
     /// @param out  may be W
@@ -75,7 +79,6 @@ public:
         directions_ = 0;
         stop_reason stopped = stop_reason::not_factored;
         if (is_finite(problem_.unit) && problem_.unit > 0) {
-            if (is_admm_ && few_.split.D.size() == 0) few_.split = split_gram(problem_, false, exec);
             progress_counter progress(observer, W.rows());
             stopped = solve_classes(alpha, W, out, progress, exec);
         }
@@ -97,13 +100,24 @@ private:
         std::vector<index_t> rows;
     };
 
-    /// H, taken apart, and what bounds it from below.
-    struct gram_parts {
-        gram_split split;
-        gram_floor floor;
-    };
+    /// Where H is concerned, and how much it was damped, rows of all layers share these.
+    [[nodiscard]] std::vector<double> key(bool all) const { return {settings_.damping, all ? 1.0 : 0.0}; }
 
-    [[nodiscard]] gram_parts& parts(bool all) { return all ? all_ : few_; }
+    [[nodiscard]] const gram_split& split(bool all, executor_ref exec) const {
+        return H_.remember<gram_split>(key(all), [&] { return split_gram(problem_, all, exec); });
+    }
+
+    /// What bounds H from below, made in the type in which rows are solved first.
+    [[nodiscard]] const gram_floor& floor(bool all, bool in_float, executor_ref exec) const {
+        return H_.remember<gram_floor>(key(all), [&] {
+            return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec) : make_gram_floor<double>(problem_, split(all, exec), exec);
+        });
+    }
+
+    void forget_matrices() const {
+        H_.forget<std::optional<admm<float>>>();
+        H_.forget<std::optional<admm<double>>>();
+    }
 
     /// The rows that have something to solve, by the step that suits them, in increasing order.
     [[nodiscard]] std::vector<row_class> classes(double alpha, const matrix_ref& W, executor_ref exec) {
@@ -114,15 +128,15 @@ private:
             bool all = false;
             double rho = 0;
             if (is_admm_) {
+                const gram_split& few = split(false, exec);
                 double size = 0;
                 W.visit_row(i, 0, W.cols(), [&](index_t j, double value) {
-                    if (!problem_.is_dead(j)) size += few_.split.D(j) * std::abs(value);
+                    if (!problem_.is_dead(j)) size += few.D(j) * std::abs(value);
                 });
                 const double wanted = 1.5 * alpha * static_cast<double>(problem_.groups());
-                all = wanted > few_.split.rho * size;
-                if (all && all_.split.D.size() == 0) all_.split = split_gram(problem_, true, exec);
-                if (all_.split.directions() == few_.split.directions()) all = false;
-                rho = settings_.rho.value_or(parts(all).split.rho);
+                all = wanted > few.rho * size;
+                if (all && split(true, exec).directions() == few.directions()) all = false;
+                rho = settings_.rho.value_or(split(all, exec).rho);
                 while (!settings_.rho && rho * std::sqrt(factor) <= most && rho * std::sqrt(factor) * size < wanted) rho *= factor;
             }
             const auto at_least = [&](const row_class& c) { return c.all == all ? c.rho >= rho : c.all; };
@@ -140,15 +154,16 @@ private:
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());
         if (!progress.add(W.rows() - pending)) return stop_reason::cancelled;
         for (row_class& c : found) {
-            directions_ = (std::max)(directions_, parts(c.all).split.directions());
+            if (is_admm_) directions_ = (std::max)(directions_, split(c.all, exec).directions());
             if (static_cast<index_t>(c.rows.size()) > most_) {
                 most_ = static_cast<index_t>(c.rows.size());
                 rho_ = is_admm_ ? c.rho : 0;
             }
             bool factored = false;
+            const bool in_float = !W.type().is_double && !is_hopeless_in_float(c, exec);
             if (!W.type().is_double) {
-                if (!is_hopeless_in_float(c)) {
-                    if (!solve_in<float>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+                if (in_float) {
+                    if (!solve_in<float>(c, alpha, W, out, progress, exec, factored, true)) return stop_reason::cancelled;
                     const auto is_done = [&](index_t row) {
                         return factored && reports_[static_cast<std::size_t>(row)].state != row_state::imprecise;
                     };
@@ -157,7 +172,7 @@ private:
                 }
                 in_double_ += static_cast<index_t>(c.rows.size());
             }
-            if (!solve_in<double>(c, alpha, W, out, progress, exec, factored)) return stop_reason::cancelled;
+            if (!solve_in<double>(c, alpha, W, out, progress, exec, factored, in_float)) return stop_reason::cancelled;
             if (!factored) return stop_reason::not_factored;
         }
         const auto any = [&](row_state state) {
@@ -170,43 +185,42 @@ private:
     }
 
     /// Solves a class of rows in the arithmetic type S.
+    /// @param in_float  whether rows of this class are solved in float first
     /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
     template <compute_scalar S>
     [[nodiscard]] bool solve_in(const row_class& c, double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
-                                progress_counter& progress, executor_ref exec, bool& factored) {
+                                progress_counter& progress, executor_ref exec, bool& factored, bool in_float) {
         const auto run = [&](const row_method<S>& method) {
             factored = true;
             return solve_rows<S>(method, problem_, settings_, alpha, W, std::span(c.rows), std::span(reports_), out, progress, exec);
         };
         if (!is_admm_) return run(make_proximal_gradient<S>(problem_));
-        auto& slot = std::get<std::optional<admm<S>>>(methods_);
-        gram_parts& made = parts(c.all);
-        if (!slot || slot->rho() != c.rho || last_all_ != c.all) {
-            methods_ = {};  // one matrix of H's size at a time
-            last_all_ = c.all;
-            if (made.floor.floor.size() == 0) made.floor = make_gram_floor<S>(problem_, made.split, exec);
-            slot = make_admm<S>(problem_, made.split, made.floor, c.rho, settings_.relaxation, exec);
-        }
-        factored = slot.has_value();
-        return !factored || run(*slot);
+        const gram_floor& lower = floor(c.all, in_float, exec);
+        std::vector<double> key_of_matrix = key(c.all);
+        key_of_matrix.insert(key_of_matrix.end(), {c.rho, settings_.relaxation});
+        const std::optional<admm<S>>& method = H_.remember<std::optional<admm<S>>>(key_of_matrix, [&] {
+            forget_matrices();  // one matrix of H's size at a time
+            return make_admm<S>(problem_, split(c.all, exec), lower, c.rho, settings_.relaxation, exec);
+        });
+        factored = method.has_value();
+        return !factored || run(*method);
     }
 
     /// Whether float is known not to tell the energies of most rows from each other: where the dominating directions are that large.
-    [[nodiscard]] bool is_hopeless_in_float(const row_class& c) {
-        const gram_split& split = parts(c.all).split;
-        if (!is_admm_ || split.directions() == 0) return false;
-        const double ratio = ((problem_.diagonal + problem_.shift) / split.D).mean();
+    [[nodiscard]] bool is_hopeless_in_float(const row_class& c, executor_ref exec) const {
+        if (!is_admm_) return false;
+        const gram_split& taken = split(c.all, exec);
+        if (taken.directions() == 0) return false;
+        const double ratio = ((problem_.diagonal + problem_.shift) / taken.D).mean();
         constexpr double rounding = 8 * static_cast<double>(std::numeric_limits<float>::epsilon());
         return rounding * ratio > allowed_rounding(settings_);
     }
 
+    const hessian& H_;
     const layer_problem& problem_;
     const solver_settings& settings_;
     bool is_admm_;
-    gram_parts few_, all_;
-    bool last_all_ = false;  // of the method that is there
-    std::tuple<std::optional<admm<float>>, std::optional<admm<double>>> methods_;
     std::vector<row_report> reports_;
     double rho_ = 0;
     index_t most_ = 0, in_double_ = 0, directions_ = 0;

@@ -26,11 +26,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
-                                                         std::span<const double> alphas, const matrix_ref& H,
+                                                         std::span<const double> alphas, const hessian& H,
                                                          const preprocess_options& options, observer_ref observer, executor_ref exec) {
     const solver_settings settings = resolve(options, W.cols());
     const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
-    layer_solver solver(problem, options.solver, settings);
+    layer_solver solver(H, problem, options.solver, settings);
     std::vector<preprocess_result> results;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
         if (alphas[k] > 0 && problem.lambda_max > 0) {
@@ -50,18 +50,20 @@ MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, st
     return results;
 }
 
-MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const matrix_ref& H,
+MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const hessian& H,
                                                const preprocess_options& options, observer_ref observer, executor_ref exec) {
     const double alpha = resolve(options, W.cols()).alpha;
     return preprocess_each(W, {&out, 1}, {&alpha, 1}, H, options, observer, exec).front();
 }
 
-MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const matrix_ref& H, const preprocess_options& options,
+MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const gram_argument& H, const preprocess_options& options,
                                            observer_ref observer, executor_ref exec) {
     validate(options);
-    require_not_empty("preprocess", "H", H);
-    require_layer("preprocess", W, H, exec);
-    return preprocess_checked(W, W, H, options, observer, exec);
+    require_not_empty("preprocess", "H", H.matrix());
+    require_not_empty("preprocess", "W", W);
+    const used_hessian h("preprocess", "H", H, W.cols(), 0, exec);
+    require_finite("preprocess", "W", W, exec);
+    return preprocess_checked(W, W, *h, options, observer, exec);
 }
 
 MAGR_CORE std::size_t preprocess_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers) {

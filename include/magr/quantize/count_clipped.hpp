@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/quantize/code_map.hpp>
 #include <magr/quantize/weight_grids.hpp>
@@ -14,12 +14,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Weights of live columns that are more than half a step outside of their grid.
 template <compute_scalar Scalar>
-[[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const live_gram& gram, const weight_grids<Scalar>& grids) {
+[[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, const weight_grids<Scalar>& grids) {
     index_t clipped = 0;
     with_code_map(grids, [&](const auto& map_of) {
         for (index_t i = 0; i < w.rows(); ++i)
             for (index_t j = 0; j < w.cols(); ++j) {
-                if (gram.is_dead(j)) continue;
+                if (H.is_dead(j)) continue;
                 const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
                 const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
                 const Scalar steps = map.steps(w(i, j));

@@ -42,7 +42,7 @@ struct error_state {
         error.resize(rows, W.cols());
         with_code_map(q, [&](const auto& map_of) {
             for (index_t k = 0; k < W.cols(); ++k) {
-                if (H.matrix()(k, k) <= 0) {  // dead: no error counts, however large
+                if (H.diagonal(k) <= 0) {  // dead: no error counts, however large
                     error.col(k).setZero();
                     continue;
                 }
@@ -104,9 +104,8 @@ template <compute_scalar Scalar, class Pass>
 
 /// Refuses what the refinements cannot work with.
 template <compute_scalar Scalar>
-void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W, const matrix_ref& H,
-                       executor_ref exec) {
-    require_layer(function, W, H, exec);
+void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W, executor_ref exec) {
+    require_finite(function, "W", W, exec);
     require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
     require_grids(function, q, W.rows(), W.cols());
     const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -14,7 +15,8 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const matrix_ref& H, const grid_options& options, executor_ref exec);
+[[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, const grid_options& options,
+                                                 executor_ref exec);
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec);
 
@@ -24,9 +26,8 @@ template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_all(const char* function, const matrix_ref& w, const grid_options& options, executor_ref exec);
 
 /// The same after all checks.
-/// @param h  of a `live_gram`
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> fit_all(const matrix_ref& w, const matrix_ref& h, const grid_options& options, executor_ref exec);
+[[nodiscard]] weight_grids<Scalar> fit_all(const matrix_ref& w, const hessian& H, const grid_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -81,10 +82,10 @@ template <compute_scalar Scalar>
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 template <class Weights, class Gram>
-    requires dense_matrix<const Gram>
+    requires gram_like<Gram>
 [[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>(w, as_const_view(H), options, exec);
+    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), options, exec);
 }
 
 /// The same for searches that need no H.

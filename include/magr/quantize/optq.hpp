@@ -62,7 +62,7 @@ template <class Weights, class Gram>
 auto quantize_optq(const Weights& W, const Gram& H, const grid_options& grid = {}, const optq_options& options = {},
                    executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_optq<compute_t<typename decltype(w)::value_type>>(w, as_const_view(H), grid, options, exec);
+    return detail::run_optq<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), grid, options, exec);
 }
 
 /// The same on grids that are given: those of another matrix (of MagR's weights, while W are the original ones), of a file format, or
@@ -75,7 +75,7 @@ auto quantize_optq(const Weights& W, const Gram& H, const weight_grids<Scalar>& 
     const auto w = as_const_view(W);
     static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
                   "magr: grids must be double for double weights, float for others");
-    return detail::run_optq<Scalar>(w, as_const_view(H), grids, options, exec);
+    return detail::run_optq<Scalar>(w, detail::as_gram(H), grids, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

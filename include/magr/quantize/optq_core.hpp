@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/feedback_factor.hpp>
@@ -17,10 +18,10 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const grid_options& grid, const optq_options& options,
+[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const grid_options& grid, const optq_options& options,
                                            executor_ref exec);
 template <compute_scalar Scalar>
-[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const weight_grids<Scalar>& grids,
+[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const weight_grids<Scalar>& grids,
                                            const optq_options& options, executor_ref exec);
 template <compute_scalar Scalar>
 [[nodiscard]] std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options, index_t workers);
@@ -28,20 +29,18 @@ template <compute_scalar Scalar>
 /// What OPTQ makes of H alone, for all weights that have these inputs.
 template <compute_scalar Scalar>
 struct optq_plan {
-    index_t group_size;
     std::vector<index_t> order;
     feedback_factor<Scalar> factor;
 };
 
-/// @param h       of a `live_gram`, so that the threshold has been applied
+/// The plan of these options, which H remembers.
 template <compute_scalar Scalar>
-[[nodiscard]] optq_plan<Scalar> make_optq_plan(const matrix_ref& h, index_t group_size, const optq_options& options, executor_ref exec);
+[[nodiscard]] const optq_plan<Scalar>& plan_optq(const hessian& H, index_t group_size, const optq_options& options, executor_ref exec);
 
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
 /// @param w       with zeros in the place of dead columns if that is the policy
-/// @param h       of a `live_gram`
 template <compute_scalar Scalar>
-[[nodiscard]] optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+[[nodiscard]] optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                                  const optq_plan<Scalar>& plan, const weight_grids<Scalar>* given,
                                                  const grid_options& grid, const optq_options& options, executor_ref exec);
 

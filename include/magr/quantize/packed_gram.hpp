@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/kernels/packed_product.hpp>
@@ -40,22 +40,32 @@ inline namespace MAGR_ISA_NAMESPACE {
     return out;
 }
 
-/// A symmetric matrix as it is, and packed once as the left operand H^T of products that many rows need: (E H)^T = H E^T.
+/// A symmetric matrix, packed once as the left operand H^T of products that many rows need: (E H)^T = H E^T. The squares on its diagonal
+/// are there as they are, too.
 class packed_gram {
     using tile = kernels::register_tile<double, simd::default_arch>;
     static constexpr index_t depth = kernels::product_blocks<double, simd::default_arch>::depth;
 
 public:
-    packed_gram(row_major_matrix<double> H, executor_ref exec)
-        : H_(std::move(H)), rows_(kernels::round_up(H_.rows(), tile::rows)), packed_(rows_ * H_.cols()) {
+    static constexpr index_t square = 64;  ///< on the diagonal
+
+    packed_gram(const row_major_matrix<double>& H, executor_ref exec)
+        : columns_(H.rows()), rows_(kernels::round_up(H.rows(), tile::rows)), packed_(rows_ * H.cols()), squares_(square, H.rows()) {
         exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {
             const index_t first = task * tile::rows;
-            const auto rows = as_const_view(H_).block(first, 0, (std::min)(tile::rows, H_.rows() - first), H_.cols());
+            const auto rows = as_const_view(H).block(first, 0, (std::min)(tile::rows, H.rows() - first), H.cols());
             kernels::pack_left(rows, rows_, first, packed_.data());
         });
+        for (index_t first = 0; first < columns_; first += square) {
+            const index_t size = (std::min)(square, columns_ - first);
+            squares_.block(0, first, size, size) = H.block(first, first, size, size);
+        }
     }
 
-    [[nodiscard]] const row_major_matrix<double>& matrix() const noexcept { return H_; }
+    [[nodiscard]] index_t cols() const noexcept { return columns_; }
+    [[nodiscard]] double diagonal(index_t k) const noexcept { return squares_(k % square, k); }
+    /// Column k of its square on the diagonal: the elements of the rows from k - k % square on.
+    [[nodiscard]] const double* own_column(index_t k) const noexcept { return squares_.data() + k * square; }
 
     /// Numbers of working memory that a product of so many rows needs.
     [[nodiscard]] static constexpr index_t scratch_size(index_t rows) noexcept { return kernels::round_up(rows, tile::cols) * depth; }
@@ -79,7 +89,7 @@ private:
                      double* scratch) const noexcept {
         const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
         for (index_t done = 0; done < E.cols();) {
-            const index_t k = first + done, k0 = k - k % depth, d = (std::min)(depth, H_.rows() - k0);
+            const index_t k = first + done, k0 = k - k % depth, d = (std::min)(depth, columns_ - k0);
             const index_t width = (std::min)(E.cols() - done, k0 + d - k);
             for (index_t j = 0; j < E.rows(); j += tile::cols)
                 kernels::pack_panel<tile::cols>(E.block(j, done, (std::min)(tile::cols, E.rows() - j), width), 1.0, scratch + j * d);
@@ -88,10 +98,18 @@ private:
         }
     }
 
-    row_major_matrix<double> H_;
+    index_t columns_;
     index_t rows_;  // whole tiles
     aligned_buffer<double> packed_;
+    col_major_matrix<double> squares_;
 };
+
+/// H + damping mean(diag H) I in this order, which H remembers.
+[[nodiscard]] inline const packed_gram& damped_gram(const hessian& H, std::span<const index_t> order, double damping, executor_ref exec) {
+    std::vector<double> key{damping};
+    if (!std::is_sorted(order.begin(), order.end())) key.insert(key.end(), order.begin(), order.end());
+    return H.remember<packed_gram>(key, [&] { return packed_gram(load_damped(H.live().view(), order, damping), exec); });
+}
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <magr/detail/validate.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -35,19 +36,17 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const code_refinement& options,
+refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
                                 executor_ref exec);
 
 /// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
-/// @param h  of a `live_gram`
 template <compute_scalar Scalar>
-[[nodiscard]] double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const matrix_ref& h,
+[[nodiscard]] double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const hessian& H,
                              double damping, executor_ref exec);
 
 /// The same after all checks.
-/// @param h  of a `live_gram`
 template <compute_scalar Scalar>
-refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                  const code_refinement& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -75,7 +74,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
                             executor_ref exec = {}) {
-    return detail::run_refine_codes(Q, as_const_view(W), as_const_view(H), options, exec);
+    return detail::run_refine_codes(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

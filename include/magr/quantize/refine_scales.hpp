@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <magr/detail/validate.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -32,13 +33,12 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const scale_refinement& options,
+refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const scale_refinement& options,
                                 executor_ref exec);
 
 /// The same after all checks.
-/// @param h  of a `live_gram`
 template <compute_scalar Scalar>
-refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                  const scale_refinement& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -65,7 +65,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
                             executor_ref exec = {}) {
-    return detail::run_refine_scales(Q, as_const_view(W), as_const_view(H), options, exec);
+    return detail::run_refine_scales(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/quantize/fit_grid.hpp>
@@ -18,7 +19,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 [[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& options);
 template <compute_scalar Scalar>
-[[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const matrix_ref& H, const grid_options& options);
+[[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec);
 template <compute_scalar Scalar>
 [[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const weight_grids<Scalar>& grids);
 
@@ -55,7 +56,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  half-way cases round to even
 /// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Rounding = round_half_even>
-    requires(!dense_matrix<const Rounding>)
+    requires(!gram_like<Rounding>)
 [[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}, const Rounding& rounding = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
@@ -68,10 +69,10 @@ template <class Weights, class Rounding = round_half_even>
 /// The same for the searches that look at H, and with no say for the weights of dead columns, see `fit_grids`: they are rounded onto the
 /// grids that the others make, to the nearest end if they are outside.
 template <class Weights, class Gram>
-    requires dense_matrix<const Gram>
-[[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options) {
+    requires gram_like<Gram>
+[[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_rtn<compute_t<typename decltype(w)::value_type>>(w, as_const_view(H), options);
+    return detail::run_rtn<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), options, exec);
 }
 
 /// The same on grids that are given.

@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid_fitter.hpp>
@@ -35,17 +34,20 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> fit_all(const matrix_ref& w, const matrix_ref& h, const grid_options& options, executor_ref exec) {
+weight_grids<Scalar> fit_all(const matrix_ref& w, const hessian& H, const grid_options& options, executor_ref exec) {
+    const matrix_ref& h = H.live().view();
     const index_t group_size = columns_per_group(options, w.cols());
     const std::vector<index_t> order = order_columns(h, column_order::natural, group_size);
     return fit_all<Scalar>(w, options, grid_fitter<Scalar>(options, h, group_runs(order, group_size, false), order), exec);
 }
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const matrix_ref& H, const grid_options& options, executor_ref exec) {
+weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
     validate(options);
-    require_layer("fit_grids", W, H, exec);
-    return fit_all<Scalar>(W, live_gram(H, options.dead_threshold).view(), options, exec);
+    require_not_empty("fit_grids", "W", W);
+    const used_hessian h("fit_grids", "H", H, W.cols(), options.dead_threshold, exec);
+    require_finite("fit_grids", "W", W, exec);
+    return fit_all<Scalar>(W, *h, options, exec);
 }
 
 /// Refuses the searches that look at H where there is none.

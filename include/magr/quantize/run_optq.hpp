@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
@@ -22,34 +22,15 @@
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid_fitter.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
+#include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/quantize/output_meter.hpp>
+#include <magr/calibration/output_meter.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/sequential.hpp>
 #include <magr/quantize/without_dead.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Writes some rows of W, its columns in another order, as a strip of `row_strips`.
-template <compute_scalar Scalar>
-void load_strip(std::type_identity_t<matrix_view<const Scalar>> w, std::span<const index_t> order, Scalar* strip) {
-    constexpr index_t height = row_strips<Scalar>::height;
-    constexpr index_t panel = 256;  // columns whose part of the strip stays in cache
-    if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
-    for (index_t first = 0; first < w.cols(); first += panel) {
-        const index_t last = (std::min)(first + panel, w.cols());
-        const auto copy = [&](index_t i, index_t k) {
-            strip[k * height + i] = w(i, order[static_cast<std::size_t>(k)]);
-        };
-        if (w.row_stride() < w.col_stride())
-            for (index_t k = first; k < last; ++k)
-                for (index_t i = 0; i < w.rows(); ++i) copy(i, k);
-        else
-            for (index_t i = 0; i < w.rows(); ++i)
-                for (index_t k = first; k < last; ++k) copy(i, k);
-    }
-}
 
 /// Half the sum of D_k (s/2)^2 over all weights, s the widest step of their grid.
 template <compute_scalar Scalar>
@@ -98,19 +79,25 @@ template <compute_scalar Scalar, class Rounding>
 }
 
 template <compute_scalar Scalar>
-optq_plan<Scalar> make_optq_plan(const matrix_ref& h, index_t group_size, const optq_options& options, executor_ref exec) {
-    std::vector<index_t> order = order_columns(h, options.order, group_size);
-    feedback_factor<Scalar> factor = factor_feedback<Scalar>(
-        h, order, {.damping = options.damping, .raise_damping = options.on_failure != fallback::none, .precision = options.precision},
-        exec);
-    return {group_size, std::move(order), std::move(factor)};
+const optq_plan<Scalar>& plan_optq(const hessian& H, index_t group_size, const optq_options& options, executor_ref exec) {
+    const bool may_raise = options.on_failure != fallback::none;
+    const bool groups_matter = options.order == column_order::group_aware || options.groups != group_update::fixed;
+    const std::vector<double> key{static_cast<double>(options.order), static_cast<double>(groups_matter ? group_size : 0), options.damping,
+                                  may_raise ? 1.0 : 0.0, static_cast<double>(options.precision)};
+    return H.remember<optq_plan<Scalar>>(key, [&] {
+        const matrix_ref& h = H.live().view();
+        std::vector<index_t> order = order_columns(h, options.order, group_size);
+        feedback_factor<Scalar> factor = factor_feedback<Scalar>(
+            h, order, {.damping = options.damping, .raise_damping = may_raise, .precision = options.precision}, exec);
+        return optq_plan<Scalar>{std::move(order), std::move(factor)};
+    });
 }
 
 template <compute_scalar Scalar>
-optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h, const optq_plan<Scalar>& plan,
+optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, const optq_plan<Scalar>& plan,
                                            const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
                                            executor_ref exec) {
-    const auto& [group_size, order, factor] = plan;
+    const auto& [order, factor] = plan;
     optq_result<Scalar> result;
     result.damping = factor.damping;
     result.diagonal_floor = factor.diagonal_floor;
@@ -124,12 +111,12 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     if (factor.status == factorization::failed) {
         if (options.on_failure != fallback::round_to_nearest) return result;
         const auto round = [&](const auto& rounding) {
-            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, h, grid, exec), rounding);
+            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding);
         };
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        if (options.measure_error) result.output_error = output_meter(w, h, exec).error(w, result.quantized.dequantize().view(), exec);
+        if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
         return result;
     }
     result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
@@ -140,10 +127,11 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     if (given != nullptr) {
         static_cast<weight_grids<Scalar>&>(result.quantized) = *given;
     } else if (fixed) {
-        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_all<Scalar>(w, h, grid, exec);
+        static_cast<weight_grids<Scalar>&>(result.quantized) = fit_all<Scalar>(w, H, grid, exec);
     } else {
         static_cast<weight_grids<Scalar>&>(result.quantized) = make_weight_grids<Scalar>(w.rows(), w.cols(), grid);
-        fitter.emplace(grid, h, group_runs(order, group_size, options.order == column_order::act_order), order);
+        const index_t group_size = columns_per_group(grid, w.cols());
+        fitter.emplace(grid, H.live().view(), group_runs(order, group_size, options.order == column_order::act_order), order);
     }
     result.quantized.codes = matrix<std::uint8_t>(w.rows(), w.cols());
 
@@ -170,42 +158,42 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     return result;
 }
 
-/// The same with a plan of its own, and for an H as it was passed in.
+/// The same with the plan of these options. The error is that of H as it was passed in.
 template <compute_scalar Scalar>
-[[nodiscard]] optq_result<Scalar> optq_checked(std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h, double dead_threshold, const weight_grids<Scalar>* given,
+[[nodiscard]] optq_result<Scalar> optq_checked(matrix_view<const Scalar> w, const hessian& H, const weight_grids<Scalar>* given,
                                                const grid_options& grid, const optq_options& options, executor_ref exec) {
-    const live_gram gram(h, dead_threshold);
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
-    const auto plan = make_optq_plan<Scalar>(gram.view(), group_size, options, exec);
-    const auto run = [&](matrix_view<const Scalar> weights) {
-        return optq_with_plan<Scalar>(weights, gram.view(), plan, given, grid, options, exec);
-    };
-    auto result = options.dead == dead_columns::zero && gram.has_dead() ? run(as_const_view(without_dead<Scalar>(w, gram))) : run(w);
+    const optq_plan<Scalar>& plan = plan_optq<Scalar>(H, group_size, options, exec);
+    const auto run = [&](matrix_view<const Scalar> weights) { return optq_with_plan<Scalar>(weights, H, plan, given, grid, options, exec); };
+    auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
     // what is nearly dead has a share in the error all the same
-    if (gram.is_copy() && options.measure_error && result)
-        result.output_error = output_meter(w, h, exec).error(w, result.quantized.dequantize().view(), exec);
+    if (H.live().is_copy() && options.measure_error && result)
+        result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
     return result;
 }
 
 template <compute_scalar Scalar>
-optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const grid_options& grid, const optq_options& options,
+optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const grid_options& grid, const optq_options& options,
                              executor_ref exec) {
     validate(grid);
     validate(options);
-    require_layer("quantize_optq", W, H, exec);
-    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), H, (std::max)(grid.dead_threshold, options.dead_threshold), nullptr, grid,
-                                options, exec);
+    require_not_empty("quantize_optq", "W", W);
+    const used_hessian h("quantize_optq", "H", H, W.cols(), (std::max)(grid.dead_threshold, options.dead_threshold), exec);
+    require_finite("quantize_optq", "W", W, exec);
+    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), *h, nullptr, grid, options, exec);
 }
 
 template <compute_scalar Scalar>
-optq_result<Scalar> run_optq(const matrix_ref& W, const matrix_ref& H, const weight_grids<Scalar>& grids, const optq_options& options,
+optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const weight_grids<Scalar>& grids, const optq_options& options,
                              executor_ref exec) {
     validate(options);
     if (options.groups != group_update::fixed)
         raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
-    require_layer("quantize_optq", W, H, exec);
+    require_not_empty("quantize_optq", "W", W);
+    const used_hessian h("quantize_optq", "H", H, W.cols(), options.dead_threshold, exec);
+    require_finite("quantize_optq", "W", W, exec);
     require_grids("quantize_optq", grids, W.rows(), W.cols());
-    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), H, options.dead_threshold, &grids, {}, options, exec);
+    return optq_checked<Scalar>(weights_in<Scalar>(W).view(), *h, &grids, {}, options, exec);
 }
 
 template <compute_scalar Scalar>

@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -45,9 +45,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar, class Scales>
 [[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const packed_gram& gram, std::span<const index_t> order,
                               double denominator_offset, error_state& state) {
-    const row_major_matrix<double>& H = gram.matrix();
-    constexpr index_t block = 64;
-    const index_t n = H.cols();
+    constexpr index_t block = packed_gram::square;
+    const index_t n = gram.cols();
     col_major_matrix<double> memory(state.rows(), block + 1);
     auto change = memory.leftCols(block);
     auto gradient = memory.col(block);
@@ -57,10 +56,10 @@ template <compute_scalar Scalar, class Scales>
         const index_t changes_before = changes;
         change.setZero();
         for (index_t k = begin; k < begin + width; ++k) {
-            const double curvature = H(k, k);
+            const double curvature = gram.diagonal(k);
             if (curvature <= 0) continue;  // a dead column: every code is as good
             gradient = state.gradient.col(k);
-            gradient.noalias() += change.leftCols(k - begin) * H.col(k).segment(begin, k - begin);
+            gradient.noalias() += change.leftCols(k - begin) * Eigen::Map<const Eigen::VectorXd>(gram.own_column(k), k - begin);
             const index_t j = order[static_cast<std::size_t>(k)];
             const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
             for (index_t i = 0; i < state.rows(); ++i) {
@@ -85,33 +84,34 @@ template <compute_scalar Scalar, class Scales>
 }
 
 /// `refine_codes` after all checks.
-/// @param h       of a `live_gram`
 template <compute_scalar Scalar>
-refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                                  const code_refinement& options, executor_ref exec) {
-    const std::vector<index_t> order = order_columns(h, options.order, Q.group_size);
-    const packed_gram damped(load_damped(h, order, options.damping), exec);
+    const std::vector<index_t> order = order_columns(H.live().view(), options.order, Q.group_size);
+    const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     return refine_panels(
         Q, w, damped, order, options.max_passes,
         [&](const auto& map_of, error_state& state) { return descend(Q, map_of, damped, order, options.denominator_offset, state); }, exec);
 }
 
 template <compute_scalar Scalar>
-double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const matrix_ref& h,
+double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const hessian& H,
                              double damping, executor_ref exec) {
-    const std::vector<index_t> order = order_columns(h, column_order::natural, h.cols());
-    const packed_gram damped(load_damped(h, order, damping), exec);
+    const std::vector<index_t> order = order_columns(H.live().view(), column_order::natural, H.inputs());
+    const packed_gram& damped = damped_gram(H, order, damping, exec);
     return refine_panels(
                q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec)
         .loss_before;
 }
 
 template <compute_scalar Scalar>
-refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const code_refinement& options,
+refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
                                 executor_ref exec) {
     validate(options);
-    require_refinable("refine_codes", Q, W, H, exec);
-    return refine_checked(Q, weights_in<Scalar>(W).view(), live_gram(H, options.dead_threshold).view(), options, exec);
+    require_not_empty("refine_codes", "W", W);
+    const used_hessian h("refine_codes", "H", H, W.cols(), options.dead_threshold, exec);
+    require_refinable("refine_codes", Q, W, exec);
+    return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

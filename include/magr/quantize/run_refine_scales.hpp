@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -88,7 +88,7 @@ public:
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
         // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
-        col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.matrix().cols());
+        col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.cols());
         H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
@@ -180,9 +180,8 @@ private:
 };
 
 /// `refine_scales` after all checks.
-/// @param h       of a `live_gram`
 template <compute_scalar Scalar>
-refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const matrix_ref& h,
+refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                                   const scale_refinement& options, executor_ref exec) {
     std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
     std::iota(order.begin(), order.end(), index_t{0});
@@ -199,7 +198,7 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
     }
     const bool moves_zero = !has_code_zero(Q.zero_point);
 
-    const packed_gram damped(load_damped(h, order, options.damping), exec);
+    const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     parameter_refiner<Scalar> refiner(Q, damped, order);
     return refine_panels(
         Q, w, damped, order, options.max_passes,
@@ -215,11 +214,13 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 }
 
 template <compute_scalar Scalar>
-refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const matrix_ref& H, const scale_refinement& options,
+refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const scale_refinement& options,
                                 executor_ref exec) {
     validate(options);
-    require_refinable("refine_scales", Q, W, H, exec);
-    return refine_checked(Q, weights_in<Scalar>(W).view(), live_gram(H, options.dead_threshold).view(), options, exec);
+    require_not_empty("refine_scales", "W", W);
+    const used_hessian h("refine_scales", "H", H, W.cols(), options.dead_threshold, exec);
+    require_refinable("refine_scales", Q, W, exec);
+    return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/calibration/live_gram.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/quantize/fit_grid.hpp>
@@ -26,11 +25,12 @@ quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& option
 }
 
 template <compute_scalar Scalar>
-quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const matrix_ref& H, const grid_options& options) {
+quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
     validate(options);
-    require_layer("quantize_rtn", W, H);
-    const live_gram gram(H, options.dead_threshold);
-    return round_onto_grids(weights_in<Scalar>(W).view(), fit_all<Scalar>(W, gram.view(), options, {}), round_half_even{});
+    require_not_empty("quantize_rtn", "W", W);
+    const used_hessian h("quantize_rtn", "H", H, W.cols(), options.dead_threshold, exec);
+    require_finite("quantize_rtn", "W", W, exec);
+    return round_onto_grids(weights_in<Scalar>(W).view(), fit_all<Scalar>(W, *h, options, exec), round_half_even{});
 }
 
 template <compute_scalar Scalar>

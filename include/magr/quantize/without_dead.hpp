@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/convert.hpp>
 
 namespace magr::detail {
@@ -9,10 +9,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// W with zeros in the place of dead columns.
 template <compute_scalar Scalar>
-[[nodiscard]] row_major_matrix<Scalar> without_dead(const matrix_ref& w, const live_gram& gram) {
+[[nodiscard]] row_major_matrix<Scalar> without_dead(const matrix_ref& w, const hessian& H) {
     row_major_matrix<Scalar> out = load<Scalar>(w);
     for (index_t j = 0; j < w.cols(); ++j)
-        if (gram.is_dead(j)) out.col(j).setZero();
+        if (H.is_dead(j)) out.col(j).setZero();
     return out;
 }
 

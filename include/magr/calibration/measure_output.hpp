@@ -15,8 +15,8 @@
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/output_error.hpp>
-#include <magr/quantize/output_meter.hpp>
+#include <magr/calibration/output_error.hpp>
+#include <magr/calibration/output_meter.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -51,13 +51,18 @@ MAGR_CORE std::size_t output_meter::bytes(index_t rows, index_t cols, index_t wo
     return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
 }
 
-MAGR_CORE output_meter::output_meter(const matrix_ref& W, const matrix_ref& H, executor_ref exec) : gram_(H.rows(), H.cols()) {
+/// H as it was passed in, brought near 1 by a power of two.
+[[nodiscard]] inline matrix<double> load_near_one(const matrix_ref& H) {
     const live_gram live(H, 0);
-    for (index_t i = 0; i < H.rows(); ++i) live.view().load_row(i, 0, H.cols(), &gram_(i, 0));
-    const double scale = unit_scale(gram_.view());
-    for (index_t k = 0; k < H.rows() * H.cols(); ++k) gram_.data()[k] *= scale;
-    energy_ = energy_of(W, nullptr, exec);
+    matrix<double> copy(H.rows(), H.cols());
+    for (index_t i = 0; i < H.rows(); ++i) live.view().load_row(i, 0, H.cols(), &copy(i, 0));
+    const double scale = unit_scale(copy.view());
+    for (index_t k = 0; k < H.rows() * H.cols(); ++k) copy.data()[k] *= scale;
+    return copy;
 }
+
+MAGR_CORE output_meter::output_meter(const matrix_ref& W, const hessian& H, executor_ref exec)
+    : gram_(H.remember<matrix<double>>({}, [&] { return load_near_one(H.given()); })), energy_(energy_of(W, nullptr, exec)) {}
 
 MAGR_CORE double output_meter::error(const matrix_ref& W, const matrix_ref& Q, executor_ref exec) const {
     const scaled_sum sum = energy_of(W, &Q, exec);
@@ -87,13 +92,13 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
 }
 
 /// `output_error`
-MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const matrix_ref& H, executor_ref exec) {
+MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H, executor_ref exec) {
     require_not_empty("output_error", "W", W);
     require_shape("output_error", "Q", Q, W.rows(), W.cols());
-    require_gram("output_error", "H", H, W.cols(), exec);
+    const used_hessian h("output_error", "H", H, W.cols(), 0, exec);
     require_finite("output_error", "W", W, exec);
     require_finite("output_error", "Q", Q, exec);
-    return output_meter(W, H, exec).error(W, Q, exec);
+    return output_meter(W, *h, exec).error(W, Q, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -24,7 +25,7 @@ public:
     /// Bytes that it needs at most, measuring included.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t cols, index_t workers) noexcept;
 
-    output_meter(const matrix_ref& W, const matrix_ref& H, executor_ref exec);
+    output_meter(const matrix_ref& W, const hessian& H, executor_ref exec);
 
     /// tr((Q - W) H (Q - W)^T) / tr(W H W^T)
     [[nodiscard]] double error(const matrix_ref& W, const matrix_ref& Q, executor_ref exec) const;
@@ -42,7 +43,7 @@ private:
     /// The energy of W, or of Q - W.
     [[nodiscard]] scaled_sum energy_of(const matrix_ref& W, const matrix_ref* Q, executor_ref exec) const;
 
-    matrix<double> gram_;
+    const matrix<double>& gram_;  // remembered by H, which has to live as long
     scaled_sum energy_;
 };
 
@@ -50,5 +51,5 @@ private:
 }  // namespace magr::detail
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/measure_output.hpp>
+#include <magr/calibration/measure_output.hpp>
 #endif

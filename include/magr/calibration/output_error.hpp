@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -9,7 +10,7 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const matrix_ref& H, executor_ref exec);
+[[nodiscard]] MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -29,12 +30,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Quantized, class Gram>
 [[nodiscard]] double output_error(const Weights& W, const Quantized& Q, const Gram& H, executor_ref exec = {}) {
-    return detail::measure_output_error(as_const_view(W), as_const_view(Q), as_const_view(H), exec);
+    return detail::measure_output_error(as_const_view(W), as_const_view(Q), detail::as_gram(H), exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/measure_output.hpp>
+#include <magr/calibration/measure_output.hpp>
 #endif

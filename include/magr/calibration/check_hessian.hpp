@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <magr/calibration/hessian.hpp>
+#include <magr/detail/contract.hpp>
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+MAGR_CORE double hessian::checked(const detail::matrix_ref& H, double dead_threshold, executor_ref exec) {
+    detail::require_not_empty("hessian", "H", H);
+    detail::require_gram("hessian", "H", H, H.rows(), exec);
+    detail::require_option(dead_threshold >= 0 && dead_threshold < 1, "hessian", "dead_threshold", "in [0, 1)", dead_threshold);
+    return dead_threshold;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+MAGR_CORE used_hessian::used_hessian(const char* function, const char* argument, const gram_argument& H, index_t cols, double threshold,
+                                     executor_ref exec) {
+    if (H.made() == nullptr) {
+        require_gram(function, argument, H.matrix(), cols, exec);
+        used_ = &own_.emplace(H.matrix(), threshold, false);
+        return;
+    }
+    require_shape(function, argument, H.matrix(), cols, cols);
+    used_ = threshold <= H.made()->dead_threshold() ? H.made() : &own_.emplace(H.matrix(), threshold, false);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+}  // namespace magr

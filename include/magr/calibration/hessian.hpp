@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <magr/calibration/gram.hpp>
+#include <magr/calibration/live_gram.hpp>
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/matrix/dense_matrix.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/matrix/matrix.hpp>
+#include <magr/parallel/executor_ref.hpp>
+
+namespace magr {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What errors in the weights of a layer cost at its output: the Gram matrix H of its inputs, checked once, with what methods make of it.
+///
+/// Layers that read the same inputs (query, key and value; gate and up) share one: their factors, the spectrum of H and its packed copies
+/// are made for the first of them and used again for the others. Every function that takes a Gram matrix takes a hessian instead, and
+/// gives the same bits.
+///
+/// @par Shapes    H: in x in, the Gram matrix X^T X of the inputs, any positive multiple of it, any storage and layout
+/// @par Dead inputs  those with H_jj <= dead_threshold * mean, where the mean is that of the positive diagonal entries: no error of theirs
+///                counts. A function whose options ask for a larger threshold works with a hessian of its own
+/// @par Errors    shape_error (H empty or not square), value_error (NaN, Inf, asymmetric H, a negative diagonal entry, an accumulator
+///                without tokens), option_error (dead_threshold not in [0, 1))
+/// @par Cost      reads H twice. It keeps a view of a matrix, which has to live as long and must not change, and owns that of an
+///                accumulator. A method remembers what it makes of H: one or two matrices of H's size, until `forget` or the end
+/// @par Threads   one thread at a time may work with it, because of what is remembered; the executor may have any number
+class hessian {
+public:
+    template <class Gram>
+        requires dense_matrix<const Gram>
+    explicit hessian(const Gram& H, double dead_threshold = 0, executor_ref exec = {})
+        : hessian(detail::matrix_ref(as_const_view(H)), checked(as_const_view(H), dead_threshold, exec), true) {}
+
+    template <compute_scalar Sum>
+    explicit hessian(const gram_accumulator<Sum>& calibration, double dead_threshold = 0, executor_ref exec = {})
+        : hessian(std::make_shared<const matrix<Sum>>(calibration.gram(exec)), dead_threshold, exec) {
+        tokens_ = calibration.tokens();
+    }
+
+    hessian(const hessian&) = delete;
+    hessian& operator=(const hessian&) = delete;
+
+    [[nodiscard]] index_t inputs() const noexcept { return given_.cols(); }
+    [[nodiscard]] index_t dead_inputs() const noexcept { return live_.dead_columns(); }
+    [[nodiscard]] bool is_dead(index_t j) const noexcept { return live_.is_dead(j); }
+    [[nodiscard]] double dead_threshold() const noexcept { return dead_threshold_; }
+    /// Of the accumulator that it was made from.
+    [[nodiscard]] std::optional<index_t> tokens() const noexcept { return tokens_; }
+    /// Of the diagonal entries of live inputs: the unit of every damping. 1 if no input is live.
+    [[nodiscard]] double mean() const noexcept { return live_.mean(); }
+
+    /// What a method has made of H, from `make()` the first time. Methods of one's own may use it as well.
+    /// @param key  what else it depends on
+    /// @tparam Made  its type; different things need different types
+    template <class Made, class Make>
+    [[nodiscard]] const Made& remember(const std::vector<double>& key, const Make& make) const {
+        for (const remembered& one : memory_)
+            if (one.type == &mark<Made> && one.key == key) return *static_cast<const Made*>(one.made.get());
+        const auto made = std::make_shared<const Made>(make());
+        memory_.push_back({&mark<Made>, key, made});
+        ++made_;
+        return *made;
+    }
+
+    /// Frees what was remembered of this type.
+    template <class Made>
+    void forget() const {
+        std::vector<remembered> rest;
+        for (remembered& one : memory_)
+            if (one.type != &mark<Made>) rest.push_back(std::move(one));
+        memory_ = std::move(rest);
+    }
+    /// Frees all that was remembered.
+    void forget() const { memory_.clear(); }
+
+    /// How many things have been made so far: it stays the same where all is remembered.
+    [[nodiscard]] index_t made() const noexcept { return made_; }
+
+    /// H as it was passed in.
+    [[nodiscard]] const detail::matrix_ref& given() const noexcept { return given_; }
+    /// H with zeros in the rows and columns of dead inputs.
+    [[nodiscard]] const detail::live_gram& live() const noexcept { return live_; }
+    /// Whether its caller shares it between layers.
+    [[nodiscard]] bool is_shared() const noexcept { return is_shared_; }
+
+    /// After all checks.
+    hessian(const detail::matrix_ref& H, double dead_threshold, bool is_shared)
+        : given_(H), live_(H, dead_threshold), dead_threshold_(dead_threshold), is_shared_(is_shared) {}
+
+private:
+    struct remembered {
+        const void* type;
+        std::vector<double> key;
+        std::shared_ptr<const void> made;
+    };
+    template <class Made>
+    static constexpr char mark = 0;
+
+    template <class Sum>
+    hessian(std::shared_ptr<const matrix<Sum>> sum, double dead_threshold, executor_ref exec)
+        : hessian(detail::matrix_ref(sum->view()), checked(sum->view(), dead_threshold, exec), true) {
+        owner_ = std::move(sum);
+    }
+
+    /// The threshold.
+    static double checked(const detail::matrix_ref& H, double dead_threshold, executor_ref exec);
+
+    std::shared_ptr<const void> owner_;
+    detail::matrix_ref given_;
+    detail::live_gram live_;
+    double dead_threshold_;
+    bool is_shared_;
+    std::optional<index_t> tokens_;
+    mutable std::vector<remembered> memory_;
+    mutable index_t made_ = 0;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What functions take as H: a dense matrix, or a hessian.
+template <class Gram>
+concept gram_like = std::is_same_v<Gram, hessian> || dense_matrix<const Gram>;
+
+}  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What the caller passes as H: a matrix, or a hessian.
+class gram_argument {
+public:
+    template <class T>
+    gram_argument(matrix_view<T> H) noexcept : matrix_(H) {}                              // NOLINT(google-explicit-constructor)
+    gram_argument(const matrix_ref& H) noexcept : matrix_(H) {}                           // NOLINT(google-explicit-constructor)
+    gram_argument(const hessian& H) noexcept : matrix_(H.given()), hessian_(&H) {}        // NOLINT(google-explicit-constructor)
+
+    [[nodiscard]] const matrix_ref& matrix() const noexcept { return matrix_; }
+    [[nodiscard]] const hessian* made() const noexcept { return hessian_; }
+
+private:
+    matrix_ref matrix_;
+    const hessian* hessian_ = nullptr;
+};
+
+/// H as an argument of a public function. The compiler refuses what is neither a matrix nor a hessian with one readable message.
+template <class Gram>
+[[nodiscard]] gram_argument as_gram(const Gram& H) {
+    if constexpr (std::is_same_v<Gram, hessian>)
+        return H;
+    else
+        return as_const_view(H);
+}
+
+/// The calibration tokens that are known of H.
+template <class Gram>
+[[nodiscard]] std::optional<index_t> tokens_of(const Gram& H) {
+    if constexpr (std::is_same_v<Gram, hessian>)
+        return H.tokens();
+    else
+        return std::nullopt;
+}
+
+/// What a function works with: the caller's hessian, or one for this call.
+class used_hessian {
+public:
+    /// @param threshold  what the options of the function ask for
+    /// @par Errors       as `require_gram`
+    used_hessian(const char* function, const char* argument, const gram_argument& H, index_t cols, double threshold, executor_ref exec);
+
+    [[nodiscard]] const hessian& operator*() const noexcept { return *used_; }
+    [[nodiscard]] const hessian* operator->() const noexcept { return used_; }
+
+private:
+    std::optional<hessian> own_;
+    const hessian* used_;
+};
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
+}  // namespace magr
+
+#ifndef MAGR_COMPILED
+#include <magr/calibration/check_hessian.hpp>
+#endif
