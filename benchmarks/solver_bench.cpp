@@ -97,7 +97,7 @@ void admm_iteration(benchmark::State& state) {
     using tile = magr::detail::row_tile<float>;
     const layer data(state.range(0));
     const index_t n = data.W.cols();
-    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(data.H), n, 1e-2);
+    const auto problem = magr::detail::make_layer_problem(magr::hessian(data.H), n, 1e-2);
     const magr::detail::proximal_gradient<float> any = magr::detail::make_proximal_gradient<float>(problem);
     const tile rows(n, 1);
     for (index_t r = 0; r < tile::capacity; ++r) rows.row(rows.product(r)).setConstant(1e-3F);

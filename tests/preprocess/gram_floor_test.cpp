@@ -49,7 +49,7 @@ TEMPLATE_TEST_CASE("make_gram_floor: H_d is above it", "[preprocess][certificate
         for (const index_t tokens : {20, 130, 1000})
             for (const double damping : {1e-4, 1e-2}) {
                 const row_major<double> H = layers::gram_of(kind, n, tokens, 51);
-                const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, damping);
+                const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, damping);
                 const auto split = magr::detail::split_gram(problem, true, serial);
                 const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);
                 CAPTURE(&kind - kinds.data(), tokens, damping, split.directions());
@@ -70,12 +70,12 @@ TEST_CASE("make_gram_floor: is what the shift gives where there is no larger one
     constexpr index_t n = 60;
     magr::serial_executor serial;
     const row_major<double> singular = layers::gram_of({}, n, 10, 52);
-    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(singular), n, 1e-2);
+    const auto problem = magr::detail::make_layer_problem(magr::hessian(singular), n, 1e-2);
     const auto split = magr::detail::split_gram(problem, true, serial);
     CHECK(split.directions() == 10);
     CHECK((magr::detail::make_gram_floor<double>(problem, split, serial).floor == 0.75 * problem.shift).all());
 
-    const auto undamped = magr::detail::make_layer_problem(magr::as_const_view(singular), n, 0);
+    const auto undamped = magr::detail::make_layer_problem(magr::hessian(singular), n, 0);
     const auto split_undamped = magr::detail::split_gram(undamped, true, serial);
     CHECK((magr::detail::make_gram_floor<double>(undamped, split_undamped, serial).floor <= 1e-12).all());
 }
@@ -85,13 +85,13 @@ TEST_CASE("make_gram_floor: a matrix that is not above its diagonal is found out
     magr::serial_executor serial;
     row_major<double> H = layers::gram_of({}, n, 500, 53);
     const auto split = [&] {
-        const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+        const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         return magr::detail::split_gram(problem, true, serial);
     }();
     CHECK(split.low > 0.1);
     H.row(7) = H.row(8);  // the Lanczos steps were told another story
     H.col(7) = H.col(8);
-    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+    const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
     CHECK((magr::detail::make_gram_floor<double>(problem, split, serial).floor == problem.shift).all());
 }
 
@@ -102,7 +102,7 @@ TEMPLATE_TEST_CASE("row_floor: f^T N^-1 f is that of the dense matrix", "[prepro
     std::normal_distribution<double> normal;
     for (const auto& kind : kinds) {
         const row_major<double> H = layers::gram_of(kind, n, 400, 55);
-        const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+        const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         const auto split = magr::detail::split_gram(problem, true, serial);
         const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);
         const magr::detail::admm_metric<TestType> metric(split, 0.3);

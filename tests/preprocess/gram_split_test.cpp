@@ -36,7 +36,7 @@ TEST_CASE("split_gram: without a dominating direction rho is at the documented p
             const row_major<double> H = X.transpose() * X;
             Eigen::ArrayXd D;
             const Eigen::ArrayXd lambda = eigenvalues(H, damping, D);
-            const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, damping);
+            const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, damping);
             const auto split = magr::detail::split_gram(problem, true, serial);
             CHECK(split.directions() == 0);
             CHECK((split.D - D).abs().maxCoeff() <= 1e-12 * D.maxCoeff());
@@ -56,7 +56,7 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
     magr::serial_executor serial;
     const auto split_of = [&](const layers::common_inputs& inputs) {
         const row_major<double> H = layers::gram_of(inputs, n, 1000, 41);
-        const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+        const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         const auto split = magr::detail::split_gram(problem, true, serial);
         Eigen::MatrixXd B(n, n);
         for (index_t i = 0; i < n; ++i)
@@ -82,7 +82,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
     magr::serial_executor serial;
     for (const double mean : {0.5, 10.0}) {
         const row_major<double> H = layers::gram_of({.means = {mean}}, n, 1000, 42);
-        const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), n, 1e-2);
+        const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         CHECK(magr::detail::split_gram(problem, true, serial).directions() == 1);
         // of a mean of half the size of the noise, drawn for each input, few inputs have more than sqrt(3) times the noise
         CHECK(magr::detail::split_gram(problem, false, serial).directions() == (mean > 1 ? 1 : 0));
@@ -92,7 +92,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
 TEST_CASE("split_gram: the same bits whatever executes it, and a step for any matrix", "[preprocess][determinism]") {
     magr::serial_executor serial;
     row_major<double> H = layers::random_layer(1, 200, 32).H;
-    const auto problem = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
+    const auto problem = magr::detail::make_layer_problem(magr::hessian(H), 200, 1e-2);
     const auto expected = magr::detail::split_gram(problem, true, serial);
     CHECK(expected.directions() > 0);
     for (const index_t workers : {2, 7}) {
@@ -102,7 +102,7 @@ TEST_CASE("split_gram: the same bits whatever executes it, and a step for any ma
         CHECK(split.V == expected.V);
     }
     H(2, 3) = H(3, 2) = 100 * H.diagonal().maxCoeff();  // indefinite: the factorization is going to tell
-    const auto indefinite = magr::detail::make_layer_problem(magr::as_const_view(H), 200, 1e-2);
+    const auto indefinite = magr::detail::make_layer_problem(magr::hessian(H), 200, 1e-2);
     const double any = magr::detail::split_gram(indefinite, true, serial).rho;
     CHECK((any >= 0.001 && any <= 2.5));
 }
