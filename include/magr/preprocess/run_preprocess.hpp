@@ -33,7 +33,7 @@ MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, st
     layer_solver solver(problem, options.solver, settings);
     std::vector<preprocess_result> results;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
-        if (alphas[k] > 0 && problem.lambda_max > 0) {
+        if (alphas[k] != 0 && problem.lambda_max != 0) {
             results.push_back(solver.solve(alphas[k], W, out[k], observer, exec));
             continue;
         }
