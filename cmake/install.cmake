@@ -1,9 +1,15 @@
 # Installs the headers, the CMake package (`find_package(magr)` gives `magr::magr`) and `magr.pc`. Nothing depends on the processor, so
-# everything but the headers goes to the data folder.
+# everything but the headers goes to the data folder; with magr::compiled the CMake package does, and goes where libraries are.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(magr_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/magr)
+set(magr_any_processor ARCH_INDEPENDENT)
+if(MAGR_INSTALL_COMPILED)
+    set(magr_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/magr)
+    set(magr_any_processor "")
+    install(TARGETS magr_compiled EXPORT magrTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 
 # Relative to the prefix in any case: CMake puts the prefix in front of absolute folders of file sets as well.
 set(magr_include_dir ${CMAKE_INSTALL_INCLUDEDIR})
@@ -15,7 +21,7 @@ install(TARGETS magr EXPORT magrTargets FILE_SET HEADERS DESTINATION ${magr_incl
 install(EXPORT magrTargets NAMESPACE magr:: DESTINATION ${magr_package_dir})
 
 # While the major version is 0, a new minor version may break callers.
-write_basic_package_version_file(magrConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+write_basic_package_version_file(magrConfigVersion.cmake COMPATIBILITY SameMinorVersion ${magr_any_processor})
 install(FILES cmake/magrConfig.cmake cmake/dependencies.cmake ${CMAKE_CURRENT_BINARY_DIR}/magrConfigVersion.cmake
         DESTINATION ${magr_package_dir})
 

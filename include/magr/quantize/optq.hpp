@@ -31,7 +31,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <storage_scalar T>
 [[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options,
                                           index_t workers = 1) {
-    return detail::optq_bytes<compute_t<T>>(rows, cols, grid, options, workers);
+    const std::size_t copy = sizeof(T) == 2 ? static_cast<std::size_t>(rows * cols) * sizeof(float) : 0;  // 16-bit weights in float
+    return copy + detail::optq_bytes<compute_t<T>>(rows, cols, grid, options, workers);
 }
 
 /// Quantizes a weight matrix column by column, each column making up for the output error of those before it.

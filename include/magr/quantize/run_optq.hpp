@@ -205,7 +205,9 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
     const auto bytes = [](index_t numbers, std::size_t size) { return static_cast<std::size_t>(numbers) * size; };
     const bool in_double = options.precision == factor_precision::float64 ||
                            (options.precision == factor_precision::automatic && std::is_same_v<Scalar, double>);
-    const std::size_t plan = bytes(cols * cols, sizeof(Scalar)) + bytes(cols, sizeof(index_t) + 2 * sizeof(double));
+    constexpr std::size_t remembering = 400;  // that there is a plan
+    const std::size_t plan =
+        remembering + bytes(cols * cols, sizeof(Scalar)) + bytes(cols, 1 + sizeof(index_t) + 2 * sizeof(double));
     const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))
                                                               : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));
