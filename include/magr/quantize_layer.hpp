@@ -27,7 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// `optq.on_failure = fallback::none` forbids all of them.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
-/// @param exec    runs all steps
+/// @param exec    runs all steps; a `watched_executor` sees and cancels each of them
 /// @return        codes and grids with a report; look at `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
 /// @par Numerics  that of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before

@@ -5,20 +5,9 @@
 #include <type_traits>
 
 #include <magr/matrix/matrix_view.hpp>
+#include <magr/parallel/flow.hpp>
 
 namespace magr {
-
-/// What an observer answers.
-enum class flow { proceed, stop };
-
-/// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(flow answer) noexcept {
-    switch (answer) {
-        case flow::proceed: return "proceed";
-        case flow::stop: return "stop";
-    }
-    return "unknown";
-}
 
 /// What an observer is told each time that some rows are done.
 struct preprocess_progress {
