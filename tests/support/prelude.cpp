@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+// Belongs to the target that compiles the headers nearly every test includes.
