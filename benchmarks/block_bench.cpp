@@ -3,6 +3,7 @@
 // beside what the cost model of README.md says. One line per layer, then the block and 32 of them.
 //   wall, cpu   seconds on the clock, and of processor time over all workers: on a busy machine their ratio shows how busy
 //   model       flops of the stage / (share of peak in README.md * measured peak of one core * workers)
+// Layers with the same inputs share a hessian, so that the first of them pays for what is made of H.
 // The Gram matrices of 128 x 2048 tokens are another stage: some tokens are accumulated, and their time is scaled to all.
 //
 //   block_bench [workers] [divisor] [layer]    on 1 worker unless told otherwise; all sides are divided by the divisor, for a quick look;
@@ -13,9 +14,11 @@
 #include <cstdlib>
 #include <ctime>
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
+#include <optional>
 #include <random>
 #include <string_view>
 #include <vector>
@@ -61,11 +64,11 @@ struct cost_model {
 
     explicit cost_model(double workers) : peak(workers * benchmarks::fma_peak<float>()) {}
     [[nodiscard]] double gram(double n, double tokens) const { return tokens * n * n / (share.gram * peak); }
-    [[nodiscard]] double preprocess(double m, double n, double products) const {
-        return n * n * n / (share.inverse * peak) + products * 2 * m * n * n / (share.iteration * peak);
+    [[nodiscard]] double preprocess(double m, double n, double products, bool is_first) const {
+        return (is_first ? n * n * n / (share.inverse * peak) : 0) + products * 2 * m * n * n / (share.iteration * peak);
     }
-    [[nodiscard]] double optq(double m, double n) const {
-        return n * n * n / 3 / (share.factor * peak) + m * n * n / (share.feedback * peak);
+    [[nodiscard]] double optq(double m, double n, bool is_first) const {
+        return (is_first ? n * n * n / 3 / (share.factor * peak) : 0) + m * n * n / (share.feedback * peak);
     }
 };
 
@@ -136,14 +139,17 @@ int main(int argc, char** argv) {
         magr::matrix<float> H = accumulator.gram(pool);
         for (index_t j = 0; j < n; ++j)  // all the other directions
             H(j, j) += 0.03F * static_cast<float>(sample) * scales[static_cast<std::size_t>(j)] * scales[static_cast<std::size_t>(j)];
+        std::optional<magr::hessian> shared;
+        magr_total += measure(0, [&] { shared.emplace(H, 0, pool); });
         for (const auto& [name, m] : layers) {
+            const bool is_first = &name == &layers.front().name;
             matrix W = gaussian(m, n, 0.02F, 13);
             magr::preprocess_result preprocessed;
-            cost by_magr = measure(0, [&] { preprocessed = magr::preprocess(W, H, {}, magr::ignore_progress{}, pool); });
-            by_magr.model = model.preprocess(static_cast<double>(m), static_cast<double>(n), preprocessed.products);
+            cost by_magr = measure(0, [&] { preprocessed = magr::preprocess(W, *shared, {}, magr::ignore_progress{}, pool); });
+            by_magr.model = model.preprocess(static_cast<double>(m), static_cast<double>(n), preprocessed.products, is_first);
             std::string_view remark = "  NOT QUANTIZED";
-            const cost by_optq = measure(model.optq(static_cast<double>(m), static_cast<double>(n)), [&] {
-                const auto result = magr::quantize_optq(W, H, {.bits = 4}, {.measure_error = false}, pool);
+            const cost by_optq = measure(model.optq(static_cast<double>(m), static_cast<double>(n), is_first), [&] {
+                const auto result = magr::quantize_optq(W, *shared, {.bits = 4}, {.measure_error = false}, pool);
                 if (result) remark = result.precision == magr::factor_precision::float32 ? "" : "  H factored in double";
             });
             std::printf("%-8s %6d x %6d", name, static_cast<int>(m), static_cast<int>(n));

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints what a host pays to compile the library:  bash benchmarks/compile_times.sh [calls] [headers]
 #
-#   calls    one file each that makes one call, and the quickstart; size and symbols of the object of quantize_layer
+#   calls    one file each that makes one call, and the quickstart; size and symbols of the object of quantize_layer; then the same files for
+#            magr::compiled
 #   headers  one file each that includes one header and nothing else
 #
 # Times are user seconds, and multiples of a file that includes Eigen/Dense and calls LLT::solve, which is compiled again after every ten of
@@ -20,7 +21,7 @@ trap 'rm -rf "$folder"' EXIT
 # seconds FILE: of the compiler's processor, as a user
 seconds() {
     local TIMEFORMAT=%U
-    { time "$compiler" "${flags[@]}" -c "$1" -o "$folder/out.o" 2> "$folder/errors"; } 2>&1 || { cat "$folder/errors" >&2; exit 1; }
+    { time "$compiler" "${flags[@]}" "${@:2}" -c "$1" -o "$folder/out.o" 2> "$folder/errors"; } 2>&1 || { cat "$folder/errors" >&2; exit 1; }
 }
 
 cat > "$folder/yardstick.cpp" << 'END'
@@ -29,7 +30,7 @@ Eigen::VectorXd solve(const Eigen::MatrixXd& A, const Eigen::VectorXd& b) { retu
 END
 unit=0 spent=10  # seconds since the yardstick was taken
 
-# measure NAME FILE: prints a line
+# measure NAME FILE [FLAG...]: prints a line
 measure() {
     local times="" time k
     for ((k = 0; k < repeat; ++k)); do
@@ -37,7 +38,7 @@ measure() {
             unit=$(seconds "$folder/yardstick.cpp")
             spent=0
         fi
-        time=$(seconds "$2")
+        time=$(seconds "${@:2}")
         times+="$time $unit"$'\n'
         spent=$((spent + ${time%.*}))
     done
@@ -58,15 +59,18 @@ for what in "$@"; do
             # call FUNCTION HEADER PARAMETERS ARGUMENTS
             call() {
                 printf '#include <magr/%s.hpp>\nauto call(%s) { return magr::%s(%s); }\n' "$2" "$3" "$1" "$4" > "$folder/$1.cpp"
-                measure "$1" "$folder/$1.cpp"
+                measure "$1" "$folder/$1.cpp" ${with:+"$with"}
             }
-            call preprocess preprocess 'magr::matrix<float>& W, const magr::matrix<float>& H' 'W, H'
-            call quantize_optq quantize "$layer" 'W, H'
-            call quantize_layer quantize_layer "$layer" 'W, H'
-            size=$(stat -c %s "$folder/out.o") symbols=$(nm "$folder/out.o" | wc -l)
-            call quantize_automatic quantize_automatic "$layer, const magr::matrix<float>& V" 'W, H, V'
-            measure quickstart examples/quickstart/main.cpp
-            echo "object of quantize_layer: $size bytes, $symbols symbols"
+            for with in "" -DMAGR_COMPILED; do
+                [ -z "$with" ] || echo "with magr::compiled"
+                call preprocess preprocess 'magr::matrix<float>& W, const magr::matrix<float>& H' 'W, H'
+                call quantize_optq quantize "$layer" 'W, H'
+                call quantize_layer quantize_layer "$layer" 'W, H'
+                size=$(stat -c %s "$folder/out.o") symbols=$(nm "$folder/out.o" | wc -l)
+                call quantize_automatic quantize_automatic "$layer, const magr::matrix<float>& V" 'W, H, V'
+                measure quickstart examples/quickstart/main.cpp ${with:+"$with"}
+                echo "object of quantize_layer: $size bytes, $symbols symbols"
+            done
             ;;
         headers)
             private='^magr/(detail|kernels|linalg|simd)/|/(openmp|tbb)\.hpp$'  # those two need more than the library does
