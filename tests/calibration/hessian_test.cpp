@@ -64,7 +64,8 @@ TEST_CASE("hessian: every function gives the same bits as with the matrix", "[ca
         CHECK(magr::output_error(W, a, H) == magr::output_error(W, a, shared));
         CHECK(magr::compensate_drift(a, H, D).change == magr::compensate_drift(b, shared, D).change);
         CHECK(a == b);
-        CHECK(magr::fit_k_quant_grids(W, H, magr::ggml_type::q4_k).scales == magr::fit_k_quant_grids(W, shared, magr::ggml_type::q4_k).scales);
+        CHECK(magr::fit_k_quant_grids(W, H, magr::ggml_type::q4_k).scales ==
+              magr::fit_k_quant_grids(W, shared, magr::ggml_type::q4_k).scales);
         const auto l = magr::quantize_layer(W, H, with_magr()), m = magr::quantize_layer(W, shared, with_magr());
         CHECK(l.quantized.codes == m.quantized.codes);
         CHECK(l.output_error == m.output_error);

@@ -109,7 +109,8 @@ TEST_CASE("round_onto: with LDL the codes of OPTQ", "[quantize][feedback]") {
         CHECK(magr::round_onto(grids, W, H, magr::ldl_feedback{}, {}, {.order = order}, pool)->codes == composed->codes);
         CHECK(magr::round_onto(grids, W, magr::hessian(H), magr::ldl_feedback{}, {}, {.order = order})->codes == composed->codes);
         const auto random = magr::round_onto(grids, W, H, magr::ldl_feedback{}, magr::stochastic_rounding{7}, {.order = order});
-        CHECK(random->codes == magr::quantize_optq(W, H, grids, {.order = order, .rounding = magr::rounding_mode::stochastic, .seed = 7}).quantized.codes);
+        CHECK(random->codes ==
+              magr::quantize_optq(W, H, grids, {.order = order, .rounding = magr::rounding_mode::stochastic, .seed = 7}).quantized.codes);
     }
 }
 
@@ -150,7 +151,8 @@ TEST_CASE("round_onto: every storage type and layout", "[quantize][feedback][typ
     CHECK(magr::round_onto(grids, by_rows, H, magr::gpfq_feedback{})->codes == expected->codes);
     const Eigen::Matrix<Eigen::half, Eigen::Dynamic, Eigen::Dynamic> halves = W.cast<Eigen::half>();
     const Eigen::MatrixXf rounded = halves.cast<float>();
-    CHECK(magr::round_onto(grids, halves, H, magr::gpfq_feedback{})->codes == magr::round_onto(grids, rounded, H, magr::gpfq_feedback{})->codes);
+    CHECK(magr::round_onto(grids, halves, H, magr::gpfq_feedback{})->codes ==
+          magr::round_onto(grids, rounded, H, magr::gpfq_feedback{})->codes);
 }
 
 TEST_CASE("round_onto: refuses what it cannot work with", "[quantize][feedback][errors]") {
