@@ -20,9 +20,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///     2. if the best candidate with MagR beats the best one without by `required_gain`, both are refined, and the one with MagR is taken
 ///        if it still does; otherwise the one without is refined and taken
 ///
-/// The function returns that very candidate, so its error on held-out data is known. An input that is always zero in the fitting data
-/// alone counts there with its energy in the validation data; an input that is dead by the threshold does not count in the errors that
-/// choose.
+/// The function returns that very candidate, so its error on held-out data is known. An input that is zero throughout the fitting data, but
+/// not the validation data, counts in the errors with its energy in the latter. An input that is dead by the threshold does not count in
+/// the errors that decide.
 ///
 /// A penalty tuned on the calibration text may not generalise, and the best one differs between layers and bits by orders of magnitude.
 /// Refinement takes longer than everything else, and often undoes what MagR gained. MagR also shrinks the outputs of a layer. Unlike

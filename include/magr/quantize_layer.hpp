@@ -21,17 +21,17 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// W' = preprocess(W);  grids = fit_grids(W');  Q = quantize_optq or quantize_rtn(W', grids);  refine_scales and refine_codes(Q, W)
 ///
-/// Each step runs if the options ask for it. Weights of dead columns influence nothing: MagR does not see them, they get the grids of the
+/// Each step runs if the options ask for it. Weights of dead columns affect nothing: MagR does not see them, they get the grids of the
 /// other weights of their groups, and their errors do not count. They are then rounded, or set to zero. H may be zero, if all inputs are
 /// dead; then MagR is skipped and grids are fitted to the weights. There is no silent fallback: `status` reports any substitution, and
 /// `optq.on_failure = fallback::none` forbids all of them.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
 /// @param exec    runs all steps; a `watched_executor` sees and cancels each of them
-/// @return        codes and grids with a report; look at `status`
+/// @return        codes and grids with a report; check `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
-/// @par Numerics  that of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back before
-///                they are quantized
+/// @par Numerics  those of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back
+///                before they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a
 ///                Gram matrix. All before any work
 template <class Weights, class Gram>

@@ -12,10 +12,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Accumulates how far the inputs of a layer have drifted because the layers before it were quantized.
 ///
-/// D = sum over tokens of (x - y)^T y = (X - Y)^T Y          x: the input in full precision, y: that of the quantized network
+/// D = sum over tokens of (x - y)^T y = (X - Y)^T Y          x: the input in full precision, y: the same input in the quantized network
 ///
-/// Together with H = Y^T Y it tells how the weights have to change to restore the layer's output, see `compensate_drift`. The accumulator
-/// sums the difference, not X^T Y, from which H would have to be subtracted: so D keeps its digits however small the drift is.
+/// Together with H = Y^T Y it tells how the weights must change to restore the layer's output, see `compensate_drift`. The accumulator sums
+/// the difference instead of X^T Y, from which H would have to be subtracted. So D keeps its digits however small the drift is.
 ///
 /// @tparam Scalar   type to which inputs are converted, and in which D is summed and kept
 /// @par Shapes      X, Y: tokens x inputs · D: inputs x inputs, not symmetric
@@ -29,8 +29,8 @@ public:
     /// @par Errors shape_error if inputs < 1
     explicit drift_accumulator(index_t inputs);
 
-    /// Goes on from a sum that was saved, or comes from another machine: the `drift()` and `tokens()` of an accumulator. To add it to the
-    /// tokens that are here already, `merge` it.
+    /// Continues from a saved sum, or one from another machine: the `drift()` and `tokens()` of an accumulator. To add such a sum to tokens
+    /// that are already here, `merge` it.
     /// @par Errors shape_error if D is empty or not square; value_error if an entry is NaN, infinite or too large for Scalar, or tokens < 1
     template <class Matrix>
         requires dense_matrix<const Matrix>

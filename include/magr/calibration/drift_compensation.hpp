@@ -27,7 +27,7 @@ struct [[nodiscard]] drift_result {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const drift_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

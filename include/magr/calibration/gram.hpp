@@ -15,7 +15,7 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Up to `capacity` tokens, packed as the right operands of register tiles: panels of as many inputs as a tile is wide, each token by token.
+/// Up to `capacity` tokens, packed as right operands of register tiles: each panel covers as many inputs as a tile is wide, token by token.
 template <compute_scalar Scalar>
 class token_panels {
 public:
@@ -27,7 +27,7 @@ public:
     [[nodiscard]] bool full() const noexcept { return tokens_ == capacity; }
     void clear() noexcept { tokens_ = 0; }
 
-    /// Takes as many tokens of X as there is room for, and returns how many.
+    /// Takes as many tokens of X as it has room for, and returns how many.
     index_t append(const matrix_ref& X) noexcept;
 
     /// The panel that begins with input j, a multiple of a tile's width.
@@ -57,10 +57,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes      X: tokens x inputs · H: inputs x inputs
 /// @par Cost        inputs^2 / 2 multiply-adds per token, as only one triangle is computed. The constructor allocates H and room for 384
 ///                  tokens; the first 384 tokens allocate 96 x 384 numbers per worker; nothing is allocated after that
-/// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar: the same bits for the same tokens in
-///                  the same order, however they are split into batches, with every executor, and whether or not `gram` was called in
-///                  between. `merge` ends a block, and so does a sum from elsewhere: saved after a multiple of 384 tokens, it goes on
-///                  with the same bits
+/// @par Numerics    every element is a sum over blocks of 384 tokens, each summed in order in Scalar. The same tokens in the same order
+///                  give the same bits, however they are split into batches, with every executor, and whether or not `gram` was called in
+///                  between. `merge` ends a block, and so does the constructor from a sum: a sum saved after a multiple of 384 tokens
+///                  continues with the same bits
 /// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
 template <compute_scalar Scalar = double>
 class gram_accumulator {
@@ -68,8 +68,8 @@ public:
     /// @par Errors shape_error if inputs < 1
     explicit gram_accumulator(index_t inputs);
 
-    /// Goes on from a sum that was saved, or comes from another machine: the `gram()` and `tokens()` of an accumulator, or anything
-    /// that is X^T X of so many tokens. To add it to the tokens that are here already, `merge` it.
+    /// Continues from a saved sum, or one from another machine: the `gram()` and `tokens()` of an accumulator, or any X^T X of that many
+    /// tokens. To add such a sum to tokens that are already here, `merge` it.
     /// @par Errors shape_error if H is empty or not square; value_error if it is not a Gram matrix, has an entry that is too large for
     ///             Scalar, or tokens < 1
     template <class Matrix>
@@ -90,7 +90,7 @@ public:
     [[nodiscard]] index_t inputs() const noexcept { return gram_.cols(); }
     [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
 
-    /// The symmetric matrix H of all tokens so far. `std::move(calibration).gram()` does without a copy of H.
+    /// The symmetric matrix H of all tokens so far. `std::move(calibration).gram()` avoids a copy of H.
     /// @par Errors value_error if no token was added
     [[nodiscard]] matrix<Scalar> gram(executor_ref exec = {}) const& { return gram_accumulator(*this).take_gram(exec); }
     [[nodiscard]] matrix<Scalar> gram(executor_ref exec = {}) && { return take_gram(exec); }
@@ -108,7 +108,7 @@ private:
     void add_tokens(const panels& x, executor_ref exec);
     void add_rows(const panels& x, index_t first, Scalar* left) noexcept;
 
-    matrix<Scalar> gram_;  // the lower triangle, current but for the waiting tokens
+    matrix<Scalar> gram_;  // the lower triangle, without the waiting tokens
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;

@@ -19,20 +19,21 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What errors in the weights of a layer cost at its output: the Gram matrix H of its inputs, checked once, with what methods make of it.
+/// The cost of weight errors at the output of a layer: the Gram matrix H of its inputs, checked once, with everything that methods derive
+/// from it.
 ///
-/// Layers that read the same inputs (query, key and value; gate and up) share one: their factors, the spectrum of H and its packed copies
-/// are made for the first of them and used again for the others. Every function that takes a Gram matrix takes a hessian instead, and
-/// gives the same bits.
+/// Layers that read the same inputs (query, key and value; gate and up) share one hessian: the first of them computes factors, the spectrum
+/// of H and its packed copies, and the others reuse them. Every function that takes a Gram matrix also takes a hessian, and gives the same
+/// bits.
 ///
 /// @par Shapes    H: in x in, the Gram matrix X^T X of the inputs, any positive multiple of it, any storage and layout
-/// @par Dead inputs  those with H_jj <= dead_threshold * mean, where the mean is that of the positive diagonal entries: no error of theirs
-///                counts. A function whose options ask for a larger threshold works with a hessian of its own
+/// @par Dead inputs  those with H_jj <= dead_threshold * mean, where the mean is that of the positive diagonal entries: their errors do not
+///                   count. A function whose options ask for a larger threshold makes its own hessian
 /// @par Errors    shape_error (H empty or not square), value_error (NaN, Inf, asymmetric H, a negative diagonal entry, an accumulator
 ///                without tokens), option_error (dead_threshold not in [0, 1))
-/// @par Cost      reads H twice. It keeps a view of a matrix, which has to live as long and must not change, and owns that of an
-///                accumulator. A method remembers what it makes of H: one or two matrices of H's size, until `forget` or the end
-/// @par Threads   one thread at a time may work with it, because of what is remembered; the executor may have any number
+/// @par Cost      reads H twice. It keeps a view of a matrix, which must outlive it unchanged, but owns the Gram matrix of an accumulator.
+///                Each method remembers what it derives from H, one or two matrices of H's size, until `forget` or destruction
+/// @par Threads   only one thread at a time may use it, because it remembers results; the executor may have any number of threads
 class hessian {
 public:
     template <class Gram>
@@ -53,14 +54,15 @@ public:
     [[nodiscard]] index_t dead_inputs() const noexcept { return live_.dead_columns(); }
     [[nodiscard]] bool is_dead(index_t j) const noexcept { return live_.is_dead(j); }
     [[nodiscard]] double dead_threshold() const noexcept { return dead_threshold_; }
-    /// Of the accumulator that it was made from.
+    /// The tokens of the accumulator that it was made from.
     [[nodiscard]] std::optional<index_t> tokens() const noexcept { return tokens_; }
-    /// Of the diagonal entries of live inputs: the unit of every damping. 1 if no input is live.
+    /// The mean of the diagonal entries of live inputs, which is the unit of every damping. 1 if no input is live.
     [[nodiscard]] double mean() const noexcept { return live_.mean(); }
 
-    /// What a method has made of H, from `make()` the first time. Methods of one's own may use it as well.
-    /// @param key  what else it depends on
-    /// @tparam Made  its type; different things need different types
+    /// Returns what a method derives from H. The first call computes it by `make()`; later calls return the same object. Your own methods
+    /// may use it as well.
+    /// @param key  the other settings that the result depends on
+    /// @tparam Made  the type of the result; different results need different types
     template <class Made, class Make>
     [[nodiscard]] const Made& remember(const std::vector<double>& key, const Make& make) const {
         for (const remembered& one : memory_)
@@ -71,7 +73,7 @@ public:
         return *made;
     }
 
-    /// Frees what was remembered of this type.
+    /// Frees everything of this type that was remembered.
     template <class Made>
     void forget() const {
         std::vector<remembered> rest;
@@ -79,20 +81,20 @@ public:
             if (one.type != &mark<Made>) rest.push_back(std::move(one));
         memory_ = std::move(rest);
     }
-    /// Frees all that was remembered.
+    /// Frees everything that was remembered.
     void forget() const { memory_.clear(); }
 
-    /// How many things have been made so far: it stays the same where all is remembered.
+    /// The number of results computed so far. It does not grow while all of them are reused.
     [[nodiscard]] index_t made() const noexcept { return made_; }
 
     /// H as it was passed in.
     [[nodiscard]] const detail::matrix_ref& given() const noexcept { return given_; }
     /// H with zeros in the rows and columns of dead inputs.
     [[nodiscard]] const detail::live_gram& live() const noexcept { return live_; }
-    /// Whether its caller shares it between layers.
+    /// Whether the caller shares it between layers.
     [[nodiscard]] bool is_shared() const noexcept { return is_shared_; }
 
-    /// After all checks.
+    /// Skips all checks.
     hessian(const detail::matrix_ref& H, double dead_threshold, bool is_shared)
         : given_(H), live_(H, dead_threshold), dead_threshold_(dead_threshold), is_shared_(is_shared) {}
 
@@ -111,7 +113,7 @@ private:
         owner_ = std::move(sum);
     }
 
-    /// The threshold.
+    /// Returns the threshold after the checks.
     static double checked(const detail::matrix_ref& H, double dead_threshold, executor_ref exec);
 
     std::shared_ptr<const void> owner_;
@@ -128,7 +130,7 @@ private:
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What functions take as H: a dense matrix, or a hessian.
+/// What functions accept as H: a dense matrix or a hessian.
 template <class Gram>
 concept gram_like = std::is_same_v<Gram, hessian> || dense_matrix<const Gram>;
 
@@ -137,7 +139,7 @@ concept gram_like = std::is_same_v<Gram, hessian> || dense_matrix<const Gram>;
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What the caller passes as H: a matrix, or a hessian.
+/// The caller's H: a matrix or a hessian.
 class gram_argument {
 public:
     template <class T>
@@ -153,7 +155,7 @@ private:
     const hessian* hessian_ = nullptr;
 };
 
-/// H as an argument of a public function. The compiler refuses what is neither a matrix nor a hessian with one readable message.
+/// Converts H for a public function. If H is neither a matrix nor a hessian, the compiler says so in one readable message.
 template <class Gram>
 [[nodiscard]] gram_argument as_gram(const Gram& H) {
     if constexpr (std::is_same_v<Gram, hessian>)
@@ -162,7 +164,7 @@ template <class Gram>
         return as_const_view(H);
 }
 
-/// The calibration tokens that are known of H.
+/// The number of calibration tokens behind H, if known.
 template <class Gram>
 [[nodiscard]] std::optional<index_t> tokens_of(const Gram& H) {
     if constexpr (std::is_same_v<Gram, hessian>)
@@ -171,10 +173,10 @@ template <class Gram>
         return std::nullopt;
 }
 
-/// What a function works with: the caller's hessian, or one for this call.
+/// The hessian that a function uses: the caller's, or one made for this call.
 class used_hessian {
 public:
-    /// @param threshold  what the options of the function ask for
+    /// @param threshold  the dead_threshold of the function's options
     /// @par Errors       as `require_gram`
     used_hessian(const char* function, const char* argument, const gram_argument& H, index_t cols, double threshold, executor_ref exec);
 

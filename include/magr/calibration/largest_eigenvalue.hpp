@@ -14,8 +14,8 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// A power of two s that brings H near 1: the largest diagonal entry of s H is in [1/2, 1), or as near as a normal number in the
-/// arithmetic type of H can bring it. Eigenvalues of H itself, and their reciprocals, may be too large for a double.
+/// A power of two s that brings H near 1: the largest diagonal entry of s H is in [1/2, 1), or as near to that as a normal number in the
+/// arithmetic type of H can bring it. Eigenvalues of H itself, and their reciprocals, may overflow a double.
 [[nodiscard]] inline double unit_scale(const matrix_ref& H) {
     const int limit = H.type().is_double ? 1000 : 126;
     double largest = 0;
@@ -48,8 +48,8 @@ inline namespace MAGR_ISA_NAMESPACE {
     Eigen::VectorXd off(limit);
     Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
     Eigen::VectorXd scaled(n);
-    // The start vector has scattered signs and sizes, because one with a pattern could be orthogonal to the wanted eigenvector. It depends
-    // on the digits of H, so that no direction is missed for all matrices alike.
+    // The start vector has scattered signs and sizes, because a regular one could be orthogonal to the wanted eigenvector. It depends on
+    // the digits of H, so that no direction is missed for all matrices alike.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     const auto stir = [&](double value) {
         int exponent = 0;  // ignored, because a power of two changes it

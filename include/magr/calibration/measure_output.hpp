@@ -21,7 +21,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Columns of H that an energy is computed with at a time.
+/// Number of columns of H processed at a time when computing an energy.
 inline constexpr index_t output_block = 128;
 
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
@@ -51,7 +51,7 @@ MAGR_CORE std::size_t output_meter::bytes(index_t rows, index_t cols, index_t wo
     return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
 }
 
-/// H as it was passed in, brought near 1 by a power of two.
+/// H as passed in, brought near 1 by a power of two.
 [[nodiscard]] inline matrix<double> load_near_one(const matrix_ref& H) {
     const live_gram live(H, 0);
     matrix<double> copy(H.rows(), H.cols());
@@ -73,14 +73,14 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
     std::vector<scaled_sum> parts(static_cast<std::size_t>((W.rows() + output_panel - 1) / output_panel));
     exec.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
         const index_t first = task * output_panel, rows = (std::min)(output_panel, W.rows() - first);
-        // half of each, because a difference of the largest numbers overflows
+        // half of each, because a difference of two large numbers could overflow
         row_major_matrix<double> M = load<double>(W.block(first, 0, rows, W.cols())) / 2;
         if (Q != nullptr) M = load<double>(Q->block(first, 0, rows, W.cols())) / 2 - M;
         for (index_t j = 0; j < M.cols(); ++j)
             if (gram_(j, j) <= 0) M.col(j).setZero();
         int exponent = 0;
         static_cast<void>(std::frexp(M.cwiseAbs().maxCoeff(), &exponent));
-        exponent = (std::max)(exponent, -1000);  // the reciprocal of its power of two is a number
+        exponent = (std::max)(exponent, -1000);  // keeps the reciprocal of the power of two finite
         M *= std::ldexp(1.0, -exponent);
         parts[static_cast<std::size_t>(task)] = {output_energy(M, gram_.view()), exponent};
     });
@@ -91,7 +91,7 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
     return sum;
 }
 
-/// `output_error`
+/// The definition of `output_error`.
 MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H, executor_ref exec) {
     require_not_empty("output_error", "W", W);
     require_shape("output_error", "Q", Q, W.rows(), W.cols());

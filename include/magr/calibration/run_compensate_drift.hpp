@@ -66,7 +66,7 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     exec.parallel_for(panels, [&](index_t task, index_t worker) {
         const index_t first = task * panel, count = (std::min)(panel, W.rows() - first);
         double* const scratch = memory.data() + worker * scratch_size;
-        row_major_matrix<double> columns = row_major_matrix<double>::Zero(n, count);  // the transposed change of some rows
+        row_major_matrix<double> columns = row_major_matrix<double>::Zero(n, count);  // the change of some rows, transposed
         kernels::multiply_add(as_mutable_view(columns), 1.0, as_const_view(per_input).transposed(),
                               as_const_view(before).block(first, 0, count, n).transposed(), scratch);
         linalg::solve_lower(as_const_view(factor), as_mutable_view(columns), scratch);

@@ -28,7 +28,7 @@ token_panels<Scalar>::token_panels(index_t inputs)
 template <compute_scalar Scalar>
 index_t token_panels<Scalar>::append(const matrix_ref& X) noexcept {
     constexpr index_t width = token_tile<Scalar>::cols;
-    constexpr index_t few = 8;  // tokens that are read side by side, each in the order of memory
+    constexpr index_t few = 8;  // tokens that are read side by side, each in memory order
     const index_t count = (std::min)(X.rows(), capacity - tokens_);
     for (index_t t = 0; t < count; t += few)
         for (index_t j = 0; j < inputs_; j += width) {
@@ -46,7 +46,7 @@ index_t token_panels<Scalar>::append(const matrix_ref& X) noexcept {
     return count;
 }
 
-/// A sum of outer products that comes from elsewhere.
+/// A sum of outer products from elsewhere.
 template <compute_scalar Scalar>
 [[nodiscard]] matrix<Scalar> load_gram(const matrix_ref& H) {
     require_not_empty("gram_accumulator", "H", H);
@@ -113,7 +113,7 @@ index_t gram_accumulator<Scalar>::left_size() const noexcept {
     return (std::min)(kernels::block_side, kernels::round_up(inputs(), detail::token_tile<Scalar>::rows)) * panels::capacity;
 }
 
-/// Memory for the left operands of each worker. All that can throw comes before H is written.
+/// Allocates memory for the left operands of each worker. Everything that can throw happens before H is written.
 template <compute_scalar Scalar>
 void gram_accumulator<Scalar>::reserve(executor_ref exec) {
     const auto needed = static_cast<std::size_t>(exec.concurrency() * left_size());

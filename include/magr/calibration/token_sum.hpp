@@ -8,7 +8,7 @@
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 
-/// What the accumulators share: sums over tokens that come from elsewhere, and how many tokens there are.
+/// Shared by the accumulators: sums over tokens from elsewhere, and numbers of tokens.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -40,7 +40,7 @@ template <compute_scalar Scalar>
     return a + b;
 }
 
-/// The number of tokens of a sum that comes from elsewhere.
+/// Checks the number of tokens of a sum from elsewhere.
 /// @par Errors    value_error if it is less than 1
 [[nodiscard]] inline index_t tokens_of_sum(const char* function, index_t tokens) {
     if (tokens < 1) raise<value_error>(concat(function, ": tokens must be at least 1, it is ", tokens));

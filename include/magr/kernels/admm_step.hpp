@@ -6,21 +6,21 @@
 
 namespace magr::kernels {
 
-/// What an ADMM iteration reads and writes of one row, or of one group of it: n contiguous elements each. None may overlap another, except
-/// that `residual` may be `step`.
+/// What an ADMM iteration reads and writes of one row, or of one group of a row: n contiguous elements each. The arrays must not overlap,
+/// except that `residual` may be `step`.
 template <class T>
 struct admm_arrays {
     const T* step;  ///< x - w0: how far the product with the inverse moves from the original weights
     const T* w0;    ///< original weights
     const T* d;     ///< metric, positive
-    T* z;           ///< penalized weights, of the last iteration and then of this one
+    T* z;           ///< penalized weights: in, of the last iteration; out, of this one
     T* u;           ///< scaled dual variable, likewise
-    T* residual;    ///< written only: what the next iteration's product takes
+    T* residual;    ///< output only: the next operand of the inverse
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// All of an ADMM iteration for one vector but its product with the inverse:
+/// An ADMM iteration for one vector, except for its product with the inverse:
 ///
 ///     v = r (step + w0) + (1 - r) z + u
 ///     z = argmin 1/2 (z - v)^T diag(d) (z - v) + penalty * ||z||_inf
@@ -31,9 +31,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @param hint        any tau >= 0: the threshold of the last iteration, 0 in the first one
 /// @pre               n >= 1; entries and v finite, d_i > 0 and 1 / d_i finite, penalty >= 0
 /// @return            the threshold tau:  z_i = min(max(v_i, -tau), tau)  with  sum_i d_i (|v_i| - tau)_+ = penalty
-/// @par Cost          two passes, one over 5 arrays that writes 1 and one over 3 that writes 3, and between them what the search for tau
-///                    needs beyond its first sums: passes over u and d, mostly one; no allocation
-/// @par Numerics      where nothing is clipped, z_i = v_i and u_i = 0 exactly; tau as of `find_threshold`
+/// @par Cost          two passes, one over 5 arrays that writes 1 and one over 3 that writes 3; between them the search for tau, whose
+///                    first sums come from the first pass: further passes over u and d, mostly one; no allocation
+/// @par Numerics      where nothing is clipped, z_i = v_i and u_i = 0 exactly; tau as in `find_threshold`
 template <class T, class Arch = simd::default_arch>
 inline T admm_step(const admm_arrays<T>& a, index_t n, T relaxation, double penalty, T hint, Arch arch = {}) noexcept {
     MAGR_ASSERT(n >= 1 && penalty >= 0 && hint >= T(0));

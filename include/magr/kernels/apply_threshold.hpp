@@ -4,7 +4,7 @@
 #include <magr/kernels/packwise.hpp>
 #include <magr/kernels/threshold.hpp>
 
-/// What is done to a vector once its threshold is known: clipping or soft thresholding. Both keep the sign of every element, also of zeros.
+/// Applies a known threshold to a vector: clipping or soft thresholding. Both keep the sign of every element, even of zeros.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -16,11 +16,12 @@ struct clip {
     }
 };
 
-/// |v_i| <- e_i (m_i - tau)_+: what element i adds to the left side of the threshold equation
+/// v_i| <- e_i (m_i - tau)_+, the contribution of element i to the left side of the threshold equation
 struct shrink {
     template <class Pack>
     static MAGR_ALWAYS_INLINE Pack apply(const weighted_magnitude<Pack>& v, const Pack& tau) noexcept {
-        // Not max(m - tau, 0): fused with the product in m, the difference is not zero for tau = m, which was rounded.
+        // Not max(m - tau, 0): the compiler may fuse it with the product in m, and then the difference is not zero for tau = m, which was
+        // rounded.
         return simd::select(v.magnitude > tau, v.weight * (v.magnitude - tau), tau - tau);
     }
 };

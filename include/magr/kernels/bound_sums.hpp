@@ -3,12 +3,12 @@
 
 #include <magr/kernels/threshold.hpp>
 
-/// The sums over a row that the bounds of its optimum are made of.
+/// The sums over a row from which the bounds of its optimum are computed.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// With w0, a point z, its subgradient s = metric u, a direction y whose product g = H y is known, e = z - w0 - y, f = s + g, and a part
-/// of f that is left out of its square, `apart`.
+/// The sums for w0, a point z, its subgradient s = metric u, a direction y whose product g = H y is known, e = z - w0 - y, f = s + g, and
+/// `apart`, a part of f that is left out of its square.
 struct bound_sums {
     double yg = 0;  ///< y^T g
     double eg = 0;  ///< e^T g
@@ -27,7 +27,7 @@ struct l1_norms {
 
 /// Adds the sums over n elements to `sums`, and returns the norms of s and g there.
 ///
-/// @param apart   null stands for zeros
+/// @param apart   null means zeros
 /// @par Numerics  in T over blocks of 1024 elements, in double across them
 template <class T, class Arch = simd::default_arch>
 inline l1_norms add_bound_sums(index_t n, const T* w0, const T* z, const T* u, const T* metric, const T* y, const T* g, const T* weight,

@@ -3,27 +3,27 @@
 
 #include <magr/kernels/panels.hpp>
 
-/// Products of matrices of any strides and storage types, out of register tiles. Memory for packed operands comes from the caller.
+/// Products of matrices of any strides and storage types, built from register tiles. The caller provides memory for packed operands.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Sizes of the blocks of a product: those of A stay in the second level of cache, a panel of B in the first.
+/// Sizes of the blocks of a product: blocks of A stay in the second-level cache, a panel of B in the first-level cache.
 template <class T, class Arch>
 struct product_blocks {
     static constexpr index_t depth = 384;
     static constexpr index_t rows = block_side;
     static constexpr index_t cols = 1024;
     static_assert(rows % register_tile<T, Arch>::rows == 0 && cols % register_tile<T, Arch>::cols == 0);
-    /// Elements that `multiply_add` needs as working memory.
+    /// Number of elements of scratch memory that `multiply_add` needs.
     static constexpr index_t scratch = (rows + cols) * depth;
 };
 
 /// C <- C + factor A B, only in elements with j <= i + diagonal if a diagonal is given: 0 is the lower triangle.
 ///
-/// @par Shapes    C: m x n, A: m x k, B: k x n; any strides, A and B of any storage type. Fastest where the rows of C are contiguous, or
-///                its columns if all elements are wanted
+/// @par Shapes    C: m x n, A: m x k, B: k x n; any strides, A and B of any storage type. Fastest if the rows of C are contiguous, or its
+///                columns if no diagonal is given
 /// @param scratch product_blocks<T, Arch>::scratch elements
-/// @par Numerics  every element is a sum over blocks of 384 k, each summed in order: the same bits whatever the other rows and columns are
+/// @par Numerics  every element is a sum over blocks of 384 k, each summed in order: its bits do not depend on the other rows and columns
 template <class T, class A, class B, class Arch = simd::default_arch>
 inline void multiply_add(matrix_view<T> C, double factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch,
                          index_t diagonal = whole, Arch arch = {}) noexcept {

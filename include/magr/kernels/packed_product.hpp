@@ -3,12 +3,12 @@
 
 #include <magr/kernels/multiply_add.hpp>
 
-/// Products with a right operand that stays the same for many left ones: it is packed once, and then only read in order.
+/// Products of many left operands with the same right one, which is packed once and then only read in order.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Repacks B in place. Blocks of `product_blocks::depth` rows keep their place; inside of one, panels of `register_tile::cols` columns
-/// follow each other, each by rows.
+/// Repacks B in place. Blocks of `product_blocks::depth` rows keep their place. Inside a block, panels of `register_tile::cols` columns
+/// follow each other, each stored by rows.
 ///
 /// @param b       k x cols, rows `cols` elements apart; cols a multiple of register_tile<T, Arch>::cols
 /// @param buffer  product_blocks<T, Arch>::depth * cols elements
@@ -25,7 +25,8 @@ inline void pack_in_place(T* b, index_t depth, index_t cols, T* buffer, Arch = {
     }
 }
 
-/// Packs `register_tile::rows` rows of a left operand: each block of `product_blocks::depth` columns where `multiply_packed` expects it.
+/// Packs `register_tile::rows` rows of a left operand: puts each block of `product_blocks::depth` columns where `multiply_packed` expects
+/// it.
 ///
 /// @param a     the rows, fewer only if they are the last ones: at most register_tile<T, Arch>::rows x depth
 /// @param rows  of the whole left operand, a multiple of register_tile<T, Arch>::rows

@@ -16,7 +16,7 @@ MAGR_ALWAYS_INLINE void for_each_pack(index_t n, const Visit& visit, Arch arch =
     for (index_t i = packed; i < n; ++i) visit(i, simd::scalar_arch{});
 }
 
-/// The sum of n numbers, of which `term(i, arch)` gives the pack that begins with number i.
+/// The sum of n numbers, where `term(i, arch)` returns the pack that begins with number i.
 /// @par Numerics  in T over blocks of 1024 numbers, in double across them
 template <class T, class Term, class Arch = simd::default_arch>
 [[nodiscard]] MAGR_ALWAYS_INLINE double sum_packs(index_t n, const Term& term, Arch arch = {}) noexcept {
@@ -25,7 +25,7 @@ template <class T, class Term, class Arch = simd::default_arch>
     for (index_t first = 0; first < n; first += block_size) {
         const index_t last = n - first < block_size ? n : first + block_size;
         const auto zero = simd::pack_traits<T, Arch>::broadcast(T(0));
-        typename simd::pack_traits<T, Arch>::type sums[4] = {zero, zero, zero, zero};  // four, as an addition takes four cycles
+        typename simd::pack_traits<T, Arch>::type sums[4] = {zero, zero, zero, zero};  // four, because an addition takes four cycles
         T rest = 0;
         index_t i = first;
         for (; i + 4 * lanes <= last; i += 4 * lanes)

@@ -10,7 +10,7 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Side of the squares that `copy_transposed` copies: 16 bytes, a register nearly everywhere; elsewhere compilers split them.
+/// Side of the squares that `copy_transposed` copies: 16 bytes, which is one register almost everywhere; elsewhere compilers split it.
 template <class T>
 inline constexpr index_t transposed_side = 16 / sizeof(T);
 
@@ -43,7 +43,7 @@ MAGR_ALWAYS_INLINE void copy_transposed(const T* from, index_t stride, T factor,
 
 /// Copies V, at most `Width` rows, for `multiply_tile`: element (r, k) goes to out[k * Width + r], times `factor`; missing rows are zero.
 ///
-/// The left operand is packed as it is, the right one transposed. Numbers of a wider type than T are multiplied before they are narrowed.
+/// The left operand is packed directly, the right one transposed. Numbers of a wider type than T are multiplied before they are narrowed.
 template <index_t Width, class T, class U>
 inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
     using wide = std::conditional_t<std::is_same_v<U, double>, double, T>;
@@ -80,9 +80,9 @@ inline void pack_panel(matrix_view<const U> V, double factor, T* out) noexcept {
         fill(V.row_stride(), V.col_stride());
 }
 
-/// Packs columns of X as the left operand X^T out of their panels as a right operand.
+/// Packs columns of X as the left operand X^T, from their panels as a right operand.
 ///
-/// @param right    panels of X, that of column j at right + j * pitch, whole ones
+/// @param right    whole panels of X; that of column j is at right + j * pitch
 /// @param columns  at most `block_side`
 /// @param left     the panel that begins with column i goes to left + i * pitch
 template <class T, class Arch = simd::default_arch>
@@ -99,7 +99,7 @@ inline void repack_left(const T* right, index_t pitch, index_t columns, index_t 
     }
 }
 
-/// Every element of a result is wanted.
+/// No limit: every element of a result is computed.
 inline constexpr index_t whole = (std::numeric_limits<index_t>::max)();
 
 /// C <- C + A B of packed operands, only in elements with j <= i + diagonal if a diagonal is given: 0 is the lower triangle.
@@ -112,10 +112,10 @@ inline void multiply_panels(matrix_view<T> C, index_t depth, const T* left, cons
     using tile = register_tile<T, Arch>;
     constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
     const auto least = [](index_t x, index_t y) { return x < y ? x : y; };
-    // how many of the columns j.. are wanted in row i, at most `count`
+    // how many of the columns j.. are needed in row i, at most `count`
     const auto wanted = [&](index_t i, index_t j, index_t count) { return diagonal == whole ? count : least(count, i + diagonal - j + 1); };
     for (index_t j = 0; j < C.cols(); j += tile::cols) {
-        // while the rows pass by one panel of B, each tile fetches its share of the next one
+        // while the rows pass one panel of B, each tile prefetches its share of the next one
         const T* const next = right + (j + tile::cols < C.cols() ? j + tile::cols : 0) * pitch;
         const index_t share = depth * tile::cols / ((C.rows() + tile::rows - 1) / tile::rows);
         for (index_t i = 0; i < C.rows(); i += tile::rows) {

@@ -7,7 +7,7 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Projection onto the l1 ball of a vector given as a source (see `contiguous_source`), in place; `magr::project_l1_ball` says what it is.
+/// Projection onto the l1 ball, in place, of a vector given as a source (see `contiguous_source`); `magr::project_l1_ball` defines it.
 /// @return the threshold; a vector inside the ball is left bit-identical
 template <class T, class Source, class Metric, class Arch = simd::default_arch>
 inline T project_l1_ball(const Source& v, Metric metric, index_t n, double radius, T hint = T(0), Arch arch = {}) noexcept {
@@ -17,7 +17,7 @@ inline T project_l1_ball(const Source& v, Metric metric, index_t n, double radiu
     return tau;
 }
 
-/// Prox of t ||.||_inf of a vector given as a source (see `contiguous_source`), in place; `magr::prox_linf` says what it is.
+/// Prox of t ||.||_inf, in place, of a vector given as a source (see `contiguous_source`); `magr::prox_linf` defines it.
 /// @return the threshold; with t = 0 the vector is left bit-identical
 template <class T, class Source, class Metric, class Arch = simd::default_arch>
 inline T prox_linf(const Source& v, Metric metric, index_t n, double t, T hint = T(0), Arch arch = {}) noexcept {

@@ -7,16 +7,16 @@
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/simd/pack.hpp>
 
-/// The innermost part of every matrix product of the library: a block of the result that stays in registers.
+/// The innermost part of every matrix product of the library: a tile of the result that stays in registers.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Smallest multiple of `step` that is at least `n`.
 [[nodiscard]] constexpr index_t round_up(index_t n, index_t step) noexcept { return (n + step - 1) / step * step; }
 
-/// The largest block whose sums fit into the registers of Arch, with two more for a row of B and one for an element of A.
+/// The largest tile whose sums fit into the registers of Arch, together with two for a row of B and one for an element of A.
 ///
-/// Every sum is a chain of dependent operations; there are 2 * rows of them, enough to hide the latency of each.
+/// Each sum is a chain of dependent operations. The 2 * rows chains are enough to hide their latency.
 template <class T, class Arch>
 struct register_tile {
     static constexpr index_t lanes = simd::pack_traits<T, Arch>::lanes;
@@ -24,10 +24,10 @@ struct register_tile {
     static constexpr index_t cols = 2 * lanes;
 };
 
-/// Rows or columns that are packed together: whole panels of every register tile, both as the left operand and as the right one.
+/// Rows or columns that are packed together: whole panels of every register tile, for left and right operands.
 inline constexpr index_t block_side = 96;
 
-/// `multiply_tile` with its sums S... written out: in a loop that is not unrolled they would live in memory.
+/// `multiply_tile` with its sums S... written out, because a loop that is not unrolled would keep them in memory.
 template <index_t Packs, class T, class Arch, index_t... S>
 MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b, T* c, index_t stride, const T* next, index_t count, Arch,
                                            std::integer_sequence<index_t, S...>) noexcept {
@@ -38,7 +38,7 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
     const auto at = [&](index_t s) { return c + s / Packs * stride + s % Packs * lanes; };
     (__builtin_prefetch(at(S)), ...);
     pack sums[] = {((void)S, traits::broadcast(T(0)))...};
-    // a cache line of `next` now and then, at most one in a step: many at once would stop the multiplications
+    // at most one prefetch per step; several would stall the multiplications
     constexpr index_t line = 64 / sizeof(T);
     const index_t lines = (count + line - 1) / line;
     const index_t steps = lines == 0 ? depth : depth > lines ? depth / lines : 1;
@@ -59,7 +59,7 @@ MAGR_ALWAYS_INLINE void multiply_tile_sums(index_t depth, const T* a, const T* b
 /// @param a      A by columns: element (r, k) at a[k * rows + r]
 /// @param b      B by rows: element (k, c) at b[k * cols + c]
 /// @param c      C: element (r, c) at c[r * stride + c]
-/// @param next   `count` elements that are going to be read soon and are not in cache yet: fetched meanwhile
+/// @param next   `count` elements that are needed soon but are not in cache yet: prefetched meanwhile
 template <index_t Packs = 2, class T, class Arch>
 inline void multiply_tile(index_t depth, const T* a, const T* b, T* c, index_t stride, Arch arch, const T* next = nullptr,
                           index_t count = 0) noexcept {

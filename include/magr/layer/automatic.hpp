@@ -16,7 +16,7 @@ namespace magr {
 
 /// What `quantize_automatic` may choose from.
 struct automatic_options {
-    /// MagR's penalties, at least 0; 0, without MagR, is always tried. If empty: 1e-4, 1e-3 and 1e-2, with groups a tenth of these
+    /// MagR's penalties, at least 0; 0, without MagR, is always tried. If empty: 1e-4, 1e-3 and 1e-2, or a tenth of these with groups
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
     std::vector<double> betas = {};               ///< factors of the min_max range to try beside `layer.grid`, in (0, 1]
@@ -48,7 +48,7 @@ struct [[nodiscard]] automatic_result {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const automatic_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

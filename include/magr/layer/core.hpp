@@ -12,13 +12,13 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// @param name_of_H  in messages
+/// @param name_of_H  its name in messages
 template <compute_scalar Scalar>
 [[nodiscard]] layer_result<Scalar> run_layer(const matrix_ref& W, const gram_argument& H, const char* name_of_H,
                                              std::optional<index_t> tokens, const layer_options& options, executor_ref exec);
 
 /// The same after all checks.
-/// @param H  with the largest `dead_threshold` of the options
+/// @param H  made with the largest `dead_threshold` of the options
 template <compute_scalar Scalar>
 [[nodiscard]] layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens,
                                                  const layer_options& given, executor_ref exec);

@@ -56,7 +56,7 @@ struct layer_options {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const layer_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

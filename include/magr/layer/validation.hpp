@@ -22,8 +22,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Every reason why `quantize_layer` with these options would refuse a matrix of this shape, or why its result could not be packed in the
 /// format; empty if there is none.
 ///
-/// Call this for every layer of a model before starting hours of work. It cannot know what depends on the weights: `pack_gptq` refuses a
-/// zero point of 0 in version v1.
+/// Call this for every layer of a model before starting hours of work. It cannot detect problems that depend on the weights: `pack_gptq`
+/// refuses a zero point of 0 in version v1.
 ///
 /// @par Cost      O(1)
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_options& options,

@@ -10,7 +10,7 @@
 namespace magr {
 namespace detail {
 
-/// A task of a `callback_executor` that the current thread is inside of, for as long as this object lives.
+/// Marks the current thread as inside a task of a `callback_executor`, as long as this object lives.
 class callback_task {
 public:
     using run_function = void (*)(void*, std::size_t, void (*)(void*, std::size_t, std::size_t), void*);
@@ -22,7 +22,7 @@ public:
     callback_task& operator=(const callback_task&) = delete;
     MAGR_ALWAYS_INLINE ~callback_task() { innermost = outer_; }
 
-    /// Whether the current thread is inside of a task of this function and context.
+    /// Whether the current thread is inside a task of this function and context.
     [[nodiscard]] static MAGR_ALWAYS_INLINE bool is_running(run_function run, void* context) noexcept {
         for (const callback_task* task = innermost; task != nullptr; task = task->outer_)
             if (task->run_ == run && task->context_ == context) return true;
@@ -39,10 +39,10 @@ private:
 
 }  // namespace detail
 
-/// An `executor` on a function of the host, for engines with threads of their own and a C interface. For a pool in C++ it is as simple to
-/// write an executor.
+/// An `executor` that calls a function of the host, for engines with their own threads and a C interface. For a C++ pool, write an executor
+/// directly.
 ///
-/// The host's function calls `task(task_data, index, worker)` once for each index of 0..count-1, with what `executor` asks of workers, and
+/// The host's function calls `task(task_data, index, worker)` once for each index of 0..count-1, with workers as `executor` requires, and
 /// returns when all are done. With a pool `engine_run(pool, job, argument)` that calls `job(argument, thread, threads)` on each of its
 /// threads:
 ///
@@ -62,16 +62,17 @@ private:
 ///   }
 ///   const magr::callback_executor exec(run, pool, threads);
 ///
-/// A loop that a task begins on the same function and context runs on the thread of that task: not every pool can be called from within.
+/// If a task starts a loop on the same function and context, the loop runs on the thread of that task, because not every pool allows nested
+/// calls.
 ///
-/// No exception passes through the host's frames: those of tasks are kept and thrown again when its function has returned.
+/// No exception passes through the host's frames: the executor keeps those of tasks and rethrows when the host's function has returned.
 class callback_executor {
 public:
     using task_function = void (*)(void* task_data, std::size_t index, std::size_t worker);
     using run_function = void (*)(void* context, std::size_t count, task_function task, void* task_data);
 
     /// @param context      handed to `run`; it must live as long as the executor is used
-    /// @param concurrency  more than the largest worker that `run` names
+    /// @param concurrency  greater than the largest worker that `run` passes
     /// @par Errors         option_error if run is null or concurrency < 1
     callback_executor(run_function run, void* context, index_t concurrency) : run_(run), context_(context), concurrency_(concurrency) {
         detail::require_option(run != nullptr, "callback_executor", "run", "a function", "null");

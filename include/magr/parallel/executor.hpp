@@ -8,27 +8,27 @@
 
 namespace magr {
 
-/// What runs the tasks of a parallel loop. The library starts no thread: the host passes an executor, and without one everything runs on
-/// the caller's thread.
+/// Runs the tasks of a parallel loop. The library starts no threads: the host passes an executor, and without one everything runs on the
+/// caller's thread.
 ///
 ///   exec.concurrency()           >= 1: how many tasks may run at once, so how many pieces of scratch memory a loop needs
 ///   exec.parallel_for(count, f)  calls f(task, worker) once for each task of 0..count-1, in any order and on any threads, and returns
 ///                                when all are done; f is called by several threads at once, hence const; no task if count <= 0
 ///
-/// What an executor promises: 0 <= worker < concurrency(), and two tasks that run at the same time have different workers. What tasks wrote
-/// is visible to the caller afterwards.
+/// An executor promises that 0 <= worker < concurrency(), that two tasks running at the same time have different workers, and that the
+/// caller sees everything the tasks wrote.
 ///
-/// What the caller promises: tasks do not wait for each other. A task that calls parallel_for of the same executor is fine with all
-/// executors of the library, and the library itself never does so. Each task writes only to its own part of the result and to the scratch
-/// memory of its worker, so that results depend neither on the number of workers nor on the order of tasks, if all threads treat rounding
-/// and subnormal numbers alike. All functions of the library do so.
+/// The caller promises that tasks do not wait for each other. A task may call parallel_for of the same executor with all executors of the
+/// library, but the library itself never does so. Each task writes only to its own part of the result and to the scratch memory of its
+/// worker. So results depend neither on the number of workers nor on the order of tasks, as long as all threads treat rounding and
+/// subnormal numbers alike. All functions of the library keep to this.
 ///
-/// @par Errors    if tasks throw, parallel_for throws one of their exceptions, once, when no task runs any more; the executor can be used
-///                again. The executors of the library choose the exception of the lowest task: they skip a task only if a lower one has
-///                failed, so which exception arrives does not depend on threads either, if what a task throws does not. Without exceptions
+/// @par Errors    if tasks throw, parallel_for throws one of their exceptions, once, after all tasks have stopped; the executor stays
+///                usable. The executors of the library choose the exception of the lowest task: they skip a task only if a lower one has
+///                failed. So the exception does not depend on threads either, unless the tasks' own exceptions do. Without exceptions,
 ///                `MAGR_FAILURE_HANDLER` is called on the thread whose task fails.
 ///
-/// A function that works in parallel takes any executor last, by way of `executor_ref`, and is serial without one:
+/// A function that works in parallel takes any executor as its last argument, as an `executor_ref`, and is serial without one:
 ///
 ///   template <class Weights>
 ///   void f(const Weights& W, executor_ref exec = {});

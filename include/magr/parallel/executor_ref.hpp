@@ -8,12 +8,12 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Any `executor` behind two pointers, and an `executor` itself. Functions that work in parallel take it by value, so that they are
-/// compiled once for all executors. Without an executor it runs everything on the caller's thread.
+/// A type-erased `executor` of two pointers, and an `executor` itself. Functions that work in parallel take it by value, so that they are
+/// compiled once for all executors. By default it runs everything on the caller's thread.
 ///
-/// It does not own the executor, which must live as long: make it a parameter, not a member.
+/// It does not own the executor, which must outlive it: make it a parameter, not a member.
 ///
-/// @par Errors    what the executor or a task throws passes through
+/// @par Errors    exceptions of the executor or of a task pass through
 /// @par Cost      one call through a pointer for each loop and one for each task; allocates nothing
 class executor_ref {
 public:
@@ -33,7 +33,7 @@ public:
     }
 
 private:
-    /// The tasks of a loop, whatever their type.
+    /// The tasks of a loop, independent of their type.
     struct tasks {
         void (*run)(const void* data, index_t task, index_t worker);
         const void* data;

@@ -12,10 +12,10 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Keeps the exception of the lowest task of one parallel loop until all workers have stopped. A task is skipped only if a lower one has
-/// failed, hence the lowest task that throws always runs, whatever the order.
+/// failed, so the lowest task that throws always runs, in every order.
 class first_failure {
 public:
-    /// f(task, worker), or nothing after a failure of a lower task. Called by any number of threads.
+    /// Calls f(task, worker), or does nothing after a failure of a lower task. Any number of threads may call this.
     template <class F>
     void run(const F& f, index_t task, index_t worker) noexcept {
 #if defined(__cpp_exceptions)
@@ -34,7 +34,7 @@ public:
 #endif
     }
 
-    /// Throws what was kept, if anything. Called when all tasks have ended.
+    /// Rethrows the kept exception, if there is one. Call it when all tasks have ended.
     void rethrow() const {
 #if defined(__cpp_exceptions)
         if (exception_) std::rethrow_exception(exception_);

@@ -13,14 +13,14 @@
 
 namespace magr {
 
-/// An `executor` on the threads of OpenMP. Each loop is a parallel region of its own with at most `threads` threads; tasks are handed out
-/// one at a time.
+/// An `executor` on the threads of OpenMP. Each loop is its own parallel region with at most `threads` threads, which take one task at a
+/// time.
 ///
-/// A loop inside of a task, or of a parallel region of the host, runs on the thread that calls it, unless OpenMP is told to allow nested
-/// regions (`omp_set_max_active_levels`).
+/// A loop inside a task, or inside a parallel region of the host, runs on the calling thread, unless OpenMP allows nested regions
+/// (`omp_set_max_active_levels`).
 class openmp_executor {
 public:
-    /// @param threads  as many as OpenMP would take, unless given
+    /// @param threads  by default as many as OpenMP would use
     /// @par Errors     option_error if threads < 1
     explicit openmp_executor(int threads = omp_get_max_threads()) : threads_(threads) {
         detail::require_option(threads >= 1, "openmp_executor", "threads", "at least 1", threads);

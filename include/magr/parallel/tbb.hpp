@@ -11,12 +11,12 @@
 
 namespace magr {
 
-/// An `executor` on the threads of oneTBB, in an arena of its own. Link the library (CMake: `find_package(TBB)`, `TBB::tbb`).
+/// An `executor` on the threads of oneTBB, in its own arena. Link the library (CMake: `find_package(TBB)`, `TBB::tbb`).
 ///
-/// A task may begin another loop, which the threads of the arena that have nothing else to do share.
+/// A task may start another loop, which the idle threads of the arena share.
 class tbb_executor {
 public:
-    /// @param concurrency  as many as oneTBB would take, unless given; the thread that calls `parallel_for` is one of them
+    /// @param concurrency  by default as many as oneTBB would use; the thread that calls `parallel_for` is one of them
     /// @par Errors         option_error if concurrency < 1
     explicit tbb_executor(int concurrency = tbb::this_task_arena::max_concurrency()) : concurrency_(concurrency), arena_(concurrency) {
         detail::require_option(concurrency >= 1, "tbb_executor", "concurrency", "at least 1", concurrency);
@@ -29,7 +29,7 @@ public:
         detail::first_failure failure;
         const auto run = [&](index_t task) { failure.run(f, task, tbb::this_task_arena::current_thread_index()); };
         arena_.execute([&] {
-            // isolated, as a thread that waits for a loop inside of a task would else begin another task of the outer loop
+            // isolated, because a thread that waits for a loop inside a task could otherwise start another task of the outer loop
             tbb::this_task_arena::isolate([&] { tbb::parallel_for(index_t{0}, count, run, tbb::simple_partitioner()); });
         });
         failure.rethrow();

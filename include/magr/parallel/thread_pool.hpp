@@ -17,20 +17,20 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// An `executor` with threads of its own, for hosts that have none to offer. They live as long as the pool and sleep between loops.
+/// An `executor` with its own threads, for hosts that have none to offer. They live as long as the pool and sleep between loops.
 ///
-/// Link the system's threads (CMake: `find_package(Threads)`, `Threads::Threads`); `magr::magr` does not. Units for different instruction
-/// sets each have a type of this name; between them, pass a `callback_executor` that calls the pool.
+/// Link the system's threads (CMake: `find_package(Threads)`, `Threads::Threads`); `magr::magr` does not. Units compiled for different
+/// instruction sets each have their own type of this name; to share a pool between them, pass a `callback_executor` that calls it.
 ///
-/// A loop that begins while another one runs, from inside of one of its tasks or on another thread, runs on the thread that calls it.
+/// A loop that starts while another one runs, inside one of its tasks or on another thread, runs on the calling thread.
 ///
-/// @par Cost      a loop allocates nothing; workers take one task at a time from a counter, and no more of them are woken than have tasks
+/// @par Cost      a loop allocates nothing; workers take one task at a time from a counter; only as many are woken as there are tasks
 class thread_pool {
 public:
     /// Starts concurrency - 1 threads: the thread that calls `parallel_for` works too, as worker 0.
-    /// @param concurrency  for example `std::thread::hardware_concurrency()`, which may be 0 where it is not known
+    /// @param concurrency  for example `std::thread::hardware_concurrency()`, which may be 0 if unknown
     /// @par Errors         option_error if concurrency < 1; std::system_error if a thread cannot be started
-    explicit thread_pool(index_t concurrency) : thread_pool() {  // from here on the destructor joins what was started
+    explicit thread_pool(index_t concurrency) : thread_pool() {  // from here on the destructor joins the threads that were started
         detail::require_option(concurrency >= 1, "thread_pool", "concurrency", "at least 1", concurrency);
         threads_.reserve(static_cast<std::size_t>(concurrency - 1));
         for (index_t worker = 1; worker < concurrency; ++worker) threads_.emplace_back([this, worker] { help(worker); });
@@ -66,7 +66,7 @@ public:
         work(0);
         {
             std::unique_lock lock(mutex_);
-            loop_ = {};  // no task is left: who wakes up only now goes back to sleep
+            loop_ = {};  // no task is left: a thread that wakes up now goes back to sleep
             done_.wait(lock, [this] { return helpers_ == 0; });
             busy_ = false;
         }
@@ -74,7 +74,7 @@ public:
     }
 
 private:
-    /// What the caller's thread and its helpers all run: it returns when no task is left to take. Empty between loops.
+    /// The work of the caller's thread and of its helpers: it returns when no task is left. Empty between loops.
     struct shared_loop {
         void (*run)(const void* data, index_t worker) = nullptr;
         const void* data = nullptr;
@@ -82,7 +82,7 @@ private:
 
     thread_pool() = default;
 
-    /// Takes the workers for a loop, unless another one has them.
+    /// Claims the workers for a loop, unless another loop has them.
     [[nodiscard]] bool begin() {
         const std::lock_guard lock(mutex_);
         return !std::exchange(busy_, true);
@@ -103,11 +103,11 @@ private:
         }
     }
 
-    std::mutex mutex_;  // of everything below but the threads
+    std::mutex mutex_;  // guards everything below except the threads
     std::condition_variable wake_;
     std::condition_variable done_;
     shared_loop loop_;
-    index_t helpers_ = 0;  // threads that are inside of the loop
+    index_t helpers_ = 0;  // threads that are inside the loop
     bool busy_ = false;    // whether a loop has the workers
     bool closing_ = false;
     std::vector<std::thread> threads_;

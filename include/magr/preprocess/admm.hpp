@@ -18,7 +18,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The inverse of a `gram_floor`, for bounds of rows.
+/// The inverse of a `gram_floor`, used to bound rows.
 template <compute_scalar S>
 class row_floor {
 public:
@@ -34,8 +34,8 @@ public:
         scaled_ = scaled.template cast<S>();
     }
 
-    /// For a row with f = s + g, s = d u.
-    /// @param apart  room for a row
+    /// Prepares f = s + g of a row, with s = d u.
+    /// @param apart  scratch for one row
     [[nodiscard]] floor_inverse<S> of(const admm_metric<S>& metric, const S* u, const S* g, S* apart) const noexcept {
         if (inverse_.size() == 0) return {nullptr};
         if (directions() == 0) return {inverse_.data()};
@@ -67,19 +67,19 @@ private:
     direction_matrix small_;                                   // the factor of  diag(strength)^-1 + V^T diag(floor)^-1 V
 };
 
-/// ADMM in a metric M that knows the diagonal of the bulk of H_d and the directions that dominate it (see `gram_split`), row by row.
+/// ADMM, row by row, in a metric M that holds the diagonal of the bulk of H_d and the directions that dominate it (see `gram_split`).
 ///
 ///     x = w0 + q (H_d + M)^-1                      q = M (z - w0) - s
 ///     x' = r x + (1 - r) z                         r: over-relaxation
 ///     z = argmin 1/2 (z - x')^T M (z - x') - s^T (z - x') + alpha * sum_g ||z_g||_inf
-///     s = the subgradient of the penalty at z that this leaves
+///     s = the subgradient of the penalty at z that follows from this
 ///
-/// z is the answer, and -s its H_d (z - w0) at the end. u = s / d is kept in the place of s. It starts at s = 0 and x' = w0, so that every
-/// iteration costs exactly one product with (H_d + M)^-1. That also tells H_d (x - w0) = q - M (x - w0), from which the bounds of the
-/// optimum follow for free.
+/// The solution is z; at the end -s equals H_d (z - w0). The code stores u = s / d instead of s. It starts at s = 0 and x' = w0, so each
+/// iteration costs exactly one product with (H_d + M)^-1. That product also yields H_d (x - w0) = q - M (x - w0), so the bounds of the
+/// optimum cost no further product.
 ///
-/// @par Numerics  the metric takes out the different scales of the inputs and the dominating directions; the condition number that remains
-///                is about 1 / rho
+/// @par Numerics  the metric removes the different scales of the inputs and the dominating directions; the remaining condition number is
+///                about 1 / rho
 /// @par Source    Boyd et al., Distributed optimization and statistical learning via ADMM, 2011, sections 3.1.1, 3.4.3 and 6.4
 template <compute_scalar S>
 class admm final : public row_method<S> {
@@ -95,12 +95,13 @@ public:
     [[nodiscard]] const packed_matrix<S>& matrix() const noexcept override { return inverse_; }
     [[nodiscard]] double rho() const noexcept { return rho_; }
 
-    /// e^T H_d e <= curvature e^T M e for the differences e between two iterates; an estimate, the largest one possible is not known.
+    /// e^T H_d e <= curvature e^T M e for the differences e between two iterates. This is an estimate: the largest possible value is
+    /// unknown.
     [[nodiscard]] double curvature() const noexcept override {
         return (std::max)(1 / rho_, metric_.directions() > 0 ? 1 / admm_metric<S>::share : 0.0);
     }
 
-    /// z, u <- the first point of row r, product of `slot` <- what is multiplied by the inverse first
+    /// z, u <- the first point of row r, product of `slot` <- the next operand of the inverse
     void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept override {
         t.row(t.z(r)) = t.row(t.w0(r));
         t.row(t.u(r)).setZero();
@@ -108,7 +109,7 @@ public:
         iterate(problem, t, r, slot, alpha, S(1));
     }
 
-    /// z, u <- the next point, product <- what is multiplied by the inverse next; y <- x - w0, g <- H_d y
+    /// z, u <- the next point, product <- the next operand of the inverse; y <- x - w0, g <- H_d y
     /// @return  the bounds of the row
     [[nodiscard]] row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
                                      double alpha) const noexcept override {
@@ -126,14 +127,14 @@ public:
         return bounds;
     }
 
-    /// product of `slot` <- what is multiplied by the inverse next, once more
+    /// product of `slot` <- the next operand of the inverse, computed again
     void prepare(const layer_problem&, const row_tile<S>& t, index_t r, index_t slot) const noexcept override {
         pull(t, r, nullptr, t.product(slot));
     }
 
 private:
     /// out <- z - w0 - y
-    /// @param y  null stands for zeros
+    /// @param y  null means zeros
     void subtract(const row_tile<S>& t, index_t r, const S* y, S* out) const noexcept {
         const S *const z = t.z(r), *const w0 = t.w0(r);
         kernels::for_each_pack<S>(metric_.cols(), [&](index_t i, auto arch) {
@@ -144,7 +145,7 @@ private:
     }
 
     /// out <- M (z - w0 - y) - s
-    /// @param y  null stands for zeros
+    /// @param y  null means zeros
     void pull(const row_tile<S>& t, index_t r, const S* y, S* out) const noexcept {
         const S *const d = metric_.diagonal(), *const u = t.u(r);
         S* const e = t.left();
@@ -156,7 +157,7 @@ private:
         metric_.add_directions(e, out);
     }
 
-    /// The rest of an iteration after its product, y.
+    /// The part of an iteration that follows its product, y.
     void iterate(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha,
                  S relaxation) const noexcept {
         S* const thresholds = t.thresholds(r, problem.groups());
@@ -188,7 +189,7 @@ private:
 };
 
 /// @return nothing if H_d + M is not positive definite
-/// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and for a moment some of its rows
+/// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and temporarily some of its rows
 template <compute_scalar S>
 [[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem& problem, const gram_split& split, const gram_floor& floor,
                                                double rho, double relaxation, executor_ref exec) {

@@ -17,7 +17,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The metric of ADMM,  M = diag(d) + V diag(s) V^T,  with d = rho D and s = 0.3 lambda of a `gram_split`.
 ///
-/// @par Source    the prox in it: Becker, Fadili and Ochs, On quasi-Newton forward-backward splitting, SIAM J. Optim. 29(4), 2019
+/// @par Source    the prox in this metric: Becker, Fadili and Ochs, On quasi-Newton forward-backward splitting, SIAM J. Optim. 29(4), 2019
 template <compute_scalar S>
 class admm_metric {
 public:
@@ -63,17 +63,18 @@ public:
 
     /// z <- argmin 1/2 (z - x)^T M (z - x) - s0^T (z - x) + alpha sum_g ||z_g||_inf,   u <- s1 / d
     ///
-    /// with s0 = d u of before and s1 the subgradient of the penalty at z. z is the weighted prox, in the metric d, of
-    /// x + (s0 - V beta) / d, where beta are as many numbers as there are directions:
+    /// with s0 = d u of the previous iteration and s1 the subgradient of the penalty at z. z is the weighted prox, in the metric d, of x +
+    /// (s0 - V beta) / d, where beta holds one number for each direction and solves
     ///
     ///     F(beta) = beta / s - V^T (z(beta) - x) = 0
     ///
-    /// F is the gradient of a convex function, and Newton's method finds its root. At the fixed point of ADMM beta is 0, where it starts.
+    /// F is the gradient of a convex function, and Newton's method finds its root. At the fixed point of ADMM beta is 0, so the search
+    /// starts there.
     ///
-    /// @param room        for `workspace` rows, `stride` elements apart
-    /// @param thresholds  of the groups: those of the last iteration as hints, then those of z
-    /// @par Numerics      sums as of `sum_packs`. A root that is not exact changes the next point, not what is certified of it: u and z
-    ///                    belong to each other for any beta
+    /// @param room        scratch for `workspace` rows, `stride` elements apart
+    /// @param thresholds  of the groups: in, those of the last iteration as hints; out, those of z
+    /// @par Numerics      sums as in `sum_packs`. An inexact root changes the next point but not the bounds certified for it: u and z match
+    ///                    for every beta
     void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
               S* thresholds) const noexcept {
         const index_t n = cols(), r = directions();
@@ -118,7 +119,7 @@ public:
             direction_matrix J = jacobian(problem, z, u, thresholds, moved, stride);
             if (!J.factor(r)) break;
             J.solve(r, newton);
-            // The slope along the step grows with its length: half of it at most is left where the search ends.
+            // The slope along the step grows with its length. The search ends when at most half of it is left.
             const auto slope = [&](const newton_point& point) {
                 double sum = 0;
                 for (index_t k = 0; k < r; ++k) sum -= point.F[at(k)] * newton[at(k)];
@@ -170,9 +171,8 @@ private:
         });
     }
 
-    /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d:  F the elements that are free, C those of a group that are clipped, a = sum_C sign
-    /// V
-    /// @param room  for three rows
+    /// 1 / s + V_F^T V_F / d_F + sum_g a a^T / sum_C d, where F are the free elements, C the clipped ones of a group, and a = sum_C sign V
+    /// @param room  scratch for three rows
     [[nodiscard]] direction_matrix jacobian(const layer_problem& problem, const S* z, const S* v, const S* thresholds, S* room,
                                             index_t stride) const noexcept {
         const index_t r = directions();

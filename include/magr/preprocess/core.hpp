@@ -17,23 +17,23 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// `preprocess`, but what the observer throws may leave W half written.
+/// `preprocess`, except that an exception of the observer may leave W half written.
 MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const gram_argument& H, const preprocess_options& options,
                                            observer_ref observer, executor_ref exec);
 
-/// The same after all checks, with the result elsewhere.
+/// The same after all checks, writing to `out`.
 /// @param out  may be W
 [[nodiscard]] MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const hessian& H,
                                                              const preprocess_options& options, observer_ref observer, executor_ref exec);
 
-/// The same for several penalties, which may be 0: what is made of H is made once.
+/// The same for several penalties, which may be 0; what depends only on H is computed once.
 /// @param out  one for each penalty
 [[nodiscard]] MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
                                                                        std::span<const double> alphas, const hessian& H,
                                                                        const preprocess_options& options, observer_ref observer,
                                                                        executor_ref exec);
 
-/// `workspace_bytes` of `preprocess`, but for what an observer costs.
+/// `workspace_bytes` of `preprocess`, without the cost of an observer.
 [[nodiscard]] MAGR_CORE std::size_t preprocess_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers);
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -12,18 +12,18 @@ namespace magr::detail {
 /// How many directions of H a metric may hold.
 inline constexpr index_t most_directions = 16;
 
-/// One number for each of the directions in use.
+/// One number for each direction in use.
 using direction_vector = std::array<double, static_cast<std::size_t>(most_directions)>;
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// A symmetric matrix with one row for each of the directions in use, on the stack.
+/// A symmetric matrix with one row for each direction in use, on the stack.
 class direction_matrix {
 public:
     [[nodiscard]] double& operator()(index_t i, index_t j) noexcept { return values_[at(i, j)]; }
     [[nodiscard]] double operator()(index_t i, index_t j) const noexcept { return values_[at(i, j)]; }
 
-    /// The lower triangle becomes its Cholesky factor; false if it is not positive definite.
+    /// Replaces the lower triangle by its Cholesky factor; false if the matrix is not positive definite.
     [[nodiscard]] bool factor(index_t n) noexcept {
         auto& a = *this;
         for (index_t i = 0; i < n; ++i)
@@ -36,7 +36,7 @@ public:
         return true;
     }
 
-    /// b <- the solution, after `factor`.
+    /// b <- the solution. Call `factor` first.
     void solve(index_t n, direction_vector& b) const noexcept {
         const auto& a = *this;
         const auto at = [&](index_t i) -> double& { return b[static_cast<std::size_t>(i)]; };

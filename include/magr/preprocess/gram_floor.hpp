@@ -18,24 +18,24 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///     H_d >= N = diag(floor) + V diag(strength) V^T         V the directions of a `gram_split`
 ///
-/// so that f^T N^-1 f bounds f^T H_d^-1 f from above, from which the lower bounds of an optimum are made.
+/// so that f^T N^-1 f bounds f^T H_d^-1 f from above. The lower bounds of an optimum are built on this.
 struct gram_floor {
     Eigen::ArrayXd floor;     ///< zeros if nothing is known
     Eigen::ArrayXd strength;  ///< of each direction
 };
 
-/// Finds the floor  0.9 shift + 0.9 tau D  with the largest tau that pays.
+/// Finds the floor  0.9 shift + 0.9 tau D  with the largest useful tau.
 ///
-/// Damping alone says that H_d >= shift I, which is little for inputs that are larger than most. H_d - 0.9 shift I - tau D, without the
-/// dominating directions, has a Cholesky factor if tau is small enough: tau is half, or else a fifth, of what the Lanczos steps
-/// of the split tell. Where neither would make bounds much better, or no factor is found, the floor is made of the shift.
+/// Damping alone gives H_d >= shift I, which is weak for inputs that are larger than most. H_d - 0.9 shift I - tau D, without the
+/// dominating directions, has a Cholesky factor if tau is small enough. The function tries half, then a fifth, of the value that the
+/// Lanczos steps of the split suggest. If neither would improve bounds much, or neither has a factor, the floor uses the shift alone.
 ///
 /// @par Cost      at most two factorizations, in^3 / 6 multiply-adds each; allocates one matrix of H's size in S
-/// @par Numerics  a factorization in S is off by about eps sqrt(in) diag(H_d), which has to be less than a tenth of tau D
+/// @par Numerics  a factorization in S is off by about eps sqrt(in) diag(H_d), which must be less than a tenth of tau D
 template <compute_scalar S>
 [[nodiscard]] gram_floor make_gram_floor(const layer_problem& problem, const gram_split& split, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
-    // What the directions leave of lambda is an eigenvalue of 1 in the metric D: with none left, there would be no floor along them.
+    // Without its directions, the matrix still has an eigenvalue of 1 along them in the metric D; at 0 there would be no floor there.
     const Eigen::ArrayXd outside =
         (split.lambda - (split.V.array().square().colwise() / split.D).colwise().sum().transpose().inverse()).cwiseMax(0.0);
     for (const double share : {0.5, 0.2}) {
@@ -53,7 +53,7 @@ template <compute_scalar S>
         if (!linalg::cholesky(matrix_view<S>(values.data(), n, n, stride), exec)) continue;
         return {0.9 * problem.shift + 0.9 * tau * split.D, outside};
     }
-    // H_d >= V diag(lambda) V^T and H_d >= shift I, and so it is above any mean of both
+    // H_d >= V diag(lambda) V^T and H_d >= shift I, so it is above any weighted mean of both
     const double part = split.directions() > 0 ? 0.75 : 1;
     return {Eigen::ArrayXd::Constant(n, part * problem.shift), (1 - part) * split.lambda};
 }

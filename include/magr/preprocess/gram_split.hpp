@@ -16,12 +16,12 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// A damped Gram matrix as the sum of a few directions that dominate it and the bulk of the others:
+/// A damped Gram matrix as the sum of a few dominating directions and the bulk of the others:
 ///
 ///     H_d = B + V diag(lambda) V^T
 ///
-/// Inputs with a large common mean, a few common factors, or massive channels that move together make such directions. diag(H_d) describes
-/// them and nothing else, while diag(B) describes what weights can be changed along.
+/// Inputs with a large common mean, a few common factors, or massive channels that move together produce such directions. diag(H_d)
+/// describes these and nothing else, while diag(B) describes the directions in which weights can change.
 struct gram_split {
     Eigen::MatrixXd V;      ///< in x r, r from 0 to most_directions
     Eigen::ArrayXd lambda;  ///< r
@@ -32,7 +32,7 @@ struct gram_split {
     [[nodiscard]] index_t directions() const noexcept { return V.cols(); }
 };
 
-/// Lanczos steps from a vector of scattered signs, which every eigenvector takes about the same part in but those left out.
+/// Lanczos steps from a vector of scattered signs, in which all eigenvectors that are not left out have similar weight.
 struct lanczos_steps {
     Eigen::MatrixXd basis;
     Eigen::VectorXd diagonal, off;
@@ -72,7 +72,7 @@ template <class Apply>
             for (index_t j = 0; j <= k; ++j) next -= next.dot(made.basis.col(j)) * made.basis.col(j);
         }
         made.off(k) = next.norm();
-        // Below this the vectors so far are all that the first one has part in.
+        // Below this the Krylov space of the first vector is exhausted.
         if (k + 1 == limit || !(made.off(k) > 1e-13 * made.diagonal.head(k + 1).cwiseAbs().maxCoeff())) break;
         made.basis.col(k + 1) = next / made.off(k);
     }
@@ -84,27 +84,28 @@ template <class Apply>
 
 /// Finds the directions that dominate a layer, and the step rho that suits the rest.
 ///
-/// In the metric D = diag(B) + 1e-3 mean(diag B) of the bulk that it leaves, a direction dominates if lambda v^T D^-1 v > 40, 1 being the
-/// mean of all eigenvalues of the bulk. Where a penalty changes weights little, only the inputs count of which it leaves less than a
-/// quarter of D: the diagonal still describes the others well. What counts is what it leaves: three massive channels that move together
-/// have an eigenvalue of 3 in the metric of H_d, and without it the diagonal that describes them falls by 1e5. A single massive channel has
-/// an eigenvalue of 1 there, and the diagonal is all that is needed to describe it: below 1.5 no direction is taken.
+/// In the metric D = diag(B) + 1e-3 mean(diag B) of the remaining bulk, a direction dominates if lambda v^T D^-1 v > 40; the mean of all
+/// eigenvalues of the bulk is 1. If the penalty changes weights little, only those inputs count whose D falls to less than a quarter
+/// without the direction: the diagonal still describes the others well. D must be the metric without the direction: three massive channels
+/// that move together have an eigenvalue of only 3 in the metric of H_d, and without their direction the diagonal that describes them falls
+/// by 1e5. A single massive channel has an eigenvalue of 1 there, and the diagonal alone describes it: below 1.5 no direction is taken.
 ///
 /// With the eigenvalues mu of D^-1/2 B D^-1/2, rho is  r (1 + 1.4 r)  with
 ///
 ///     mean of (r / 4) / (mu + r / 4) = 1 / 8,         or the nearest r from 0.001 .. 0.01 (see below) to 1
 ///
-/// the mean being that over the eigenvalues which the directions have left. The lower limit is 0.1 sqrt(damping), at least 0.001 and at
+/// where the mean is over the eigenvalues that remain without the directions. The lower limit is 0.1 sqrt(damping), at least 0.001 and at
 /// most 0.01, and 0.05 without damping.
 ///
-/// The iteration creeps along eigenvectors with eigenvalues far from rho on either side. The largest ones are few, so rho belongs to the
-/// lower end of the spectrum, which damping alone tells little about: the best rho of two layers with the same damping may differ by ten.
+/// The iteration creeps along eigenvectors whose eigenvalues are far from rho on either side. The largest eigenvalues are few, so rho must
+/// suit the lower end of the spectrum. Damping alone says little about that end: the best rho of two layers with the same damping may
+/// differ by a factor of ten.
 ///
 /// @param all  whether all inputs count
-/// @par Cost      32 in^2 multiply-adds in double, in parallel; 32 in^2 more for each further look, commonly one, if a direction
-///                dominates; allocates 32 rows, and one for each direction
-/// @par Numerics  one vector instead of a trace, and 32 steps instead of all: rho changes by a few percent, the number of iterations hardly
-///                does. The same bits for every executor
+/// @par Cost      32 in^2 multiply-adds in double, in parallel; if a direction dominates, 32 in^2 more for each further look, commonly one;
+///                allocates 32 rows, and one for each direction
+/// @par Numerics  one vector instead of a trace, and 32 steps instead of all: this changes rho by a few percent and the number of
+///                iterations hardly at all. The same bits for every executor
 /// @par Source    the mean: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
 ///                38(4), 2017; the numbers 40, 1.5, 4, 8 and 1.4: fewest iterations on the layers of tests/preprocess
 [[nodiscard]] inline gram_split split_gram(const layer_problem& problem, bool all, executor_ref exec) {
@@ -118,7 +119,7 @@ template <class Apply>
     made.V.resize(n, 0);
     made.lambda.resize(0);
     Eigen::VectorXd scaled(n);
-    Eigen::MatrixXd null(n, 0);  // what B multiplies to zero
+    Eigen::MatrixXd null(n, 0);  // spanned by vectors that B maps to zero
     for (int look = 0;; ++look) {
         const Eigen::ArrayXd root = made.D.rsqrt();
         const auto apply = [&](const double* x, double* y) {
@@ -152,7 +153,7 @@ template <class Apply>
         for (index_t k = 0; look < 4 && k < (std::min)(size, most_directions - made.directions()); ++k) {
             const index_t at = size - 1 - k;
             const double value = ritz.eigenvalues()(at);
-            // One that has not converged is not far from its neighbours.
+            // An eigenvector that has not converged has an eigenvalue close to the next ones.
             if (!(value > 0 && steps.off(size - 1) * std::abs(ritz.eigenvectors()(size - 1, at)) <= 1e-9 * value)) break;
             directions.conservativeResize(Eigen::NoChange, k + 1);
             values.conservativeResize(k + 1);
@@ -167,10 +168,10 @@ template <class Apply>
             }
         }
         if (found == 0) {
-            // Without damping the lower end of the spectrum is noise, which matters to the bounds but hardly to the objective.
+            // Without damping the lower end of the spectrum is noise. It matters to the bounds but hardly to the objective.
             const double damping = problem.shift / problem.mean;
             double low = damping > 0 ? std::clamp(0.1 * std::sqrt(damping), 1e-3, 1e-2) : 0.05, high = 1;
-            while (high > 1.01 * low) {  // the share grows with rho
+            while (high > 1.01 * low) {  // mean_share grows with rho
                 const double middle = std::sqrt(low * high);
                 (steps.mean_share(middle / 4) < 0.125 ? low : high) = middle;
             }

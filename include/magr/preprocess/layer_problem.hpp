@@ -20,30 +20,30 @@ struct solver_settings {
     double damping;
     index_t max_iterations;
     double tolerance;
-    std::optional<double> rho;  // chosen for each row by the spectrum of H and the penalty
+    std::optional<double> rho;  // no value: chosen for each row from the spectrum of H and the penalty
     double relaxation;
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What rounding may take from an objective, relative to it: beyond that rows are solved in double.
+/// Tolerated rounding error of an objective, relative to it. Rows that would exceed it are solved in double.
 [[nodiscard]] inline double allowed_rounding(const solver_settings& settings) noexcept {
     return settings.tolerance > 0 ? settings.tolerance / 16 : 1e-4;
 }
 
-/// The MagR problem of a layer, in the units that the solvers work in:
+/// The MagR problem of a layer, in the units of the solvers:
 ///
 ///     min_w  1/2 (w - w0)^T H_d (w - w0) + alpha * sum over groups of ||w_g||_inf    for every row w0,   H_d = unit scale H + shift I
 ///
-/// Weights of dead inputs, those with H_jj = 0, take no part in it: the solvers see zeros there.
+/// Weights of dead inputs, those with H_jj = 0, are not part of it: the solvers see zeros there.
 struct layer_problem {
-    matrix_ref H;               ///< as passed in, or its transpose: its columns are contiguous if anything is; in x in
+    matrix_ref H;               ///< as passed in, or its transpose, so that its columns are contiguous if anything is; in x in
     index_t group_size = 0;     ///< inputs per group; the last group may be shorter
     double lambda_max = 0;      ///< largest eigenvalue of H
-    double scale = 0;           ///< a power of two: H of any size is multiplied by it first
+    double scale = 0;           ///< a power of two that multiplies H first, to bring it near 1
     double unit = 0;            ///< 1 / largest eigenvalue of scale H, 0 if there is none
     double mean = 0;            ///< of the diagonal of live inputs
-    double shift = 0;           ///< what damping adds to the diagonal: this fraction of that mean
+    double shift = 0;           ///< added to the diagonal by damping: its fraction of that mean
     Eigen::ArrayXd diagonal;    ///< of H / lambda_max
     std::vector<char> dead;     ///< whether H_jj is 0
 

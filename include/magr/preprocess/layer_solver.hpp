@@ -46,15 +46,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     return result;
 }
 
-/// Solves the MagR problem of a layer for one penalty or for several, and keeps what the next penalty can use again.
+/// Solves the MagR problem of a layer for one or several penalties, and keeps what the next penalty can reuse.
 ///
 /// The best step rho of ADMM grows with the penalty and falls with the size of a row: it is 1.5 times the mean over its groups of
 ///
 ///     alpha / sum_j D_j |w0_j|
 ///
-/// but at least that of `gram_split`, and at most 3. Where it is larger, the metric takes in all directions that dominate, else those alone
-/// that leave little of many inputs. Rows share it in classes, each four times the one before; ordinary layers have one. Each needs a
-/// factorization.
+/// but at least that of `gram_split`, and at most 3. If it is larger than that of `gram_split`, the metric holds all directions that
+/// dominate; otherwise only those that leave little of many inputs. Rows share rho in classes, each four times the one before; ordinary
+/// layers have one class. Each class needs a factorization.
 class layer_solver {
 public:
     /// @pre  H is not zero
@@ -66,7 +66,7 @@ public:
         if (!H_.is_shared()) forget_matrices();
     }
 
-    /// out <- the solution for the penalty alpha > 0 of every row that is reached, or the row itself where that is better.
+    /// out <- for every row that is reached, the solution for the penalty alpha > 0, or the row itself if that is better.
     /// @param out  may be W
     [[nodiscard]] preprocess_result solve(double alpha, const matrix_ref& W, const mutable_matrix_ref& out, observer_ref observer,
                                           executor_ref exec) {
@@ -95,19 +95,19 @@ public:
 
 private:
     struct row_class {
-        bool all;  // whether the metric knows all directions that dominate
+        bool all;  // whether the metric holds all directions that dominate
         double rho;
         std::vector<index_t> rows;
     };
 
-    /// Where H is concerned, and how much it was damped, rows of all layers share these.
+    /// What depends on H and its damping alone is shared by the rows of all layers.
     [[nodiscard]] std::vector<double> key(bool all) const { return {settings_.damping, all ? 1.0 : 0.0}; }
 
     [[nodiscard]] const gram_split& split(bool all, executor_ref exec) const {
         return H_.remember<gram_split>(key(all), [&] { return split_gram(problem_, all, exec); });
     }
 
-    /// What bounds H from below, made in the type in which rows are solved first.
+    /// A lower bound of H, computed in the type in which rows are solved first.
     [[nodiscard]] const gram_floor& floor(bool all, bool in_float, executor_ref exec) const {
         return H_.remember<gram_floor>(key(all), [&] {
             return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec) : make_gram_floor<double>(problem_, split(all, exec), exec);
@@ -119,7 +119,7 @@ private:
         H_.forget<std::optional<admm<double>>>();
     }
 
-    /// The rows that have something to solve, by the step that suits them, in increasing order.
+    /// The rows that have something to solve, grouped by the rho that suits them, in increasing order.
     [[nodiscard]] std::vector<row_class> classes(double alpha, const matrix_ref& W, executor_ref exec) {
         constexpr double factor = 4, most = 3;
         std::vector<row_class> found;
@@ -186,7 +186,7 @@ private:
 
     /// Solves a class of rows in the arithmetic type S.
     /// @param in_float  whether rows of this class are solved in float first
-    /// @param factored  whether there is a matrix to iterate with; if not, nothing is done
+    /// @param factored  out: whether there is a matrix to iterate with; if not, nothing is done
     /// @return          whether the observer let it reach all rows
     template <compute_scalar S>
     [[nodiscard]] bool solve_in(const row_class& c, double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
@@ -207,7 +207,7 @@ private:
         return !factored || run(*method);
     }
 
-    /// Whether float is known not to tell the energies of most rows from each other: where the dominating directions are that large.
+    /// Whether float cannot distinguish the energies of most rows, because the dominating directions are too large.
     [[nodiscard]] bool is_hopeless_in_float(const row_class& c, executor_ref exec) const {
         if (!is_admm_) return false;
         const gram_split& taken = split(c.all, exec);

@@ -25,7 +25,7 @@ enum class solver {
     return "unknown";
 }
 
-/// Options of `preprocess`. Those without a value are derived; the defaults are named at each.
+/// Options of `preprocess`. Options without a value are derived; each comment ends with the default.
 struct preprocess_options {
     std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
     std::optional<index_t> group_size = {};  ///< inputs per group, at least 1, the last group may be shorter; the whole row
@@ -33,16 +33,16 @@ struct preprocess_options {
     std::optional<double> damping =
         {};  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
-    /// stop at this relative duality gap, at least 0, 0: never; 1e-3 for admm, 0 for proximal_gradient (authors). With float weights
-    /// rounding may keep it above 1e-6, see `preprocess_result`
+    /// stop at this relative duality gap, at least 0; 0: never; 1e-3 for admm, 0 for proximal_gradient (authors). With float weights,
+    /// rounding may keep the gap above 1e-6, see `preprocess_result`
     std::optional<double> tolerance = {};
-    std::optional<double> rho = {};  ///< admm: step in the metric of diag H, above 0; chosen by the spectrum of H, from 0.01 to 0.35
+    std::optional<double> rho = {};  ///< admm: step in the metric of diag H, above 0; chosen from the spectrum of H, from 0.01 to 0.35
     double relaxation = 1.5;         ///< admm: over-relaxation, between 0 and 2 exclusively
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options, each problem with option, range and value; empty if nothing is.
+/// Every problem of these options, with option, range and value; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const preprocess_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -11,20 +11,20 @@
 #include <magr/matrix/scalar.hpp>
 #include <magr/preprocess/layer_problem.hpp>
 
-/// The matrix of an iteration: from the layer's H to what rows are multiplied with.
+/// The matrix of an iteration: builds the matrix that rows are multiplied by from the layer's H.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// A symmetric matrix that many rows are multiplied with, packed for that; in x in.
+/// A symmetric matrix, in x in, packed for multiplication with many rows.
 template <compute_scalar S>
 class packed_matrix {
 public:
     using tile = kernels::register_tile<S, simd::default_arch>;
 
-    /// Distance between the rows of a matrix that is going to be packed, or that takes the product: whole panels.
+    /// Distance between the rows of a matrix to be packed, or of a product: whole panels.
     [[nodiscard]] static constexpr index_t stride_for(index_t n) noexcept { return kernels::round_up(n, tile::cols); }
 
-    /// @param values  n x n with rows `stride_for(n)` elements apart; what lies between them is overwritten
+    /// @param values  n x n with rows `stride_for(n)` elements apart; the padding between them is overwritten
     packed_matrix(aligned_buffer<S> values, index_t n) : values_(std::move(values)), n_(n) {
         const index_t stride = stride_for(n);
         for (index_t i = 0; i < n; ++i) std::fill(values_.data() + i * stride + n, values_.data() + (i + 1) * stride, S(0));
@@ -33,7 +33,7 @@ public:
     }
 
     /// product <- left * this
-    /// @param rows  a multiple of tile::rows; left as `kernels::pack_left` makes it; the rows of product `stride` >= stride_for(n) apart
+    /// @param rows  a multiple of tile::rows; left as made by `kernels::pack_left`; the rows of product are `stride` >= stride_for(n) apart
     void multiply(index_t rows, const S* left, S* product, index_t stride) const noexcept {
         kernels::multiply_packed(rows, n_, stride_for(n_), left, values_.data(), product, stride);
     }

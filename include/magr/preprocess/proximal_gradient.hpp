@@ -14,13 +14,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///     v = z - step (z - w0) H_d,   z = prox of step alpha ||.||_inf at v, per row or group,   step = 1 / lambda_max(H_d)
 ///
-/// Without damping step is 1 and the prox threshold alpha itself, as in their code.
+/// Without damping, step is 1 and the prox threshold is alpha itself, as in their code.
 ///
-/// @par Source    arXiv 2406.00800, Algorithm 1, as in the authors' code: there H is normalised first, so that eta = 1
+/// @par Source    arXiv 2406.00800, Algorithm 1, as in the authors' code, which normalises H first, so that eta = 1
 template <compute_scalar S>
 class proximal_gradient final : public row_method<S> {
 public:
-    /// @param shift  what damping has added to the diagonal of H / lambda_max(H)
+    /// @param shift  added to the diagonal of H / lambda_max(H) by damping
     proximal_gradient(packed_matrix<S> damped, index_t cols, double shift)
         : damped_(std::move(damped)),
           metric_(Eigen::Array<S, 1, Eigen::Dynamic>::Constant(cols, static_cast<S>(1 + shift))),
@@ -32,13 +32,13 @@ public:
     /// e^T H_d e <= curvature e^T metric e
     [[nodiscard]] double curvature() const noexcept override { return 1; }
 
-    /// z <- w0, product of `slot` <- what is multiplied by H_d first
+    /// z <- w0, product of `slot` <- the next operand of H_d
     void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double) const noexcept override {
         t.row(t.z(r)) = t.row(t.w0(r));
         prepare(problem, t, r, slot);
     }
 
-    /// z <- the next point, u <- what its prox took away, product <- what is multiplied by H_d next; y <- the last z - w0, g <- H_d y
+    /// z <- the next point, u <- the residual of its prox, product <- the next operand of H_d; y <- the last z - w0, g <- H_d y
     /// @return  the bounds of the row
     [[nodiscard]] row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
                                      double alpha) const noexcept override {
@@ -56,7 +56,7 @@ public:
         return bound_row(problem, t, r, metric_.data(), {inverse_floor_.size() > 0 ? inverse_floor_.data() : nullptr}, alpha);
     }
 
-    /// product of `slot` <- what is multiplied by H_d next, once more
+    /// product of `slot` <- the next operand of H_d, computed again
     void prepare(const layer_problem&, const row_tile<S>& t, index_t r, index_t slot) const noexcept override {
         t.row(t.product(slot)) = t.row(t.z(r)) - t.row(t.w0(r));
     }

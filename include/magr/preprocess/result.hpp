@@ -9,10 +9,10 @@ namespace magr {
 enum class stop_reason {
     converged,        ///< the certified relative duality gap of every row is at most the tolerance
     iteration_limit,  ///< all iterations were done, or all that the authors' method prescribes
-    cancelled,        ///< the observer said stop
-    not_factored,     ///< nothing was done: H + rho D is not positive definite, H is far from being a Gram matrix
-    overflowed,       ///< rows with weights above 1e150 were left as they are: their energies are too large for a number
-    rounding_limit,   ///< the iteration reached the tolerance, but what the 16-bit type of W can hold is further away: see the gaps
+    cancelled,        ///< the observer asked to stop
+    not_factored,     ///< nothing was done: H + rho D is not positive definite, so H is far from being a Gram matrix
+    overflowed,       ///< rows with weights above 1e150 were left unchanged: their energies overflow a double
+    rounding_limit,   ///< the iteration reached the tolerance, but the 16-bit type of W cannot hold a result that close: see the gaps
 };
 
 /// The enumerator's name.
@@ -28,13 +28,13 @@ enum class stop_reason {
     return "unknown";
 }
 
-/// What `preprocess` did. W0 are the weights passed in, W those returned: every number is that of W as it is stored, rounded to its type.
+/// What `preprocess` did. W0 are the weights passed in, W those returned. All numbers describe W as it is stored, rounded to its type.
 ///
 /// The objective of a row is  P = 1/2 (w - w0)^T H_d (w - w0) + alpha * sum over its groups of ||w_g||_inf,  with
-/// H_d = (H + damping mean(diag H) I) / lambda_max(H). Weights of dead inputs, those with H_jj = 0, are part of no number.
+/// H_d = (H + damping mean(diag H) I) / lambda_max(H). Weights of dead inputs, those with H_jj = 0, enter none of the numbers.
 ///
-/// The gaps bound the distance to the optimum, and the bound includes what rounding may have done to it: rows whose energies float cannot
-/// tell from each other to a sixteenth of the tolerance are solved in double.
+/// The gaps bound the distance to the optimum, including the effect of rounding. Rows whose energies float cannot resolve to a sixteenth of
+/// the tolerance are solved in double.
 struct preprocess_result {
     stop_reason stopped = stop_reason::iteration_limit;
     index_t iterations = 0;  ///< of the rows that took most
@@ -51,10 +51,10 @@ struct preprocess_result {
     double output_error = 0;      ///< tr((W - W0) H (W - W0)^T) / tr(W0 H W0^T) with the undamped H; 0 if W = W0
     double alpha = 0;             ///< the penalty that was used
     double damping = 0;           ///< the damping that was used
-    double rho = 0;               ///< the step that admm used for most rows
-    index_t directions = 0;       ///< how many directions of H dominate the others, so that the metric of admm holds them
-    index_t rows_in_double = 0;   ///< how many rows were solved in double although W is of a smaller type
-    double lambda_max = 0;        ///< largest eigenvalue of H: the unit of alpha; infinite if it is too large for a double
+    double rho = 0;               ///< the step of admm for most rows
+    index_t directions = 0;       ///< how many dominating directions of H the metric of admm holds
+    index_t rows_in_double = 0;   ///< how many rows were solved in double although the type of W is smaller
+    double lambda_max = 0;        ///< largest eigenvalue of H: the unit of alpha; infinite if it overflows a double
 };
 
 }  // namespace magr

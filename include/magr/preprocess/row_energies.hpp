@@ -27,7 +27,7 @@ void row_energies(const layer_problem& problem, matrix_view<const S> X, double* 
         const auto right = [&](index_t k, index_t d) { return X.block(0, k, rows, d).transposed(); };
         if (problem.H.holds<S>())
             return kernels::multiply_add(to, factor, problem.H.as<S>().block(first, begin, size, depth), right(begin, depth), scratch);
-        // Products as narrow as these leave most of their working memory alone.
+        // Products this narrow leave most of their working memory unused.
         static_assert(3 * blocks::rows + energy_block <= blocks::rows + blocks::cols);
         S* const converted = scratch + 3 * blocks::rows * blocks::depth;
         for (index_t k = begin; k < begin + depth; k += blocks::depth) {

@@ -8,27 +8,27 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// An iteration for the rows of a `layer_problem`, one product with a matrix each. `row_solver` runs it, and decides when a row is done.
+/// An iteration for the rows of a `layer_problem`, with one matrix product each. `row_solver` runs it, and decides when a row is done.
 template <compute_scalar S>
 class row_method {
 public:
     virtual ~row_method() = default;
 
-    /// What rows are multiplied with.
+    /// The matrix that rows are multiplied by.
     [[nodiscard]] virtual const packed_matrix<S>& matrix() const noexcept = 0;
 
-    /// e^T H_d e <= curvature e^T M e for the differences e between two iterates, M the metric of the method; may be an estimate.
+    /// e^T H_d e <= curvature e^T M e for the differences e between two iterates, where M is the metric of the method; may be an estimate.
     [[nodiscard]] virtual double curvature() const noexcept = 0;
 
-    /// z, u <- the first point of row r, product of `slot` <- what is multiplied by the matrix first
+    /// z, u <- the first point of row r, product of `slot` <- the next operand of the matrix
     virtual void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept = 0;
 
-    /// z, u <- the next point, given the product; product <- what is multiplied next; y <- a point near z, less w0, and g <- H_d y
+    /// z, u <- the next point, from the product; product <- the next operand; y <- a point near z, less w0, and g <- H_d y
     /// @return  the bounds of the row
     [[nodiscard]] virtual row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
                                              double alpha) const noexcept = 0;
 
-    /// product of `slot` <- what is multiplied by the matrix next, once more
+    /// product of `slot` <- the next operand of the matrix, computed again
     virtual void prepare(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot) const noexcept = 0;
 
 protected:

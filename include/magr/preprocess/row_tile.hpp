@@ -16,7 +16,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar S>
 using row_of = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic>>;
 
-/// The rows that are solved together, so that they stay in cache while a matrix of H's size passes by: the working memory of one worker.
+/// The working memory of one worker: rows that are solved together, so that they stay in cache while a matrix of H's size passes by.
 template <compute_scalar S>
 class row_tile {
 public:
@@ -26,7 +26,7 @@ public:
     row_tile(index_t cols, index_t groups)
         : cols_(cols), stride_(packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols), memory_(elements(cols, groups)) {}
 
-    /// What a tile allocates, in elements.
+    /// Number of elements that a tile allocates.
     [[nodiscard]] static index_t elements(index_t cols, index_t groups) {
         const index_t stride = packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols;
         return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + kernels::product_blocks<S, simd::default_arch>::scratch;
@@ -46,7 +46,7 @@ public:
 
     [[nodiscard]] row_of<S> row(S* data) const noexcept { return {data, cols_}; }
 
-    /// product <- (the rows that are there now) * matrix
+    /// product <- (its current rows) * matrix
     void multiply(const packed_matrix<S>& matrix, index_t count) const noexcept {
         constexpr index_t step = packed_matrix<S>::tile::rows;
         const index_t rows = kernels::round_up(count, step);

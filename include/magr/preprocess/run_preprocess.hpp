@@ -37,7 +37,7 @@ MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, st
             results.push_back(solver.solve(alphas[k], W, out[k], observer, exec));
             continue;
         }
-        // W0 is the optimum, or no input tells what is
+        // the optimum is W0, or H says nothing about it
         std::vector<row_report> reports;
         for (index_t i = 0; i < W.rows(); ++i) reports.push_back(report_unchanged(problem, 0, W, i));
         preprocess_result result = summarize(reports, problem.groups());

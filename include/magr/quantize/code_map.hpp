@@ -18,31 +18,31 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Whether the zero point is a code, so that the weight 0 is on the grid.
 [[nodiscard]] constexpr bool has_code_zero(zero_point zero) noexcept { return zero == zero_point::none || zero == zero_point::integer; }
 
-/// What is divided by a scale, kept within `reach_of` it.
+/// The weight, limited to `reach` on either side of 0 before it is divided by a scale.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar limited(Scalar weight, Scalar reach) noexcept {
     return (std::min)((std::max)(-reach, weight), reach);
 }
 
-/// The nearest number of the type of weights: what is beyond the largest would overflow.
+/// The nearest number of type Scalar; values beyond the largest one would overflow.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar limited_to(double weight) noexcept {
     return static_cast<Scalar>(limited(weight, static_cast<double>((std::numeric_limits<Scalar>::max)())));
 }
 
-/// How far from 0 a weight may be so that weight / scale does not overflow: 2^100 steps, far outside of every grid, or the largest number.
-/// Then the quotient is at most half of the largest number: what is added to it has room.
+/// The largest |weight| for which weight / scale cannot overflow: 2^100 steps, far outside of every grid, or the largest number. The
+/// quotient is then at most half of the largest number, which leaves room for an addition.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar reach_of(Scalar scale) noexcept {
     const Scalar reach = (std::min)(scale, Scalar(2)) * Scalar(0x1p100);
     return scale < Scalar(2) ? reach : (std::numeric_limits<Scalar>::max)();
 }
 
-/// Between weights, steps and codes of one grid. A step is the distance between two neighbouring codes; the steps of a grid point are an
-/// integer, and differ from its code by a constant.
+/// Converts between weights, steps and codes of one grid. A step is the distance between two neighbouring codes. A grid point is a whole
+/// number of steps, which differs from its code by a constant.
 ///
-/// With zero points that are codes, steps are counted from the weight 0: then round(w / s) does not depend on the zero point, as in the
-/// published codes, and half-way cases go the same way whatever it is.
+/// If the zero point is a code, steps are counted from the weight 0: then round(w / s) does not depend on the zero point, as in the
+/// published codes, and half-way cases go the same way for every zero point.
 template <zero_point Zero, compute_scalar Scalar>
 class code_map {
 public:
@@ -52,7 +52,7 @@ public:
     [[nodiscard]] Scalar steps(Scalar weight) const noexcept {
         if constexpr (Zero == zero_point::real) return limited(weight, reach_) / scale_ + zero_;
         if constexpr (Zero == zero_point::offset) {
-            // more than half of the largest number is outside of a grid that is taken as a whole
+            // a weight beyond half of the largest number is outside of a grid that needs no division into parts
             const Scalar part = parts_ == Scalar(1) ? Scalar(1) : Scalar(0.25);
             const Scalar distance = limited(part * weight, half_of_largest) - part * zero_;
             return limited(distance, reach_) / scale_ * parts_;
@@ -72,8 +72,8 @@ private:
     static constexpr bool counts_from_zero = has_code_zero(Zero);
     static constexpr Scalar half_of_largest = (std::numeric_limits<Scalar>::max)() / 2;
 
-    /// In how many parts the distance of a weight from the offset is taken: in one, or in four where the grid reaches so far that it might
-    /// overflow.
+    /// The number of parts in which the distance of a weight from the offset is computed: one, or four if the grid reaches so far that the
+    /// distance might overflow.
     [[nodiscard]] static Scalar parts_of(Scalar scale, Scalar offset) noexcept {
         return std::abs(offset) <= half_of_largest / 2 && scale <= half_of_largest / 2048 ? Scalar(1) : Scalar(4);
     }
@@ -85,8 +85,8 @@ private:
     Scalar parts_;
 };
 
-/// The same for fixed levels. Between two levels steps are linear, so the nearest integer is the nearest level. Outside of them they end
-/// one step away: a distance divided by a small gap could overflow.
+/// The same for fixed levels. Between two levels steps are linear, so the nearest integer is the nearest level. Outside of the levels steps
+/// end one step away, because a distance divided by a small gap could overflow.
 template <compute_scalar Scalar>
 struct level_map {
     Scalar scale;
@@ -106,7 +106,7 @@ struct level_map {
     [[nodiscard]] Scalar code(Scalar steps) const noexcept { return steps; }
 };
 
-/// Calls use(make) with a function make(scale, zero) that gives the map of a grid of this kind.
+/// Calls use(make) with a function make(scale, zero) that returns the map of a grid of this kind.
 template <compute_scalar Scalar, class Use>
 decltype(auto) with_code_map(const weight_grids<Scalar>& grids, Use&& use) {
     if (!grids.levels.empty())
@@ -118,28 +118,28 @@ decltype(auto) with_code_map(const weight_grids<Scalar>& grids, Use&& use) {
     switch (grids.zero_point) {
         case zero_point::real: return affine.template operator()<zero_point::real>();
         case zero_point::offset: return affine.template operator()<zero_point::offset>();
-        case zero_point::none:  // its zero is the middle code
+        case zero_point::none:  // the zero of such a grid is the middle code
         case zero_point::integer: break;
     }
     return affine.template operator()<zero_point::integer>();
 }
 
-/// The weight that a code stands for.
+/// The weight that a code represents.
 template <class Map, compute_scalar Scalar>
 [[nodiscard]] Scalar weight_of_code(const Map& map, Scalar code) noexcept {
     return map.weight(code - map.code(0));
 }
 
-/// Steps kept inside the grid. Those that are NaN, as errors that overflowed leave them, become its low end: the order of the arguments of
-/// max decides that.
+/// Limits steps to the grid. NaN, which errors that overflowed produce, becomes the low end of the grid; this depends on the order of the
+/// arguments of max.
 template <class Map, compute_scalar Scalar>
 [[nodiscard]] Scalar limited_steps(const Map& map, Scalar steps) noexcept {
     return (std::min)((std::max)(map.lowest(), steps), map.highest());
 }
 
-/// Steps of the grid point that stands for a weight, kept inside the grid.
+/// The steps of the grid point nearest to a weight, limited to the grid.
 ///
-/// Rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers; weights outside of the
+/// Rounding after limiting gives the same as limiting after rounding, because the ends of the grid are integers. Weights outside of the
 /// grid, however far, go to its ends.
 template <class Map, compute_scalar Scalar, rounding_policy<Scalar> Rounding = round_half_even>
 [[nodiscard]] Scalar steps_on_grid(const Map& map, Scalar weight, index_t row, index_t column, const Rounding& rounding = {}) noexcept {

@@ -11,11 +11,11 @@
 
 namespace magr {
 
-/// In which order the columns of W are quantized.
+/// The order in which the columns of W are quantized.
 enum class column_order {
     natural,     ///< first to last
-    act_order,   ///< by decreasing diag(H): inputs of large activations first, while many columns are left to make up for their errors
-    group_aware  ///< as act_order inside each group, and group after group by their largest diag(H): groups stay of neighbouring columns
+    act_order,   ///< by decreasing diag(H): inputs of large activations first, while many columns can still compensate for their errors
+    group_aware  ///< like act_order inside each group, and groups by their largest diag(H): groups still consist of neighbouring columns
 };
 
 /// The enumerator's name.
@@ -33,7 +33,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The columns in the order in which they are quantized.
 ///
 /// @par Shapes    H: n x n
-/// @param group_size  columns per group, >= 1; only group_aware looks at it
+/// @param group_size  columns per group, >= 1; only used by group_aware
 /// @return        n original column indices; equal diagonal entries keep their order
 /// @par Cost      O(n log n)
 [[nodiscard]] inline std::vector<index_t> order_columns(const detail::matrix_ref& H, column_order order, index_t group_size) {
@@ -43,7 +43,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (order == column_order::act_order) std::sort(columns.begin(), columns.end(), by_energy);
     if (order != column_order::group_aware) return columns;
 
-    const index_t width = (std::min)(group_size, H.cols());  // the sum below could overflow otherwise
+    const index_t width = (std::min)(group_size, H.cols());  // the sum below could otherwise overflow
     std::vector<std::span<const index_t>> groups;
     for (index_t first = 0; first < H.cols(); first += width) {
         const auto group =
@@ -71,7 +71,7 @@ struct group_run {
 
 /// The groups in the order of processing, for orders that keep groups together.
 ///
-/// @param by_position  whether groups are formed of neighbours in the order of processing, rather than of neighbouring columns
+/// @param by_position  whether groups are neighbours in the order of processing, rather than neighbouring columns
 [[nodiscard]] inline std::vector<group_run> group_runs(std::span<const index_t> order, index_t group_size, bool by_position) {
     std::vector<group_run> runs;
     for (index_t k = 0; k < static_cast<index_t>(order.size()); ++k) {

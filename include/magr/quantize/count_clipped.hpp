@@ -12,7 +12,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Weights of live columns that are more than half a step outside of their grid.
+/// The number of weights of live columns that are more than half a step outside of their grid.
 template <compute_scalar Scalar>
 [[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, const weight_grids<Scalar>& grids) {
     index_t clipped = 0;

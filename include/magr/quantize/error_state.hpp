@@ -25,15 +25,15 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Some rows of a quantized matrix under change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2, in double, so
-/// that what a change gains can be told from rounding errors.
+/// The state of some rows of a quantized matrix while they change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2.
+/// Both are in double, so that the gain of a change can be told from rounding errors.
 struct error_state {
-    static constexpr index_t panel = 32;  ///< rows that are worked on together: their gradient fits into the second-level cache
+    static constexpr index_t panel = 32;  ///< rows that are processed together: their gradient fits into the second-level cache
 
     index_t first_row;
     col_major_matrix<double> error;
     col_major_matrix<double> gradient;
-    aligned_buffer<double> scratch;  ///< of products with H
+    aligned_buffer<double> scratch;  ///< for products with H
 
     template <compute_scalar Scalar>
     error_state(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H, std::span<const index_t> order, index_t first)
@@ -63,15 +63,15 @@ struct error_state {
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
-/// Passes over a quantized matrix, until one changes nothing or gains almost nothing; some rows are a task.
+/// Runs passes over a quantized matrix until one changes nothing or gains almost nothing. Each task takes some rows.
 ///
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
 template <compute_scalar Scalar, class Pass>
 [[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H,
                                               std::span<const index_t> order, index_t max_passes, const Pass& one_pass, executor_ref exec) {
-    constexpr double smallest_gain = 1e-12;  // numbers that follow each other would do so in ever smaller steps
-    struct outcome {  // a type of its own, as code that makes vectors of public ones would be shared with units of other instruction sets
+    constexpr double smallest_gain = 1e-12;  // otherwise passes continue with vanishing gains
+    struct outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
         index_t passes = 0, changes = 0;
         double loss_before = 0, loss_after = 0;
     };
@@ -102,7 +102,7 @@ template <compute_scalar Scalar, class Pass>
     return result;
 }
 
-/// Refuses what the refinements cannot work with.
+/// Refuses arguments that the refinements cannot handle.
 template <compute_scalar Scalar>
 void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W, executor_ref exec) {
     require_finite(function, "W", W, exec);

@@ -25,30 +25,30 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// One attempt: fills feedback and pivots, or tells that the matrix is not numerically positive definite.
+/// Makes one attempt: fills feedback and pivots, or reports that the matrix is not numerically positive definite.
 ///
-/// H = T D T^T runs from the last column to the first; turning the matrix round makes it an ordinary Cholesky factorization, without
-/// the inverse of H that the feedback is usually derived from.
+/// H = T D T^T runs from the last column to the first. With rows and columns reversed it is an ordinary Cholesky factorization. This avoids
+/// the inverse of H, from which the feedback is usually derived.
 template <compute_scalar Factor, compute_scalar Scalar>
 [[nodiscard]] bool factor_once(const matrix_ref& H, std::span<const index_t> order, const live_columns& live, feedback_factor<Scalar>& out,
                                executor_ref exec) {
     const index_t n = H.cols();
     const auto column = [&](index_t k) { return order[static_cast<std::size_t>(n - 1 - k)]; };
     const auto dead = [&](index_t j) { return live.dead[static_cast<std::size_t>(j)] != 0; };
-    // in units of the mean diagonal entry, which float could not hold for some scales of H
+    // in units of the mean diagonal entry, because float cannot hold every scale of H
     const auto diagonal = [&](index_t k) {
         const index_t b = column(k);
         const double added = out.added[static_cast<std::size_t>(n - 1 - k)];
         return dead(b) ? Factor(1) : static_cast<Factor>((H(b, b) + added) / live.mean);
     };
-    // squares, so that neither side of a transposition is walked across its memory order over long distances; divisions in loops of their
-    // own, which are vectorised
+    // Squares, so that neither side of a transposition walks long distances across its memory order. Divisions have loops of their own,
+    // which compilers vectorise.
     constexpr index_t square = 32;
     const bool is_natural = std::is_sorted(order.begin(), order.end());
     const index_t strips = (n + square - 1) / square;
 
     const aligned_buffer<Factor> memory(n * n);
-    const matrix_view<Factor> turned(memory.data(), n, n);  // only its lower triangle
+    const matrix_view<Factor> turned(memory.data(), n, n);  // only its lower triangle is used
     exec.parallel_for(strips, [&](index_t strip, index_t) {
         const index_t end = (std::min)(n, (strip + 1) * square);
         for (index_t k0 = 0; k0 < end; k0 += square)
@@ -76,7 +76,7 @@ template <compute_scalar Factor, compute_scalar Scalar>
     });
     if (!linalg::cholesky(turned, exec)) return false;
 
-    // a pivot this far below its diagonal entry has lost most of its digits to rounding, and with it the feedback computed from it
+    // a pivot this far below its diagonal entry has lost most of its digits to rounding, and so has the feedback computed from it
     constexpr double smallest = std::is_same_v<Factor, double> ? 1e-10 : 1e-4;
     std::vector<char> accepted(static_cast<std::size_t>(strips), 1);
     exec.parallel_for(strips, [&](index_t strip, index_t) {
@@ -117,7 +117,7 @@ feedback_factor<Scalar> factor_feedback(const detail::matrix_ref& H, std::span<c
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
     constexpr double first_floor = 1e-6;
-    constexpr double last_floor = 0.2;  // 0.1, and what rounding adds to it
+    constexpr double last_floor = 0.2;  // 0.1, with a margin for rounding
     const auto n = static_cast<std::size_t>(H.cols());
     const detail::live_columns live = detail::find_live_columns(H, options.dead_threshold);
     feedback_factor<Scalar> factor;

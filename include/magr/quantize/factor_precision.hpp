@@ -3,11 +3,11 @@
 
 namespace magr {
 
-/// Precision in which H is factored.
+/// The precision in which H is factored.
 enum class factor_precision {
-    automatic,  ///< float for float weights, double from the first failure on; double for double weights
-    float64,    ///< double, whatever the weights are
-    float32     ///< float: half the memory and time; close to singular matrices need more damping
+    automatic,  ///< float for float weights, and double from the first failure on; double for double weights
+    float64,    ///< double for all weights
+    float32     ///< float: half the memory and time; nearly singular matrices need more damping
 };
 
 /// The enumerator's name.

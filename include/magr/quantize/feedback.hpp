@@ -14,8 +14,8 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// How the error of one column is handed to the columns that are rounded after it: a function object whose
-/// `make<Scalar>(H, order, exec)` returns T^T, or nothing if H does not allow it.
+/// How the error of one column is passed on to the columns that are rounded after it: a function object whose `make<Scalar>(H, order,
+/// exec)` returns T^T, or nothing if H does not allow it.
 ///
 ///   q_k = round(w_k + sum_{j < k} (w_j - q_j) T_jk)        columns in the given order
 ///
@@ -27,12 +27,12 @@ concept error_feedback =
         { feedback.template make<Scalar>(H, order, exec) } -> std::same_as<std::optional<matrix<Scalar>>>;
     };
 
-/// The feedback of OPTQ: T of H + damping mean(diag H) I = T D T^T, so that the columns to come are always the least-squares optimum.
+/// The feedback of OPTQ: T of H + damping mean(diag H) I = T D T^T, which keeps the remaining columns at their least-squares optimum.
 ///
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304), which makes the same decisions as OPTQ (arXiv 2210.17323)
 struct ldl_feedback {
     double damping = 1e-2;      ///< added to diag(H), as a fraction of its mean over live columns, >= 0
-    bool raise_damping = true;  ///< whether to go on with more damping where that is too little, see `factor_feedback`
+    bool raise_damping = true;  ///< whether to increase the damping if that is too little, see `factor_feedback`
 
     template <compute_scalar Scalar>
     [[nodiscard]] std::optional<matrix<Scalar>> make(const hessian& H, std::span<const index_t> order, executor_ref exec) const {

@@ -20,7 +20,7 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec);
 
-/// The same after all checks but one: that the options need no H.
+/// The same after all checks except that the options need no H.
 /// @par Errors    option_error
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_all(const char* function, const matrix_ref& w, const grid_options& options, executor_ref exec);
@@ -45,40 +45,41 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   levels       scale = max(high / last level, low / first level)
 ///
 /// and high = 1, low = -1 (0 for real and offset) if all weights are zero. Scale, real zero point and offset are rounded to the storage
-/// type, the scale before anything is derived from it. `beta` multiplies the scale; `anchor` says where the zero point then lies.
+/// type; the scale is rounded before anything is derived from it. `beta` multiplies the scale, and `anchor` determines the zero point that
+/// goes with it.
 ///
-/// A search takes the grid with the least error out of many: the range times 1, 0.99, .. 0.21 about the weight 0 (an integer zero
-/// point stays where it is); if `joint`, then up to 3 bits every zero point with 20 scales, or for real ones and offsets each end of
-/// the range by itself; scales within 3% of the best; and four times the least-squares scale (and zero point) for the codes of the best.
+/// A search takes the grid with the least error among many candidates: the range times 1, 0.99, .. 0.21 about the weight 0 (an integer zero
+/// point stays unchanged); if `joint`, then for up to 3 bits every zero point with 20 scales, or for real ones and offsets each end of the
+/// range by itself; scales within 3% of the best; and four times the least-squares scale (and zero point) for the codes of the best.
 ///
-/// @par Shapes    weights: n, contiguous; importance: n, >= 0, or empty for all the same (only for `output_error`). Weights of importance
-///                0 take no part in any search, unless all are
+/// @par Shapes    weights: n, contiguous; importance: n, >= 0, or empty for all the same (only for `output_error`). A search ignores
+///                weights of importance 0, unless all have it
 /// @par Units     scale: that of the weights; zero: codes, or that of the weights for an offset
 /// @pre           validate(options) passes; range is not row_output_error; all weights finite; importance finite
 /// @post          scale > 0; scale, real zero and offset are exact in the storage type; an integer zero is in 0..L
 /// @par Cost      O(n) for min_max; a search takes 80 passes, joint about 90, or 175 (2 bits) and 255 (3 bits). Allocates a few times n
-/// @par Numerics  range and scale are computed in double. What the storage type cannot hold is limited to its largest finite number, or
-///                raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits` counts such
-///                grids
+/// @par Numerics  range and scale are computed in double. Numbers that the storage type cannot hold are limited to its largest finite
+///                number, or raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits`
+///                counts such grids
 /// @par Errors    none; checked entry points: magr::fit_grids, magr::quantize_rtn, magr::quantize_optq
-/// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with
-///                beta < 1 and weights of one sign the published rule leaves the codes. A grid without zero point keeps its range
-///                symmetric when no weight is negative, where the published rule clips more than half of it. `shrink` with norm 2.4 is
-///                the published search. Joint searches are as in OWQ (arXiv 2306.02272) but coarse to fine
+/// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with beta <
+///                1 and weights of one sign the published rule leaves the range of codes. A grid without zero point keeps its range
+///                symmetric when no weight is negative, where the published rule clips more than half of it. `shrink` with norm 2.4 is the
+///                published search. Joint searches follow OWQ (arXiv 2306.02272), but coarse to fine
 template <compute_scalar Scalar>
 [[nodiscard]] affine_grid<Scalar> fit_grid(std::span<const Scalar> weights, const grid_options& options,
                                            std::span<const double> importance = {});
 
-/// Chooses the grids of a weight matrix, each as `fit_grid` does for its group of columns.
+/// Chooses the grids of a weight matrix: `fit_grid` for each group of columns of each row.
 ///
-/// What is returned can be quantized onto later: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, also with other weights than
-/// those it was fitted to.
+/// The result can be used later: `quantize_rtn(W, grids)`, `quantize_optq(W, H, grids)`, also for other weights than those it was fitted
+/// to.
 ///
-/// Weights of dead columns, H_jj <= dead_threshold * mean, take no part: the grid of a group is that of its other weights, whatever the
-/// search. A group in which all are dead has the grid of its weights, as there is nothing else to go by.
+/// Weights of dead columns, H_jj <= dead_threshold * mean, are ignored: the grid of a group depends only on its other weights, with every
+/// search. If all columns of a group are dead, the grid fits their weights, because there are no others.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols
-/// @return        the grids, in the precision they will be stored in
+/// @return        the grids, rounded to the storage type
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 template <class Weights, class Gram>

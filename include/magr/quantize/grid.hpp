@@ -12,7 +12,7 @@
 
 namespace magr {
 
-/// What is stored with a grid besides its scale s, and so what a code c in 0..2^bits-1 stands for.
+/// What a grid stores besides its scale s, and so which weight a code c in 0..2^bits-1 represents.
 enum class zero_point {
     none,     ///< nothing: s (c - 2^(bits-1))
     integer,  ///< a code z: s (c - z); the weight 0 is on the grid
@@ -50,7 +50,7 @@ enum class range_search {
     return "unknown";
 }
 
-/// Which ranges a search looks at.
+/// Which ranges a search tries.
 enum class range_candidates {
     shrink,  ///< the whole range times 1, 0.99, .. 0.21
     joint    ///< also scale and zero point independently of each other, then least squares for the codes found
@@ -65,7 +65,7 @@ enum class range_candidates {
     return "unknown";
 }
 
-/// Which point of the range stays where it is when beta shrinks it.
+/// Which point of the range stays in place when beta shrinks the range.
 enum class shrink_anchor {
     low,    ///< the low end, so that only large weights are clipped: the published rule
     zero,   ///< the weight 0
@@ -82,7 +82,7 @@ enum class shrink_anchor {
     return "unknown";
 }
 
-/// Largest magnitude of a level that weights may be `levels` of.
+/// Largest allowed magnitude of an element of `levels`.
 inline constexpr double largest_level = 1e6;
 
 /// The grids that weights are rounded to: one per row, or one per group of consecutive columns of a row.
@@ -96,9 +96,9 @@ struct grid_options {
     double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
     double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
     shrink_anchor anchor = shrink_anchor::low;              ///< what beta leaves in place
-    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits numbers of at most 1e6 that increase also when rounded to
-    /// float, not all below 1e-6; zero_point must be none. The scale is that for which the levels reach from the smallest to the largest
-    /// weight.
+    /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits numbers of at most 1e6, increasing also when rounded to
+    /// float, and not all below 1e-6; zero_point must be none. The scale is chosen so that the levels reach from the smallest to the
+    /// largest weight.
     std::vector<double> levels = {};
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead: no grid depends on their weights; in [0, 1)
 };
@@ -112,7 +112,7 @@ struct affine_grid {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options, each problem with option, expected and actual; empty if nothing is.
+/// Every problem of these options, with option, expected and actual; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const grid_options& options);
 
 /// Largest code of a grid: 2^bits - 1.

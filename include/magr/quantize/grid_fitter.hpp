@@ -23,8 +23,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The columns that take part in the search for a grid, where those of importance 0 do not: empty if all do, as when none matters more
-/// than another.
+/// The columns that a search considers, those with positive importance; empty if it considers all, as when all importances are 0.
 [[nodiscard]] inline std::vector<index_t> live_positions(std::span<const double> importance) {
     std::vector<index_t> live;
     for (std::size_t j = 0; j < importance.size(); ++j)
@@ -33,7 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     return live;
 }
 
-/// These columns of some weights.
+/// The given columns of some weights.
 template <compute_scalar Scalar, class Weights>
 [[nodiscard]] row_major_matrix<Scalar> columns_of(const Weights& weights, std::span<const index_t> columns) {
     row_major_matrix<Scalar> out(weights.rows(), static_cast<index_t>(columns.size()));
@@ -41,16 +40,16 @@ template <compute_scalar Scalar, class Weights>
     return out;
 }
 
-/// Fits the grids of any rows of a group of columns; made once for all groups.
+/// Fits the grids of any rows of a group of columns. One object handles all groups.
 template <compute_scalar Scalar>
 class grid_fitter {
 public:
     using panel = row_major_matrix<Scalar>;
 
-    /// Without H: all columns are alike.
+    /// Without H: all columns count the same.
     explicit grid_fitter(const grid_options& options) : options_(options), groups_(1, {grid_metric<Scalar>::plain(options), {}}) {}
 
-    /// Dead columns of H take no part, unless all columns of a group are dead.
+    /// Dead columns of H are ignored, unless all columns of a group are dead.
     /// @param runs     the groups in the order of processing
     grid_fitter(const grid_options& options, const matrix_ref& H, std::span<const group_run> runs, std::span<const index_t> order)
         : grid_fitter(options) {
@@ -80,7 +79,7 @@ public:
 private:
     struct group_metric {
         grid_metric<Scalar> metric;
-        std::vector<index_t> live;  ///< positions of the columns that take part; empty: all
+        std::vector<index_t> live;  ///< positions of the columns that count; empty: all
     };
 
     const grid_options& options_;
@@ -91,7 +90,7 @@ private:
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_all(const matrix_ref& w, const grid_options& options, const grid_fitter<Scalar>& fitter,
                                              executor_ref exec) {
-    constexpr index_t panel_rows = 32;  // enough for a product to pay
+    constexpr index_t panel_rows = 32;  // enough to make a product worthwhile
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(w.rows(), w.cols(), options);
     exec.parallel_for((w.rows() + panel_rows - 1) / panel_rows, [&](index_t task, index_t) {
         const index_t first_row = task * panel_rows;

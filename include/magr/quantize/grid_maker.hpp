@@ -12,13 +12,13 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Ends of the range that a grid is to cover.
+/// Ends of the range that a grid covers.
 struct weight_range {
     double low;
     double high;
 };
 
-/// From ranges to grids whose numbers are those that will be stored.
+/// Makes grids from ranges, with numbers rounded as they will be stored.
 template <compute_scalar Scalar>
 class grid_maker {
 public:
@@ -32,7 +32,7 @@ public:
         const bool can_exclude_zero = !has_code_zero(options_.zero_point);
         if (!can_exclude_zero || range.low == range.high) range = with_zero(range);
         if (options_.zero_point == zero_point::real && range.high / 2 - range.low / 2 < 0.5e-3 * (std::max)(-range.low, range.high))
-            range = with_zero(range);  // the zero point would be too large to be stored well
+            range = with_zero(range);  // the zero point would be too large to be stored accurately
         if (options_.zero_point == zero_point::none && options_.levels.empty()) {
             range.high = (std::max)(range.high, -range.low);
             range.low = -range.high;
@@ -41,19 +41,19 @@ public:
         return range;
     }
 
-    /// Scale with which the grid reaches from end to end.
+    /// The scale with which the grid spans the whole range.
     [[nodiscard]] double step_of(weight_range range) const {
         // divided before subtracting: the range may be wider than the largest finite number
         if (options_.levels.empty()) return range.high / largest_ - range.low / largest_;
         const double lowest = options_.levels.front();
         const double highest = options_.levels.back();
         const double step = (std::max)(highest > 0 ? range.high / highest : 0, lowest < 0 ? range.low / lowest : 0);
-        return step > 0 ? step : 1;  // weights of one sign, levels of the other
+        return step > 0 ? step : 1;  // all weights have one sign, all levels the other
     }
 
     /// The grid of this scale whose lowest weight is `low`, as nearly as its zero point allows.
     [[nodiscard]] affine_grid<Scalar> grid(double step, double low) const {
-        if (!has_code_zero(options_.zero_point)) {  // the weights of the first and the last code must be finite, also when rounded
+        if (!has_code_zero(options_.zero_point)) {  // the weights of the first and the last code must be finite, also after rounding
             constexpr double most = 0.99 * static_cast<double>((std::numeric_limits<Scalar>::max)());
             low = std::clamp(low, -most, most);
             step = (std::min)(step, most / largest_ - low / largest_);

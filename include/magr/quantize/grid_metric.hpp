@@ -18,7 +18,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// How the errors of a group's columns are summed up: a norm, diag(H), or H itself.
+/// How the errors of a group's columns are combined: a norm, diag(H), or H itself.
 template <compute_scalar Scalar>
 class grid_metric {
 public:
@@ -36,14 +36,14 @@ public:
         grid_metric metric = plain(options);
         if (importance.empty() || options.range != range_search::output_error) return metric;
         const double largest = *std::max_element(importance.begin(), importance.end());
-        if (largest <= 0) return metric;  // no input is alive: no column matters more than another
+        if (largest <= 0) return metric;  // no input is live: all columns count the same
         metric.importance_.resize(static_cast<index_t>(importance.size()));
         for (std::size_t j = 0; j < importance.size(); ++j)
             metric.importance_[static_cast<index_t>(j)] = static_cast<Scalar>(importance[j] / largest);
         return metric;
     }
 
-    /// As the options say, for these columns of H.
+    /// The metric that the options ask for, for these columns of H.
     [[nodiscard]] static grid_metric of_columns(const grid_options& options, const matrix_ref& H, std::span<const index_t> columns) {
         std::vector<double> energies;
         for (const index_t j : columns) energies.push_back(H(j, j));
@@ -63,7 +63,7 @@ public:
         return metric;
     }
 
-    /// The error of each row of errors.
+    /// The error of each row of `e`.
     [[nodiscard]] std::vector<double> errors(const panel& e) const {
         std::vector<double> sums(static_cast<std::size_t>(e.rows()));
         Eigen::Map<Eigen::VectorXd> out(sums.data(), e.rows());

@@ -22,15 +22,15 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The column quantizer of grids: codes go to a `quantized_matrix`, which also holds the grids.
+/// Rounds columns to grids. Codes go to a `quantized_matrix`, which also holds the grids.
 ///
-/// It refers to its arguments, which must outlive it.
+/// It keeps references to its arguments, which must outlive it.
 template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
 class grid_quantizer {
 public:
-    /// @param out      has its grids, and gets the codes, in the order of the original columns
+    /// @param out      holds the grids, and receives the codes, in the order of the original columns
     /// @param order    original columns in the order of processing
-    /// @param pivots   of the factor of H in that order: 0 for dead columns, whose weights are not counted when they are clipped
+    /// @param pivots   of the factor of H in that order: 0 for dead columns, whose clipped weights are not counted
     grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots, Rounding rounding)
         : out_(out),
           order_(order),
@@ -47,7 +47,7 @@ public:
             }
     }
 
-    /// Rounds column k of the order, in some rows; several threads may do so at once in different rows.
+    /// Rounds column k of the order, in some rows. Several threads may call this at once for different rows.
     void operator()(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
         const index_t column = order_[static_cast<std::size_t>(k)];
         const index_t group = out_.group_of_column[static_cast<std::size_t>(column)];
@@ -75,9 +75,9 @@ public:
         });
     }
 
-    /// Hands over the codes of some rows, when all of their columns are rounded.
+    /// Copies the codes of some rows to `out`, after all of their columns are rounded.
     void store_codes(index_t first_row, index_t rows) {
-        constexpr index_t width = 64, height = 32;  // of tiles that are read by columns and written by rows
+        constexpr index_t width = 64, height = 32;  // tiles are read by columns and written by rows
         std::uint8_t tile[height * width];
         for (index_t i0 = 0; i0 < rows; i0 += height)
             for (index_t j0 = 0; j0 < codes_.rows(); j0 += width) {
@@ -90,7 +90,7 @@ public:
             }
     }
 
-    /// Weights of live columns that were rounded from a value more than half a step outside of their grid.
+    /// The number of weights of live columns that were rounded from a value more than half a step outside of their grid.
     [[nodiscard]] index_t clipped() const { return std::accumulate(clipped_.begin(), clipped_.end(), index_t{0}); }
 
 protected:
@@ -108,10 +108,10 @@ private:
     matrix<Scalar> scales_;  // groups x rows: the grids of a group are contiguous
     matrix<Scalar> zeros_;
     matrix<std::uint8_t> codes_;    // columns x rows: those of one column are written together
-    std::vector<index_t> clipped_;  // of the rows from this one on that are quantized together, so that tasks do not share a counter
+    std::vector<index_t> clipped_;  // one counter per strip of rows, at its first row, because tasks must not share one
 };
 
-/// The same, which fits the grids of a group when it is reached.
+/// The same, but fits the grids of a group when it reaches the group.
 template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
 class fitting_quantizer : public grid_quantizer<Scalar, Rounding> {
 public:

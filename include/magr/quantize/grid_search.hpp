@@ -21,7 +21,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Finds the best of many grids for each of some rows of weights at once.
+/// Finds the best of many grids for each of several rows of weights at once.
 template <compute_scalar Scalar>
 class grid_search {
 public:
@@ -33,7 +33,7 @@ public:
         : options_(options), maker_(options), metric_(metric), weights_(weights), levels_(options.levels.begin(), options.levels.end()) {
         for (index_t i = 0; i < weights.rows(); ++i) {
             ranges_.push_back(maker_.range_of(weights.row(i)));
-            // the distance of two weights may be larger than the largest number
+            // the distance between two weights may overflow
             const bool is_far =
                 ranges_.back().high / 4 - ranges_.back().low / 4 > static_cast<double>((std::numeric_limits<Scalar>::max)()) / 16;
             parts_.push_back(is_far ? Scalar(1) / 32 : Scalar(1));
@@ -45,7 +45,7 @@ public:
         }
     }
 
-    /// The grids found.
+    /// Runs the search and returns the best grids.
     [[nodiscard]] const grids& run() {
         if (options_.range.value_or(range_search::min_max) == range_search::min_max) return best_;
         least_ = errors(best_);
@@ -71,7 +71,7 @@ private:
             }
     }
 
-    /// The whole range times 0.99, .. 0.21, about the weight 0; a zero point that is a code stays where it is.
+    /// Tries the whole range times 0.99, .. 0.21, about the weight 0; a zero point that is a code stays unchanged.
     void shrink() {
         const grids whole = best_;
         for (int k = 1; k < 80; ++k) {
@@ -83,7 +83,7 @@ private:
         }
     }
 
-    /// Scale and zero point independently of each other.
+    /// Tries scale and zero point independently of each other.
     void move_zero() {
         if (options_.zero_point == zero_point::integer && options_.bits <= 3) {
             for (double zero = 0; zero <= maker_.largest(); ++zero)
@@ -106,14 +106,14 @@ private:
         }
     }
 
-    /// Scales close to the best, with its zero point.
+    /// Tries scales close to the best, with its zero point.
     void fine_tune() {
         const grids before = best_;
         for (const double factor : {0.97, 0.98, 0.99, 1.01, 1.02, 1.03})
             consider([&](std::size_t i) { return maker_.rescaled(before[i], factor); });
     }
 
-    /// Scale and zero point that are best for the codes of the best grid so far.
+    /// Tries the scale and zero point that are best for the codes of the best grid so far.
     void least_squares() {
         const index_t rows = weights_.rows();
         panel position(rows, weights_.cols());  // weight = scale * position (+ offset)
@@ -153,7 +153,7 @@ private:
         });
     }
 
-    /// Steps of all weights of a row on a grid; for levels, the levels.
+    /// The steps of all weights of a row on a grid; for levels, the levels themselves.
     void steps_of(index_t i, affine_grid<Scalar> grid, panel& steps) const {
         const Scalar part = parts_[static_cast<std::size_t>(i)], scale = part * grid.scale;
         if (!options_.levels.empty()) {
@@ -170,8 +170,8 @@ private:
         steps.row(i) = unlimited.matrix().cwiseMax(lowest).cwiseMin(highest).array().rint().matrix();
     }
 
-    /// The error of each row on its grid. Errors are measured in units of the row, so that neither tiny nor huge weights under- or
-    /// overflow when they are squared or raised to a power.
+    /// The error of each row on its grid. Errors are in units of the row, so that tiny and huge weights neither under- nor overflow when
+    /// squared or raised to a power.
     [[nodiscard]] std::vector<double> errors(const grids& tried) const {
         panel error(weights_.rows(), weights_.cols());
         for (index_t i = 0; i < weights_.rows(); ++i) {
@@ -189,11 +189,11 @@ private:
     const grid_options& options_;
     grid_maker<Scalar> maker_;
     const grid_metric<Scalar>& metric_;
-    panel weights_;              ///< of each row its part: the weights but for huge ones
-    std::vector<Scalar> parts_;  ///< by row, a power of two
+    panel weights_;              ///< the weights, except that rows of huge weights are divided into parts
+    std::vector<Scalar> parts_;  ///< by row, the factor of these parts: a power of two
     std::vector<Scalar> levels_;
     std::vector<weight_range> ranges_;
-    std::vector<double> units_;  ///< the scale of the whole range of each row, limited so that weights in this unit are moderate numbers
+    std::vector<double> units_;  ///< by row, the scale of the whole range, limited so that weights in this unit are of moderate size
     grids best_;
     std::vector<double> least_;
 };

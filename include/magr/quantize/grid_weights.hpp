@@ -11,16 +11,16 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The offset of a group with shared scales, with the sign of a zero always the same.
+/// The offset of a group with shared scales. A zero always has the same sign.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar shared_offset(Scalar shared, std::uint8_t code) noexcept {
     return Scalar(0) - shared * static_cast<Scalar>(code);
 }
 
-/// A weight of a grid of this scale and zero point that is beyond the largest number, as a part of it; 0 if there is none.
+/// If some weight of a grid of this scale and zero point overflows, that weight times a small factor; 0 if none does.
 template <compute_scalar Scalar>
 [[nodiscard]] Scalar infinite_weight(const weight_grids<Scalar>& grids, Scalar scale, Scalar zero) noexcept {
-    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);  // so that nothing overflows here
+    constexpr Scalar part = sizeof(Scalar) == sizeof(float) ? Scalar(0x1p-64) : Scalar(0x1p-512);  // keeps all products here finite
     constexpr Scalar largest = (std::numeric_limits<Scalar>::max)() * part * part;
     const bool has_levels = !grids.levels.empty(), has_offset = !has_levels && grids.zero_point == zero_point::offset;
     for (const Scalar end : {has_levels ? grids.levels.front() : Scalar(0),

@@ -12,7 +12,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Writes some rows of W, its columns in another order, as a strip of `row_strips`.
+/// Writes some rows of W, with their columns in another order, as a strip of `row_strips`.
 template <compute_scalar Scalar>
 void load_strip(std::type_identity_t<matrix_view<const Scalar>> w, std::span<const index_t> order, Scalar* strip) {
     constexpr index_t height = row_strips<Scalar>::height;

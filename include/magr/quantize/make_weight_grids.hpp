@@ -7,7 +7,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Grids of the right shapes, with the groups in the order of the columns and nothing fitted.
+/// Unfitted grids of the right shapes, with groups of neighbouring columns.
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> make_weight_grids(index_t rows, index_t cols, const grid_options& options) {
     const index_t groups = groups_per_row(options, cols);

@@ -26,19 +26,19 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, const optq_options& options, index_t workers);
 
-/// What OPTQ makes of H alone, for all weights that have these inputs.
+/// The part of OPTQ that depends on H alone, and so is shared by all weights with these inputs.
 template <compute_scalar Scalar>
 struct optq_plan {
     std::vector<index_t> order;
     feedback_factor<Scalar> factor;
 };
 
-/// The plan of these options, which H remembers.
+/// The plan for these options. H remembers it.
 template <compute_scalar Scalar>
 [[nodiscard]] const optq_plan<Scalar>& plan_optq(const hessian& H, index_t group_size, const optq_options& options, executor_ref exec);
 
 /// OPTQ after all checks. Grids that are not given are fitted, as the options say.
-/// @param w       with zeros in the place of dead columns if that is the policy
+/// @param w       with zeros in dead columns if the policy asks for them
 template <compute_scalar Scalar>
 [[nodiscard]] optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                                  const optq_plan<Scalar>& plan, const weight_grids<Scalar>* given,

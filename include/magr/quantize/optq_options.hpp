@@ -12,11 +12,11 @@
 
 namespace magr {
 
-/// From which weights the grids of groups are fitted during a sequential quantization.
+/// Which weights the grids of groups are fitted to during a sequential quantization.
 enum class group_update {
-    fixed,  ///< the weights passed in; groups are of neighbouring columns, whatever the order of processing
+    fixed,  ///< the weights passed in; groups are neighbouring columns, in every order of processing
     live,   ///< the weights as compensated when the group is reached; with act_order groups are formed in the order of processing
-    stale   ///< as live, but compensated only for the blocks before the current one: what the published OPTQ code does
+    stale   ///< like live, but compensated only for the blocks before the current one, as in the published OPTQ code
 };
 
 /// The enumerator's name.
@@ -29,10 +29,10 @@ enum class group_update {
     return "unknown";
 }
 
-/// What becomes of the weights of dead columns, whose input was zero, or nearly so, in all of the calibration.
+/// What happens to the weights of dead columns, whose input was zero, or nearly so, during all of the calibration.
 enum class dead_columns {
-    round,  ///< rounded to nearest, on grids that other weights have made: to the end of the grid if they are outside
-    zero,   ///< set to zero, as the published OPTQ code does, or to what is nearest to it on grids without 0
+    round,  ///< rounded to nearest, on grids fitted to the other weights: to the end of the grid if they are outside
+    zero,   ///< set to zero, as in the published OPTQ code, or to the nearest weight on grids without 0
     refuse  ///< nothing is quantized, and the result says so
 };
 
@@ -78,13 +78,13 @@ enum class rounding_mode {
     return "unknown";
 }
 
-/// How OPTQ goes about it; the grids are `grid_options`.
+/// Options of `quantize_optq`; `grid_options` describe the grids.
 struct optq_options {
     double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
     column_order order = column_order::natural;           ///< in which order columns are quantized
-    group_update groups = group_update::fixed;            ///< from which weights the grids of groups are fitted
-    magr::dead_columns dead = magr::dead_columns::round;  ///< what becomes of dead columns
+    group_update groups = group_update::fixed;            ///< which weights the grids of groups are fitted to
+    magr::dead_columns dead = magr::dead_columns::round;  ///< what happens to dead columns
     double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     fallback on_failure = fallback::more_damping;         ///< what happens if H cannot be factored
     rounding_mode rounding = rounding_mode::nearest;      ///< how weights are rounded
@@ -95,7 +95,7 @@ struct optq_options {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const optq_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -35,14 +35,14 @@ enum class optq_status {
 struct optq_report {
     optq_status status = optq_status::failed;  ///< what was done
     double damping = 0;                        ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: it was not needed. Unit of H
-    int attempts = 0;                          ///< dampings and floors tried
+    double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: none was needed. Unit of H
+    int attempts = 0;                          ///< number of dampings and floors tried
     factor_precision precision = factor_precision::float64;  ///< in which H was factored: float64 or float32
     index_t dead_columns = 0;                                ///< columns with H_jj <= dead_threshold * mean
     index_t clipped = 0;    ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;  ///< grids at the ends of what their storage type can hold
     double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
-    double loss_bound = 0;  ///< what `loss` cannot exceed if nothing was clipped: half the sum of D_k (s/2)^2, of D_k s^2 if stochastic
+    double loss_bound = 0;  ///< upper bound of `loss` if nothing was clipped: half the sum of D_k (s/2)^2, or of D_k s^2 if stochastic
     std::optional<double> output_error = {};  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), if it was measured
 
     /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.

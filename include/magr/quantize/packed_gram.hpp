@@ -19,7 +19,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// H + damping * mean(diag H) I with its columns in another order, in double. Dead columns stay zero and have no part in the mean.
+/// H + damping * mean(diag H) I with its columns in another order, in double. Dead columns stay zero and do not enter the mean.
 /// @param H       of a `live_gram`
 [[nodiscard]] inline row_major_matrix<double> load_damped(const matrix_ref& H, std::span<const index_t> order, double damping) {
     const index_t n = H.cols();
@@ -40,14 +40,14 @@ inline namespace MAGR_ISA_NAMESPACE {
     return out;
 }
 
-/// A symmetric matrix, packed once as the left operand H^T of products that many rows need: (E H)^T = H E^T. The squares on its diagonal
-/// are there as they are, too.
+/// A symmetric matrix, packed once as the left operand H^T of products for many rows: (E H)^T = H E^T. It also keeps an unpacked copy of
+/// the squares on its diagonal.
 class packed_gram {
     using tile = kernels::register_tile<double, simd::default_arch>;
     static constexpr index_t depth = kernels::product_blocks<double, simd::default_arch>::depth;
 
 public:
-    static constexpr index_t square = 64;  ///< on the diagonal
+    static constexpr index_t square = 64;  ///< side of the squares on the diagonal
 
     packed_gram(const row_major_matrix<double>& H, executor_ref exec)
         : columns_(H.rows()), rows_(kernels::round_up(H.rows(), tile::rows)), packed_(rows_ * H.cols()), squares_(square, H.rows()) {
@@ -64,27 +64,27 @@ public:
 
     [[nodiscard]] index_t cols() const noexcept { return columns_; }
     [[nodiscard]] double diagonal(index_t k) const noexcept { return squares_(k % square, k); }
-    /// Column k of its square on the diagonal: the elements of the rows from k - k % square on.
+    /// Column k of its square on the diagonal: the elements from row k - k % square on.
     [[nodiscard]] const double* own_column(index_t k) const noexcept { return squares_.data() + k * square; }
 
-    /// Numbers of working memory that a product of so many rows needs.
+    /// The number of elements of scratch memory that a product of this many rows needs.
     [[nodiscard]] static constexpr index_t scratch_size(index_t rows) noexcept { return kernels::round_up(rows, tile::cols) * depth; }
 
-    /// G <- G + E H', where H' are the rows of H from `first` on, as many as E has columns.
+    /// G <- G + E H', where H' are as many rows of H as E has columns, beginning with `first`.
     void add_product(matrix_view<const double> E, index_t first, col_major_matrix<double>& G, double* scratch) const noexcept {
         add_product(E, first, 0, G, scratch);
     }
 
-    /// The product of E with the rows and columns of H from `first` on, as many as E has columns.
+    /// The product of E with as many rows and columns of H as E has columns, beginning with `first`.
     [[nodiscard]] col_major_matrix<double> own_product(matrix_view<const double> E, index_t first, double* scratch) const {
-        const index_t begin = first - first % tile::rows;  // of a tile
+        const index_t begin = first - first % tile::rows;  // the first row of its tile
         col_major_matrix<double> product = col_major_matrix<double>::Zero(E.rows(), first + E.cols() - begin);
         add_product(E, first, begin, product, scratch);
         return product.rightCols(E.cols());
     }
 
 private:
-    /// The same in the columns of H from `begin` on, a multiple of tile::rows, as many as G has.
+    /// The same for as many columns of H as G has, beginning with `begin`, a multiple of tile::rows.
     void add_product(matrix_view<const double> E, index_t first, index_t begin, col_major_matrix<double>& G,
                      double* scratch) const noexcept {
         const matrix_view<double> transposed(G.data(), G.cols(), G.rows(), G.rows());
@@ -99,12 +99,12 @@ private:
     }
 
     index_t columns_;
-    index_t rows_;  // whole tiles
+    index_t rows_;  // rounded up to whole tiles
     aligned_buffer<double> packed_;
     col_major_matrix<double> squares_;
 };
 
-/// H + damping mean(diag H) I in this order, which H remembers.
+/// H + damping mean(diag H) I in this order. H remembers it.
 [[nodiscard]] inline const packed_gram& damped_gram(const hessian& H, std::span<const index_t> order, double damping, executor_ref exec) {
     std::vector<double> key{damping};
     if (!std::is_sorted(order.begin(), order.end())) key.insert(key.end(), order.begin(), order.end());

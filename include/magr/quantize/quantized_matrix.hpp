@@ -12,15 +12,15 @@ namespace magr {
 
 /// A quantized weight matrix: integer codes and the grids that give them meaning.
 ///
-/// Columns are in the order of the matrix that was quantized, whatever order they were processed in.
+/// Columns are in the order of the matrix that was quantized, whatever the order of processing.
 ///
 /// @tparam Scalar type of scales and of the dequantized weights
 template <compute_scalar Scalar>
 struct quantized_matrix : weight_grids<Scalar> {
     matrix<std::uint8_t> codes;  ///< rows x cols
 
-    /// The weights that the codes stand for, rows x cols.
-    /// @par Numerics  with integer zero points code - zero is exact, so each weight carries one rounding; otherwise two
+    /// The weights that the codes represent, rows x cols.
+    /// @par Numerics  with integer zero points code - zero is exact, so each weight is rounded once; otherwise twice
     /// @par Cost      O(rows * cols), allocates the result
     [[nodiscard]] MAGR_ALWAYS_INLINE matrix<Scalar> dequantize() const;
 };
@@ -34,7 +34,7 @@ template <compute_scalar Scalar>
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
-// inlined into every caller, so that this type, which may cross translation units, leaves no symbol that depends on the instruction set
+// inlined into every caller: this type may cross translation units, so it must leave no symbol that depends on the instruction set
 template <compute_scalar Scalar>
 MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize() const {
     return detail::dequantize(*this);

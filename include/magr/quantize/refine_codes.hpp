@@ -21,13 +21,13 @@ struct code_refinement {
     index_t max_passes = 5;         ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
     double damping = 1e-2;          ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 0.75 in the authors' code
     double denominator_offset = 0;  ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
-    column_order order = column_order::natural;  ///< in which order columns are visited
+    column_order order = column_order::natural;  ///< the order in which columns are visited
     double dead_threshold = 0;                   ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const code_refinement& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -54,19 +54,19 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Improves the codes of a quantized matrix while its grids stay as they are, by cyclic coordinate descent:
+/// Improves the codes of a quantized matrix by cyclic coordinate descent. Its grids do not change.
 ///
 ///   c_j <- the code that minimises tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T)  given all other codes of the row
 ///
-/// A code changes only if that lowers the loss, so the loss never rises; where no code changes any more, no change of a single code
-/// could lower it.
+/// A code changes only if that lowers the loss, so the loss never rises. Once no code changes any more, no change of a single code could
+/// lower it.
 ///
-/// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to come close to: the original ones, not those that MagR made of
-///                them; H: cols x cols. Any storage and layout
+/// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to approximate: the original ones, not the output of MagR; H: cols x
+///                cols. Any storage and layout
 /// @return        loss before and after, passes and changes
 /// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double twice
-/// @par Numerics  in double. Dead columns keep their codes and have no part in the losses. With a denominator offset the change that
-///                is tried is shorter than the best one
+/// @par Numerics  in double. Dead columns keep their codes and do not enter the losses. With a denominator offset each change tried is
+///                shorter than the best one
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, a code is outside of its
 ///                grid, or a grid is not usable. All before Q is written
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only

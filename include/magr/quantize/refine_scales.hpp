@@ -24,7 +24,7 @@ struct scale_refinement {
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What is wrong with these options; empty if nothing is.
+/// Every problem of these options; empty if there is none.
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const scale_refinement& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -46,20 +46,21 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Improves the scales of a quantized matrix, and its zero points if they are real numbers or offsets, while its codes stay as they are.
+/// Improves the scales of a quantized matrix, and its zero points if they are real numbers or offsets. Its codes do not change.
 ///
 /// With c the steps of the codes of a group and H_d = H + damping mean(diag H) I, group after group,
 ///
 ///   s <- s - c H_d (q - w)^T / (c H_d c^T)        the minimiser of tr((Q - W) H_d (Q - W)^T) over this scale alone
 ///
-/// and in the same way its zero point or offset, rounded to the storage type. Each is kept only if that lowers the loss, so the loss
-/// never rises. With scales that groups share, the numbers that are shared are refined.
+/// and likewise its zero point or offset, rounded to the storage type. Each change is kept only if it lowers the loss, so the loss never
+/// rises. If groups share scales, the shared numbers are refined.
 ///
-/// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to come close to; H: cols x cols. Any storage and layout
+/// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to approximate; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
 /// @par Cost      2 rows * cols^2 multiply-adds in double and as many again for each pass, twice that with real zero points or offsets;
 ///                allocates H in double twice
-/// @par Numerics  in double; scales stay positive. Dead columns have no part in scales and losses; grids that have no other columns stay
+/// @par Numerics  in double; scales stay positive. Dead columns affect neither scales nor losses; grids of dead columns alone stay
+///                unchanged
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
 template <compute_scalar Scalar, class Weights, class Gram>

@@ -24,27 +24,27 @@
 
 namespace magr {
 
-/// How `round_onto` goes through a matrix.
+/// How `round_onto` processes a matrix.
 struct round_options {
-    column_order order = column_order::natural;  ///< in which order columns are rounded
-    index_t block_size = 96;                     ///< columns per matrix product, >= 1; a matter of speed
+    column_order order = column_order::natural;  ///< the order in which columns are rounded
+    index_t block_size = 96;                     ///< columns per matrix product, >= 1; affects only the speed
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Rounds a matrix onto grids, column by column, with any feedback and any rounding: what all quantizers of this kind have in common.
+/// Rounds a matrix onto grids, column by column, with any feedback and any rounding. This is the core of all such quantizers.
 ///
-///   q_k = round(w_k + sum_{j < k} (w_j - q_j) T_jk)        T of the feedback, on the grids given
+///   q_k = round(w_k + sum_{j < k} (w_j - q_j) T_jk)        T of the feedback, on the given grids
 ///
-/// `quantize_optq` is this with `ldl_feedback`, and with reports and policies besides. A new method is a feedback or a rounding.
+/// `quantize_optq` adds reports and policies to this with `ldl_feedback`. A new method is a new feedback or rounding.
 ///
-/// @par Shapes    grids: those of a rows x cols matrix, of `fit_grids` or one's own; W: rows x cols; H: cols x cols, or a `hessian`. Any
+/// @par Shapes    grids: those of a rows x cols matrix, from `fit_grids` or your own; W: rows x cols; H: cols x cols, or a `hessian`. Any
 ///                storage and layout
 /// @param feedback  an `error_feedback`
 /// @param rounding  a `rounding_policy`
-/// @return        codes on these grids; nothing if the feedback cannot be made of this H
-/// @par Cost      rows * cols^2 / 2 multiply-adds and what the feedback costs; allocates T once and a half, codes and grids twice, and 256
-///                rows for each worker
+/// @return        codes on these grids; nothing if the feedback cannot be made from this H
+/// @par Cost      rows * cols^2 / 2 multiply-adds and the cost of the feedback; allocates T one and a half times, codes and grids twice,
+///                and 256 rows for each worker
 /// @par Numerics  in Scalar; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, or a grid is not usable.
 ///                All before any work

@@ -13,17 +13,17 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// How a number of grid steps becomes an integer: a function object of (steps, row, column).
+/// How a number of grid steps becomes an integer: a function object called with (steps, row, column).
 ///
-/// It returns one of the two neighbouring integers and leaves integers alone. `steps` has been limited to the range of the grid, whose
-/// ends are integers, so the result stays inside of it. Row and column are those of the weight in the matrix passed in: with them a
-/// policy can be random without depending on the order or the blocks in which weights are visited.
+/// It returns one of the two neighbouring integers and leaves integers unchanged. `steps` is already limited to the range of the grid,
+/// whose ends are integers, so the result stays inside. Row and column are those of the weight in the matrix passed in. They let a policy
+/// be random without depending on the order or the blocks in which weights are visited.
 template <class R, class Scalar>
 concept rounding_policy = compute_scalar<Scalar> && requires(const R& rounding, Scalar steps, index_t row, index_t column) {
     { rounding(steps, row, column) } -> std::same_as<Scalar>;
 };
 
-/// To the nearest integer, half-way cases to the even one: `std::nearbyint` in the default rounding mode.
+/// To the nearest integer, half-way cases to the even one, like `std::nearbyint` in the default rounding mode.
 struct round_half_even {
     template <compute_scalar Scalar>
     Scalar operator()(Scalar steps, index_t, index_t) const noexcept {
@@ -31,14 +31,15 @@ struct round_half_even {
     }
 };
 
-/// Up with the probability of the fraction, else down: floor(steps) + [u < steps - floor(steps)], so that the expected value is `steps`.
+/// Rounds up with the probability of the fraction, else down: floor(steps) + [u < steps - floor(steps)], so that the expected value is
+/// `steps`.
 ///
 /// u is uniform in [0, 1), a function of seed, row and column alone: results depend neither on the order of work nor on threads.
 ///
 /// @par Cost      a counter-based generator per weight; noexcept
 /// @par Numerics  u has 24 bits for float and 53 for double
-/// @par Source    rounding rule of QuIP (arXiv 2307.13304) and of "Provable PTQ" (arXiv 2508.04853). It is unbiased, and its mean
-///                squared error is twice that of the nearest integer
+/// @par Source    rounding rule of QuIP (arXiv 2307.13304) and of "Provable PTQ" (arXiv 2508.04853). It is unbiased, and its mean squared
+///                error is twice that of rounding to nearest
 struct stochastic_rounding {
     std::uint64_t seed = 0;
 

@@ -23,7 +23,7 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const weight_grids<Scalar>& grids);
 
-/// What `run_rtn` does before it rounds.
+/// The part of `run_rtn` before any rounding.
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options);
 template <compute_scalar Scalar>
@@ -48,9 +48,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Rounds every weight to the nearest point of its grid, or as a `rounding_policy` says.
 ///
-/// With an integer zero point, code = clamp(round(w / scale) + zero, 0, 2^bits - 1), with the grids of `fit_grids`.
+/// With an integer zero point, code = clamp(round(w / scale) + zero, 0, 2^bits - 1), on the grids of `fit_grids`.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; not written; H, for the searches that look at it: cols x cols
+/// @par Shapes    W: rows x cols, any storage and layout; not written; H, for the searches that use it: cols x cols
 /// @return        codes and grids; scales are float, or double for double weights
 /// @par Cost      O(rows * cols) for min_max; allocates the result and 32 rows
 /// @par Numerics  half-way cases round to even
@@ -66,8 +66,8 @@ template <class Weights, class Rounding = round_half_even>
         return detail::round_as(w, detail::fit_grids_for_rtn<scalar>(w, options), rounding);
 }
 
-/// The same for the searches that look at H, and with no say for the weights of dead columns, see `fit_grids`: they are rounded onto the
-/// grids that the others make, to the nearest end if they are outside.
+/// The same for the searches that use H. Weights of dead columns do not affect the grids, see `fit_grids`: they are rounded onto the grids
+/// of the others, to the nearest end if they are outside.
 template <class Weights, class Gram>
     requires gram_like<Gram>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options, executor_ref exec = {}) {
@@ -75,7 +75,7 @@ template <class Weights, class Gram>
     return detail::run_rtn<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), options, exec);
 }
 
-/// The same on grids that are given.
+/// The same on given grids.
 /// @par Errors    shape_error if the grids are not those of a rows x cols matrix or do not fit together; value_error if an entry of W is
 ///                NaN or infinite, or a grid is not usable (see `require_grids`)
 template <class Weights, compute_scalar Scalar, class Rounding = round_half_even>

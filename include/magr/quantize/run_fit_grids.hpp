@@ -50,7 +50,7 @@ weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, 
     return fit_all<Scalar>(W, *h, options, exec);
 }
 
-/// Refuses the searches that look at H where there is none.
+/// Refuses searches that use H when there is none.
 inline void require_search_without_gram(const char* function, const grid_options& options) {
     if (options.range == range_search::output_error || options.range == range_search::row_output_error)
         raise<option_error>(concat(function, ": range must be min_max or mse where no H is passed, it is an output-error search"));

@@ -32,7 +32,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Half the sum of D_k (s/2)^2 over all weights, s the widest step of their grid.
+/// Half the sum of D_k (s/2)^2 over all weights, where s is the widest step of their grid.
 template <compute_scalar Scalar>
 [[nodiscard]] double loss_bound_of(const quantized_matrix<Scalar>& q, std::span<const index_t> order, std::span<const double> pivots) {
     double widest = 1;
@@ -60,7 +60,7 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
-/// Codes for W. `fitter` is null if the grids are fixed.
+/// Chooses codes for W. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
                                                const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
@@ -121,7 +121,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     }
     result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
 
-    // one group per row has no earlier columns that could have changed its weights
+    // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;
     std::optional<grid_fitter<Scalar>> fitter;
     if (given != nullptr) {
@@ -142,7 +142,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     const auto weighted = [](const std::vector<double>& weights, const std::vector<double>& of_columns) {
         double sum = 0;
         for (std::size_t k = 0; k < weights.size(); ++k)
-            if (weights[k] != 0) sum += weights[k] * of_columns[k];  // what overflowed in a dead column costs nothing
+            if (weights[k] != 0) sum += weights[k] * of_columns[k];  // a dead column costs nothing, even if it overflowed
         return sum;
     };
     // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
@@ -158,7 +158,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     return result;
 }
 
-/// The same with the plan of these options. The error is that of H as it was passed in.
+/// The same with the plan for these options. The error is measured with H as passed in.
 template <compute_scalar Scalar>
 [[nodiscard]] optq_result<Scalar> optq_checked(matrix_view<const Scalar> w, const hessian& H, const weight_grids<Scalar>* given,
                                                const grid_options& grid, const optq_options& options, executor_ref exec) {
@@ -166,7 +166,7 @@ template <compute_scalar Scalar>
     const optq_plan<Scalar>& plan = plan_optq<Scalar>(H, group_size, options, exec);
     const auto run = [&](matrix_view<const Scalar> weights) { return optq_with_plan<Scalar>(weights, H, plan, given, grid, options, exec); };
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
-    // what is nearly dead has a share in the error all the same
+    // inputs that are dead by the threshold alone still contribute to the error
     if (H.live().is_copy() && options.measure_error && result)
         result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
     return result;
@@ -205,7 +205,7 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
     const auto bytes = [](index_t numbers, std::size_t size) { return static_cast<std::size_t>(numbers) * size; };
     const bool in_double = options.precision == factor_precision::float64 ||
                            (options.precision == factor_precision::automatic && std::is_same_v<Scalar, double>);
-    constexpr std::size_t remembering = 400;  // that there is a plan
+    constexpr std::size_t remembering = 400;  // for the bookkeeping of the remembered plan
     const std::size_t plan =
         remembering + bytes(cols * cols, sizeof(Scalar)) + bytes(cols, 1 + sizeof(index_t) + 2 * sizeof(double));
     const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))

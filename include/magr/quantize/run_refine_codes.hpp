@@ -41,7 +41,7 @@ MAGR_CORE std::vector<std::string> problems(const code_refinement& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// One pass of coordinate descent over some rows; returns how many codes changed.
+/// Runs one pass of coordinate descent over some rows and returns how many codes changed.
 template <compute_scalar Scalar, class Scales>
 [[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const packed_gram& gram, std::span<const index_t> order,
                               double denominator_offset, error_state& state) {
@@ -57,7 +57,7 @@ template <compute_scalar Scalar, class Scales>
         change.setZero();
         for (index_t k = begin; k < begin + width; ++k) {
             const double curvature = gram.diagonal(k);
-            if (curvature <= 0) continue;  // a dead column: every code is as good
+            if (curvature <= 0) continue;  // a dead column: every code is equally good
             gradient = state.gradient.col(k);
             gradient.noalias() += change.leftCols(k - begin) * Eigen::Map<const Eigen::VectorXd>(gram.own_column(k), k - begin);
             const index_t j = order[static_cast<std::size_t>(k)];
@@ -70,7 +70,7 @@ template <compute_scalar Scalar, class Scales>
                 const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
                 const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
                 const double gain = step * (0.5 * curvature * step + gradient[i]);
-                // less could be rounding, and would let codes change to and fro
+                // a smaller gain could be rounding, and would let codes oscillate
                 if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
                 q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
                 change(i, k - begin) = step;

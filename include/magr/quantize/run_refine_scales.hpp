@@ -39,7 +39,7 @@ MAGR_CORE std::vector<std::string> problems(const scale_refinement& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Columns first..last-1, in an order in which groups are together, whose weights are one stored number times what codes make of it.
+/// Columns first..last-1, in an order that keeps groups together. Their grids share one stored number.
 struct scale_run {
     index_t first;
     index_t last;
@@ -49,7 +49,7 @@ struct scale_run {
 /// Which number of a grid is refined.
 enum class grid_parameter { scale, zero };
 
-/// Refines one stored number of some rows: those of a group, or of the groups that share it.
+/// Refines one stored number in some rows: that of a group, or of the groups that share it.
 template <compute_scalar Scalar>
 class parameter_refiner {
 public:
@@ -60,7 +60,7 @@ public:
     [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, const Scales& map_of, error_state& state) {
         const index_t width = run.last - run.first;
         const index_t rows = state.rows();
-        // the derivative of each weight by the number
+        // the derivative of each weight with respect to the stored number
         col_major_matrix<double> direction(rows, width);
         for (index_t k = 0; k < width; ++k)
             for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
@@ -75,7 +75,7 @@ public:
             before[static_cast<std::size_t>(i)] = get(row, run, which);
             if (!(curvature[i] > 0)) continue;
             double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
-            if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // as ggml keeps it
+            if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // ggml stores no negative ones
             if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row, map_of);
             set(row, run, which, wanted);
@@ -87,13 +87,13 @@ public:
             for (std::size_t k = 0; k < now.size(); ++k)
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
-        // What was stored is not quite what was wanted; only what lowers the loss all the same is kept.
+        // The stored number differs slightly from the wanted one, so keep it only if it still lowers the loss.
         col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.cols());
         H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
         index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
             const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
-            if (gain < 0 && is_finite(gain)) {  // squares of huge weights overflow
+            if (gain < 0 && is_finite(gain)) {  // squares of huge weights may overflow
                 state.error.row(i).segment(run.first, width) += change.row(i);
                 state.gradient.row(i) += change_of_gradient.row(i);
                 ++changes;
@@ -122,7 +122,7 @@ private:
             if (shares()) return -static_cast<double>(q_.shared.offset_codes(row, g));
             return q_.zero_point == zero_point::offset ? 1 : -static_cast<double>(q_.scales(row, g));
         }
-        // the weight of scale 1, without its offset
+        // the weight at scale 1, without its offset
         const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
         const auto map = map_of(Scalar(1), zero);
         const auto steps = static_cast<double>(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
@@ -139,7 +139,7 @@ private:
         return out;
     }
 
-    /// Whether the grids of the run have no weight that is beyond the largest number.
+    /// Whether all weights of the grids of the run are finite.
     [[nodiscard]] bool has_finite_weights(index_t row, const scale_run& run) const {
         for (index_t k = run.first; k < run.last; ++k)
             if (infinite_weight(q_, q_.scales(row, group(k)), q_.zeros(row, group(k))) != 0) return false;

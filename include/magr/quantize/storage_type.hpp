@@ -3,7 +3,7 @@
 
 namespace magr {
 
-/// The type in which scales and zero points will be stored; arithmetic is done in the type of the weights all the same.
+/// The type in which scales and zero points will be stored. Arithmetic always uses the type of the weights.
 enum class storage_type {
     native,  ///< that of the arithmetic: float, or double for double weights
     f32,

@@ -7,7 +7,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// W with zeros in the place of dead columns.
+/// W with zeros in dead columns.
 template <compute_scalar Scalar>
 [[nodiscard]] row_major_matrix<Scalar> without_dead(const matrix_ref& w, const hessian& H) {
     row_major_matrix<Scalar> out = load<Scalar>(w);

@@ -9,10 +9,10 @@
 #include <xsimd/xsimd.hpp>
 #endif
 
-/// The few vector operations that kernels need, once for xsimd batches and once for plain scalars, so that a kernel is written once.
+/// The few vector operations that kernels need, for xsimd batches and for plain scalars, so that each kernel is written once.
 namespace magr::simd {
 
-/// Stands for "no vector instructions"; packs are then single numbers.
+/// Stands for "no vector instructions": packs are then single numbers.
 struct scalar_arch {};
 
 #if MAGR_HAS_XSIMD
@@ -23,7 +23,7 @@ using default_arch = scalar_arch;
 
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The register type of T on Arch and how many elements it holds.
+/// The register type of T on Arch, and the number of its elements.
 #if MAGR_HAS_XSIMD
 template <class T, class Arch>
 struct pack_traits {
@@ -45,7 +45,7 @@ struct pack_traits<T, scalar_arch> {
     static MAGR_ALWAYS_INLINE type load(const T* p) noexcept { return *p; }
 };
 
-/// How many registers Arch has for packs.
+/// The number of registers that Arch has for packs.
 template <class Arch>
 inline constexpr std::ptrdiff_t register_count = 16;
 #if MAGR_HAS_XSIMD
@@ -73,7 +73,7 @@ MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept {
 }
 MAGR_ALWAYS_INLINE float copysign(float magnitude, float sign) noexcept { return __builtin_copysignf(magnitude, sign); }
 MAGR_ALWAYS_INLINE double copysign(double magnitude, double sign) noexcept { return __builtin_copysign(magnitude, sign); }
-/// a * b + c with one rounding where the instruction set has it in one instruction, else with two: never a call into the library.
+/// a * b + c, rounded once if the instruction set has an instruction for it, else twice: never a call into the C library.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_FEATURE_FMA)
 MAGR_ALWAYS_INLINE float fma(float a, float b, float c) noexcept { return __builtin_fmaf(a, b, c); }
 MAGR_ALWAYS_INLINE double fma(double a, double b, double c) noexcept { return __builtin_fma(a, b, c); }
@@ -119,7 +119,7 @@ template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b, const xsimd::batch<T, A>& c) noexcept {
     return xsimd::fma(a, b, c);
 }
-#if defined(__AVX512F__)  // xsimd 8 has no such instruction for these and multiplies and adds
+#if defined(__AVX512F__)  // xsimd 8 does not use it for these types, but multiplies and then adds
 template <std::derived_from<xsimd::avx512f> A>
 MAGR_ALWAYS_INLINE xsimd::batch<float, A> fma(const xsimd::batch<float, A>& a, const xsimd::batch<float, A>& b,
                                               const xsimd::batch<float, A>& c) noexcept {
