@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cmath>
 #include <magr/kernels/admm_step.hpp>
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/prox.hpp>
+#include <magr/kernels/source.hpp>
 #include <random>
 #include <vector>
 

@@ -17,6 +17,10 @@
 #include <string>
 #include <vector>
 
+#include <magr/kernels/metric.hpp>
+#include <magr/kernels/prox.hpp>
+#include <magr/kernels/source.hpp>
+#include <magr/kernels/threshold.hpp>
 #include <magr/prox.hpp>
 
 #include "timing.hpp"

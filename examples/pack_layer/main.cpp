@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From the weights of a layer to the bytes that two engines read: check the format, quantize onto grids that it can hold, pack.
 #include <cstdio>
 #include <magr/magr.hpp>

@@ -10,7 +10,9 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/prox.hpp>
+#include <magr/kernels/source.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 

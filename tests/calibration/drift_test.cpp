@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/calibration/gram.hpp>
 #include <magr/compensate_drift.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/calibration/hessian.hpp>
 
 #include <Eigen/Core>

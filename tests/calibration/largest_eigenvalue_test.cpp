@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/calibration/largest_eigenvalue.hpp>
 
 #include <Eigen/QR>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Compiled once for each MAGR_ARGUMENT by CMakeLists.txt, which says what the compiler must answer.
 #include <Eigen/Core>
 #include <vector>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What calls cost whoever links magr::compiled: neither Eigen, nor xsimd's batches, nor streams.
 #include <magr/calibration/hessian.hpp>
 #include <magr/compensate_drift.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What options, views and executors cost whoever includes them: neither Eigen, nor xsimd's batches, nor streams.
 #include <magr/detail/contract.hpp>
 #include <magr/error.hpp>

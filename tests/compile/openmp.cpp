@@ -1,1 +1,2 @@
+// SPDX-License-Identifier: MIT
 #include <magr/parallel/openmp.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Prints what the quantizers and packers make of some layers, number by number and exactly; same_numbers.cmake compares targets.
 #include <Eigen/Core>
 #include <cstdint>

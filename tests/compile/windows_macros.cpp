@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What <windows.h> defines. The headers of others come first: the standard library's, Eigen's and xsimd's are theirs to protect.
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/detail/contract.hpp>
 
 #include <Eigen/Core>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/detail/convert.hpp>
 
 #include <Eigen/Core>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "common/content_hash.hpp"
 
 #include <set>

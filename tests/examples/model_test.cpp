@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "quantize_llama/model.hpp"
 
 #include <algorithm>

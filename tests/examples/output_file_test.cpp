@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "common/output_file.hpp"
 
 #include <filesystem>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The program as a whole: MAGR_QUANTIZE_LLAMA is its path.
 #include <chrono>
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "quantize_llama/quantize_model.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "quantize_llama/text_decoder.hpp"
 
 #include "refusal.hpp"

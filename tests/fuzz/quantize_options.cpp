@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Any weights, any symmetric or nearly symmetric matrix and any numbers as options: the quantizers refuse them or quantize.
 #include <algorithm>
 #include <array>

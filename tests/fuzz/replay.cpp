@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs one fuzz target on the files of a folder: the part of fuzzing that needs no libFuzzer.
 #include <algorithm>
 #include <cstddef>

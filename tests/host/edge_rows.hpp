@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights and Gram matrices at the edges of what numbers can be.
 #pragma once
 

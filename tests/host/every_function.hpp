@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Calls of every function that looks at a whole layer, for tests of hosts.
 #pragma once
 

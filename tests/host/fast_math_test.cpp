@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Compiled with -ffast-math, with which compilers take it for granted that there is no NaN and no infinity.
 #include <Eigen/Core>
 #include <bit>

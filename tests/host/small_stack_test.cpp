@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // All functions on a thread of 64 KiB of stack, half of what musl gives a thread, and the same bits for every executor. Compiled twice: the
 // second time with OpenMP, where Eigen would split products by itself.
 #include <pthread.h>

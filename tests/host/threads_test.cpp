@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The same bits for every executor and every number of workers. The thread sanitizer runs this program too.
 #include <cstddef>
 #include <thread>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The main functions in a host that lets the processor trap: a signal would end the program.
 #include <Eigen/Core>
 #include <cfenv>

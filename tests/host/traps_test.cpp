@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Hosts may let the processor trap invalid operations, divisions by zero and overflow. What would end them leaves flags behind, which
 // these tests look at: so one run names all functions and inputs.
 #include <Eigen/Core>

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <magr/kernels/prox.hpp>
 
+#include <magr/kernels/metric.hpp>
+#include <magr/kernels/source.hpp>
+
 #include "kernels/samples.hpp"
 #include "oracle/certificate.hpp"
 #include "support/catch.hpp"

@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include <magr/kernels/block_size.hpp>
+
 #include "support/catch.hpp"
 
 using magr::index_t;

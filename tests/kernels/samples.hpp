@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include <magr/kernels/block_size.hpp>
 #include <magr/prox.hpp>
+#include <magr/simd/pack.hpp>
 
 #include "oracle/threshold.hpp"
 

@@ -4,6 +4,9 @@
 #include <Eigen/Core>
 #include <sstream>
 
+#include <magr/kernels/metric.hpp>
+#include <magr/kernels/source.hpp>
+
 #include "kernels/samples.hpp"
 #include "support/catch.hpp"
 

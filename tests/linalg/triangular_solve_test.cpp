@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/linalg/triangular_solve.hpp>
 
 #include <Eigen/Core>

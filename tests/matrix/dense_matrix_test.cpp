@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/matrix/dense_matrix.hpp>
 
 #include <Eigen/Core>

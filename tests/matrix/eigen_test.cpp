@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/matrix/eigen.hpp>
 
 #include <Eigen/Core>

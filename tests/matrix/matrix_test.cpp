@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/matrix/matrix.hpp>
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/awq.hpp>
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/bit_packing.hpp>
 
 #include <algorithm>

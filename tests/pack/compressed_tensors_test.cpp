@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/compressed_tensors.hpp>
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/format.hpp>
 
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/gguf.hpp>
 
 #include <array>

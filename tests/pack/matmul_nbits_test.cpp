@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/matmul_nbits.hpp>
 
 #include <array>

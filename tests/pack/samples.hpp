@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Random quantized matrices, and what reading packed bytes by a format's definition needs.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights read from blocks of ggml one by one, each by the definition of its type. Written for reading, not from the tables that pack them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/pack/format_rules.hpp>
 #include <magr/quantize_layer.hpp>
 #include <magr/validate.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/parallel/executor_ref.hpp>
 
 #include <string>

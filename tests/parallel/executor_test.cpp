@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/parallel/executor.hpp>
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/parallel/tbb.hpp>
 
 #include <tbb/global_control.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/parallel/thread_pool.hpp>
 
 #include <atomic>

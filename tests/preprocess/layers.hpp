@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Random layers and a long-double oracle of the MagR problem.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/column_order.hpp>
 
 #include <Eigen/Core>

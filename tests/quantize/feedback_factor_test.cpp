@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/feedback_factor.hpp>
 
 #include <Eigen/Cholesky>

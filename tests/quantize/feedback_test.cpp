@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/feedback.hpp>
 
 #include <Eigen/Core>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/fit_grid.hpp>
 
 #include <Eigen/Core>

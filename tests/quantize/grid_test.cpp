@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/code_map.hpp>
 
 #include <cmath>

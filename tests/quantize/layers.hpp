@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Named random layers: weights and the Gram matrix of inputs of different character.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every number and every enumerator in every options struct: what is not allowed is refused, by name and with what it was.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/optq.hpp>
 
 #include <Eigen/Core>

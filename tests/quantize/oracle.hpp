@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Textbook versions of the quantizers in long double, written from the published algorithms and sharing no code with the library.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/calibration/output_error.hpp>
 
 #include <Eigen/Core>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/calibration/output_error.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>

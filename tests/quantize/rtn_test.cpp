@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/rtn.hpp>
 
 #include <Eigen/Core>

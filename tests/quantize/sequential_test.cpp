@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/sequential.hpp>
 
 #include <Eigen/Cholesky>
@@ -12,6 +13,7 @@
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
+#include <magr/quantize/sequential_window.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/storage.hpp>
 
 #include <Eigen/Core>

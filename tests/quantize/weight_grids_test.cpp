@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <magr/quantize/weight_grids.hpp>
 
 #include <cfenv>

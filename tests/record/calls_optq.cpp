@@ -1,5 +1,6 @@
-#include <magr/quantize/sequential.hpp>
 // SPDX-License-Identifier: MIT
+#include <magr/quantize/sequential.hpp>
+
 #include "library.hpp"
 
 namespace record {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/packwise.hpp>
+#include <magr/kernels/source.hpp>
 #include <magr/kernels/threshold.hpp>
+#include <magr/kernels/threshold_sums.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/simd/pack.hpp>
 
 namespace magr::kernels {
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/kernels/block_size.hpp>
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/packwise.hpp>
-#include <magr/kernels/threshold.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/simd/pack.hpp>
 
 /// Applies a known threshold to a vector: clipping or soft thresholding. Both keep the sign of every element, even of zeros.
 namespace magr::kernels {

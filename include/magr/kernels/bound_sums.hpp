@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/kernels/threshold.hpp>
+#include <magr/kernels/block_size.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/simd/pack.hpp>
 
 /// The sums over a row from which the bounds of its optimum are computed.
 namespace magr::kernels {

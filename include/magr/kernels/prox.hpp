@@ -2,6 +2,9 @@
 #pragma once
 
 #include <magr/kernels/apply_threshold.hpp>
+#include <magr/kernels/threshold.hpp>
+#include <magr/matrix/matrix_view.hpp>
+#include <magr/simd/pack.hpp>
 
 /// The two sides of Moreau's identity: v is the sum of its projection onto the l1 ball and its prox of the l_inf norm.
 namespace magr::kernels {

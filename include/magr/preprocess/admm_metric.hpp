@@ -6,7 +6,10 @@
 #include <cmath>
 #include <limits>
 
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/packwise.hpp>
+#include <magr/kernels/source.hpp>
+#include <magr/kernels/threshold.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/preprocess/direction_matrix.hpp>
 #include <magr/preprocess/gram_split.hpp>

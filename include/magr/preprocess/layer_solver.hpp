@@ -13,8 +13,10 @@
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/admm.hpp>
 #include <magr/preprocess/options.hpp>
+#include <magr/preprocess/progress_counter.hpp>
 #include <magr/preprocess/proximal_gradient.hpp>
 #include <magr/preprocess/result.hpp>
+#include <magr/preprocess/row_report.hpp>
 #include <magr/preprocess/solve.hpp>
 
 namespace magr::detail {

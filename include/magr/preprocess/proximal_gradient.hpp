@@ -4,7 +4,9 @@
 #include <Eigen/Core>
 #include <utility>
 
+#include <magr/kernels/metric.hpp>
 #include <magr/kernels/prox.hpp>
+#include <magr/kernels/source.hpp>
 #include <magr/preprocess/row_method.hpp>
 
 namespace magr::detail {

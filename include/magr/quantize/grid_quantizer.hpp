@@ -16,7 +16,7 @@
 #include <magr/quantize/optq_options.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/rounding.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/quantize/sequential_window.hpp>
 
 namespace magr {
 namespace detail {

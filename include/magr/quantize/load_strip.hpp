@@ -7,7 +7,8 @@
 #include <type_traits>
 
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/matrix/scalar.hpp>
+#include <magr/quantize/row_strips.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -19,7 +19,7 @@
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/rounding.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/quantize/sequential_pass.hpp>
 #include <magr/quantize/weight_grids.hpp>
 
 namespace magr {

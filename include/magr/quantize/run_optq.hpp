@@ -26,7 +26,8 @@
 #include <magr/quantize/optq_core.hpp>
 #include <magr/calibration/output_meter.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/quantize/sequential_pass.hpp>
+#include <magr/quantize/sequential_sums.hpp>
 #include <magr/quantize/without_dead.hpp>
 
 namespace magr::detail {

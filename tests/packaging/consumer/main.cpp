@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a user of the installed library writes.
 #include <Eigen/Core>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a program without exceptions writes: its own handler of the library's errors, named before the first include.
 #include <cmath>
 #include <cstdlib>

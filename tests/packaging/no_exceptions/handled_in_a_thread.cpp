@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Parallel loops without exceptions: they work, and what fails in a task goes to the program's handler, on the thread of the task.
 #include <atomic>
 #include <cstddef>

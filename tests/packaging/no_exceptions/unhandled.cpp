@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Without exceptions and without a handler the program aborts.
 #include <csignal>
 #include <cstdlib>

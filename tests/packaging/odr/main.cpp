@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A second unit of the program that includes everything. The unit for another instruction set is linked but not run: the processor may
 // lack it.
 #include <cmath>

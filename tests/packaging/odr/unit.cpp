@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Uses every part of the library; compiled several times into one program, under the name MAGR_UNIT.
 #include <Eigen/Core>
 #include <cstddef>
