@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/dequantize.hpp>
-#include <magr/quantize/grid_checks.hpp>
-#include <magr/quantize/run_fit_grids.hpp>
+#include <magr/grid/dequantize.hpp>
+#include <magr/grid/grid_checks.hpp>
+#include <magr/grid/run_fit_grids.hpp>
 #include <magr/quantize/run_rtn.hpp>
 
 // What the headers declare for each arithmetic type.

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <magr/quantize/storage.hpp>
+#include <magr/grid/storage.hpp>
 #include <optional>
 #include <span>
 #include <string>

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What options, views and executors cost whoever includes them: neither Eigen, nor xsimd's batches, nor streams.
+#include <magr/calibration/column_order.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/error.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/rounding.hpp>
+#include <magr/grid/storage_type.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
@@ -15,10 +19,6 @@
 #include <magr/preprocess/observer.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/result.hpp>
-#include <magr/quantize/column_order.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/rounding.hpp>
-#include <magr/quantize/storage_type.hpp>
 #include <magr/version.hpp>
 
 #ifdef EIGEN_WORLD_VERSION

@@ -11,8 +11,8 @@
 #include <random>
 #include <vector>
 
+#include <magr/grid/storage.hpp>
 #include <magr/quantize.hpp>
-#include <magr/quantize/storage.hpp>
 
 namespace samples {
 

@@ -6,8 +6,8 @@
 #include <Eigen/LU>
 #include <numeric>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/quantize/column_order.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"

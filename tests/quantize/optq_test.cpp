@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
+#include <magr/calibration/output_error.hpp>
+#include <magr/grid/storage.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/calibration/output_error.hpp>
 #include <magr/quantize/rtn.hpp>
-#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"

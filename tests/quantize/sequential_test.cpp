@@ -9,9 +9,9 @@
 #include <span>
 #include <vector>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/sequential_window.hpp>
 

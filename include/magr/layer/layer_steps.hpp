@@ -11,22 +11,22 @@
 #include <vector>
 
 #include <magr/calibration/hessian.hpp>
+#include <magr/calibration/output_meter.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/matrix/eigen.hpp>
-#include <magr/parallel/executor_ref.hpp>
+#include <magr/grid/fit_grid.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>
+#include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess/core.hpp>
 #include <magr/quantize/count_clipped.hpp>
-#include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/calibration/output_meter.hpp>
-#include <magr/quantize/refine_codes.hpp>
-#include <magr/quantize/refine_scales.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/without_dead.hpp>
+#include <magr/refine/refine_codes.hpp>
+#include <magr/refine/refine_scales.hpp>
 
 namespace magr {
 namespace detail {

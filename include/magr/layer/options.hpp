@@ -6,11 +6,11 @@
 #include <vector>
 
 #include <magr/detail/validate.hpp>
+#include <magr/grid/grid.hpp>
 #include <magr/preprocess/options.hpp>
-#include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq_options.hpp>
-#include <magr/quantize/refine_codes.hpp>
-#include <magr/quantize/refine_scales.hpp>
+#include <magr/refine/refine_codes.hpp>
+#include <magr/refine/refine_scales.hpp>
 
 namespace magr {
 

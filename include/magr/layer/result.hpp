@@ -3,10 +3,10 @@
 
 #include <optional>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/preprocess/result.hpp>
 #include <magr/quantize/optq_result.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/refinement_result.hpp>
+#include <magr/refine/refinement_result.hpp>
 
 namespace magr {
 

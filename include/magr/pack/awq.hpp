@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
 

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/stored_matrix.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
 

@@ -7,12 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/compressed_tensors.hpp>
 #include <magr/pack/format_rules.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_numbers.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

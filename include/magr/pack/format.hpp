@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <magr/quantize/grid.hpp>
+#include <magr/grid/grid.hpp>
 
 namespace magr {
 

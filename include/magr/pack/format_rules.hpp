@@ -8,9 +8,9 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/storage_type.hpp>
 #include <magr/pack/format.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 namespace detail {

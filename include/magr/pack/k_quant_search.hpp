@@ -13,17 +13,17 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/grid_weights.hpp>
+#include <magr/grid/make_weight_grids.hpp>
+#include <magr/grid/storage.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/format_rules.hpp>
 #include <magr/pack/gguf_block.hpp>
 #include <magr/pack/k_quant_fitter.hpp>
 #include <magr/pack/k_quants.hpp>
 #include <magr/pack/packing.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/grid_weights.hpp>
-#include <magr/quantize/make_weight_grids.hpp>
-#include <magr/quantize/storage.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -3,9 +3,9 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/pack/gguf.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 namespace detail {

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/stored_matrix.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
 

@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <utility>
 
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/storage.hpp>
 #include <magr/matrix/matrix.hpp>
-#include <magr/pack/mlx.hpp>
 #include <magr/pack/format_rules.hpp>
+#include <magr/pack/mlx.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_numbers.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/storage.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -12,14 +12,14 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/squares.hpp>
+#include <magr/grid/make_weight_grids.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/pack/bit_packing.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/format_rules.hpp>
-#include <magr/quantize/make_weight_grids.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 /// Shared by the packers of all formats: their checks, and words full of codes.
 namespace magr::detail {

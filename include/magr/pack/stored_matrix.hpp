@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <magr/grid/storage_type.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 

@@ -9,10 +9,10 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/grid/storage.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/pack/stored_matrix.hpp>
-#include <magr/quantize/storage.hpp>
 
 namespace magr {
 namespace detail {

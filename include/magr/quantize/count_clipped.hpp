@@ -5,9 +5,9 @@
 #include <type_traits>
 
 #include <magr/calibration/hessian.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

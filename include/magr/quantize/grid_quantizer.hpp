@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/column_order.hpp>
-#include <magr/quantize/grid_fitter.hpp>
+#include <magr/calibration/column_order.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/grid_fitter.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/rounding.hpp>
 #include <magr/quantize/optq_options.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/rounding.hpp>
 #include <magr/quantize/sequential_window.hpp>
 
 namespace magr {

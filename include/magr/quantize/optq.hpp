@@ -4,13 +4,13 @@
 #include <cstddef>
 #include <type_traits>
 
+#include <magr/grid/grid.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq_core.hpp>
 #include <magr/quantize/optq_options.hpp>
 #include <magr/quantize/optq_result.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

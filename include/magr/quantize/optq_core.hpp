@@ -7,12 +7,12 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/feedback_factor.hpp>
-#include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq_options.hpp>
 #include <magr/quantize/optq_result.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <magr/detail/validate.hpp>
+#include <magr/calibration/column_order.hpp>
 #include <magr/config.hpp>
-#include <magr/quantize/column_order.hpp>
+#include <magr/detail/validate.hpp>
 #include <magr/quantize/factor_precision.hpp>
 
 namespace magr {

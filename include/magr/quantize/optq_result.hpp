@@ -3,8 +3,8 @@
 
 #include <optional>
 
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/quantize/factor_precision.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 
 namespace magr {
 

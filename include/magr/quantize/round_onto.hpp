@@ -8,19 +8,19 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/rounding.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/load_strip.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/rounding.hpp>
 #include <magr/quantize/sequential_pass.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 

@@ -6,11 +6,11 @@
 #include <type_traits>
 #include <utility>
 
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/rounding.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/rounding.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

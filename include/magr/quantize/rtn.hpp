@@ -6,11 +6,11 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/grid/fit_grid.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/rounding.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/quantize/fit_grid.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
-#include <magr/quantize/rounding.hpp>
 
 namespace magr {
 namespace detail {

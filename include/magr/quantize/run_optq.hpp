@@ -10,21 +10,21 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/calibration/hessian.hpp>
+#include <magr/calibration/output_meter.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/grid/fit_grid.hpp>
+#include <magr/grid/grid_fitter.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/column_order.hpp>
 #include <magr/quantize/feedback_factor.hpp>
-#include <magr/quantize/fit_grid.hpp>
-#include <magr/quantize/grid_fitter.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/calibration/output_meter.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/sequential_pass.hpp>
 #include <magr/quantize/sequential_sums.hpp>

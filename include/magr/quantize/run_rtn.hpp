@@ -3,7 +3,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
-#include <magr/quantize/fit_grid.hpp>
+#include <magr/grid/fit_grid.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/rtn.hpp>
 

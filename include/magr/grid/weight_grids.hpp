@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include <magr/grid/grid.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/grid.hpp>
 
 namespace magr {
 
@@ -68,5 +68,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/grid_checks.hpp>
+#include <magr/grid/grid_checks.hpp>
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/rounding.hpp>
+#include <magr/grid/rounding.hpp>
 
 #include <array>
 #include <cmath>

@@ -10,15 +10,15 @@
 #include <utility>
 #include <vector>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/calibration/live_gram.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/grid_metric.hpp>
+#include <magr/grid/grid_search.hpp>
+#include <magr/grid/make_weight_grids.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/column_order.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/grid_metric.hpp>
-#include <magr/quantize/grid_search.hpp>
-#include <magr/quantize/make_weight_grids.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -8,17 +8,17 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/column_order.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/column_order.hpp>
-#include <magr/quantize/packed_gram.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/refinement_result.hpp>
+#include <magr/refine/packed_gram.hpp>
+#include <magr/refine/refinement_result.hpp>
 
 namespace magr {
 

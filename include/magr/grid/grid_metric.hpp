@@ -10,10 +10,10 @@
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/grid/grid.hpp>
 #include <magr/kernels/packed_product.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/quantize/grid.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -5,10 +5,10 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 namespace detail {
@@ -100,5 +100,5 @@ template <class Weights>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/run_fit_grids.hpp>
+#include <magr/grid/run_fit_grids.hpp>
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/weight_grids.hpp>
+#include <magr/grid/weight_grids.hpp>
 
 #include <cfenv>
 #include <limits>

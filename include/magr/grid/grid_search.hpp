@@ -12,11 +12,11 @@
 
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/grid_maker.hpp>
-#include <magr/quantize/grid_metric.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/grid_maker.hpp>
+#include <magr/grid/grid_metric.hpp>
+#include <magr/grid/storage.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

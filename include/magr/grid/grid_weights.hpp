@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <limits>
 
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/weight_grids.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/weight_grids.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

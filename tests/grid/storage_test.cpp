@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/storage.hpp>
+#include <magr/grid/storage.hpp>
 
 #include <Eigen/Core>
 #include <cmath>

@@ -8,7 +8,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/quantize/grid.hpp>
+#include <magr/grid/grid.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

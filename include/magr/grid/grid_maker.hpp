@@ -5,9 +5,9 @@
 #include <cmath>
 #include <limits>
 
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/grid.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/grid.hpp>
+#include <magr/grid/storage.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -8,9 +8,9 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/quantize/grid_weights.hpp>
-#include <magr/quantize/storage.hpp>
-#include <magr/quantize/weight_grids.hpp>
+#include <magr/grid/grid_weights.hpp>
+#include <magr/grid/storage.hpp>
+#include <magr/grid/weight_grids.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

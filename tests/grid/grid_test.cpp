@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/code_map.hpp>
+#include <magr/grid/code_map.hpp>
 
 #include <cmath>
 #include <limits>

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include <magr/detail/validate.hpp>
+#include <magr/grid/storage_type.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 
@@ -133,5 +133,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/grid_problems.hpp>
+#include <magr/grid/grid_problems.hpp>
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/code_map.hpp>
+#include <magr/grid/code_map.hpp>
 
 #include <algorithm>
 #include <cfenv>
@@ -10,7 +10,7 @@
 #include <random>
 #include <vector>
 
-#include <magr/quantize/quantized_matrix.hpp>
+#include <magr/grid/quantized_matrix.hpp>
 
 #include "support/catch.hpp"
 

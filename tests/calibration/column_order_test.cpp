@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/column_order.hpp>
+#include <magr/calibration/column_order.hpp>
 
 #include <Eigen/Core>
 #include <vector>

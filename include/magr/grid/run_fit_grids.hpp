@@ -6,8 +6,8 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
-#include <magr/quantize/fit_grid.hpp>
-#include <magr/quantize/grid_fitter.hpp>
+#include <magr/grid/fit_grid.hpp>
+#include <magr/grid/grid_fitter.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

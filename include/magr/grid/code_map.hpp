@@ -7,9 +7,9 @@
 #include <limits>
 #include <span>
 
+#include <magr/grid/rounding.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/rounding.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 namespace detail {

@@ -7,8 +7,8 @@
 #include <limits>
 
 #include <magr/config.hpp>
+#include <magr/grid/storage_type.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/storage_type.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

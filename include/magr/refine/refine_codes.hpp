@@ -5,14 +5,14 @@
 #include <type_traits>
 #include <vector>
 
-#include <magr/detail/validate.hpp>
+#include <magr/calibration/column_order.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/detail/validate.hpp>
+#include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/column_order.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/refinement_result.hpp>
+#include <magr/refine/refinement_result.hpp>
 
 namespace magr {
 
@@ -81,5 +81,5 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/run_refine_codes.hpp>
+#include <magr/refine/run_refine_codes.hpp>
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <magr/calibration/output_error.hpp>
-#include <magr/quantize/refine_codes.hpp>
-#include <magr/quantize/refine_scales.hpp>
+#include <magr/refine/refine_codes.hpp>
+#include <magr/refine/refine_scales.hpp>
 
 #include <Eigen/Core>
 #include <cmath>
@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include <magr/grid/storage.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/rtn.hpp>
-#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include <magr/config.hpp>
+#include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/quantize/weight_grids.hpp>
 
 namespace magr {
 
@@ -43,5 +43,5 @@ MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize() const {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/dequantize.hpp>
+#include <magr/grid/dequantize.hpp>
 #endif

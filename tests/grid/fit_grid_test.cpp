@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/fit_grid.hpp>
+#include <magr/grid/fit_grid.hpp>
 
 #include <Eigen/Core>
 #include <algorithm>
@@ -10,10 +10,10 @@
 #include <span>
 #include <vector>
 
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/storage.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/rtn.hpp>
-#include <magr/quantize/storage.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"

@@ -15,13 +15,13 @@
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/grid_weights.hpp>
+#include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/storage.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/error_state.hpp>
-#include <magr/quantize/grid_weights.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
-#include <magr/quantize/refine_scales.hpp>
-#include <magr/quantize/storage.hpp>
+#include <magr/refine/error_state.hpp>
+#include <magr/refine/refine_scales.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 
-#include <magr/quantize/code_map.hpp>
-#include <magr/quantize/quantized_matrix.hpp>
+#include <magr/grid/code_map.hpp>
+#include <magr/grid/quantized_matrix.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
