@@ -8,7 +8,7 @@
 
 #include <Eigen/Core>
 #include <magr/kernels/multiply_add.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/solver/row_tile.hpp>
 #include <vector>
 
 #include "peak.hpp"

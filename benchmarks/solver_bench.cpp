@@ -11,8 +11,8 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <magr/preprocess.hpp>
-#include <magr/preprocess/proximal_gradient.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/solver/proximal_gradient.hpp>
+#include <magr/solver/row_tile.hpp>
 #include <random>
 #include <vector>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/factor_feedback.hpp>
+#include <magr/feedback/factor_feedback.hpp>
 #include <magr/quantize/run_optq.hpp>
 
 // What the headers declare for each arithmetic type.

@@ -11,7 +11,7 @@
 #include <string>
 
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/preprocess/row_bounds.hpp>
+#include <magr/solver/row_bounds.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include <magr/calibration/column_order.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/sequential_window.hpp>
 
 #include "quantize/layers.hpp"

@@ -11,13 +11,13 @@
 
 #include <magr/detail/finite.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/admm.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/progress_counter.hpp>
-#include <magr/preprocess/proximal_gradient.hpp>
 #include <magr/preprocess/result.hpp>
-#include <magr/preprocess/row_report.hpp>
 #include <magr/preprocess/solve.hpp>
+#include <magr/solver/admm.hpp>
+#include <magr/solver/proximal_gradient.hpp>
+#include <magr/solver/row_report.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

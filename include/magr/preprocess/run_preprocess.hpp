@@ -9,7 +9,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/preprocess/core.hpp>
 #include <magr/preprocess/layer_solver.hpp>
-#include <magr/preprocess/row_report.hpp>
+#include <magr/solver/row_report.hpp>
 
 namespace magr {
 namespace detail {

@@ -10,12 +10,12 @@
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/layer_problem.hpp>
 #include <magr/preprocess/progress_counter.hpp>
-#include <magr/preprocess/row_method.hpp>
-#include <magr/preprocess/row_report.hpp>
-#include <magr/preprocess/row_solver.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/solver/layer_problem.hpp>
+#include <magr/solver/row_method.hpp>
+#include <magr/solver/row_report.hpp>
+#include <magr/solver/row_solver.hpp>
+#include <magr/solver/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -7,10 +7,10 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/optq_options.hpp>
 #include <magr/quantize/optq_result.hpp>
 

@@ -8,7 +8,7 @@
 #include <magr/calibration/column_order.hpp>
 #include <magr/config.hpp>
 #include <magr/detail/validate.hpp>
-#include <magr/quantize/factor_precision.hpp>
+#include <magr/feedback/factor_precision.hpp>
 
 namespace magr {
 

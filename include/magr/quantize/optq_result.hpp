@@ -3,8 +3,8 @@
 
 #include <optional>
 
+#include <magr/feedback/factor_precision.hpp>
 #include <magr/grid/quantized_matrix.hpp>
-#include <magr/quantize/factor_precision.hpp>
 
 namespace magr {
 

@@ -12,12 +12,12 @@
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/feedback/feedback.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/grid/rounding.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/feedback.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/sequential_pass.hpp>

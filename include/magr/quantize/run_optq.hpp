@@ -16,12 +16,12 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/grid_fitter.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/optq_core.hpp>

@@ -10,8 +10,8 @@
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/direction_matrix.hpp>
-#include <magr/preprocess/layer_problem.hpp>
+#include <magr/solver/direction_matrix.hpp>
+#include <magr/solver/layer_problem.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

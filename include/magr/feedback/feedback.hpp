@@ -7,9 +7,9 @@
 #include <utility>
 
 #include <magr/calibration/hessian.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

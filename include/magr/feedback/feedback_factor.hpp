@@ -5,9 +5,9 @@
 #include <vector>
 
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/feedback/factor_precision.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/factor_precision.hpp>
 
 namespace magr {
 
@@ -84,5 +84,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/factor_feedback.hpp>
+#include <magr/feedback/factor_feedback.hpp>
 #endif

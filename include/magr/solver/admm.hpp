@@ -11,9 +11,9 @@
 #include <magr/kernels/packwise.hpp>
 #include <magr/linalg/spd_inverse.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/admm_metric.hpp>
-#include <magr/preprocess/gram_floor.hpp>
-#include <magr/preprocess/row_method.hpp>
+#include <magr/solver/admm_metric.hpp>
+#include <magr/solver/gram_floor.hpp>
+#include <magr/solver/row_method.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

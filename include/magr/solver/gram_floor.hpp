@@ -8,8 +8,8 @@
 
 #include <magr/linalg/cholesky.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/preprocess/gram_split.hpp>
-#include <magr/preprocess/packed_matrix.hpp>
+#include <magr/solver/gram_split.hpp>
+#include <magr/solver/packed_matrix.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -12,12 +12,12 @@
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/kernels/packwise.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/preprocess/layer_problem.hpp>
-#include <magr/preprocess/row_method.hpp>
-#include <magr/preprocess/row_progress.hpp>
-#include <magr/preprocess/row_report.hpp>
-#include <magr/preprocess/row_tile.hpp>
 #include <magr/simd/pack.hpp>
+#include <magr/solver/layer_problem.hpp>
+#include <magr/solver/row_method.hpp>
+#include <magr/solver/row_progress.hpp>
+#include <magr/solver/row_report.hpp>
+#include <magr/solver/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -6,7 +6,7 @@
 
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/preprocess/layer_problem.hpp>
+#include <magr/solver/layer_problem.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -9,7 +9,7 @@
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/packed_product.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/preprocess/layer_problem.hpp>
+#include <magr/solver/layer_problem.hpp>
 
 /// The matrix of an iteration: builds the matrix that rows are multiplied by from the layer's H.
 namespace magr::detail {

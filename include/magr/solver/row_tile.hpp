@@ -6,8 +6,8 @@
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/kernels/packed_product.hpp>
-#include <magr/preprocess/packed_matrix.hpp>
-#include <magr/preprocess/row_energies.hpp>
+#include <magr/solver/packed_matrix.hpp>
+#include <magr/solver/row_energies.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

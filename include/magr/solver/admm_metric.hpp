@@ -11,9 +11,9 @@
 #include <magr/kernels/source.hpp>
 #include <magr/kernels/threshold.hpp>
 #include <magr/matrix/scalar.hpp>
-#include <magr/preprocess/direction_matrix.hpp>
-#include <magr/preprocess/gram_split.hpp>
-#include <magr/preprocess/layer_problem.hpp>
+#include <magr/solver/direction_matrix.hpp>
+#include <magr/solver/gram_split.hpp>
+#include <magr/solver/layer_problem.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include <magr/kernels/bound_sums.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/solver/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

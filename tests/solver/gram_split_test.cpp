@@ -4,7 +4,7 @@
 #include <limits>
 
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/preprocess/gram_split.hpp>
+#include <magr/solver/gram_split.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"

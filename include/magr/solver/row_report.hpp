@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include <magr/detail/matrix_ref.hpp>
-#include <magr/preprocess/layer_problem.hpp>
+#include <magr/solver/layer_problem.hpp>
 
 namespace magr::detail {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/feedback.hpp>
+#include <magr/feedback/feedback.hpp>
 
 #include <Eigen/Core>
 #include <algorithm>
@@ -9,9 +9,9 @@
 #include <random>
 #include <vector>
 
+#include <magr/feedback/gpfq.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
-#include <magr/quantize/gpfq.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/round_onto.hpp>
 #include <magr/quantize/rtn.hpp>

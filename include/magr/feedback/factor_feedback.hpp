@@ -13,13 +13,13 @@
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/feedback/factor_precision.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/factor_precision.hpp>
-#include <magr/quantize/feedback_factor.hpp>
 
 namespace magr {
 namespace detail {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/feedback_factor.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>

@@ -7,7 +7,7 @@
 #include <magr/kernels/metric.hpp>
 #include <magr/kernels/prox.hpp>
 #include <magr/kernels/source.hpp>
-#include <magr/preprocess/row_method.hpp>
+#include <magr/solver/row_method.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/preprocess/row_bounds.hpp>
+#include <magr/solver/row_bounds.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

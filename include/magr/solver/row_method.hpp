@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/preprocess/packed_matrix.hpp>
-#include <magr/preprocess/row_bounds.hpp>
-#include <magr/preprocess/row_tile.hpp>
+#include <magr/solver/packed_matrix.hpp>
+#include <magr/solver/row_bounds.hpp>
+#include <magr/solver/row_tile.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -3,8 +3,8 @@
 #include <random>
 #include <vector>
 
-#include <magr/preprocess/admm.hpp>
-#include <magr/preprocess/gram_floor.hpp>
+#include <magr/solver/admm.hpp>
+#include <magr/solver/gram_floor.hpp>
 
 #include "layers.hpp"
 #include "support/catch.hpp"
