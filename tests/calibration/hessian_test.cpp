@@ -96,6 +96,26 @@ TEST_CASE("hessian: three layers factor it once", "[calibration][hessian]") {
     CHECK(shared.made() == 2 * made[0] + 1);
 }
 
+TEST_CASE("hessian: what it remembers does not depend on the layers before", "[calibration][hessian][determinism]") {
+    MatrixXf H = gram_of(200, 64, 12);
+    H.array() += 300;  // a direction that dominates
+    const MatrixXd W0 = random_matrix(30, 64, 13);
+    const auto solved = [&](auto W, const auto& gram, const magr::preprocess_options& options) {
+        const auto result = magr::preprocess(W, gram, options);
+        return std::pair(MatrixXd(W.template cast<double>()), std::pair(result.gap, result.products));
+    };
+    const magr::preprocess_options few{.alpha = 1e-4}, many{.alpha = 0.3}, damped{.alpha = 1e-3, .damping = 0.1};
+    for (const bool double_first : {false, true}) {
+        const hessian shared(H);
+        for (int time = 0; time < 2; ++time)
+            for (const auto& options : {few, many, damped}) {
+                if (double_first) CHECK(solved(W0, shared, options) == solved(W0, H, options));
+                CHECK(solved(MatrixXf(W0.cast<float>()), shared, options) == solved(MatrixXf(W0.cast<float>()), H, options));
+                CHECK(solved(W0, shared, options) == solved(W0, H, options));
+            }
+    }
+}
+
 TEST_CASE("hessian: remembers by type and key", "[calibration][hessian]") {
     const MatrixXf H = gram_of(20, 8, 5);
     const hessian shared(H);

@@ -111,7 +111,9 @@ private:
 
     /// A lower bound of H, computed in the type in which rows are solved first.
     [[nodiscard]] const gram_floor& floor(bool all, bool in_float, executor_ref exec) const {
-        return H_.remember<gram_floor>(key(all), [&] {
+        std::vector<double> key_of_floor = key(all);
+        key_of_floor.push_back(in_float ? 1 : 0);
+        return H_.remember<gram_floor>(key_of_floor, [&] {
             return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec) : make_gram_floor<double>(problem_, split(all, exec), exec);
         });
     }
@@ -200,7 +202,7 @@ private:
         if (!is_admm_) return run(make_proximal_gradient<S>(problem_));
         const gram_floor& lower = floor(c.all, in_float, exec);
         std::vector<double> key_of_matrix = key(c.all);
-        key_of_matrix.insert(key_of_matrix.end(), {c.rho, settings_.relaxation});
+        key_of_matrix.insert(key_of_matrix.end(), {c.rho, settings_.relaxation, in_float ? 1.0 : 0.0});
         const std::optional<admm<S>>& method = H_.remember<std::optional<admm<S>>>(key_of_matrix, [&] {
             forget_matrices();  // one matrix of H's size at a time
             return make_admm<S>(problem_, split(c.all, exec), lower, c.rho, settings_.relaxation, exec);
