@@ -34,32 +34,45 @@
 
 /// Name of the inline namespace around every function of the library that computes something. With it, translation units compiled
 /// for different instruction sets share no such function; otherwise the linker would keep one of them, possibly one with instructions
-/// that the processor lacks. Vocabulary types (views, options, results, errors) stay outside and may cross such units. The name does
-/// not cover templates of Eigen and the standard library, which such units still share.
+/// that the processor lacks. Vocabulary types (views, options, results, errors) stay outside and may cross such units.
+///
+/// The name does not cover templates of Eigen and the standard library, which such units still share. A program that mixes instruction
+/// sets is safe only if all units which include the library, Eigen or xsimd are compiled for the same one.
 #if MAGR_HAS_XSIMD == 0
-#define MAGR_ISA_NAMESPACE isa_scalar
+#define MAGR_ISA_NAME isa_scalar
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define MAGR_ISA_NAMESPACE isa_avx512
+#define MAGR_ISA_NAME isa_avx512
 #elif defined(__AVX512F__)
-#define MAGR_ISA_NAMESPACE isa_avx512f
+#define MAGR_ISA_NAME isa_avx512f
 #elif defined(__AVX2__) && defined(__FMA__)
-#define MAGR_ISA_NAMESPACE isa_avx2_fma
+#define MAGR_ISA_NAME isa_avx2_fma
 #elif defined(__AVX2__)
-#define MAGR_ISA_NAMESPACE isa_avx2
+#define MAGR_ISA_NAME isa_avx2
 #elif defined(__AVX__) && defined(__FMA__)
-#define MAGR_ISA_NAMESPACE isa_avx_fma
+#define MAGR_ISA_NAME isa_avx_fma
 #elif defined(__AVX__)
-#define MAGR_ISA_NAMESPACE isa_avx
+#define MAGR_ISA_NAME isa_avx
 #elif defined(__SSE4_2__)
-#define MAGR_ISA_NAMESPACE isa_sse4_2
+#define MAGR_ISA_NAME isa_sse4_2
 #elif defined(__SSE4_1__)
-#define MAGR_ISA_NAMESPACE isa_sse4_1
+#define MAGR_ISA_NAME isa_sse4_1
 #elif defined(__SSSE3__)
-#define MAGR_ISA_NAMESPACE isa_ssse3
+#define MAGR_ISA_NAME isa_ssse3
 #elif defined(__SSE3__)
-#define MAGR_ISA_NAMESPACE isa_sse3
+#define MAGR_ISA_NAME isa_sse3
+#elif defined(__ARM_FEATURE_SVE)
+#define MAGR_ISA_NAME isa_sve
+#elif defined(__ARM_NEON)
+#define MAGR_ISA_NAME isa_neon
 #else
-#define MAGR_ISA_NAMESPACE isa_baseline
+#define MAGR_ISA_NAME isa_baseline
+#endif
+#define MAGR_JOINED(a, b) a##b
+#define MAGR_JOIN(a, b) MAGR_JOINED(a, b)
+#ifdef __F16C__  // conversions of 16-bit numbers
+#define MAGR_ISA_NAMESPACE MAGR_JOIN(MAGR_ISA_NAME, _f16c)
+#else
+#define MAGR_ISA_NAMESPACE MAGR_ISA_NAME
 #endif
 
 namespace magr {
