@@ -1,4 +1,4 @@
-// Compiled once for each MAGR_ARGUMENT by CMakeLists.txt, which says what the compiler must answer.
+// Compiled once for each MAGR_ARGUMENT by CMakeLists.txt, which holds the answer that the compiler must give.
 #include <Eigen/Core>
 #include <vector>
 

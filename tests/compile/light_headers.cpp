@@ -1,4 +1,4 @@
-// What options, views and executors cost whoever includes them: neither Eigen, nor xsimd's batches, nor streams.
+// Code that uses options, views and executors must include neither Eigen, nor xsimd's batches, nor streams.
 #include <magr/detail/contract.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/dense_matrix.hpp>

@@ -1,4 +1,4 @@
-// Calls of every function that looks at a whole layer, for tests of hosts.
+// Calls every function that processes a whole layer, for tests of hosts.
 #pragma once
 
 #include <random>
@@ -34,7 +34,7 @@ inline layer make_layer() {
     return made;
 }
 
-/// What functions have computed, in numbers.
+/// The results of these functions, as numbers.
 struct numbers {
     std::vector<double> all;
 
@@ -51,7 +51,7 @@ struct numbers {
     }
 };
 
-/// Calls every function that looks at a whole layer.
+/// Calls every function that processes a whole layer.
 template <class Executor>
 numbers run_all(layer l, Executor&& exec) {
     numbers out;

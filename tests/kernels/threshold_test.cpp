@@ -182,7 +182,7 @@ TEMPLATE_TEST_CASE("find_threshold: two passes are enough from just above equal 
                 if (count < 1) continue;
                 const auto s = with_largest<TestType>(n, count, 0, weighted);
                 const auto elements = oracle::prox_elements(s.v, s.d);
-                const auto total = static_cast<double>(oracle::excess(elements, 0.97L));  // exceeded by the largest elements alone
+                const auto total = static_cast<double>(oracle::excess(elements, 0.97L));  // comes from the largest elements alone
                 for (const TestType hint : {TestType(0.98), TestType(1.001), TestType(1.1)}) {
                     INFO(s.name << ", largest " << count << ", hint " << hint);
                     TestType tau;

@@ -1,4 +1,4 @@
-// What a user of the installed library writes.
+// Code that a user of the installed library might write.
 #include <Eigen/Core>
 
 #include <magr/magr.hpp>
