@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One decoder block of LLaMA-2-7B, actually quantized: MagR and then 4-bit OPTQ on its seven layers, with synthetic weights and inputs,
-// beside the predictions of the cost model in README.md. Prints one line per layer, then the block and 32 of them.
+// compared with the predictions of the cost model in README.md. Prints one line per layer, then the block and 32 of them.
 //   wall, cpu   seconds on the clock, and of processor time over all workers: on a busy machine their ratio shows how busy
 //   model       flops of the stage / (share of peak in README.md * measured peak of one core * workers)
 // The Gram matrices of 128 x 2048 tokens are a stage of their own: it accumulates some tokens, and scales their time to all.

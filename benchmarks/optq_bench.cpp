@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// OPTQ of a square layer beside its yardsticks in the same run: a bare product with as many multiply-adds (in^2 * out / 2, float), the
-// textbook algorithm, and round to nearest. `x_gemm` is the time in units of the fastest such product, measured in turn with it, and
+// OPTQ of a square layer compared with its yardsticks in the same run: a bare product with as many multiply-adds (in^2 * out / 2, float),
+// the textbook algorithm, and round to nearest. `x_gemm` is the time in units of the fastest such product, measured in turn with it, and
 // `share_of_peak` counts only the multiply-adds of that product. Medians.
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
@@ -71,8 +71,8 @@ void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
             [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
 }
 
-/// The part of quantize_optq that does not depend on the number of rows, beside a bare product with as many multiply-adds, n^3 / 6, in the
-/// precision of the factor. `share_of_peak` counts only these, in the best of all times.
+/// The part of quantize_optq that does not depend on the number of rows, compared with a bare product with as many multiply-adds, n^3 / 6,
+/// in the precision of the factor. `share_of_peak` counts only these, in the best of all times.
 template <class Factor>
 void factor_feedback(benchmark::State& state) {
     const layer data(state.range(0));

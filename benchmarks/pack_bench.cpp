@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Packing codes into bits, beside memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of
-// copying the codes (one byte each) and the packed bytes. Codes take 16 MB, more than the caches hold. Also whole layers beside memcpy of
-// their codes, and the fit of a k-quant beside rounding onto its grids.
+// Packing codes into bits, compared with memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of
+// copying the codes (one byte each) and the packed bytes. Codes take 16 MB, more than the caches hold. Also whole layers compared with
+// memcpy of their codes, and the fit of a k-quant compared with rounding onto its grids.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>

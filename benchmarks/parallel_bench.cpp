@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The cost of an executor: a parallel loop of tasks that do nothing, beside a bare loop that calls the same function, measured in turn with
-// it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than that.
+// The cost of an executor: a parallel loop of tasks that do nothing, compared with a bare loop that calls the same function, measured in
+// turn with it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than
+// that.
 //
 // The gain from an executor: each stage of a square layer with a pool of `workers`, in turn with the same on serial_executor. `speedup` is
 // the ratio of their medians. `bare_chains` is the limit of the machine: multiply-adds that need neither memory nor each other.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the
+// The projection onto the l1 ball and the prox of the l_inf norm, compared with the textbook version by sorting and one plain pass over the
 // vector. Every time is for one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in the
-// second-level cache. `find_threshold_l1` and `find_threshold_linf` are their searches alone, beside sorting alone; the kernels add one
-// pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of noise. For the largest element of
+// second-level cache. `find_threshold_l1` and `find_threshold_linf` are their searches alone, compared with sorting alone; the kernels add
+// one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of noise. For the largest element of
 // `one_huge` and for the equal ones, that threshold may lie above all elements. Each measures its yardsticks in the same run on the same
 // vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes

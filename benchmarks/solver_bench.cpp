@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The MagR solver beside the authors' proximal gradient iteration, to the objective that the latter reaches after 200 iterations, and to a
-// certified gap of 1e-3; and the cost of one iteration. Square layers, one core. Each measures its yardsticks in the same run:
+// The MagR solver compared with the authors' proximal gradient iteration, to the objective that the latter reaches after 200 iterations,
+// and to a certified gap of 1e-3; and the cost of one iteration. Square layers, one core. Each measures its yardsticks in the same run:
 //   speedup         time of the 200 iterations / own time, at an objective that is at most theirs
 //   x_gemm          own time in units of one bare product W H, the faster of Eigen's and our own
 //   products        multiplications with a matrix of H's size, including all measurements of the gap, without the factorization
@@ -91,7 +91,7 @@ void admm_to_equal_objective(benchmark::State& state) {
     state.counters["objective"] = result.objective;
 }
 
-/// One iteration, as the difference of runs of 12 and 2 iterations, beside its product alone.
+/// One iteration, as the difference of runs of 12 and 2 iterations, compared with its product alone.
 void admm_iteration(benchmark::State& state) {
     using packed = magr::detail::packed_matrix<float>;
     using tile = magr::detail::row_tile<float>;

@@ -109,7 +109,7 @@ TEMPLATE_TEST_CASE("prox_linf: the threshold is the largest entry of the result"
             TestType tau = -1;
             const auto x = prox(s, samples::total_of(elements, share), &tau);
             INFO(s.name << ", share " << share);
-            if (x != s.v) CHECK(linf(x) == tau);  // else t is below the resolution of the largest entry
+            if (x != s.v) CHECK(linf(x) == tau);  // otherwise t is below the resolution of the largest entry
             CHECK(linf(x) <= tau);
             CHECK(static_cast<long double>(tau - linf(x)) <= samples::threshold_error<TestType>(elements));
         }

@@ -46,8 +46,8 @@ inline layer random_layer(index_t out, index_t in, unsigned seed, double spread 
 struct common_inputs {
     std::vector<double> means = {};    ///< sizes of a mean per channel; with several, tokens take them in turn
     std::vector<double> factors = {};  ///< sizes of common factors
-    index_t massive = 0;               ///< the first so many channels are 300 times as large
-    bool massive_together = false;     ///< whether these move together
+    index_t massive = 0;               ///< how many of the first channels are 300 times as large
+    bool massive_together = false;     ///< whether those move together
     double grading = 1;                ///< ratio between the largest and the smallest channel
 };
 
