@@ -59,8 +59,8 @@ public:
     /// The mean of the diagonal entries of live inputs, which is the unit of every damping. 1 if no input is live.
     [[nodiscard]] double mean() const noexcept { return live_.mean(); }
 
-    /// Returns what a method derives from H. The first call computes it by `make()`; later calls return the same object. Your own methods
-    /// may use it as well.
+    /// Returns what a method derives from H. The first call with a type and key computes it by `make()`; later calls return the same
+    /// object. Your own methods may use it as well.
     /// @param key  the other settings that the result depends on
     /// @tparam Made  the type of the result; different results need different types
     template <class Made, class Make>
