@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What an ADMM iteration does with a vector beside its product with the inverse: the fused kernel, and the formulas one after the other as
-// Eigen expressions around the prox. Every time is that of one vector with the hint of the iteration before. The yardsticks are measured in
-// the same run on the same vectors, which stay in the second level of cache:
+// An ADMM iteration for a vector, without its product with the inverse: the fused kernel, and the formulas one after the other as Eigen
+// expressions around the prox. Every time is for one vector with the hint of the previous iteration. The yardsticks are measured in the
+// same run on the same vectors, which stay in the second-level cache:
 //   x_bare_pass   own time in units of one pass that reads the same 5 arrays and writes the same 3
 //   x_sequence    own time in units of the formulas one after the other
 #include <benchmark/benchmark.h>
@@ -24,7 +24,7 @@ using magr::index_t;
 using array = Eigen::ArrayXf;
 
 constexpr float relaxation = 1.6F;
-/// Vectors that lie in half of a megabyte, six arrays each.
+/// Number of vectors, with six arrays each, that fit into half a megabyte.
 index_t batch_size(index_t n) { return std::clamp<index_t>((index_t{1} << 19) / (6 * n * static_cast<index_t>(sizeof(float))), 1, 16); }
 
 struct vectors {
@@ -57,7 +57,7 @@ float sequence(vectors& v, double penalty) {
     return tau;
 }
 
-/// Not inlined, where compilers would forget that the arrays do not overlap, and take one element after the other.
+/// Not inlined: inlining would make compilers forget that the arrays do not overlap, and process one element at a time.
 [[gnu::noinline]] float read_and_write(index_t n, const float* __restrict step, const float* __restrict w0, const float* __restrict d,
                                        float* __restrict z, float* __restrict u, float* __restrict residual) {
     for (index_t i = 0; i < n; ++i) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// quantize_automatic beside one MagR + OPTQ with the same grids and refinement. `x_single` is the time in units of that, measured in turn
-// with it; a second calibration sample is the validation data.
+// quantize_automatic compared with one MagR + OPTQ with the same grids and refinement. `x_single` is the time in units of the latter,
+// measured in turn with it. A second calibration sample is the validation data.
 #include <benchmark/benchmark.h>
 #include <Eigen/Core>
 #include <magr/quantize_automatic.hpp>

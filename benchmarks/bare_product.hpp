@@ -15,8 +15,8 @@
 
 namespace benchmarks {
 
-/// The yardstick of what ought to cost as much as a matrix product: the faster one of Eigen's product and the library's own, m x depth
-/// times depth x n on one core.
+/// The yardstick for everything that should cost as much as a matrix product: the faster one of Eigen's product and the library's own, m x
+/// depth times depth x n on one core.
 template <class T>
 class bare_product {
 public:
@@ -33,7 +33,7 @@ public:
         for (T& value : b_.reshaped()) value = uniform(random);
     }
 
-    /// Times both once.
+    /// Times each of them once.
     void measure() {
         eigen_.push_back(seconds([&] {
             c_.noalias() += a_ * b_;
@@ -45,7 +45,7 @@ public:
         }));
     }
 
-    /// Of the faster one; median of what was measured.
+    /// The time of the faster one; the median of all measurements.
     [[nodiscard]] double seconds_per_product() const { return std::min(median(eigen_), median(own_)); }
 
 private:

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// One decoder block of LLaMA-2-7B, really quantized: MagR and then OPTQ of 4 bits on its seven layers, with synthetic weights and inputs,
-// beside what the cost model of README.md says. One line per layer, then the block and 32 of them.
+// One decoder block of LLaMA-2-7B, actually quantized: MagR and then 4-bit OPTQ on its seven layers, with synthetic weights and inputs,
+// compared with the predictions of the cost model in README.md. Prints one line per layer, then the block and 32 of them.
 //   wall, cpu   seconds on the clock, and of processor time over all workers: on a busy machine their ratio shows how busy
 //   model       flops of the stage / (share of peak in README.md * measured peak of one core * workers)
 // Layers with the same inputs share a hessian, so that the first of them pays for what is made of H.
 // The Gram matrices of 128 x 2048 tokens are another stage: some tokens are accumulated, and their time is scaled to all.
 //
-//   block_bench [workers] [divisor] [layer]    on 1 worker unless told otherwise; all sides are divided by the divisor, for a quick look;
-//                                              only that layer
+//   block_bench [workers] [divisor] [layer]    by default 1 worker; the divisor divides all sides, for a quick look; layer selects one
 #include <Eigen/Core>
 #include <cmath>
 #include <cstdio>
@@ -31,7 +30,7 @@ namespace {
 using magr::index_t;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// What a stage took, and what the model says it takes.
+/// The cost of a stage, measured and predicted by the model.
 struct cost {
     double wall = 0, cpu = 0, model = 0;
 
@@ -52,12 +51,12 @@ cost measure(double model, Function&& function) {
     return {wall, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, model};
 }
 
-/// Shares of the peak of all workers that the stages reach at these sizes, as README.md has them.
+/// The share of the peak of all workers that each stage reaches at these sizes, as in README.md.
 struct shares_of_peak {
     double gram = 0.80, inverse = 0.73, iteration = 0.80, factor = 0.60, feedback = 0.74;
 };
 
-/// Seconds that so many flops take.
+/// Seconds for a number of flops.
 struct cost_model {
     double peak;  // of all workers, in float
     shares_of_peak share;
@@ -80,7 +79,8 @@ matrix gaussian(index_t rows, index_t cols, float scale, unsigned seed) {
     return out;
 }
 
-/// Inputs somewhat as language models have them: channels of different size, a part that all of them share, and few directions that matter.
+/// Inputs somewhat like those of language models: channels of different size, a component that all of them share, and few dominating
+/// directions.
 matrix make_tokens(index_t count, index_t n, std::vector<float>& scales) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
@@ -108,7 +108,7 @@ int main(int argc, char** argv) {
     };
     struct input {
         index_t size;
-        std::vector<layer> layers;  // that read it
+        std::vector<layer> layers;  // the layers that read it
     };
     const index_t narrow = 4096 / divisor, wide = 11008 / divisor;
     const std::vector<input> block{{narrow, {{"query", narrow}, {"key", narrow}, {"value", narrow}}},

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How many products with a matrix of H's size a certified gap of 1e-3 takes on layers of a real network, everything counted but the
-// inverse; and how many it would take with other steps: from a quarter to four times the one that is chosen, and the best of these in
-// hindsight.
+// Counts the products with a matrix of H's size that a certified gap of 1e-3 takes on layers of a real network. Everything counts except
+// for the inverse. Also counts them for other steps, from a quarter to four times the chosen one, and shows the best of these in hindsight.
 //
 //     certified_gap_bench FOLDER     of NAME.W.f32 (out x in) and NAME.X_calib.f32 (tokens x in), row-major float32, as listed below
 #include <Eigen/Core>
@@ -28,7 +27,7 @@ struct layer {
 constexpr layer layers[] = {{"L0.ffn1", 1536, 512}, {"L1.attn_out", 512, 512}, {"L1.ffn2", 512, 1536}};
 constexpr std::array factors{1.0, 0.25, 0.5, 0.7, 1.4, 2.0, 4.0};  // of the step; the chosen one first
 
-/// All rows of `cols` numbers; none if there is no such file.
+/// All rows of `cols` numbers; empty if there is no such file.
 matrix read(const std::string& path, index_t cols) {
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     if (!file) return {};
@@ -38,7 +37,7 @@ matrix read(const std::string& path, index_t cols) {
     return values;
 }
 
-/// Products with each step, of one problem.
+/// The products with each step, for one problem.
 std::array<double, factors.size()> products(const matrix& W0, const magr::matrix<double>& H, magr::preprocess_options options) {
     std::array<double, factors.size()> found{};
     double rho = 0;

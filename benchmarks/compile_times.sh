@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Prints what a host pays to compile the library:  bash benchmarks/compile_times.sh [calls] [headers]
+# Prints how long a host compiles the library:  bash benchmarks/compile_times.sh [calls] [headers]
 #
 #   calls    one file each that makes one call, and the quickstart; size and symbols of the object of quantize_layer; then the same files for
 #            magr::compiled
 #   headers  one file each that includes one header and nothing else
 #
-# Times are user seconds, and multiples of a file that includes Eigen/Dense and calls LLT::solve, which is compiled again after every ten of
-# them, so that a machine whose speed drifts slows both. Medians of REPEAT (3) runs. CXX (g++) and CXXFLAGS (-O2) are taken from the
-# environment; a compiler cache is not used.
+# Times are user seconds, and multiples of a file that includes Eigen/Dense and calls LLT::solve. That file is compiled again after every
+# ten others, so that a machine whose speed drifts slows both. Medians of REPEAT (3) runs. CXX (g++) and CXXFLAGS (-O2) come from the
+# environment; no compiler cache is used.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CCACHE_DISABLE=1 LC_ALL=C
@@ -18,7 +18,7 @@ repeat=${REPEAT:-3}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# seconds FILE: of the compiler's processor, as a user
+# seconds FILE: user time of the compiler
 seconds() {
     local TIMEFORMAT=%U
     { time "$compiler" "${flags[@]}" "${@:2}" -c "$1" -o "$folder/out.o" 2> "$folder/errors"; } 2>&1 || { cat "$folder/errors" >&2; exit 1; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Cholesky factorization and inverse of a positive definite matrix beside Eigen's, in turn with them: `x_eigen` is the time in units of
-// Eigen's. `share_of_peak` is that of one core, of n^3 / 6 multiply-adds for the factor and n^3 / 2 for the inverse.
+// Cholesky factorization and inverse of a positive definite matrix, in turn with Eigen's: `x_eigen` is the time in units of Eigen's.
+// `share_of_peak` is relative to the peak of one core, for n^3 / 6 multiply-adds for the factor and n^3 / 2 for the inverse.
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -27,7 +27,7 @@ dense<T> damped_gram(index_t n) {
     return H;
 }
 
-/// Times `own`, on a copy of the matrix that it changes, and `eigen` in turn; multiply_adds in units of n^3. Shares are of the best times.
+/// Times `own`, on a copy of the matrix that it changes, and `eigen` in turn; multiply_adds is in units of n^3. Shares use the best times.
 template <class T, class Own, class Theirs>
 void measure(benchmark::State& state, double multiply_adds, Own&& own, Theirs&& eigen) {
     const index_t n = state.range(0);

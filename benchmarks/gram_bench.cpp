@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Accumulating a Gram matrix, 1920 tokens in batches of some size, beside a bare product X^T X of the same size in the type it is summed
-// in. `x_gemm` is the time in units of the fastest such product, measured in turn with it, medians: a triangle alone would be 0.5.
-// `share_of_peak` is that of the multiply-adds of one triangle on one core, in the best of all times, as the peak itself is that of the
-// best.
+// Accumulating a Gram matrix, 1920 tokens in batches of some size, compared with a bare product X^T X of the same size in the type of the
+// sum. `x_gemm` is the time in units of the fastest such product, measured in turn with it, medians: one triangle alone would be 0.5.
+// `share_of_peak` is that of the multiply-adds of one triangle on one core, in the best of all times, because the peak itself is a best
+// time.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>
@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr magr::index_t tokens = 5 * 384;  // whole blocks, so that none of the work is left for later
+constexpr magr::index_t tokens = 5 * 384;  // whole blocks, so that no work is left for later
 
 template <class Sum, class Input>
 void gram_accumulator(benchmark::State& state) {

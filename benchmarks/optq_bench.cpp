@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// OPTQ of a square layer beside its yardsticks in the same run: a bare product of as many multiply-adds (in^2 * out / 2, float), the
-// textbook algorithm, and round to nearest. `x_gemm` is the time in units of the fastest such product, measured in turn with it, and
-// `share_of_peak` that of its multiply-adds alone. Medians.
+// OPTQ of a square layer compared with its yardsticks in the same run: a bare product with as many multiply-adds (in^2 * out / 2, float),
+// the textbook algorithm, and round to nearest. `x_gemm` is the time in units of the fastest such product, measured in turn with it, and
+// `share_of_peak` counts only the multiply-adds of that product. Medians.
 #include <benchmark/benchmark.h>
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -48,7 +48,7 @@ void quantize_optq(benchmark::State& state, magr::optq_options options) {
     measure(state, data, [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4}, options)); });
 }
 
-/// The share of quantize_optq that depends on rounding: all but the factorization, with the identity in the place of its result.
+/// The part of quantize_optq that depends on rounding: everything except the factorization, whose result is replaced by the identity.
 void quantize_sequentially(benchmark::State& state) {
     const layer data(state.range(0));
     const matrix T = matrix::Identity(data.W.cols(), data.W.cols());
@@ -71,8 +71,8 @@ void quantize_optq_groups(benchmark::State& state, magr::group_update update) {
             [&] { benchmark::DoNotOptimize(magr::quantize_optq(data.W, data.H, {.bits = 4, .group_size = 128}, {.groups = update})); });
 }
 
-/// The share of quantize_optq that does not depend on the number of rows, beside a bare product of as many multiply-adds, n^3 / 6, in the
-/// precision of the factor. `share_of_peak` counts those alone, in the best of all times.
+/// The part of quantize_optq that does not depend on the number of rows, compared with a bare product with as many multiply-adds, n^3 / 6,
+/// in the precision of the factor. `share_of_peak` counts only these, in the best of all times.
 template <class Factor>
 void factor_feedback(benchmark::State& state) {
     const layer data(state.range(0));

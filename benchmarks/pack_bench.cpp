@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Packing codes into bits, beside memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of
-// copying the codes (one byte each) and copying the packed bytes. Codes are 16 MB, more than the caches hold. Whole layers beside memcpy of
-// their codes; and the fit of a k-quant beside rounding onto its grids.
+// Packing codes into bits, compared with memcpy of the bytes read and written, measured in turn with it: `x_memcpy` is the time in units of
+// copying the codes (one byte each) and the packed bytes. Codes take 16 MB, more than the caches hold. Also whole layers compared with
+// memcpy of their codes, and the fit of a k-quant compared with rounding onto its grids.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -37,7 +37,7 @@ void bits(benchmark::State& state) {
                     std::memcpy(other_packed.data(), packed.data(), packed.size());
                     benchmark::ClobberMemory();
                 }) /
-                2;  // each side is read and written, where packing reads the one and writes the other
+                2;  // memcpy reads and writes each of them, while packing reads one and writes the other
         const double time = seconds([&] {
             if (Direction == direction::pack)
                 magr::pack_bits(codes, width, packed);

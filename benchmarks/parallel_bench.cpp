@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What an executor costs: a parallel loop of tasks that do nothing, beside a bare loop that calls the same function, measured in turn
-// with it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than that.
+// The cost of an executor: a parallel loop of tasks that do nothing, compared with a bare loop that calls the same function, measured in
+// turn with it. `ns_per_loop` is the time of one loop, `x_bare` the same in units of the bare one. A task should take much longer than
+// that.
 //
-// And what it brings: each stage of a square layer with a pool of `workers`, beside the same with serial_executor in turn with it;
-// `speedup` is the ratio of their medians. `bare_chains` is what the machine gives: multiply-adds that need neither memory nor each other.
+// The gain from an executor: each stage of a square layer with a pool of `workers`, in turn with the same on serial_executor. `speedup` is
+// the ratio of their medians. `bare_chains` is the limit of the machine: multiply-adds that need neither memory nor each other.
 #include <benchmark/benchmark.h>
 
 #include <magr/calibration/gram.hpp>
@@ -48,7 +49,7 @@ void measure(benchmark::State& state, magr::executor auto&& exec) {
 void serial_executor(benchmark::State& state) { measure(state, magr::serial_executor{}); }
 void thread_pool(benchmark::State& state) { measure(state, magr::thread_pool(state.range(1))); }
 
-/// stage(layer, executor), which gives back nothing.
+/// Calls stage(layer, executor), which returns nothing.
 template <class Stage>
 void speedup(benchmark::State& state, const Stage& stage) {
     const benchmarks::layer data(state.range(0));

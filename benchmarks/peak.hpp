@@ -10,19 +10,19 @@
 
 #include "timing.hpp"
 
-/// What one core of this machine can do at most, measured: the unit of `share_of_peak`, which is flops / time / fma_peak<T>(). It is that
-/// of the instruction set for which the benchmark that asks was compiled.
+/// The measured peak of one core of this machine: the unit of `share_of_peak`, which is flops / time / fma_peak<T>(). It is the peak of the
+/// instruction set for which the benchmark was compiled.
 namespace benchmarks {
 
-/// Multiplies and adds in independent chains, enough of them that each operation is ready when its turn comes and few enough that they stay
-/// in 16 registers. One step is `fma_chains * lanes` operations of two flops.
+/// Runs multiply-adds in independent chains: enough chains to make each operation ready when its turn comes, and few enough to stay in 16
+/// registers. One step is `fma_chains * lanes` operations of two flops.
 inline constexpr int fma_chains = 12;
 
 template <class T>
 void run_fma_chains(std::ptrdiff_t steps) {
     using traits = magr::simd::pack_traits<T, magr::simd::default_arch>;
-    T factor = T(0.5), summand = T(1);  // every chain tends to 2
-    benchmark::DoNotOptimize(factor);   // the compiler no longer knows them
+    T factor = T(0.5), summand = T(1);  // every chain converges to 2
+    benchmark::DoNotOptimize(factor);   // hides their values from the compiler
     benchmark::DoNotOptimize(summand);
     const auto a = traits::broadcast(factor), b = traits::broadcast(summand);
     typename traits::type chains[fma_chains];
@@ -35,16 +35,16 @@ void run_fma_chains(std::ptrdiff_t steps) {
     }
 }
 
-/// Flops of `run_fma_chains<T>(1)`.
+/// Number of flops of `run_fma_chains<T>(1)`.
 template <class T>
 inline constexpr double fma_flops_per_step = 2.0 * fma_chains * magr::simd::pack_traits<T, magr::simd::default_arch>::lanes;
 
-/// A line of the cache: a vector of them is aligned, so that no load touches two.
+/// A cache line. A vector of them is aligned, so no load touches two lines.
 struct alignas(64) cache_line {
     float values[16] = {};
 };
 
-/// Reads every element once and adds it up, in independent sums.
+/// Reads every element once and adds them up, in independent sums.
 inline float read_all(const std::vector<cache_line>& v) {
     using traits = magr::simd::pack_traits<float, magr::simd::default_arch>;
     constexpr std::size_t sums = 8, lanes = traits::lanes;
@@ -57,7 +57,7 @@ inline float read_all(const std::vector<cache_line>& v) {
     return magr::simd::reduce_add(sum[0]);
 }
 
-/// The shortest time of one call among as many calls as fit into 50 ms, at least three.
+/// The shortest time of one call, among at least three calls in 50 ms.
 template <class Function>
 [[nodiscard]] double shortest_seconds(Function&& function) {
     double shortest = seconds(function), total = shortest;
@@ -69,8 +69,8 @@ template <class Function>
     return shortest;
 }
 
-/// Multiply-adds of one core, in flop/s: two for each element. Measured once per process, in 50 ms; the best of runs of less than a
-/// millisecond, which interruptions leave alone.
+/// Multiply-adds of one core, in flop/s: two flops for each element. Measured once per process, in 50 ms. It is the best of runs of less
+/// than a millisecond, which interruptions seldom hit.
 template <class T>
 [[nodiscard]] double fma_peak() {
     static const double peak = [] {
@@ -80,8 +80,8 @@ template <class T>
     return peak;
 }
 
-/// Bytes per second at which one core reads a vector of that many bytes (at least 4096) again and again: that of the cache it fits into, or
-/// of memory.
+/// The bandwidth, in bytes per second, with which one core repeatedly reads a vector of this many bytes (at least 4096): that of the cache
+/// it fits into, or of memory.
 [[nodiscard]] inline double read_bandwidth(std::size_t bytes) {
     const std::vector<cache_line> v(std::max<std::size_t>(bytes, 4096) / sizeof(cache_line));
     const std::size_t read = v.size() * sizeof(cache_line), passes = std::max<std::size_t>(1, (std::size_t{1} << 22) / read);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What one core of this machine can do at most, as peak.hpp measures it for the other benchmarks:
-//   fma_peak         multiplies and adds that wait for nothing, in flop/s; lanes: elements of one register
-//   read_bandwidth   a vector read and added up again and again, in bytes/s; the sizes are those of the caches and far beyond them
-// `best` is what other benchmarks divide by. The rate beside it is an average, and lower by what else the machine does.
+// The peak of one core of this machine, as peak.hpp measures it for the other benchmarks:
+//   fma_peak         independent multiply-adds, in flop/s; lanes: elements of one register
+//   read_bandwidth   a vector that is read and added up repeatedly, in bytes/s; the sizes are those of the caches and far beyond them
+// `best` is the unit of the other benchmarks. The rate next to it is an average, which other load on the machine lowers.
 #include "peak.hpp"
 
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Products out of register tiles beside a bare Eigen product of the same size, measured in turn with it. Square matrices, one core.
+// Products from register tiles compared with a bare Eigen product of the same size, measured in turn with it. Square matrices, one core.
 //   share_of_peak   flops / time / measured peak of multiply-adds
 //   x_eigen         own time in units of Eigen's product
 // `multiply_packed` is the product of the MagR solver: the right operand is packed once, before the clock starts, and rows pass by in tiles

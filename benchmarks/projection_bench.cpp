@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The projection onto the l1 ball and the prox of the l_inf norm, beside the textbook version by sorting and one plain pass over the
-// vector. Every time is that of one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in
-// the second level of cache. `find_threshold_l1` and `find_threshold_linf` are the searches of the two alone, beside sorting alone; what
-// the kernels take beyond them is one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of
-// noise, which for the largest element of `one_huge` and for the equal ones may lie above all elements. Each measures its yardsticks in the
-// same run on the same vectors:
+// The projection onto the l1 ball and the prox of the l_inf norm, compared with the textbook version by sorting and one plain pass over the
+// vector. Every time is for one vector. Kernels work in place, so a batch of vectors is restored before the clock starts; it stays in the
+// second-level cache. `find_threshold_l1` and `find_threshold_linf` are their searches alone, compared with sorting alone; the kernels add
+// one pass that reads and writes. A warm search starts at the threshold of the same vector with 1% of noise. For the largest element of
+// `one_huge` and for the equal ones, that threshold may lie above all elements. Each measures its yardsticks in the same run on the same
+// vectors:
 //   x_raw_loop        own time in units of one pass that adds up the magnitudes
 //   speedup_vs_sort   time of the textbook version / own time
 #include <benchmark/benchmark.h>
@@ -47,7 +47,7 @@ const distribution distributions[] = {
     {"one_huge", [](std::mt19937& g, std::size_t i, std::size_t n) { return i == n / 2 ? 1e6F : gaussian(g); }},
 };
 
-/// Sum of the magnitudes: what any algorithm that looks at every element takes at least.
+/// Sum of the magnitudes: the minimal cost of any algorithm that reads every element.
 float raw_loop(std::span<const float> v) {
     constexpr std::size_t lanes = 64;  // independent sums, which the compiler may put into vector registers
     float sums[lanes] = {};
@@ -87,7 +87,7 @@ public:
         work_ = original_;
     }
 
-    /// Seconds that `kernel(v, k)` takes for one vector v, the k-th of the batch, on average over `count` of them.
+    /// Average number of seconds that `kernel(v, k)` takes for one vector v, the k-th of the batch, over `count` of them.
     template <class Kernel>
     double time(Kernel&& kernel, std::size_t first = 0, std::size_t count = batch_size) {
         for (std::size_t k = first; k < first + count; ++k) std::copy(original_[k].begin(), original_[k].end(), work_[k].begin());
@@ -100,7 +100,7 @@ public:
                static_cast<double>(count);
     }
 
-    /// Threshold of a problem nearby: the same vector with 1% of noise. Where a solver's search starts.
+    /// The threshold of a similar problem, the same vector with 1% of noise: the start of a solver's search.
     void find_hints(double total) {
         std::mt19937 generator(1);
         std::vector<float> nearby;
@@ -125,7 +125,7 @@ private:
     double l1_ = 0;
 };
 
-/// What is measured: a kernel of magr, and what it does to a vector whose threshold is known.
+/// A measured operation: a kernel of magr, and its effect on a vector whose threshold is known.
 struct projection {
     static constexpr double share = 0.1;  // radius / ||v||_1
     static float run(std::span<float> v, double radius, float hint) {
@@ -148,7 +148,7 @@ struct prox {
     }
 };
 
-/// The threshold that `Kernel` applies, alone.
+/// The search for the threshold that `Kernel` applies, alone.
 template <class Kernel>
 struct search {
     static constexpr double share = Kernel::share;
@@ -184,7 +184,7 @@ void measure(benchmark::State& state, algorithm which, const distribution& from)
             raw_times.push_back(vectors.time(raw));
             state.SetIterationTime(own_times.back());
             if (sort_times.size() <
-                4 * batch_size)  // it takes a hundred times longer; one vector after the other, so that no order is learnt
+                4 * batch_size)  // a hundred times slower; one vector after another, so that the processor learns no order
                 sort_times.push_back(vectors.time(sort, sort_times.size() % batch_size, 1));
         }
     };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Refinement of a square layer beside a bare Eigen product of in^2 * out multiply-adds in double, the least that one pass can cost, and
-// grid searches beside plain rounding onto given grids. `x_baseline` is the time in units of that, measured in turn with it.
+// Refinement of a square layer compared with a bare Eigen product of in^2 * out multiply-adds in double, the minimal cost of one pass; and
+// grid searches compared with plain rounding onto given grids. `x_baseline` is the time in units of that, measured in turn with it.
 #include <benchmark/benchmark.h>
 #include <Eigen/Core>
 #include <magr/quantize.hpp>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The MagR solver beside the authors' proximal gradient iteration, to the objective that the latter ends at after 200 iterations, and to
-// a certified gap of 1e-3; and what one iteration costs. Square layers, one core. Each measures its yardsticks in the same run:
+// The MagR solver compared with the authors' proximal gradient iteration, to the objective that the latter reaches after 200 iterations,
+// and to a certified gap of 1e-3; and the cost of one iteration. Square layers, one core. Each measures its yardsticks in the same run:
 //   speedup         time of the 200 iterations / own time, at an objective that is at most theirs
 //   x_gemm          own time in units of one bare product W H, the faster of Eigen's and our own
-//   products        multiplications with a matrix of H's size, all measurements of the gap counted, without the factorization
+//   products        multiplications with a matrix of H's size, including all measurements of the gap, without the factorization
 //   x_product       time of one iteration in units of its product with the packed matrix
 //   share_of_peak   flops of that product / time of the whole iteration / measured peak
 #include <benchmark/benchmark.h>
@@ -25,7 +25,7 @@ namespace {
 using magr::index_t;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Gaussian weights and inputs whose variances fall off as in language models: a few channels with huge ones.
+/// Gaussian weights and inputs whose variances fall off like those of language models: a few channels have huge ones.
 struct layer {
     matrix W, H;
 
@@ -91,7 +91,7 @@ void admm_to_equal_objective(benchmark::State& state) {
     state.counters["objective"] = result.objective;
 }
 
-/// One iteration, as the difference of runs of 12 and 2, beside its product alone.
+/// One iteration, as the difference of runs of 12 and 2 iterations, compared with its product alone.
 void admm_iteration(benchmark::State& state) {
     using packed = magr::detail::packed_matrix<float>;
     using tile = magr::detail::row_tile<float>;

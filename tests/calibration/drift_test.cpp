@@ -18,7 +18,7 @@ using Eigen::MatrixXd;
 using magr::index_t;
 
 struct inputs {
-    MatrixXd X, Y;  // in full precision, of the quantized network
+    MatrixXd X, Y;  // X in full precision, Y of the quantized network
 };
 
 inputs drifting(index_t tokens, index_t width, double drift, unsigned seed) {
@@ -50,7 +50,7 @@ MatrixXd as_matrix(const magr::matrix<double>& m) {
 TEMPLATE_TEST_CASE("drift_accumulator: sums (x - y) y^T of every storage type and layout", "[calibration][drift][oracle]", float, double,
                    Eigen::half, Eigen::bfloat16) {
     for (const index_t width : {1, 5, 33, 400}) {
-        const index_t tokens = width == 400 ? 3 : 500;  // more than a block of tokens, more than a task of rows
+        const index_t tokens = width == 400 ? 3 : 500;  // more than one block of tokens; more than one task of rows
         const inputs data = drifting(tokens, width, 0.1, 7);
         const Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> X = data.X.cast<TestType>();
         const Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic> Y = data.Y.cast<TestType>();
@@ -66,7 +66,7 @@ TEMPLATE_TEST_CASE("drift_accumulator: sums (x - y) y^T of every storage type an
 
 TEST_CASE("drift_accumulator: a drift far below the precision of the inputs' products keeps its digits", "[calibration][drift]") {
     const inputs data = drifting(64, 8, 0, 3);
-    const MatrixXd Y = data.X.array() + 1e-13;  // X^T Y and Y^T Y differ in their last digits only
+    const MatrixXd Y = data.X.array() + 1e-13;  // X^T Y and Y^T Y differ only in their last digits
     magr::drift_accumulator<> sum(8);
     sum.add(data.X, Y);
     const MatrixXd expected = (data.X - Y).transpose() * Y;
@@ -148,14 +148,14 @@ TEST_CASE("compensate_drift: in full it is the least-squares fit to the original
     CHECK((data.Y.transpose() * residual(full)).norm() <= 1e-11 * data.Y.squaredNorm() * W.norm());
     CHECK(residual(full).norm() < 0.9 * residual(W).norm());
 
-    // the change is proportional to the strength, so that every part of the way is downhill
+    // the change is proportional to the strength, so every step on the way goes downhill
     for (const double strength : {0.0, 0.25, 0.5}) {
         MatrixXd part = W;
         REQUIRE(magr::compensate_drift(part, gram.gram(), drift.drift(), {.strength = strength, .damping = 0}).compensated);
         CHECK((part - W - strength * (full - W)).norm() <= 1e-12 * W.norm());
     }
 
-    // with damping: the same of (H + damping mean I)
+    // with damping the same holds for (H + damping mean I)
     MatrixXd damped = W;
     REQUIRE(magr::compensate_drift(damped, gram.gram(), drift.drift(), {.strength = 1, .damping = 0.3}).compensated);
     MatrixXd H = as_matrix(gram.gram());
@@ -221,7 +221,7 @@ TEST_CASE("compensate_drift: what cannot be done is said, and leaves the weights
     CHECK(magr::compensate_drift(V, H, MatrixXd::Zero(4, 4).eval()).compensated);
     CHECK(V == W);
     Eigen::MatrixXf narrow = W.cast<float>();
-    CHECK_FALSE(magr::compensate_drift(narrow, H, (1e60 * D).eval()).compensated);  // outside of what a float can hold
+    CHECK_FALSE(magr::compensate_drift(narrow, H, (1e60 * D).eval()).compensated);  // overflows a float
     CHECK(narrow == W.cast<float>());
 
     CHECK_THROWS_AS(magr::compensate_drift(V, H, MatrixXd::Zero(4, 3).eval()), magr::shape_error);

@@ -120,7 +120,7 @@ TEMPLATE_TEST_CASE("gram_accumulator: the same bits however tokens are split int
     CHECK(error_against_oracle(X.topRows(100), watched.gram()) < 384 * 6e-8);
     watched.add(X.bottomRows(1200));
     CHECK(watched.gram() == whole);
-    // and it is the sums that decide: where a block ends elsewhere, they are rounded elsewhere
+    // the comparison is not vacuous: where a block ends elsewhere, sums are rounded elsewhere
     magr::gram_accumulator<TestType> broken(50), rest(50);
     broken.add(X.topRows(100));
     rest.add(X.bottomRows(1200));
@@ -227,14 +227,14 @@ TEMPLATE_TEST_CASE("gram_accumulator: goes on from a sum that was saved", "[cali
     CHECK(restored.gram() == saved);
     restored.add(X.bottomRows(232));
     CHECK(restored.tokens() == 1000);
-    CHECK(restored.gram() == whole.gram());  // the same bits, as 768 is twice 384
+    CHECK(restored.gram() == whole.gram());  // the same bits, because 768 is twice 384
 
     magr::gram_accumulator<TestType> elsewhere(rest.gram(), rest.tokens());
     elsewhere.merge(magr::gram_accumulator<TestType>(saved, 768));
     CHECK(elsewhere.tokens() == 1000);
     CHECK(error_against_oracle(X, elsewhere.gram()) < 384 * 6e-8);
 
-    // in another type, in another layout
+    // in another type and layout
     const Eigen::Map<const eigen_matrix<TestType, Eigen::RowMajor>> map(saved.data(), 30, 30);
     const eigen_matrix<float, Eigen::ColMajor> narrow = map.template cast<float>();
     magr::gram_accumulator<TestType> from_float(narrow, 768);
@@ -313,7 +313,7 @@ TEST_CASE("gram_accumulator: refuses bad input, names the place and stays as it 
     CHECK(accumulator.tokens() == 9);
     CHECK(accumulator.gram() == before);
 
-    // nor did a refused batch take the place of tokens that wait
+    // a refused batch leaves the waiting tokens unchanged
     magr::gram_accumulator<> waiting(4), untouched(4);
     for (auto* each : {&waiting, &untouched}) each->add(random_tokens<float>(300, 4, 8));
     CHECK_THROWS_AS(waiting.add(X), magr::value_error);

@@ -47,7 +47,7 @@ TEST_CASE("hessian: every function gives the same bits as with the matrix", "[ca
     const MatrixXf H = gram_of(200, 256, 1), W = random_matrix(12, 256, 2).cast<float>(), D = random_matrix(256, 256, 3).cast<float>();
     const hessian shared(H);
     const magr::grid_options grid{.bits = 3, .group_size = 32, .range = magr::range_search::output_error};
-    for (int time = 0; time < 2; ++time) {  // the second time from what was remembered
+    for (int time = 0; time < 2; ++time) {  // the second run uses the remembered results
         MatrixXf a = W, b = W;
         const auto of_matrix = magr::preprocess(a, H), of_hessian = magr::preprocess(b, shared);
         CHECK(a == b);
@@ -86,7 +86,7 @@ TEST_CASE("hessian: three layers factor it once", "[calibration][hessian]") {
     CHECK(made[0] > 0);
     CHECK(made[1] == made[0]);
     CHECK(made[2] == made[0]);
-    // another damping is another factor, and nothing else
+    // another damping needs another factor, and nothing else
     magr::layer_options options = with_magr();
     options.optq.damping = 0.1;
     static_cast<void>(magr::quantize_layer(random_matrix(20, 96, 20).cast<float>().eval(), shared, options));
@@ -143,7 +143,7 @@ TEST_CASE("hessian: of an accumulator it owns the sum and knows the tokens", "[c
     calibration.add(X);
     const hessian shared(calibration);
     const MatrixXf more = X.topRows(50);
-    calibration.add(more);  // has no part in what was made before
+    calibration.add(more);  // does not affect what was made before
     magr::gram_accumulator<float> same(48);
     same.add(X);
     CHECK(shared.tokens() == 150);
@@ -165,7 +165,7 @@ TEST_CASE("hessian: one rule for dead inputs", "[calibration][hessian][dead]") {
     CHECK(strict.dead_inputs() == 2);
     CHECK(strict.is_dead(9));
     CHECK(plain.mean() < strict.mean());
-    // what the options ask for beyond it is done without sharing
+    // options that ask for more than the hessian offers work without sharing
     const MatrixXf W = random_matrix(6, 32, 9).cast<float>();
     const magr::grid_options grid{.bits = 4};
     const magr::optq_options options{.dead_threshold = 1e-4};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled once for each MAGR_ARGUMENT by CMakeLists.txt, which says what the compiler must answer.
+// Compiled once for each MAGR_ARGUMENT by CMakeLists.txt, which holds the answer that the compiler must give.
 #include <Eigen/Core>
 #include <vector>
 

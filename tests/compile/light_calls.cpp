@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What calls cost whoever links magr::compiled: neither Eigen, nor xsimd's batches, nor streams.
+// Code that links magr::compiled and calls functions must include neither Eigen, nor xsimd's batches, nor streams.
 #include <magr/calibration/hessian.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/pack.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What options, views and executors cost whoever includes them: neither Eigen, nor xsimd's batches, nor streams.
+// Code that uses options, views and executors must include neither Eigen, nor xsimd's batches, nor streams.
 #include <magr/calibration/column_order.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/error.hpp>

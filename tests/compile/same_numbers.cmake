@@ -1,4 +1,4 @@
-# Builds one program for 64 and for 32 bits and compares what it prints.
+# Builds one program for 64 and for 32 bits and compares the output.
 #   cmake -DCOMPILER=... -DINCLUDES=-I...;-I... -DSOURCE=... -DFOLDER=... -P same_numbers.cmake
 foreach(bits IN ITEMS 64 32)
     set(program ${FOLDER}/same_numbers_${bits})

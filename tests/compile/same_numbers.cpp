@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Prints what the quantizers and packers make of some layers, number by number and exactly; same_numbers.cmake compares targets.
+// Prints the exact results of the quantizers and packers for some layers, number by number; same_numbers.cmake compares targets.
 #include <Eigen/Core>
 #include <cstdint>
 #include <cstdio>
@@ -15,7 +15,7 @@ using magr::index_t;
 template <class T>
 using matrix_of = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// From integers alone, as distributions differ between libraries.
+/// Uses integers alone, because distributions differ between libraries.
 template <class T>
 matrix_of<T> numbers(index_t rows, index_t cols, unsigned seed) {
     std::mt19937 random(seed);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What <windows.h> defines. The headers of others come first: the standard library's, Eigen's and xsimd's are theirs to protect.
+// The macros of <windows.h>. The standard library, Eigen and xsimd come first, because protecting their headers is up to them.
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <algorithm>

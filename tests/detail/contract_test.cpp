@@ -24,7 +24,7 @@ using magr::index_t;
 
 namespace {
 
-/// What `check` throws as Error, or a text that no message equals.
+/// The message of the Error that `check` throws, or a text that equals no message.
 template <class Error, class Check>
 std::string message_of(Check&& check) {
     try {
@@ -35,7 +35,7 @@ std::string message_of(Check&& check) {
     return "(nothing was thrown)";
 }
 
-/// X^T X of random X, so a Gram matrix but for rounding.
+/// X^T X of random X: a Gram matrix up to rounding.
 Eigen::MatrixXd gram(index_t inputs, unsigned seed) {
     std::mt19937 random(seed);
     std::normal_distribution<double> normal;
@@ -49,7 +49,7 @@ const double infinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
-// Callers who know only the standard library can catch them.
+// Callers who know only the standard library can catch these.
 static_assert(std::is_base_of_v<std::invalid_argument, magr::shape_error>);
 static_assert(std::is_base_of_v<std::invalid_argument, magr::option_error>);
 static_assert(std::is_base_of_v<std::domain_error, magr::value_error>);
@@ -98,7 +98,7 @@ TEST_CASE("require_finite: accepts the largest and the smallest numbers", "[deta
 
 namespace {
 
-/// Whether `is_finite` says of a matrix, by rows, by columns and with gaps, what the standard library says of its one unusual entry.
+/// Whether `is_finite` agrees with the standard library about the one unusual entry of a matrix, by rows, by columns and with gaps.
 template <class T>
 bool agrees_with_isfinite(T value) {
     const bool expected = std::isfinite(static_cast<std::conditional_t<std::is_same_v<T, double>, double, float>>(value));
@@ -134,7 +134,7 @@ TEMPLATE_TEST_CASE("is_finite: agrees with the standard library on random bits",
     for (int i = 0; i < 100000; ++i) {
         using bits = std::conditional_t<std::is_same_v<TestType, double>, std::uint64_t, std::uint32_t>;
         constexpr auto all = std::bit_cast<bits>(limits::infinity());
-        const auto value = std::bit_cast<TestType>(static_cast<bits>(random() | (i % 2 == 0 ? all : 0)));  // seldom by chance
+        const auto value = std::bit_cast<TestType>(static_cast<bits>(random() | (i % 2 == 0 ? all : 0)));  // random bits are seldom special
         special += std::isfinite(value) ? 0 : 1;
         wrong += agrees_with_isfinite(value) ? 0 : 1;
     }
@@ -183,7 +183,7 @@ TEST_CASE("require_gram: says what is wrong with a matrix", "[detail][contract]"
         CHECK(message() == "preprocess: H must be symmetric, entry (row 3, column 1) is 1 and entry (row 1, column 3) is 2");
     }
     SECTION("zero") {
-        H.setZero();  // that of inputs which are always zero
+        H.setZero();  // the Gram matrix of inputs that are always zero
         CHECK_NOTHROW(magr::detail::require_gram("preprocess", "H", as_const_view(H), 4));
     }
 }
@@ -201,7 +201,7 @@ TEST_CASE("require_gram: allows the asymmetry of rounding, at any scale", "[deta
 
 namespace {
 
-/// Runs tasks from the last to the first, as workers may.
+/// Runs tasks from last to first, as workers may.
 struct backwards {
     index_t concurrency() const { return 3; }
     template <class Task>
@@ -210,7 +210,7 @@ struct backwards {
     }
 };
 
-/// What is said of a layer, which has to be the same whether workers share the reading of it or not.
+/// The message about a layer. It must be the same whether or not workers share the reading.
 std::string message_of_layer(const Eigen::MatrixXf& W, const Eigen::MatrixXd& H) {
     const std::string alone = message_of<std::exception>([&] { magr::detail::require_layer("f", as_const_view(W), as_const_view(H)); });
     CHECK(message_of<std::exception>([&] { magr::detail::require_layer("f", as_const_view(W), as_const_view(H), backwards{}); }) == alone);
@@ -220,7 +220,7 @@ std::string message_of_layer(const Eigen::MatrixXf& W, const Eigen::MatrixXd& H)
 }  // namespace
 
 TEST_CASE("require_layer: finds the one wrong entry wherever it is, with workers and without", "[detail][contract][property]") {
-    const index_t n = 200, rows = 220;  // three strips of a worker
+    const index_t n = 200, rows = 220;  // three strips for the workers
     const Eigen::MatrixXd H = gram(n, 5);
     const Eigen::MatrixXf W = Eigen::MatrixXf::Ones(rows, n);
     CHECK(message_of_layer(W, H) == "(nothing was thrown)");

@@ -17,7 +17,7 @@ using magr::matrix_view;
 
 namespace {
 
-/// A view of rows x cols random values in memory of its own, with guard values between and around them.
+/// A view of rows x cols random values in its own memory, with guard values between and around them.
 template <class T>
 struct strided_matrix {
     std::vector<T> memory;

@@ -85,8 +85,7 @@ TEST_CASE("rope: Llama 3 keeps high frequencies, divides low ones and blends tho
 TEST_CASE("rope: YaRN blends along the pairs", "[examples][attention]") {
     const std::vector<double> plain = rope_frequencies(large_head());
     llama_config c = scaled(rope_scaling_kind::yarn, 4, 1, 32);
-    // ln(8192 / (64 pi)) 64 / ln(500000) = 18.0811 and, as above, 34.9841: between pairs 18 and 35 the share that is kept falls from 1 to
-    // 0.
+    // ln(8192 / (64 pi)) 64 / ln(500000) = 18.0811 and, as above, 34.9841: between pairs 18 and 35 the kept share falls from 1 to 0.
     std::vector<double> f = rope_frequencies(c);
     for (std::size_t i = 0; i < f.size(); ++i) {
         const double kept = i <= 18 ? 1.0 : i >= 35 ? 0.0 : (35 - static_cast<double>(i)) / 17;
@@ -105,7 +104,7 @@ TEST_CASE("rope: YaRN where all pairs turn too rarely, or all often enough", "[e
     c.scaling.original_max_position_embeddings = 2;
     std::vector<double> f = rope_frequencies(c);
     for (std::size_t i = 1; i < f.size(); ++i) CHECK(f[i] == plain[i] / 4);
-    CHECK(f[0] > 0);  // the blend begins and ends at pair 0, and must not be 0 / 0 there
+    CHECK(f[0] > 0);  // the blend begins and ends at pair 0, where it must not become 0 / 0
     c.scaling.original_max_position_embeddings = 1e15;
     CHECK(rope_frequencies(c) == plain);
 }

@@ -20,7 +20,7 @@ namespace {
 const char* const minimal = R"({"model_type": "llama", "vocab_size": 50, "hidden_size": 24, "intermediate_size": 30, "num_hidden_layers": 3,
                                 "num_attention_heads": 6, "max_position_embeddings": 64})";
 
-/// The minimal configuration with the keys of `change` put in; null takes one away.
+/// The minimal configuration with the keys of `change` merged in; null removes a key.
 std::string changed(const std::string& change) {
     json object = json::parse(minimal);
     object.merge_patch(json::parse(change));
@@ -97,7 +97,7 @@ TEST_CASE("config: the types differ in biases and windows", "[examples][config]"
     CHECK_THAT(refused(mistral(R"(, "sliding_window": 0)")), mentions("sliding_window must be an integer from 1"));
     const scratch_folder folder;
     std::string unlimited = changed(mistral(""));
-    unlimited.insert(1, R"("sliding_window": null,)");  // which is not the same as its absence
+    unlimited.insert(1, R"("sliding_window": null,)");  // null differs from an absent key
     CHECK(read_config(folder.write("config.json", unlimited)).sliding_window > 64);
 
     CHECK_THAT(refused(R"({"model_type": "qwen2"})"), mentions("num_key_value_heads is missing"));
@@ -130,7 +130,7 @@ TEST_CASE("config: scaled RoPE, in the older spelling and the newer one", "[exam
     CHECK(kind(yarn.kind) == kind(rope_scaling_kind::yarn));
     CHECK((yarn.low_turns == 1 && yarn.high_turns == 32 && yarn.truncate));
     CHECK(yarn.original_max_position_embeddings == 64);               // max_position_embeddings
-    CHECK(yarn.attention_factor == Approx(0.1 * std::log(4.0) + 1));  // the paper's
+    CHECK(yarn.attention_factor == Approx(0.1 * std::log(4.0) + 1));  // as in the paper
     CHECK(scaling(R"("yarn", "factor": 4.0, "attention_factor": 0.75)").attention_factor == 0.75);
     CHECK(scaling(R"("yarn", "factor": 4.0, "mscale": 2.0, "mscale_all_dim": 0.5)").attention_factor ==
           Approx((0.2 * std::log(4.0) + 1) / (0.05 * std::log(4.0) + 1)));
@@ -207,7 +207,7 @@ TEST_CASE("config: a key of another architecture is refused unless its value cha
     struct extension {
         const char *key, *neutral, *other;
     };
-    // The minimal model has heads of 4 entries, 3 layers, 24 channels.
+    // The minimal model has heads of 4 elements, 3 layers, 24 channels.
     for (const auto& [key, neutral, other] : {extension{"attn_logit_softcapping", "null", "50.0"},
                                               extension{"final_logit_softcapping", "null", "30.0"},
                                               extension{"sliding_window", "64", "8"},
@@ -278,7 +278,7 @@ TEST_CASE("config: a key that nobody knows is refused unless it asks for nothing
         CHECK_THAT(message, mentions("it is " + json::parse(something).dump()));
     }
     for (const char* nothing : {"null", "false", "[]", "{}", "\"\""}) {
-        std::string with = minimal;  // and not by a merge, to which null means that the key is absent
+        std::string with = minimal;  // not by a merge, in which null removes a key
         with.insert(1, R"("new_idea": )" + std::string(nothing) + ", ");
         const scratch_folder folder;
         CHECK(read_config(folder.write("config.json", with)).vocab_size == 50);
@@ -308,7 +308,7 @@ TEST_CASE("config: the configurations of published models are accepted", "[examp
         "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
         "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16", "transformers_version": "4.45.0.dev0",
         "use_cache": true, "vocab_size": 128256, "pad_token_id": 128004, "unsloth_fixed": true})")
-              .scaling.factor == 32);  // Llama 3.2 1B, as unsloth publishes it
+              .scaling.factor == 32);  // Llama 3.2 1B, as published by unsloth
     CHECK(read(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 0,
         "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664, "intermediate_size": 1536,
         "is_llama_config": true, "max_position_embeddings": 8192, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 9,
@@ -336,7 +336,7 @@ TEST_CASE("config: the configurations of published models are accepted", "[examp
         "rms_norm_eps": 1e-06, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}, "sliding_window": null,
         "tie_word_embeddings": true, "transformers_version": "5.0.0", "use_cache": true, "use_mrope": false, "use_sliding_window": false,
         "vocab_size": 151936})")
-              .qkv_bias);  // Qwen2.5 0.5B, as transformers 5 writes it
+              .qkv_bias);  // Qwen2.5 0.5B, as written by transformers 5
 }
 
 TEST_CASE("config: RoPE that is nested by kind of layer is read if it is the same for all", "[examples][config]") {

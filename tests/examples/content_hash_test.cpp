@@ -36,7 +36,7 @@ TEST_CASE("content_hash: every bit, every length and every boundary matters", "[
         }
     for (std::size_t i = 0; i <= text.size(); ++i) add({text.substr(0, i), text.substr(i)});
     add({text});
-    // the highest bits of two words, which a product by an odd number alone keeps where they are
+    // the highest bits of two words, which a product by an odd number alone leaves in place
     std::string highest(16, '\0');
     highest[7] = highest[15] = '\x80';
     add({highest});

@@ -15,7 +15,7 @@ using namespace examples;
 
 namespace {
 
-/// Threads, and a progress display that nobody sees.
+/// Threads, and a progress display whose output is discarded.
 struct quiet {
     explicit quiet(magr::index_t threads = 2) : pool(threads) {}
 
@@ -31,7 +31,7 @@ evaluation score(const evaluator& evaluate, const llama_model& model) {
     return evaluate.score(states);
 }
 
-/// The same model with slightly other weights in its blocks.
+/// The same model with slightly different weights in its blocks.
 llama_model disturbed(llama_model model) {
     tiny::random_values random(99);
     for (llama_block& block : model.blocks)
@@ -99,8 +99,8 @@ TEST_CASE("evaluator: texts without anything to predict are refused", "[examples
                mentions("at least two ids"));
 }
 
-// Where it is at hand: MAGR_MODELS names a folder that holds `tinystories-656k`, a Hugging Face folder with token ids beside it, whose
-// published reference is 2.8303 nats per token over all of its evaluation stories and a perplexity of 17.17 over the first 200.
+// Runs if MAGR_MODELS names a folder that holds `tinystories-656k`, a Hugging Face folder with token ids beside it. Its published reference
+// is 2.8303 nats per token over all of its evaluation stories and a perplexity of 17.17 over the first 200.
 TEST_CASE("evaluator: reproduces the perplexity of a published model", "[examples][evaluate][real]") {
     const char* const folder = std::getenv("MAGR_MODELS");
     if (folder == nullptr) return;

@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-/// Every file below a folder: its path from there, and its bytes.
+/// Every file below a folder: its relative path and its bytes.
 inline std::map<std::string, std::string> folder_contents(const std::filesystem::path& folder) {
     std::map<std::string, std::string> contents;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {

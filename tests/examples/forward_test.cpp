@@ -37,7 +37,7 @@ TEST_CASE("forward: agrees with the equations in double", "[examples][forward][o
                           .attention_factor = 1.2};
     }
     const llama_model model = tiny::model(config);
-    // One text longer than a tile of queries, several in a batch, one of a single token.
+    // One text longer than a tile of queries, several texts in a batch, one text of a single token.
     const std::vector<sequence> texts = tiny::texts(config, {5, 1, 100, 12});
     const matrix_f logits = forward(model, make_rope_table(config, texts), texts) * model.head().transpose();
     Eigen::Index row = 0;
@@ -80,7 +80,7 @@ TEST_CASE("forward_block: shows the input of every site, in order", "[examples][
     REQUIRE(sites == std::vector<site>{site::attention_input, site::attention_output, site::mlp_input, site::mlp_hidden});
     for (std::size_t s = 0; s < sites.size(); ++s) CHECK(inputs[s].rows() == 9);
     for (const linear kind : all_linears) CHECK(inputs[static_cast<std::size_t>(input_of(kind))].cols() == shape_of(c, kind).cols);
-    // What the two sites in front of the residual stream saw is all that was added to it.
+    // The inputs of the two sites before the residual stream determine everything that was added to it.
     const matrix_f after =
         before + inputs[1] * model.blocks[0][linear::o_proj].transpose() + inputs[3] * model.blocks[0][linear::down_proj].transpose();
     CHECK((after - hidden).cwiseAbs().maxCoeff() < 1e-5f);

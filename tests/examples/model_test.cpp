@@ -107,7 +107,7 @@ TEST_CASE("load_model: the matrix of a tied model may be stored under either nam
     head.bytes[0] = static_cast<char>(head.bytes[0] ^ 1);
     tensors.push_back(head);
     write_model(folder, model.config, tensors);
-    CHECK(same_weights(load_model(folder.path()), model));  // a head of its own is not used, whatever is in it
+    CHECK(same_weights(load_model(folder.path()), model));  // the file's own output head is not used, whatever it contains
     tensors.back() = {"lm_head.weight", "I8", {3}, "abc"};
     write_model(folder, model.config, tensors);
     CHECK(same_weights(load_model(folder.path()), model));

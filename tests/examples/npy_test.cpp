@@ -9,7 +9,7 @@
 
 namespace {
 
-/// A file that is gone at the end of the test.
+/// A file that is removed at the end of the test.
 class scratch_file {
 public:
     explicit scratch_file(const std::string& contents) { std::ofstream(path_, std::ios::binary) << contents; }

@@ -18,7 +18,7 @@ using namespace examples;
 
 namespace {
 
-/// A model of four blocks in a folder of its own.
+/// A model of four blocks in its own folder.
 class source {
 public:
     explicit source(const llama_model& m = tiny::model(config())) : model(m), stored_(m) {}
@@ -47,8 +47,8 @@ struct run_settings {
 struct stopped {};
 constexpr std::size_t all_blocks = std::numeric_limits<std::size_t>::max();
 
-/// Quantizes into a folder; the blocks as the caller sees them. An error is thrown after `most` of them.
-/// @param lines  what is said about files that were lost or damaged
+/// Quantizes into a folder and returns the blocks as the caller sees them. Throws an error after `most` of them.
+/// @param lines  out: the messages about lost or damaged files
 std::vector<llama_block> run(const source& from, const std::filesystem::path& to, const run_settings& settings = {},
                              std::size_t most = all_blocks, std::vector<std::string>* lines = nullptr) {
     std::ostringstream ignored;
@@ -125,7 +125,7 @@ TEST_CASE("output_folder: the codes and grids give the weights", "[examples][out
                     CHECK(code < 8);
                     const double scale = static_cast<double>(scales[at]), zero = static_cast<double>(zeros[at]);
                     const double weight = zero_point == magr::zero_point::offset ? scale * code + zero : scale * (code - zero);
-                    // one rounding, or two with offsets, of numbers not larger than 8 scales and the offset
+                    // one rounding, or two with offsets, of numbers up to 8 scales plus the offset
                     largest_error = std::max(largest_error, std::abs(weight - static_cast<double>(W(i, j))) / (8 * scale + std::abs(zero)));
                 }
             CHECK(largest_error <= 0x1p-23);
@@ -165,14 +165,14 @@ TEST_CASE("output_folder: a run that was interrupted anywhere ends with the same
         const auto to = scratch.path() / ("stopped" + std::to_string(most));
         CHECK_THROWS_AS(run(from, to, {}, most), stopped);
         CHECK(refusal([&] { return model_folder(to).path(); }).empty() == false);
-        // as if the next file had been cut off while it was written, or one that has its name but not the rest of its block
+        // as if writing the next file had been cut off, or as if it were complete but the rest of its block were missing
         std::ofstream(to / "model-00005-of-00005.safetensors.part", std::ios::binary) << "cut";
         if (most < 4) std::ofstream(to / "model-00005-of-00005.safetensors", std::ios::binary) << "old";
         const std::vector<llama_block> all = run(from, to);
         CHECK(all.size() == 4);
         for (std::size_t layer = 0; layer < all.size(); ++layer) CHECK(all[layer].weights == blocks[layer].weights);
         auto contents = folder_contents(to);
-        if (most == 4) contents.erase("model-00005-of-00005.safetensors.part");  // that file was there already
+        if (most == 4) contents.erase("model-00005-of-00005.safetensors.part");  // that file was already there
         CHECK(contents == expected);
     }
     const auto began = scratch.path() / "began";
@@ -235,7 +235,7 @@ TEST_CASE("output_folder: whatever file is lost or damaged is named and made aga
     const auto to = scratch.path() / "out";
     run(from, to);
     const auto expected = folder_contents(to);
-    // Ends with the same files, and with a line about this one alone.
+    // The run must end with the same files, and with a line about this one alone.
     const auto repaired = [&](const std::string& name) {
         std::vector<std::string> lines;
         run(from, to, {}, all_blocks, &lines);
@@ -247,14 +247,14 @@ TEST_CASE("output_folder: whatever file is lost or damaged is named and made aga
         return line;
     };
     for (const auto& [name, bytes] : expected) {
-        if (name == "quantization.json") continue;  // which says what the run is: without it, it is none
+        if (name == "quantization.json") continue;  // it says what the run is: without it there is no run
         INFO(name);
         const auto write = [&, &file = name](const std::string& damaged) { std::ofstream(to / file, std::ios::binary) << damaged; };
         const auto size = [&, &whole = bytes](std::size_t now) {
             return "has " + std::to_string(now) + " bytes in place of " + std::to_string(whole.size());
         };
         const bool sizes_are_known =
-            !name.starts_with("codes/") || name.ends_with(".safetensors");  // what says so itself is of no known size
+            !name.starts_with("codes/") || name.ends_with(".safetensors");  // files that record their own kind have no known size
         const auto resized = [&, &file = name](const std::string& damaged) {
             write(damaged);
             const std::string line = repaired(file);
@@ -273,7 +273,7 @@ TEST_CASE("output_folder: whatever file is lost or damaged is named and made aga
         std::filesystem::remove(to / name);
         if (name != "model.safetensors.index.json") CHECK_THAT(repaired(name), mentions("is missing"));
     }
-    // Without the index the folder looks like that of a run that was killed just before its end.
+    // Without the index, the folder looks like that of a run that was killed just before its end.
     std::vector<std::string> lines;
     run(from, to, {}, all_blocks, &lines);
     CHECK(lines.empty());
@@ -313,7 +313,7 @@ TEST_CASE("output_folder: of several damaged files each is named, of an interrup
         CHECK_THAT(lines, mentions(name));
     CHECK(folder_contents(to) == expected);
 
-    // An interrupted run has lost a block before the last one, but not those that it has not come to.
+    // An interrupted run has lost a block before the last one, but not the blocks that it has not reached yet.
     for (const char* name : {"codes/block-00001.json", "codes/block-00003.json", "model.safetensors.index.json"})
         std::filesystem::remove(to / name);
     const std::string lost = said();
@@ -409,7 +409,7 @@ TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer
     const auto texts = tiny::texts(from.config(), {9});
     output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32);
     for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
-    CHECK(folder_contents(to.path()).size() == names.size() + 3);  // and quantization.json, config.json, the first weights
+    CHECK(folder_contents(to.path()).size() == names.size() + 3);  // plus quantization.json, config.json, the first weights
     std::filesystem::create_symlink("nothing", model.path() / "vocab.model");
     CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
                mentions("vocab.model: no such file"));
@@ -436,7 +436,7 @@ TEST_CASE("output_folder: what a link in place of a file leads to is not overwri
         CHECK_FALSE(std::filesystem::is_symlink(to / name));
         CHECK(folder_contents(to) == expected);
     }
-    // A link to what was written, on a larger disk maybe, may stay.
+    // A link to the output, perhaps on a larger disk, may stay.
     const auto moved = scratch.path() / "moved";
     std::filesystem::rename(to / "model-00002-of-00005.safetensors", moved);
     std::filesystem::create_symlink(moved, to / "model-00002-of-00005.safetensors");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The program as a whole: MAGR_QUANTIZE_LLAMA is its path.
+// Tests the program as a whole; MAGR_QUANTIZE_LLAMA is its path.
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -24,7 +24,7 @@
 
 namespace {
 
-/// Runs the program; what it prints goes to the files `out` and `err` of the folder.
+/// Runs the program. Its output goes to the files `out` and `err` of the folder.
 int run(const scratch_folder& folder, const std::string& arguments) {
     const std::string command = "\"" MAGR_QUANTIZE_LLAMA "\" " + arguments + " >\"" + (folder.path() / "out").string() + "\" 2>\"" +
                                 (folder.path() / "err").string() + "\"";
@@ -54,7 +54,7 @@ std::string ids(const std::vector<examples::sequence>& texts) {
     return bytes;
 }
 
-/// A model of six blocks, texts, and the arguments to quantize it on them.
+/// Writes a model of six blocks and texts, and returns the arguments that quantize it on them.
 std::string write_job(const scratch_folder& folder) {
     examples::llama_config config = tiny::config();
     config.num_hidden_layers = 6;
@@ -193,7 +193,7 @@ TEST_CASE("quantize_llama: results may not overwrite each other or what is read"
     after.erase("err");
     CHECK(after == before);
 
-    const auto out = folder.path() / "q";  // which is not there yet
+    const auto out = folder.path() / "q";  // does not exist yet
     const std::string into = job + " --out " + quoted(out) + " --json ";
     for (int time = 0; time < 2; ++time) CHECK(run(folder, into + quoted(out / "r.json")) == 0);
     CHECK(std::filesystem::exists(out / "r.json"));
@@ -220,8 +220,8 @@ TEST_CASE("quantize_llama: an error says in which block, layer and text it is", 
 
 TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the report says so", "[examples][program]") {
     struct cause {
-        examples::linear zero;  // what is made zero
-        std::string dead;       // the layer that sees it
+        examples::linear zero;  // the layer that is set to zero
+        std::string dead;       // the layer that reads its output
         int inputs;
     };
     for (const auto& [zero, dead, inputs] : {cause{examples::linear::v_proj, "layers.1.self_attn.o_proj", 40},
@@ -247,7 +247,7 @@ TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the
                     INFO(result.dump());
                     CHECK(result.at("remarks").size() == 1);
                     CHECK_THAT(result.at("remarks").value(dead, ""), mentions(remark));
-                    if (result.at("method") == "paper") {  // the others choose whether MagR serves
+                    if (result.at("method") == "paper") {  // the other methods choose whether to use MagR
                         CHECK_THAT(result.at("remarks").value(dead, ""), mentions("their weights are set to zero"));
                         CHECK(result.at("layers_with_magr") == 41);
                     }
@@ -258,7 +258,7 @@ TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the
                 }
                 CHECK_THAT(folder.read("r.html"), mentions(dead + ": " + remark));
             }
-        // A run that takes the layer over from an interrupted one says the same.
+        // A run that takes the layer over from an interrupted one reports the same.
         const std::string into = job + " --out " + quoted(folder.path() / "q") + " --json " + quoted(folder.path() / "r.json");
         for (int time = 0; time < 2; ++time) {
             REQUIRE(run(folder, into) == 0);
@@ -284,7 +284,7 @@ TEST_CASE("quantize_llama: inputs that are zero in part of a layer are counted",
 
 #if !defined(_WIN32)
 
-// The address sanitizer needs more address space than the next test leaves.
+// The address sanitizer needs more address space than the next test allows.
 #if defined(__SANITIZE_ADDRESS__)
 #define MAGR_TEST_WITH_ASAN
 #elif defined(__has_feature)
@@ -317,13 +317,13 @@ TEST_CASE("quantize_llama: what is printed arrives, or the exit code says that i
     CHECK(shell(">/dev/null") == 0);
     CHECK(shell(">&-") == 2);
     CHECK_THAT(folder.read("err"), mentions("standard output: cannot be written"));
-    CHECK(examples::json::parse(folder.read("r.json")).contains("results"));  // and nothing that was meant for the terminal
+    CHECK(examples::json::parse(folder.read("r.json")).contains("results"));  // and no text for the terminal
     if (std::filesystem::exists("/dev/full")) CHECK(shell(">/dev/full") == 2);
 }
 
 namespace {
 
-/// Starts the program, which prints nothing.
+/// Starts the program without output.
 pid_t start(const scratch_folder& folder, const std::string& arguments) {
     const std::string command =
         "exec \"" MAGR_QUANTIZE_LLAMA "\" " + arguments + " >/dev/null 2>\"" + (folder.path() / "err").string() + "\"";
@@ -335,10 +335,10 @@ pid_t start(const scratch_folder& folder, const std::string& arguments) {
     return child;
 }
 
-/// How many files of a folder are finished.
+/// The number of finished files in a folder.
 std::ptrdiff_t count_files(const std::filesystem::path& folder) {
     std::ptrdiff_t count = 0;
-    std::error_code gone;  // a file may be renamed while this looks at it
+    std::error_code gone;  // a file may be renamed at the same time
     for (auto entry = std::filesystem::recursive_directory_iterator(folder, gone); !gone && entry != std::filesystem::end(entry);
          entry.increment(gone))
         count += entry->path().extension() != ".part" && !entry->is_directory(gone);
@@ -375,7 +375,7 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
     std::mt19937 random(11);
     int kills = 0;
     for (bool ended = false; !ended;) {
-        // Each attempt gets to finish at least one more file, so there is an end to this, and is killed a little later.
+        // Each attempt finishes at least one more file before it is killed, so the loop ends.
         const std::ptrdiff_t enough = count_files(out) + 1 + static_cast<std::ptrdiff_t>(random() % 3);
         const auto later = std::chrono::microseconds(random() % 20'000);
         const pid_t child = start(folder, arguments);
@@ -387,7 +387,7 @@ TEST_CASE("quantize_llama: killed at any moment, it goes on and ends with the sa
             std::this_thread::sleep_for(later);
             kill(child, SIGKILL);
             REQUIRE(waitpid(child, &status, 0) == child);
-            ended = WIFEXITED(status);  // it may have been faster
+            ended = WIFEXITED(status);  // it may have finished before the signal
             kills += !ended;
         }
         if (ended) {

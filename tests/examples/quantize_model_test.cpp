@@ -140,7 +140,7 @@ TEST_CASE("site_grams: every fourth sequence is held out if the method validates
     const std::span<const sequence> all(texts);
     const Eigen::Index first_rows = count_tokens(all.first(3));
     for (const bool validates : {true, false}) {
-        site_grams grams(inputs.cols(), validates);  // in two parts, the second of which does not begin with a multiple of four
+        site_grams grams(inputs.cols(), validates);  // in two parts, where the second does not begin at a multiple of four
         grams.add(inputs.topRows(first_rows), all.first(3), 0, pool);
         grams.add(inputs.bottomRows(inputs.rows() - first_rows), all.subspan(3), 3, pool);
         const layer_calibration found = grams.result(pool);
@@ -153,7 +153,7 @@ TEST_CASE("quantize_model: auto makes up for the layers in front, and is the sam
           "[examples][quantize_model]") {
     const llama_model model = tiny::model();
     const auto texts = calibration(model);
-    // how far the hidden states behind the last block are from those of the original model
+    // the distance of the hidden states after the last block from those of the original model
     const auto distance = [&](const llama_model& other) {
         const rope_table rope = make_rope_table(model.config, texts);
         return (forward(other, rope, texts) - forward(model, rope, texts)).norm();
@@ -185,7 +185,7 @@ TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as publish
         const magr::matrix<float> Q = expected.quantized.dequantize();
         const matrix_f found = quantized(model, texts, {.method = method::paper, .bits = bits}).model.blocks[0][linear::q_proj];
         const matrix_f wanted = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
-        CHECK((found - wanted).norm() <= 0.02F * wanted.norm());  // the inputs are computed in other batches, and a code may change
+        CHECK((found - wanted).norm() <= 0.02F * wanted.norm());  // the inputs come from other batches, so a code may change
     }
 }
 

@@ -6,7 +6,7 @@
 #include "common/error.hpp"
 #include "support/catch.hpp"
 
-/// The message of the `input_error` that `action` throws, empty if it throws none.
+/// The message of the `input_error` that `action` throws; empty if it throws none.
 template <class Action>
 std::string refusal(Action&& action) {
     try {

@@ -27,7 +27,7 @@ std::string halves(const std::vector<std::uint16_t>& bits) {
     return bytes;
 }
 
-/// What reading a file with this header and data is refused with.
+/// The message with which a file with this header and data is refused.
 std::string refused(const scratch_folder& folder, const std::string& contents) {
     const auto path = folder.write("bad.safetensors", contents);
     const std::string message = refusal([&] { return safetensors_file(path); });
@@ -63,7 +63,7 @@ TEST_CASE("safetensors: values beyond the part that is read at once are in place
     {
         const safetensors_file file(folder.write("a.safetensors", safetensors({tiny::float_tensor("f", {1'100'003}, values.data())})));
         CHECK(file.read("f") == values);
-        CHECK(file.read("f") == values);  // once more, after the file's memory was given back
+        CHECK(file.read("f") == values);  // again, after the file's memory was released
     }
     values[1'100'001] = std::numeric_limits<float>::infinity();
     const safetensors_file file(folder.write("b.safetensors", safetensors({tiny::float_tensor("f", {1'100'003}, values.data())})));
@@ -167,7 +167,7 @@ TEST_CASE("safetensors: a damaged file is read or refused, nothing else", "[exam
             });
             ++(message.empty() ? accepted : rejected);
         }
-    CHECK(accepted > 0);  // changes of values
+    CHECK(accepted > 0);  // mutations of values are accepted
     CHECK(rejected > accepted);
 }
 

@@ -7,11 +7,11 @@
 #include <random>
 #include <string>
 
-/// An empty folder that is gone at the end of the test.
+/// An empty folder that is removed at the end of the test.
 class scratch_folder {
 public:
     scratch_folder() {
-        std::random_device random;  // tests may run at the same time, in several processes
+        std::random_device random;  // several tests may run at the same time, in different processes
         do path_ = std::filesystem::temp_directory_path() / ("magr_test_" + std::to_string(random()));
         while (!std::filesystem::create_directory(path_));
     }

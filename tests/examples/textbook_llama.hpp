@@ -8,7 +8,7 @@
 #include "quantize_llama/model.hpp"
 #include "quantize_llama/tokens.hpp"
 
-/// The forward pass once more, in double and one number at a time, as the equations are written.
+/// A second implementation of the forward pass, in double and one number at a time, as the equations are written.
 namespace textbook {
 
 using vector = std::vector<double>;
@@ -37,8 +37,8 @@ inline vector rms_norm(const vector& x, const examples::row_f& weight, double ep
     return y;
 }
 
-/// The angle per position of pair i of a head. In the words of the papers: a wavelength is the number of tokens in which the pair turns
-/// once; Llama 3 divides the frequencies of long waves by the factor, keeps short ones and blends those between; YaRN blends along i,
+/// The angle per position of pair i of a head. In the terms of the papers, a wavelength is the number of tokens in which the pair turns
+/// once. Llama 3 divides the frequencies of long waves by the factor, keeps short ones and blends those in between. YaRN blends along i,
 /// between the pairs that turn beta_fast and beta_slow times.
 inline double frequency(const examples::llama_config& c, std::size_t i) {
     using kind = examples::rope_scaling_kind;

@@ -20,7 +20,7 @@ namespace tiny {
 
 using namespace examples;
 
-/// Grouped-query attention with a head size of its own, as no two sizes should be equal.
+/// Grouped-query attention with its own head size, because no two sizes should be equal.
 inline llama_config config() {
     llama_config c;
     c.vocab_size = 40;
@@ -56,7 +56,7 @@ public:
     }
 
 private:
-    /// The sum of twelve uniform numbers: near enough to a normal distribution, and the same everywhere.
+    /// The sum of twelve uniform numbers: close enough to a normal distribution, and the same on every platform.
     float normal() {
         float sum = -6.0f;
         for (int i = 0; i < 12; ++i) sum += static_cast<float>(random_() >> 8) * 0x1p-24f;
@@ -161,7 +161,7 @@ inline std::vector<stored_tensor> stored(const llama_model& m) {
     return all;
 }
 
-/// Of type llama, or qwen2 if only q, k and v have biases.
+/// The configuration, of type llama, or of type qwen2 if only q, k and v have biases.
 inline std::string config_text(const llama_config& c) {
     std::ostringstream text;
     const auto flag = [](bool value) { return value ? "true" : "false"; };
@@ -183,7 +183,7 @@ inline void write_model(const scratch_folder& folder, const llama_model& m) {
     folder.write("model.safetensors", safetensors(stored(m)));
 }
 
-/// The same model in a folder of its own.
+/// The same model in its own folder.
 class model_in_folder {
 public:
     explicit model_in_folder(const llama_model& m) : folder_((write_model(scratch_, m), scratch_.path())) {}

@@ -21,7 +21,7 @@ using magr::index_t;
 
 namespace {
 
-/// Runs the last task first, each as another worker than the one before it.
+/// Runs the last task first, and each task as another worker than the one before.
 struct backwards {
     [[nodiscard]] index_t concurrency() const { return 3; }
     template <class F>
@@ -74,7 +74,7 @@ TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of process
             }
 }
 
-// H damped by 1 % as in the golden table of optq_test.cpp; U was computed once in double as the upper Cholesky factor of its inverse.
+// H damped by 1 % as in the golden table of optq_test.cpp. U was computed once, in double, as the upper Cholesky factor of its inverse.
 TEST_CASE("factor_feedback: is the Cholesky factor of the inverse in other words", "[quantize][feedback_factor][oracle]") {
     MatrixXd H(4, 4);
     H << 6.5, .6, -1.5, -1.1, .6, 5, 4.6, 2.9, -1.5, 4.6, 6.8, 2.5, -1.1, 2.9, 2.5, 4.4;
@@ -128,7 +128,7 @@ TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and sa
     std::mt19937 random(5);
     const Eigen::VectorXd x = layers::normal_matrix(40, 1, random).col(0);
     const MatrixXd rank_one = x * x.transpose();
-    MatrixXd tiny_negative = rank_one;  // as rounding leaves it: the smallest eigenvalue is below zero
+    MatrixXd tiny_negative = rank_one;  // as rounding may leave it: the smallest eigenvalue is below zero
     tiny_negative.diagonal().array() -= 1e-9 * rank_one.diagonal().mean();
     tiny_negative.diagonal() = tiny_negative.diagonal().cwiseMax(0);
     for (const MatrixXd& H : {rank_one, tiny_negative, MatrixXd(MatrixXd::Ones(40, 40))}) {
@@ -239,7 +239,7 @@ TEST_CASE("factor_feedback: feedback too large for float is an attempt that fail
 }
 
 TEST_CASE("factor_feedback: a floor under the diagonal saves what the mean cannot", "[quantize][feedback_factor][edge]") {
-    // one input a million times larger than all others, whose rounding errors are far above the mean of the diagonal
+    // one input is a million times larger than all others, and its rounding errors are far above the mean of the diagonal
     const index_t n = 2000;
     MatrixXd H = MatrixXd::Identity(n, n) * 1e-6;
     H(0, 0) = 1;
@@ -253,7 +253,7 @@ TEST_CASE("factor_feedback: a floor under the diagonal saves what the mean canno
     CHECK(f.added[1] == Approx(0.01).epsilon(1e-3));
     MatrixXd raised = H;
     for (index_t j = 0; j < n; ++j) raised(j, j) += f.added[static_cast<std::size_t>(j)];
-    const MatrixXd T = feedback_matrix(f).topLeftCorner(3, 3);  // all other columns stand apart
+    const MatrixXd T = feedback_matrix(f).topLeftCorner(3, 3);  // all other columns are independent
     CHECK((T * pivots(f).head(3).asDiagonal() * T.transpose()).isApprox(raised.topLeftCorner(3, 3), 1e-12));
 }
 
@@ -297,7 +297,7 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
         CHECK(feedback_matrix(f).isApprox(feedback_matrix(expected), 1e-4));
         CHECK(pivots(f).isApprox(pivots(expected), 1e-4));
         CHECK_FALSE(pivots(f) == pivots(expected));
-        // a scale of H that float does not reach
+        // a scale of H outside of the range of float
         const auto scaled =
             factor_feedback<float>(magr::as_const_view(MatrixXd(H * 1e60)), order, {.precision = magr::factor_precision::float32});
         CHECK(feedback_matrix(scaled).isApprox(feedback_matrix(expected), 1e-4));
@@ -327,7 +327,7 @@ TEST_CASE("factor_feedback: automatic is float where that does, and else double 
     CHECK(in_double.precision == factor_precision::float64);
     CHECK(same(in_double, factors(low_rank, 1e-6, factor_precision::float64)));
 
-    MatrixXd indefinite = good;  // needs more damping in any precision
+    MatrixXd indefinite = good;  // needs more damping in both precisions
     indefinite(40, 3) = indefinite(3, 40) = 2 * good.diagonal().maxCoeff();
     const auto damped = factors(indefinite, 0.01, factor_precision::automatic);
     CHECK(damped.status != factorization::as_requested);

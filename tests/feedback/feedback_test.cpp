@@ -30,7 +30,7 @@ MatrixXd random_matrix(index_t rows, index_t cols, unsigned seed) {
     return MatrixXd::NullaryExpr(rows, cols, [&] { return normal(random); });
 }
 
-/// Inputs that resemble each other, so that feedback matters.
+/// Similar inputs, so that feedback matters.
 MatrixXd correlated_inputs(index_t tokens, index_t inputs, unsigned seed) {
     const MatrixXd mixing = random_matrix(inputs, inputs, seed + 1) + 2 * MatrixXd::Identity(inputs, inputs);
     return random_matrix(tokens, inputs, seed) * mixing;
@@ -41,7 +41,7 @@ MatrixXd values_of(const magr::quantized_matrix<double>& q) {
     return Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(values.data(), q.rows(), q.cols());
 }
 
-/// GPFQ as it is defined, with the inputs of all tokens, in long double. `margin` becomes the distance of the nearest tie, in steps.
+/// GPFQ by its definition, with the inputs of all tokens, in long double. `margin` returns the distance to the nearest tie, in steps.
 std::vector<int> gpfq_by_tokens(const MatrixXd& X, const Eigen::VectorXd& w, const std::vector<index_t>& order, double scale, double zero,
                                 int largest, double& margin) {
     Eigen::Matrix<long double, Eigen::Dynamic, 1> u = Eigen::Matrix<long double, Eigen::Dynamic, 1>::Zero(X.rows());
@@ -75,7 +75,7 @@ TEST_CASE("gpfq_feedback: the codes of the definition by tokens", "[quantize][fe
             const auto expected = gpfq_by_tokens(X, W.row(i), columns, grids.scales(i, 0), grids.zeros(i, 0), 7, margin);
             for (index_t j = 0; j < n; ++j) different += q->codes(i, j) != expected[static_cast<std::size_t>(j)];
         }
-        CHECK(margin > 1e-9);  // no tie, so that rounding errors do not decide
+        CHECK(margin > 1e-9);  // no tie, so rounding errors do not decide
         CHECK(different == 0);
     }
 }

@@ -8,7 +8,8 @@
 
 namespace {
 
-/// Whatever is accepted is a model that the forward pass can compute: sizes that fit together and whose products cannot overflow.
+/// Every accepted configuration must be a model that the forward pass can compute: its sizes fit together, and their products cannot
+/// overflow.
 void read_all(const std::filesystem::path& path) {
     const examples::llama_config c = examples::read_config(path);
     constexpr std::int64_t large = std::int64_t{1} << 31;
@@ -19,7 +20,7 @@ void read_all(const std::filesystem::path& path) {
     require(c.num_attention_heads * c.head_dim <= large);
     require(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps) && c.rope_theta > 0 && std::isfinite(c.rope_theta));
     require(c.sliding_window >= 1 && c.scaling.factor >= 1 && c.scaling.attention_factor > 0 && std::isfinite(c.scaling.attention_factor));
-    constexpr std::int64_t enough = 1 << 12;  // a head of a million entries takes too long here and behaves no differently
+    constexpr std::int64_t enough = 1 << 12;  // a head of a million elements takes too long here and behaves no differently
     if (c.head_dim <= enough)
         for (const double frequency : examples::rope_frequencies(c)) require(frequency > 0 && frequency <= 1);
     require(!c.bos_token_id || *c.bos_token_id < c.vocab_size);

@@ -5,13 +5,13 @@
 
 namespace {
 
-/// What is read is a matrix whose elements are all there, and written again it is the same matrix.
+/// The result must be a matrix with all of its elements, and writing it and reading it back must give the same matrix.
 void read_all(const std::filesystem::path& path) {
     examples::npy_matrix m = examples::read_npy(path);
     require(m.elements.size() < std::filesystem::file_size(path));
     examples::with_view(m, [&]<class T>(magr::matrix_view<T> view) {
         require(m.elements.size() == static_cast<std::size_t>(view.rows() * view.cols()) * sizeof(T));
-        std::size_t numbers = 0;  // counted so that every element is looked at
+        std::size_t numbers = 0;  // counted so that every element is read
         for (magr::index_t i = 0; i < view.rows() && !view.empty(); ++i)
             for (magr::index_t j = 0; j < view.cols(); ++j) numbers += view(i, j) == view(i, j) ? 1 : 0;
         require(numbers <= m.elements.size());
@@ -23,7 +23,7 @@ void read_all(const std::filesystem::path& path) {
     });
 }
 
-/// What comes before a header of this length in a file of version 1.
+/// The bytes before a header of this length in a file of version 1.
 std::string prefix(std::size_t length) {
     return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(length & 255) + static_cast<char>(length >> 8 & 255);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Any weights, any symmetric or nearly symmetric matrix and any numbers as options: the quantizers refuse them or quantize.
+// Any weights, any symmetric or nearly symmetric matrix and any numbers as options: the quantizers must either refuse them or quantize.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -16,7 +16,7 @@
 
 namespace {
 
-/// Takes values off the bytes of an input; zeros when they are used up.
+/// Reads values from the bytes of an input; zeros when the bytes are used up.
 class byte_reader {
 public:
     byte_reader(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
@@ -32,7 +32,7 @@ public:
     /// One of 0..count - 1.
     [[nodiscard]] int choice(int count) { return raw<std::uint8_t>() % count; }
 
-    /// Mostly simple numbers, often extreme ones, sometimes any, seldom none.
+    /// Mostly simple numbers, often extreme ones, sometimes arbitrary ones, seldom NaN or infinity.
     template <class T>
     [[nodiscard]] T number() {
         using limits = std::numeric_limits<T>;
@@ -63,7 +63,7 @@ public:
         return kind < 0xFD ? raw<T>() : none[kind - 0xFD];
     }
 
-    /// Mostly small sizes, also such as are not sizes.
+    /// Mostly small sizes, sometimes invalid ones.
     [[nodiscard]] magr::index_t size() {
         const auto kind = raw<std::int8_t>();
         return kind > -120 ? kind : raw<magr::index_t>();
@@ -86,7 +86,7 @@ magr::matrix<T> matrix_of(magr::index_t rows, magr::index_t cols, Next&& next) {
     return m;
 }
 
-/// X^T X, X^T X with a row and column that is not of it, or any matrix at all.
+/// X^T X, X^T X with one row and column replaced, or an arbitrary matrix.
 template <class T>
 magr::matrix<T> gram_of(byte_reader& in, magr::index_t n) {
     const auto number = [&] { return in.number<T>(); };
@@ -140,7 +140,7 @@ magr::optq_options optq_options_of(byte_reader& in) {
     return o;
 }
 
-/// Also numbers of passes that are none, but not so many that nearly parallel parameters follow each other for minutes.
+/// Numbers of passes, also invalid ones, but not so large that nearly parallel parameters chase each other for minutes.
 magr::index_t passes_of(byte_reader& in) { return std::min<magr::index_t>(in.size(), 127); }
 
 magr::code_refinement code_refinement_of(byte_reader& in) {
@@ -167,7 +167,7 @@ magr::preprocess_options preprocess_options_of(byte_reader& in) {
     if (in.choice(2) == 1) o.damping = in.number<double>();
     o.max_iterations = in.choice(32);
     if (in.choice(2) == 1) o.tolerance = in.number<double>();
-    static_cast<void>(in.size());  // kept, so that the corpus still means what it did
+    static_cast<void>(in.size());  // read, so that the existing corpus keeps its meaning
     if (in.choice(4) == 1) o.rho = in.number<double>();
     if (in.choice(4) == 1) o.relaxation = in.number<double>();
     return o;
@@ -186,7 +186,7 @@ magr::layer_options layer_options_of(byte_reader& in, const magr::grid_options& 
     return o;
 }
 
-/// Damages grids that may have been right.
+/// Damages grids that may have been valid.
 template <class T>
 void change(byte_reader& in, magr::weight_grids<T>& grids) {
     const auto place = [&](const magr::matrix<T>& m) {

@@ -10,18 +10,18 @@
 #include "common/error.hpp"
 #include "examples/scratch_folder.hpp"
 
-/// What the fuzz targets of the examples' readers share. A target is the function that libFuzzer calls with ever new bytes; its corpus in
-/// corpus/<target> is also replayed by the ordinary tests (replay.cpp).
+/// Shared by the fuzz targets of the examples' readers. A target is the function that libFuzzer calls with ever new bytes. The ordinary
+/// tests replay its corpus, corpus/<target> (replay.cpp).
 
 /// The bytes of an input, as text.
 inline std::string_view text_of(const std::uint8_t* data, std::size_t size) { return {reinterpret_cast<const char*>(data), size}; }
 
-/// Ends the program, which is how a target reports a bug.
+/// Ends the program, which reports a bug.
 inline void require(bool holds) {
     if (!holds) std::abort();
 }
 
-/// Runs `reader` on a file with these contents. It may finish or refuse them with an `input_error` of one printable line; any other
+/// Runs `reader` on a file with these contents. It may finish, or refuse them with an `input_error` of one printable line. Any other
 /// exception ends the program.
 template <class Reader>
 void read_or_refuse(const char* file_name, std::string_view contents, Reader&& reader) {
@@ -31,13 +31,13 @@ void read_or_refuse(const char* file_name, std::string_view contents, Reader&& r
         reader(path);
     } catch (const examples::input_error& error) {
         const std::string_view message = error.what();
-        require(message.starts_with(folder.path().string()));  // which file, of those that belong together
+        require(message.starts_with(folder.path().string()));  // it names the file, of those that belong together
         for (const char c : message) require(static_cast<unsigned char>(c) >= ' ' && c != '\x7f');
     }
 }
 
-/// Calls `use` with the text up to and including its last `}`, or all of it if there is none, and with what follows: the header and the
-/// data of a file whose header says how long it is, so that the fuzzer need not find out how to keep that length right.
+/// Calls `use` with the text up to and including its last `}` (all of it if there is none) and with the rest. They become the header and
+/// the data of a file whose header states its length, so the fuzzer need not learn to keep that length right.
 template <class Use>
 void split_after_header(std::string_view text, Use&& use) {
     const std::size_t brace = text.rfind('}');

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs one fuzz target on the files of a folder: the part of fuzzing that needs no libFuzzer.
+// Runs one fuzz target on the files of a folder: the part of fuzzing that does not need libFuzzer.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -20,10 +20,10 @@ int main(int argc, char** argv) {
     for (const auto& entry : std::filesystem::directory_iterator(argv[1])) files.push_back(entry.path());
     std::sort(files.begin(), files.end());
     for (const auto& path : files) {
-        std::fprintf(stderr, "%s\n", path.string().c_str());  // the last one is the culprit
+        std::fprintf(stderr, "%s\n", path.string().c_str());  // after a crash, the last line names the file
         std::ifstream file(path, std::ios::binary);
         const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
         LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
     }
-    return files.empty() ? 1 : 0;  // who read nothing has shown nothing
+    return files.empty() ? 1 : 0;  // a run without files proves nothing
 }

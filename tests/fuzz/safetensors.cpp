@@ -8,7 +8,7 @@
 
 namespace {
 
-/// Whatever the file says must be true of the file, and every tensor can be read or is refused.
+/// Everything that the reader reports must be true of the file, and every tensor can be read or is refused.
 void read_all(const std::filesystem::path& path) {
     examples::safetensors_file file(path);
     std::uint64_t total = 0;
@@ -25,12 +25,12 @@ void read_all(const std::filesystem::path& path) {
             for (const std::uint64_t dimension : info.shape) elements *= dimension;
             require(values.size() == elements);
             for (const float value : values) require(std::isfinite(value));
-        } catch (const examples::input_error&) {  // of this tensor; the others are still to be read
+        } catch (const examples::input_error&) {  // refuses this tensor; the others must still be read
         }
     }
 }
 
-/// The header of a file in its first 8 bytes, little endian.
+/// The length of the header in the first 8 bytes of a file, little endian.
 std::string length_prefix(std::uint64_t length) {
     std::string bytes;
     for (int i = 0; i < 8; ++i) bytes += static_cast<char>(length >> (8 * i) & 255);

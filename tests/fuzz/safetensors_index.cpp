@@ -16,7 +16,7 @@ void write_file(const std::filesystem::path& path, const std::string& names) {
     std::ofstream(path, std::ios::binary) << static_cast<char>(header.size()) << std::string(7, '\0') << header << names;
 }
 
-/// What the index promises beside two valid files must be there.
+/// Everything that the index promises beside two valid files must be there.
 void read_all(const std::filesystem::path& path) {
     const std::filesystem::path folder = path.parent_path();
     write_file(folder / "1.safetensors", "a");

@@ -6,7 +6,7 @@
 
 namespace {
 
-/// Each id has a text, and it can be printed.
+/// Each id must have a text, and the text must be printable.
 void read_all(const std::filesystem::path& path) {
     examples::llama_config config;
     config.vocab_size = 5;

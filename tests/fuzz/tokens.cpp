@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::int64_t everything = std::int64_t{1} << 40;
 
-/// Sequences that the model can compute, and with a limit the beginning of the same.
+/// The result must be sequences that the model can compute, and with a limit the beginning of the same.
 void read_all(const std::filesystem::path& path) {
     examples::llama_config config;
     config.vocab_size = 300;
@@ -23,7 +23,7 @@ void read_all(const std::filesystem::path& path) {
         }
         return sequences;
     };
-    // in this order, as a limit may end the reading before what is refused
+    // in this order, because a limit may end the reading before the part that is refused
     for (const std::int64_t limit : {std::int64_t{1}, std::int64_t{7}}) static_cast<void>(checked(limit));
     const auto all = checked(everything);
     const auto some = checked(7);

@@ -27,7 +27,7 @@ magr::weight_grids<double> grids(zero_point kind, std::vector<double> levels = {
     return out;
 }
 
-/// What each kind of zero point says a code stands for.
+/// The weight of a code by the definition of each kind of zero point.
 double weight_of(zero_point kind, int code, double scale, double zero) {
     switch (kind) {
         case zero_point::none: return scale * (code - 8);
@@ -106,7 +106,7 @@ TEMPLATE_TEST_CASE("code_map: no weight overflows on its way to the nearest code
                 const TestType stored = kind == zero_point::none ? TestType(8) : kind == zero_point::integer ? TestType(3) : zero;
                 const long double step = scale, origin = stored;
                 const auto weight = [&](int code) { return kind == zero_point::offset ? step * code + origin : step * (code - origin); };
-                if (!(scale > 0) || std::abs(weight(0)) > largest || std::abs(weight(15)) > largest) continue;  // not a grid
+                if (!(scale > 0) || std::abs(weight(0)) > largest || std::abs(weight(15)) > largest) continue;  // not a valid grid
                 magr::detail::with_code_map(grid, [&](const auto& map_of) {
                     for (const TestType w : numbers) {
                         std::feclearexcept(FE_ALL_EXCEPT);

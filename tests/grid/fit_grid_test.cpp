@@ -45,8 +45,8 @@ oracle::grid_rules rules_of(const grid_options& options) {
 
 }  // namespace
 
-// The numbers were computed once from the published rules of OPTQ's grid search (power 2.4, 80 shrinks of 1/100) in double, and are
-// derived again here in long double by the oracle.
+// The numbers were computed once from the published rules of OPTQ's grid search (power 2.4, 80 shrinks of 1/100), in double. The oracle
+// derives them again here in long double.
 TEST_CASE("fit_grid: worked rows", "[quantize][fit_grid][oracle]") {
     struct worked_row {
         std::vector<double> weights;
@@ -182,7 +182,7 @@ TEMPLATE_TEST_CASE("fit_grid: weights times a power of two give the scale times 
 
 namespace {
 
-/// What code c stands for, in long double.
+/// The weight of code c, in long double.
 oracle::real value_of(const grid_options& options, affine_grid<double> g, int code) {
     if (!options.levels.empty())
         return static_cast<oracle::real>(g.scale) * static_cast<oracle::real>(options.levels[static_cast<std::size_t>(code)]);
@@ -190,7 +190,7 @@ oracle::real value_of(const grid_options& options, affine_grid<double> g, int co
     return static_cast<oracle::real>(g.scale) * (code - static_cast<oracle::real>(g.zero));
 }
 
-/// Errors of all weights on the grid, each rounded to the nearest of all codes.
+/// Errors of all weights on the grid, each weight rounded to the nearest of all codes.
 oracle::row errors_on(const grid_options& options, affine_grid<double> g, const std::vector<double>& weights) {
     const int codes = options.levels.empty() ? 1 << options.bits : static_cast<int>(options.levels.size());
     oracle::row errors;
@@ -274,7 +274,7 @@ TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][
         CHECK(low_c == Approx(0).margin(1e-12));
         CHECK(high_c == Approx(2));
     }
-    // an integer zero point is the nearest code to that
+    // an integer zero point is the code nearest to that
     CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::low}).zero == 8);   // 7.5, to even
     CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::zero}).zero == 4);  // 3.75
     CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::centre}).zero == 0);
@@ -307,7 +307,7 @@ TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joi
                     shrunk += shrink / plain;
                     joint += both / plain;
                 }
-    CHECK(joint < 0.98 * shrunk);  // and it is worth its time
+    CHECK(joint < 0.98 * shrunk);  // the search is worth its time
 }
 
 TEST_CASE("fit_grid: the joint search at 2 bits finds what trying everything finds", "[quantize][fit_grid][oracle]") {
@@ -341,7 +341,7 @@ TEST_CASE("fit_grid: the output-error search weighs columns by their importance"
     const auto error_at = [&](affine_grid<double> g) { return std::abs(static_cast<double>(errors_on(options, g, weights)[20])); };
     CHECK(small.scale < large.scale);
     CHECK(error_at(large) < 0.1 * error_at(small));
-    // any positive factor gives the same, and no importance at all is the plain sum of squares
+    // multiplying all importances by a positive factor changes nothing, and empty importances give the plain sum of squares
     std::vector<double> importance(50, 1.0);
     const auto expected = fit_grid(std::span<const double>(weights), options, importance);
     for (double& v : importance) v = 1e-200;
@@ -390,8 +390,8 @@ TEST_CASE("fit_grid: levels reach from the smallest to the largest weight", "[qu
     CHECK(scale({-2, 3}) == Approx(6));
     CHECK(scale({0.1, 3}) == Approx(6));
     CHECK(scale({-0.25, -0.5}) == Approx(0.5));
-    CHECK(scale({0, 0}) == Approx(2));                                                                       // as if from -1 to 1
-    CHECK(fit<double>({-3, -2}, {.bits = 2, .zero_point = zero_point::none, .levels = {0, 1}}).scale == 1);  // nothing fits
+    CHECK(scale({0, 0}) == Approx(2));                                                                       // as for the range -1 to 1
+    CHECK(fit<double>({-3, -2}, {.bits = 2, .zero_point = zero_point::none, .levels = {0, 1}}).scale == 1);  // no scale fits
     const grid_options search{.bits = 2, .zero_point = zero_point::none, .range = range_search::mse, .norm = 2, .levels = levels};
     const auto weights = heavy_tailed_row(80, 5);
     const auto error = [&](affine_grid<double> g) {

@@ -71,7 +71,7 @@ TEST_CASE("grid_options: levels out of order, too many, or with a zero point are
     for (const std::vector<double>& levels :
          {std::vector<double>{1}, {-2, -1, 0, 1, 2}, {0, 0}, {1, 0}, {0, std::nan("")}, {0, HUGE_VAL}, {-1e-9, 1e-9}})
         CHECK_THROWS_AS(validate(with(levels)), magr::option_error);
-    for (const std::vector<double>& levels : {std::vector<double>{1, 1 + 1e-12}, {-1, -1e-50, 0, 1}})  // neighbours are one number in float
+    for (const std::vector<double>& levels : {std::vector<double>{1, 1 + 1e-12}, {-1, -1e-50, 0, 1}})  // neighbours become equal in float
         CHECK_THROWS_AS(validate(with(levels)), magr::option_error);
     CHECK_THROWS_AS(validate(with({-1, 1}, zero_point::integer)), magr::option_error);
 }

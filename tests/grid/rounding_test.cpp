@@ -11,7 +11,7 @@ using magr::index_t;
 using magr::round_half_even;
 using magr::stochastic_rounding;
 
-// Known answers for counter and key of all zeros, all ones, and digits of pi: those that the authors of the generator publish with it.
+// Known answers for counter and key of all zeros, all ones, and digits of pi, as published by the authors of the generator.
 TEST_CASE("philox: known answers", "[quantize][rounding][oracle]") {
     using block = std::array<std::uint32_t, 4>;
     CHECK(magr::detail::philox(0, 0, 0) == block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});

@@ -15,7 +15,7 @@ namespace {
 
 constexpr storage_type all_types[] = {storage_type::native, storage_type::f32, storage_type::f16, storage_type::bf16};
 
-/// Bits of significand, smallest and largest exponent of the normal numbers: from the definitions of the formats.
+/// Bits of the significand, and smallest and largest exponents of the normal numbers, from the definitions of the formats.
 struct format {
     int digits;
     int lowest;
@@ -47,7 +47,7 @@ TEST_CASE("round_to_storage: the nearest number of the format, and itself if it 
                 const double x = std::ldexp(mantissa(random), exponent);
                 const double rounded = round_to_storage<double>(x, storage);
                 CAPTURE(static_cast<int>(storage), x);
-                // f16 and bf16 go by way of float, which can add half of its own spacing
+                // f16 and bf16 are rounded to float first, which can add half of its own spacing
                 CHECK(std::abs(rounded - x) <= 0.5 * spacing(x, f) * (1 + 1e-4));
                 CHECK(std::remainder(rounded, spacing(rounded == 0 ? x : rounded, f)) == 0);
                 CHECK(round_to_storage<double>(rounded, storage) == rounded);

@@ -14,7 +14,7 @@ using magr::zero_point;
 
 namespace {
 
-/// One row of four weights in groups of two, all on the codes 0..3 of the scale 1.
+/// One row of four weights in groups of two, all on the codes 0..3 with scale 1.
 magr::weight_grids<float> good_grids(zero_point zero = zero_point::integer) {
     magr::weight_grids<float> grids;
     grids.bits = 2;
@@ -27,7 +27,7 @@ magr::weight_grids<float> good_grids(zero_point zero = zero_point::integer) {
     return grids;
 }
 
-/// What quantizing onto these grids is refused with.
+/// The message with which these grids are refused.
 std::string refused(const magr::weight_grids<float>& grids) {
     try {
         magr::require_grids("quantize_optq", grids, 1, 4);
@@ -60,7 +60,7 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
     };
     std::feclearexcept(FE_ALL_EXCEPT);
     const std::string infinite = "quantize_optq: grids: weights (row 0, group 1) must be finite, one is ";
-    // the codes 0..3 stand for scale * (code - zero), or scale * code + offset
+    // the codes 0..3 represent scale * (code - zero), or scale * code + offset
     CHECK(refused(with(zero_point::integer, largest / 3, 0)) == "accepted");
     CHECK(refused(with(zero_point::integer, largest / 2, 0)) == infinite + "inf");
     CHECK(refused(with(zero_point::integer, largest / 2, 3)) == infinite + "-inf");
@@ -74,8 +74,8 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
     CHECK(refused(levels) == "accepted");
     levels.levels = {-8, 0, 4};
     CHECK(refused(levels) == infinite + "-inf");
-    CHECK(refused(with(zero_point::offset, largest / 2, -largest)) == infinite + "inf");  // scale * code is already
-    CHECK(std::fetestexcept(FE_INVALID | FE_OVERFLOW) == 0);                              // a host may trap them
+    CHECK(refused(with(zero_point::offset, largest / 2, -largest)) == infinite + "inf");  // scale * code alone overflows
+    CHECK(std::fetestexcept(FE_INVALID | FE_OVERFLOW) == 0);                              // a host may trap these
 }
 
 TEST_CASE("require_grids: values that are no enumerators are refused", "[quantize][grid][edge]") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Weights and Gram matrices at the edges of what numbers can be.
+// Weights and Gram matrices at the limits of floating-point numbers.
 #pragma once
 
 #include <Eigen/Core>
@@ -14,7 +14,7 @@ using magr::index_t;
 template <class T>
 using matrix_of = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Rows that are zero, constant, of one weight, of one sign, tiny, huge, and of everything at once.
+/// Rows that are zero, constant, of one weight, of one sign, tiny, huge, and a mixture.
 template <class T>
 matrix_of<T> edge_rows(index_t cols) {
     constexpr T smallest = std::numeric_limits<T>::min();
@@ -43,7 +43,7 @@ matrix_of<T> edge_rows(index_t cols) {
     return W;
 }
 
-/// Rows up to a number that is among the largest.
+/// Rows with numbers close to the largest one.
 template <class T>
 matrix_of<T> huge_rows(index_t cols, T largest) {
     matrix_of<T> W(5, cols);
@@ -57,7 +57,7 @@ matrix_of<T> huge_rows(index_t cols, T largest) {
     return W;
 }
 
-/// Gram matrices: well conditioned, of dead columns, singular, tiny and huge.
+/// Gram matrices: well conditioned, with dead columns, singular, tiny and huge.
 inline std::vector<Eigen::MatrixXd> grams(index_t n) {
     Eigen::MatrixXd good = Eigen::MatrixXd::Constant(n, n, 0.25), dead, ones = Eigen::MatrixXd::Ones(n, n), single;
     good.diagonal().array() += 1;

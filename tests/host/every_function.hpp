@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Calls of every function that looks at a whole layer, for tests of hosts.
+// Calls every function that processes a whole layer, for tests of hosts.
 #pragma once
 
 #include <random>
@@ -35,7 +35,7 @@ inline layer make_layer() {
     return made;
 }
 
-/// What functions have computed, in numbers.
+/// The results of these functions, as numbers.
 struct numbers {
     std::vector<double> all;
 
@@ -52,7 +52,7 @@ struct numbers {
     }
 };
 
-/// Calls every function that looks at a whole layer.
+/// Calls every function that processes a whole layer.
 template <class Executor>
 numbers run_all(layer l, Executor&& exec) {
     numbers out;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled with -ffast-math, with which compilers take it for granted that there is no NaN and no infinity.
+// Compiled with -ffast-math, which lets compilers assume that there is no NaN and no infinity.
 #include <Eigen/Core>
 #include <bit>
 #include <cstdint>
@@ -18,7 +18,7 @@ using magr::index_t;
 
 namespace {
 
-/// A number by its bits, which come from memory that the compiler knows nothing about.
+/// A number made from its bits, in memory that the compiler cannot see through.
 template <class T>
 T from_bits(std::uint64_t bits) {
     volatile std::uint64_t hidden = bits;
@@ -270,7 +270,7 @@ TEST_CASE("fast math: a layer that overflows says so, and an ordinary one is qua
     CHECK(layer.output_error < 0.1);
     CHECK(layer.output_error < layer.output_error_rtn * 1.0001);
 
-    const weights_of<double> huge = 1e200 * weights<double>();  // their squares are no numbers
+    const weights_of<double> huge = 1e200 * weights<double>();  // their squares overflow
     const auto overflowed = magr::quantize_optq(huge, gram());
     CHECK(overflowed.status == magr::optq_status::overflowed);
     CHECK(!overflowed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// All functions on a thread of 64 KiB of stack, half of what musl gives a thread, and the same bits for every executor. Compiled twice: the
-// second time with OpenMP, where Eigen would split products by itself.
+// Runs all functions on a thread with 64 KiB of stack, half of what musl gives a thread, and checks for the same bits with every executor.
+// Compiled twice: the second time with OpenMP, with which Eigen would split products by itself.
 #include <pthread.h>
 
 #include <cstddef>

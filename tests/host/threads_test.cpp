@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The same bits for every executor and every number of workers. The thread sanitizer runs this program too.
+// Checks for the same bits with every executor and every number of workers. The thread sanitizer runs this program too.
 #include <cstddef>
 #include <thread>
 #include <vector>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr index_t worker_counts[] = {1, 2, 4};
 
-/// What all executors must give.
+/// The expected result of all executors.
 const tests::layer& layer() {
     static const tests::layer made = tests::make_layer();
     return made;

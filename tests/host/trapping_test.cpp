@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The main functions in a host that lets the processor trap: a signal would end the program.
+// Runs the main functions in a host that lets the processor trap: a signal would end the program.
 #include <Eigen/Core>
 #include <cfenv>
 #include <stdexcept>
@@ -26,7 +26,7 @@ void trap() {}
 void trap_no_more() {}
 #endif
 
-/// Runs f with traps; assertions stay outside of it.
+/// Runs f with traps; assertions stay outside.
 template <class F>
 void with_traps(const F& f) {
     struct traps {
@@ -36,13 +36,13 @@ void with_traps(const F& f) {
     f();
 }
 
-/// Whether there is something to test here.
+/// Whether this machine can trap.
 bool traps_here() {
     if (!can_trap) WARN("traps are not enabled: the C library or the processor is not one that this test knows");
     return can_trap;
 }
 
-/// Rows as layers have them.
+/// Rows like those of real layers.
 template <class T>
 matrix_of<T> ordinary_rows(index_t rows, index_t cols) {
     matrix_of<T> W(rows, cols);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Hosts may let the processor trap invalid operations, divisions by zero and overflow. What would end them leaves flags behind, which
-// these tests look at: so one run names all functions and inputs.
+// Hosts may let the processor trap invalid operations, divisions by zero and overflow. Operations that would end such a host leave flags
+// behind. These tests look at the flags, so that one run names all functions and inputs.
 #include <Eigen/Core>
 #include <cfenv>
 #include <cmath>
@@ -39,7 +39,7 @@ constexpr magr::storage_type storages[] = {magr::storage_type::native, magr::sto
 constexpr magr::range_search searches[] = {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,
                                            magr::range_search::row_output_error};
 
-/// Grids of all kinds.
+/// All kinds of grids.
 std::vector<magr::grid_options> all_grids() {
     std::vector<magr::grid_options> all;
     for (const auto zero : zero_points)
@@ -82,7 +82,7 @@ TEMPLATE_TEST_CASE("traps: grids of edge rows and the codes on them", "[host][tr
             const auto q = magr::quantize_rtn(W, grids);
             static_cast<void>(q.dequantize());
             static_cast<void>(magr::count_storage_limits(q));
-            if constexpr (sizeof(TestType) == sizeof(float)) {  // losses of the largest doubles are beyond them
+            if constexpr (sizeof(TestType) == sizeof(float)) {  // losses of the largest doubles overflow
                 auto scales = q, codes = q;
                 magr::refine_scales(scales, W, gram);
                 magr::refine_codes(codes, W, gram);
@@ -148,7 +148,7 @@ TEST_CASE("traps: projections and proximal operators of edge rows", "[host][trap
         CHECK_NO_TRAP([&] { magr::project_l1_ball(R, d, size); }());
     }
     matrix_of<float> W = edge_rows<float>(2);
-    for (const float small : {1e-45F, 1e-39F, 2.9e-39F}) {  // whose reciprocals may be no numbers
+    for (const float small : {1e-45F, 1e-39F, 2.9e-39F}) {  // their reciprocals may overflow
         const std::vector<float> tiny(2, small);
         CHECK_NO_TRAP([&] {
             try {

@@ -19,7 +19,7 @@ struct state {
     std::vector<T> step, w0, d, z, u, residual;
 };
 
-/// An iteration somewhere on the way: a small step, a dual variable that is not zero everywhere, a metric of four decades.
+/// A typical iteration: a small step, a dual variable that is not zero everywhere, a metric that spans four decades.
 template <class T>
 state<T> make_state(index_t n, unsigned seed) {
     std::mt19937 generator(seed);
@@ -42,9 +42,9 @@ T run(state<T>& s, double relaxation, double penalty, T hint, Arch arch = {}) {
     return admm_step(arrays, static_cast<index_t>(s.w0.size()), static_cast<T>(relaxation), penalty, hint, arch);
 }
 
-/// The same iteration as the formulas say it, in long double, and the error that rounding may bring to each element.
+/// The same iteration by the formulas, in long double, with the rounding error allowed for each element.
 struct textbook {
-    std::vector<oracle::element> elements;  // of the threshold equation
+    std::vector<oracle::element> elements;  // the terms of the threshold equation
     std::vector<long double> v, error;
     long double largest_error = 0;
 
@@ -62,7 +62,8 @@ struct textbook {
     }
 };
 
-/// The lengths of all remainders of unrolled packs, around the blocks of the sums and where the search begins otherwise, and two rows.
+/// Lengths with all remainders of unrolled packs, lengths around the blocks of the sums and around the switch to another start of the
+/// search, and two rows.
 std::vector<index_t> lengths() {
     std::vector<index_t> all = {128, 1023, 1024, 1025, 2048, 2049, 4096, 11008};
     for (index_t n = 1; n <= 70; ++n) all.push_back(n);
@@ -116,8 +117,8 @@ TEMPLATE_TEST_CASE("admm_step: is the textbook sequence of its formulas", "[kern
             }
 }
 
-// z minimizes iff s = d u is a subgradient of the penalty there: ||s||_1 = penalty, and s is zero but where |z_i| is largest, with its
-// sign. What leaves the dual variable as it was or shrinks the vector has another s.
+// z is the minimiser iff s = d u is a subgradient of the penalty there: ||s||_1 = penalty, and s is zero except where |z_i| is largest, and
+// has its sign. An iteration that does not update the dual variable, or that shrinks the vector, has another s.
 TEMPLATE_TEST_CASE("admm_step: the dual variable certifies that z is the minimizer", "[kernels][admm][certificate]", float, double) {
     for (const index_t n : lengths())
         for (const double share : {1e-3, 0.1, 0.6}) {

@@ -15,7 +15,7 @@ using magr::index_t;
 
 namespace {
 
-/// A sum in long double, and that of the magnitudes of its terms.
+/// A sum in long double, and the sum of the magnitudes of its terms.
 struct exact_sum {
     long double value = 0, size = 0;
 };
@@ -34,7 +34,7 @@ void check(index_t n, bool whole, Arch arch) {
     for (std::size_t i = 0; i < w0.size(); ++i) {
         const auto x = [i](const std::vector<T>& values) { return static_cast<long double>(values[i]); };
         const long double s = x(metric) * x(u), e = x(z) - x(w0) - x(y), f = s + x(g);
-        // the size of a difference is that of its parts: they are what is rounded
+        // the size of a difference is the sum of the sizes of its parts, because these are rounded
         const long double size_e = std::abs(x(z)) + std::abs(x(w0)) + std::abs(x(y)), size_f = std::abs(s) + std::abs(x(g));
         const auto add = [&](int k, long double value, long double size) {
             expected[k].value += value;
@@ -52,11 +52,11 @@ void check(index_t n, bool whole, Arch arch) {
         add(8, std::abs(x(g)), std::abs(x(g)));
     }
     magr::kernels::bound_sums sums;
-    sums.yg = 1;  // it adds to what is there
+    sums.yg = 1;  // the result is added to this
     const auto norms = magr::kernels::add_bound_sums(n, w0.data(), z.data(), u.data(), metric.data(), y.data(), g.data(), weight.data(),
                                                      whole ? nullptr : apart.data(), sums, arch);
     const double found[9] = {sums.yg - 1, sums.eg, sums.ee, sums.fy, sums.ff, sums.sw, sums.gw, norms.s, norms.g};
-    // a term is rounded at most 8 times, and takes part in at most as many additions as a block has elements, and 16 of the lanes
+    // each term is rounded at most 8 times, and enters at most as many additions as a block has elements, and 16 for the lanes
     const long double roundings = static_cast<long double>(std::min(n, magr::kernels::block_size) + 8 + 16);
     for (int k = 0; k < 9; ++k) {
         CAPTURE(n, k);

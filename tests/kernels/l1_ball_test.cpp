@@ -27,7 +27,7 @@ bool is_projection(const samples::sample<T>& s, const std::vector<T>& x, long do
     long double l1 = 0;  // error of ||x||_1, and of sums of x_i g_i with |g_i| <= 1
     for (std::size_t i = 0; i < x.size(); ++i) l1 += x[i] != 0 ? errors[i] : 0;
     const auto largest = samples::largest_of(elements);
-    const auto normal = samples::threshold_error<T>(elements) + 4 * samples::unit_roundoff<T> * largest;  // of d_i |v_i - x_i|
+    const auto normal = samples::threshold_error<T>(elements) + 4 * samples::unit_roundoff<T> * largest;  // error of d_i |v_i - x_i|
     UNSCOPED_INFO("||x||_1 - radius = " << infeasibility << " of " << radius << ", gap " << gap << " of " << radius * largest);
     return infeasibility <= l1 && gap <= 2 * (radius * normal + largest * l1);
 }
@@ -52,7 +52,7 @@ long double distance(const samples::sample<T>& s, const std::vector<T>& a, const
     return std::sqrt(sum);
 }
 
-/// How far, in the same norm, rounding may move a projection.
+/// How far rounding may move a projection, in the same norm.
 template <class T>
 long double projection_error(const samples::sample<T>& s) {
     const auto elements = oracle::projection_elements(s.v, s.d);
@@ -149,7 +149,7 @@ TEMPLATE_TEST_CASE("project_l1_ball: signs, scales by powers of two and order do
         std::shuffle(order.begin(), order.end(), generator);
         auto permuted = s;
         const auto errors = samples::shrink_errors<TestType>(elements);
-        std::vector<long double> allowed;  // sums are added in another order
+        std::vector<long double> allowed;  // sums are added up in another order
         for (std::size_t i = 0; i < order.size(); ++i) {
             allowed.push_back(2 * errors[order[i]]);
             permuted.v[i] = s.v[order[i]];

@@ -33,13 +33,13 @@ bool is_prox(const samples::sample<T>& s, const std::vector<T>& x, long double t
     const auto [infeasibility, gap] = oracle::prox_violation(s.v, x, s.d, t);
     const auto error = samples::threshold_error<T>(elements);
     const auto largest = samples::largest_of(elements);
-    long double weight = 0;  // of the clipped elements, whose d_i (v_i - x_i) carry the error of the threshold
+    long double weight = 0;  // of the clipped elements, whose d_i (v_i - x_i) inherit the error of the threshold
     for (std::size_t i = 0; i < x.size(); ++i) weight += x[i] != s.v[i] ? elements[i].weight : 0;
     UNSCOPED_INFO("||s||_1 - t = " << infeasibility << " of " << t << ", gap " << gap << " of " << t * largest);
     return infeasibility <= weight * error && gap <= 2 * (t + weight * largest) * error;
 }
 
-/// What is left of v when its rescaling into the l1 ball of radius t is taken away instead of its projection.
+/// The part of v that is left after subtracting v rescaled into the l1 ball of radius t, instead of the projection of v.
 template <class T>
 std::vector<T> rescale_complement(const samples::sample<T>& s, long double t) {
     const auto total = samples::total_of(oracle::prox_elements(s.v, s.d), 1);
@@ -112,7 +112,7 @@ TEMPLATE_TEST_CASE("prox_linf: the threshold is the largest entry of the result"
             TestType tau = -1;
             const auto x = prox(s, samples::total_of(elements, share), &tau);
             INFO(s.name << ", share " << share);
-            if (x != s.v) CHECK(linf(x) == tau);  // else t is below the resolution of the largest entry
+            if (x != s.v) CHECK(linf(x) == tau);  // otherwise t is below the resolution of the largest entry
             CHECK(linf(x) <= tau);
             CHECK(static_cast<long double>(tau - linf(x)) <= samples::threshold_error<TestType>(elements));
         }
@@ -176,7 +176,7 @@ TEMPLATE_TEST_CASE("prox_linf: signs, scales by powers of two and order do not m
             expected[i] = x[order[i]];
             if (!s.d.empty()) permuted.d[i] = s.d[order[i]];
         }
-        const std::vector allowed(s.v.size(), 2 * samples::threshold_error<TestType>(elements));  // sums are added in another order
+        const std::vector allowed(s.v.size(), 2 * samples::threshold_error<TestType>(elements));  // sums are added up in another order
         CHECK(samples::first_difference(prox(permuted, t), expected, allowed) == "");
     }
 }

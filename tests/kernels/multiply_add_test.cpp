@@ -36,7 +36,7 @@ struct operand {
     [[nodiscard]] matrix_view<const T> read() const { return view; }
 };
 
-/// C + factor A B against sums in long double; elements that are not wanted, and all around C, keep their bits.
+/// Compares C + factor A B with sums in long double. Elements outside of the result, and everything around C, must keep their bits.
 template <class T, class A, class B, class Arch>
 void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagonal, double factor, Arch arch) {
     std::mt19937 random(static_cast<unsigned>(m * 1000003 + n * 1009 + depth * 13 + arrangement));
@@ -63,7 +63,7 @@ void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagona
             at(i, j) = c.view(i, j);
         }
     INFO("m " << m << ", n " << n << ", depth " << depth << ", arrangement " << arrangement << ", diagonal " << diagonal);
-    // each term is rounded once for the factor, and takes part in at most depth + 2 additions
+    // each term is rounded once for the factor, and enters at most depth + 2 additions
     CHECK(worst <= static_cast<double>(depth + 4) * static_cast<double>(std::numeric_limits<T>::epsilon()) / 2);
     CHECK(c.data == expected);
 }

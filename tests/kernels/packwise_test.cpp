@@ -47,7 +47,7 @@ void check(index_t n, Arch arch) {
         },
         arch);
     for (std::size_t i = 0; i < a.size(); ++i) CHECK(twice[i] == 2 * a[i]);
-    CHECK(twice.back() == T(7));  // nothing is written beyond the end
+    CHECK(twice.back() == T(7));  // nothing is written past the end
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ namespace {
 template <class T>
 std::vector<T> random_rows(index_t depth, index_t cols) {
     std::mt19937 random(static_cast<unsigned>(1000 * depth + cols));
-    std::uniform_int_distribution<int> small(-8, 8);  // so that sums are exact
+    std::uniform_int_distribution<int> small(-8, 8);  // keeps sums exact
     std::vector<T> out(static_cast<std::size_t>(depth * cols));
     for (T& value : out) value = static_cast<T>(small(random));
     return out;
@@ -34,7 +34,8 @@ std::vector<T> pack(matrix_view<const T> X, index_t pitch) {
     return out;
 }
 
-/// Every element where the definition says, with the bits of one multiplication, and nothing behind the panel.
+/// Checks that every element is where the definition says, with the bits of one multiplication, and that nothing is written after the
+/// panel.
 template <index_t Width, class T, class U>
 void check_packing(index_t rows, index_t depth, index_t row_stride, index_t col_stride) {
     const double factor = -0.3;
@@ -81,7 +82,7 @@ void check_repacking(index_t columns, Arch arch) {
     CHECK(std::equal(left.begin(), left.end(), expected.begin(), [](T a, T b) { return a == -2 * b; }));
 }
 
-/// C + X^T Y in rows or columns of C that are contiguous, with numbers around it that nobody may change.
+/// Computes C + X^T Y in a C with contiguous rows or columns, amid numbers that must not change.
 template <class T, class Arch>
 void check_product(index_t m, index_t n, index_t diagonal, bool by_rows, Arch arch) {
     using tile = kernels::register_tile<T, Arch>;

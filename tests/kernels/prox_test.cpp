@@ -14,16 +14,16 @@ using magr::vectors_of;
 namespace {
 
 constexpr index_t rows = 5;
-constexpr index_t cols = 1030;  // longer than one block of the kernels; no multiple of a group
+constexpr index_t cols = 1030;  // longer than one block of the kernels; not a multiple of a group
 
-/// One kind of matrix: it has `type` and makes an instance of rows x cols.
+/// One kind of matrix, with its `type` and a function that makes an instance of rows x cols.
 template <class Matrix>
 struct plain {
     using type = Matrix;
     static Matrix make(index_t r, index_t c) { return Matrix(r, c); }
 };
 
-/// A block within a larger matrix of Scalar and storage order.
+/// A block of a larger matrix of Scalar and storage order.
 template <class Scalar, int Order>
 struct inner_block {
     struct type {
@@ -33,7 +33,7 @@ struct inner_block {
     static type make(index_t r, index_t c) { return {Eigen::Matrix<Scalar, Dynamic, Dynamic, Order>::Zero(r + 4, c + 7)}; }
 };
 
-/// Elements that lie three apart.
+/// Elements three apart.
 template <class Scalar, int Order>
 struct inner_strided {
     struct type {
@@ -48,7 +48,7 @@ struct inner_strided {
     static type make(index_t r, index_t c) { return {std::vector<Scalar>(static_cast<std::size_t>(3 * r * c + r + c)), r, c}; }
 };
 
-/// What the functions are given: the matrix itself, or what an owner of its storage lends.
+/// The argument for the functions: the matrix itself, or the view that an owner of its storage lends.
 auto argument(auto& made) {
     if constexpr (requires { made.block(); })
         return made.block();
@@ -76,7 +76,7 @@ void apply(operation what, Matrix&& M, const std::vector<S>& d, double amount, c
         d.empty() ? magr::prox_linf(M, amount, part) : magr::prox_linf(M, d, amount, part);
 }
 
-/// The function of a matrix gives the bits that the function of a vector gives for copies of its rows, columns or groups.
+/// The function of a matrix must give the same bits as the function of a vector for copies of its rows, columns or groups.
 template <class Kind>
 void check_against_vectors(operation what, const vectors_of& part, bool weighted) {
     auto made = Kind::make(part.along == axis::rows ? rows : cols, part.along == axis::rows ? cols : rows);
@@ -164,7 +164,7 @@ TEMPLATE_TEST_CASE("prox: entries near the largest number are projected and clip
         for (const double share : {0.2, 0.9}) {
             const auto elements = oracle::prox_elements(s.v, s.d);
             const auto total = static_cast<double>(samples::total_of(elements, share));
-            if (!std::isfinite(total)) continue;  // no double says it
+            if (!std::isfinite(total)) continue;  // overflows a double
             magr::matrix<TestType> clipped(1, n), projected(1, n);
             for (index_t j = 0; j < n; ++j) clipped(0, j) = projected(0, j) = static_cast<TestType>(s.v[static_cast<std::size_t>(j)]);
             magr::prox_linf(clipped, total);
@@ -194,7 +194,7 @@ TEST_CASE("prox: a product with the metric that overflows is named before anythi
                       "project_l1_ball: d times M must be finite, entry (row 1, column 2) is "
                       "-9.99999968e+37 and its d is 10");
     CHECK(m == before);
-    magr::prox_linf(m, std::span(d), 1e38);  // needs no such product in float
+    magr::prox_linf(m, std::span(d), 1e38);  // works although this product overflows a float
     CHECK(m(1, 2) == Approx(-9e37).epsilon(1e-6));
 }
 

@@ -18,7 +18,7 @@
 
 #include "oracle/threshold.hpp"
 
-/// Inputs of the kernel tests, the rounding errors that kernels are allowed, and what a failed comparison prints.
+/// Inputs of the kernel tests, the rounding errors that kernels may have, and the text that a failed comparison prints.
 namespace samples {
 
 using magr::index_t;
@@ -33,7 +33,7 @@ inline double gaussian(std::mt19937& generator) { return std::normal_distributio
 inline double uniform(std::mt19937& generator) { return std::uniform_real_distribution<double>()(generator); }
 inline double random_sign(std::mt19937& generator) { return (generator() & 1U) != 0 ? 1.0 : -1.0; }
 
-/// What makes a threshold search hard: many or few elements near the threshold, ties, order, range, zeros.
+/// Distributions that make a threshold search hard: many or few elements near the threshold, ties, order, range, zeros.
 inline const std::vector<distribution>& distributions() {
     static const std::vector<distribution> all = {
         {"gaussian", [](std::mt19937& g, index_t, index_t) { return gaussian(g); }},
@@ -83,7 +83,7 @@ sample<T> make(const distribution& from, index_t n, bool weighted, unsigned seed
     return made;
 }
 
-/// Every distribution in each of the sizes, in the Euclidean and in a diagonal metric.
+/// Every distribution in each size, in the Euclidean and in a diagonal metric.
 template <class T>
 std::vector<sample<T>> all(const std::vector<index_t>& sizes) {
     std::vector<sample<T>> made;
@@ -93,13 +93,13 @@ std::vector<sample<T>> all(const std::vector<index_t>& sizes) {
     return made;
 }
 
-/// Around the pack widths, the unrolled loop, the groups that give a first threshold, and the blocks of the sums.
+/// Sizes around the pack widths, the unrolled loop, the groups that give a first threshold, and the blocks of the sums.
 inline const std::vector<index_t>& sizes() {
     static const std::vector<index_t> all = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 128, 255, 257, 1023, 1024, 1025, 2049};
     return all;
 }
 
-/// Shares of  sum_i e_i m_i  for which the threshold is searched: nearly nothing, some, nearly everything, everything.
+/// Shares of  sum_i e_i m_i  for which the threshold is searched: almost nothing, some, almost everything, everything.
 inline const std::vector<double>& shares() {
     static const std::vector<double> all = {1e-6, 1e-3, 0.03, 0.3, 0.9, 0.999, 1.5};
     return all;
@@ -116,9 +116,9 @@ inline long double largest_of(const std::vector<oracle::element>& elements) {
 template <class T>
 inline constexpr long double unit_roundoff = std::numeric_limits<T>::epsilon() / 2;
 
-/// Relative error of the sums of one pass: a block of at most 1024 elements is added up in 4 accumulators for each lane, so that
-/// `additions` follow each other; folding 4 accumulators and up to 64 lanes takes 8 more, and a term itself is rounded 4 times.
-/// Terms are not negative, so errors add up no further. Sums across blocks, in double, do not count.
+/// Relative error of the sums of one pass: a block of at most 1024 elements is added up in 4 accumulators for each lane, so a sum is a
+/// chain of `additions` operations. Folding 4 accumulators and up to 64 lanes takes 8 more, and each term is rounded 4 times. Terms are not
+/// negative, so errors are not amplified. Sums across blocks, in double, do not count.
 template <class T, class Arch>
 long double sum_error(index_t n) {
     const index_t additions = std::min(n, magr::kernels::block_size) / (4 * magr::simd::pack_traits<T, Arch>::lanes) + 3;
@@ -126,14 +126,15 @@ long double sum_error(index_t n) {
 }
 
 /// Bound of the error of a threshold. A Newton step goes from tau to tau + (excess - total) / weight. Both sums have a relative error of at
-/// most `sum_error`, and excess / weight is an average of m_i - tau and so at most the largest magnitude: a step, and with it the last one,
-/// is off by less than twice `sum_error` times the largest magnitude. The decision to stop is made with the same sums and doubles that.
+/// most `sum_error`, and excess / weight is an average of m_i - tau and so at most the largest magnitude. Hence the error of each step, and
+/// so of the last one, is less than twice `sum_error` times the largest magnitude. The decision to stop uses the same sums, which doubles
+/// the bound.
 template <class T, class Arch = magr::simd::default_arch>
 long double threshold_error(const std::vector<oracle::element>& elements) {
     return 4 * sum_error<T, Arch>(static_cast<index_t>(elements.size())) * largest_of(elements);
 }
 
-/// Errors of the x_i of a projection whose threshold has the error above: e_i times that, and the rounding of v_i d_i, 1 / d_i and two
+/// Errors of the x_i of a projection whose threshold has the error above: e_i times that, and the roundings of v_i d_i and 1 / d_i and two
 /// more.
 template <class T>
 std::vector<long double> shrink_errors(const std::vector<oracle::element>& elements) {
@@ -159,7 +160,7 @@ std::string first_difference(const Actual& actual, const Expected& expected, con
     return {};
 }
 
-/// Where two vectors are not the same bits, in words; empty if nowhere. Zeros of different sign are different.
+/// Where two vectors first differ in their bits, in words; empty if nowhere. Zeros of different sign differ.
 template <class T>
 std::string first_bit_difference(const std::vector<T>& actual, const std::vector<T>& expected) {
     if (actual.size() != expected.size()) return "sizes differ";
@@ -173,7 +174,7 @@ std::string first_bit_difference(const std::vector<T>& actual, const std::vector
     return {};
 }
 
-/// The public functions, whatever the metric of the sample. They return x, and store the threshold where `tau` points to.
+/// Calls the public function for the metric of the sample. Returns x, and stores the threshold in *tau.
 template <class T>
 std::vector<T> project(const sample<T>& s, long double radius, T* tau = nullptr) {
     std::vector<T> x = s.v;

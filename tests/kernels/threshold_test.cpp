@@ -92,8 +92,7 @@ TEMPLATE_TEST_CASE("find_threshold: a total of zero gives the largest magnitude"
     }
 }
 
-// Not bit-identical: the last step is taken from sums near the root wherever the search began, but not at the same tau, so that they are
-// rounded differently.
+// Not bit-identical: the last step uses sums near the root in any case, but at a slightly different tau, so they are rounded differently.
 TEMPLATE_TEST_CASE("find_threshold: the hint changes nothing but rounding", "[kernels][threshold][property]", float, double) {
     using limits = std::numeric_limits<TestType>;
     for (const auto& s : samples::all<TestType>({1, 2, 17, 129, 1025, 4096}))
@@ -186,7 +185,7 @@ TEMPLATE_TEST_CASE("find_threshold: two passes are enough from just above equal 
                 if (count < 1) continue;
                 const auto s = with_largest<TestType>(n, count, 0, weighted);
                 const auto elements = oracle::prox_elements(s.v, s.d);
-                const auto total = static_cast<double>(oracle::excess(elements, 0.97L));  // of the largest alone
+                const auto total = static_cast<double>(oracle::excess(elements, 0.97L));  // comes from the largest elements alone
                 for (const TestType hint : {TestType(0.98), TestType(1.001), TestType(1.1)}) {
                     INFO(s.name << ", largest " << count << ", hint " << hint);
                     TestType tau;
@@ -208,7 +207,8 @@ TEMPLATE_TEST_CASE("find_threshold: without a hint equal elements take one pass,
             for (const long double root : {0.001L, 0.1L, 0.5L, 0.9L, 0.999L}) {
                 INFO(s.name << ", n " << n << ", root " << root);
                 TestType tau;
-                // the threshold of a sample is that of all only if their weights are equal, too; a small one is left to wider sums
+                // The threshold of a sample is that of all elements only if their weights are equal, too. A small threshold is left to
+                // wider sums.
                 CHECK(passes_of(equation::of_prox, s, static_cast<double>(oracle::excess(elements, root)), TestType(0), &tau) <=
                       (weighted ? 3 : 2) + (root < 0.3L ? 2 : 0));
                 CHECK(std::abs(static_cast<long double>(tau) - root) <= samples::threshold_error<TestType>(elements));
@@ -216,7 +216,7 @@ TEMPLATE_TEST_CASE("find_threshold: without a hint equal elements take one pass,
         }
 }
 
-// Where they are nearly equal, the search must not take them for equal.
+// Elements that are nearly equal must not be treated as equal.
 TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[kernels][threshold][oracle]", float, double) {
     const double epsilon = static_cast<double>(std::numeric_limits<TestType>::epsilon());
     for (const index_t n : {64, 4096, 11008})
@@ -243,7 +243,7 @@ TEMPLATE_TEST_CASE("find_threshold: largest elements that are nearly equal", "[k
 
 namespace {
 
-/// Elements whose weights, scale, spread and number are drawn anew for each seed, and the penalty, too.
+/// Elements with weights, scale, spread and number drawn anew for each seed, and a penalty.
 template <class T>
 struct adversarial {
     samples::sample<T> s;
@@ -285,7 +285,8 @@ long double ulps(T tau, long double root) {
 
 }  // namespace
 
-// 16: what lies above may be twice as far from tau as tau from zero before wider sums take over, and each of them is off by a few.
+// 16, because the elements above may be twice as far from tau as tau is from zero before wider sums take over, and each of them is off by a
+// few ulp.
 TEMPLATE_TEST_CASE("find_threshold: is a few ulp from the root for all weights, scales, penalties and hints",
                    "[kernels][threshold][oracle]", float, double) {
     using limits = std::numeric_limits<TestType>;
@@ -337,7 +338,7 @@ TEST_CASE("find_threshold: elements are not taken for equal where their differen
 
 namespace {
 
-/// Counts the elements that are looked at.
+/// Counts the elements that are read.
 template <class T>
 struct element_counting_source {
     const T* data;
@@ -363,9 +364,10 @@ TEMPLATE_TEST_CASE("find_threshold: one pass is enough where few elements are ab
                                                 TestType(0), default_arch{});
             const double sum = static_cast<double>(1000 * above + above * (above - 1) / 2);
             CHECK(static_cast<double>(tau) == Approx((sum - 100) / static_cast<double>(above)).epsilon(1e-6));
-            // a sample, everything, the neighbours of the largest; three groups of the longer one need more room than some registers give
+            // A sample, all elements, and the neighbours of the largest. The three groups of the longer vector need more room than some
+            // register sets have.
             CHECK(elements <= 256 + (above == 3 && n > 4096 ? 2 * n : n + n / 16));
-            // so small a total that the threshold rounds to the largest element, above which there is nothing
+            // a total so small that the threshold rounds to the largest element, above which there is nothing
             CHECK(find_threshold(contiguous_source<const TestType>{v.data()}, unit_metric{}, n, 1e-30, TestType(0), default_arch{}) ==
                   TestType(999 + above));
         }

@@ -24,7 +24,7 @@ struct calibrated {
     MatrixXd fitting, validation;
 };
 
-/// A layer with outliers among its weights and inputs, and two samples of these.
+/// A layer with outliers among its weights and inputs, with two samples of the inputs.
 calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
     const layers::layer first = layers::random_layer(rows, cols, seed);
     calibrated made{first.W.cast<float>(), MatrixXd::Zero(cols, cols), MatrixXd::Zero(cols, cols)};
@@ -40,7 +40,7 @@ calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
     return made;
 }
 
-/// Member by member: g++ 12 warns of designated initializers within each other.
+/// Member by member, because g++ 12 warns about nested designated initializers.
 automatic_options options_for(const magr::layer_options& layer) {
     automatic_options options;
     options.layer = layer;
@@ -59,7 +59,7 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     given.betas = {0.97};
     const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
     REQUIRE(result);
-    // the first damping: 3 penalties, 0 among them, x 2 ranges; the other one: 0 and the best of them
+    // the first damping: 3 penalties including 0, x 2 ranges; the other damping: 0 and the best penalty so far
     REQUIRE(result.candidates.size() == 10);
     const auto first_error = [&](std::size_t k) {
         return std::min(result.candidates[k].output_error.value(), result.candidates[k + 1].output_error.value());
@@ -74,10 +74,10 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
         if (candidate.beta) options.grid.beta = *candidate.beta;
         const auto alone = magr::quantize_layer(layer.W, layer.fitting, options);
         const double error = magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation);
-        // MagR ends elsewhere within its tolerance, and a code or two with it
+        // MagR ends at another point within its tolerance, which may change a code or two
         CHECK(candidate.output_error == Approx(error).epsilon(candidate.alpha > 0 ? 0.1 : 1e-12));
     }
-    // the best with MagR and the best without, after refinement
+    // compares the best with MagR and the best without, after refinement
     const magr::automatic_candidate *with = nullptr, *without = nullptr;
     for (const magr::automatic_candidate& candidate : result.candidates) {
         const magr::automatic_candidate*& slot = candidate.alpha > 0 ? with : without;
@@ -98,7 +98,7 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     CHECK(*without->refined_error == Approx(refined(*without)));
     CHECK(&result.candidates[result.chosen] == (*with->refined_error < 0.9 * *without->refined_error ? with : without));
 
-    // what was measured is what is returned
+    // the result is the candidate that was measured
     CHECK(result.validation_error == *result.candidates[result.chosen].refined_error);
     CHECK(result.validation_error == magr::output_error(layer.W, result.layer.quantized.dequantize(), layer.validation));
     CHECK(result.layer.output_error == magr::output_error(layer.W, result.layer.quantized.dequantize(), layer.fitting));
@@ -172,19 +172,19 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
 }
 
 TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
-    // outliers, and grids that have to reach to them: MagR helps
+    // outliers, and grids that must reach them: MagR helps
     const calibrated layer = make_layer(48, 64, 3);
     const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0});
     const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
     CHECK(helped.candidates[helped.chosen].alpha > 0);
     CHECK(helped.candidates[helped.chosen].output_error.value() < 0.8 * helped.candidates[0].output_error.value());
-    automatic_options demanding = plain;  // more than it gains
+    automatic_options demanding = plain;  // asks for more than MagR gains
     demanding.required_gain = 0.99;
     const auto declined = quantize_automatic(layer.W, layer.fitting, layer.validation, demanding);
     CHECK(declined.candidates[declined.chosen].alpha == 0);
     for (const magr::automatic_candidate& candidate : declined.candidates) CHECK_FALSE(candidate.refined_error);
 
-    // weights that are on their grids already
+    // weights that are already on their grids
     MatrixXf on_grid(6, 64);
     for (index_t i = 0; i < on_grid.rows(); ++i)
         for (index_t j = 0; j < 64; ++j) on_grid(i, j) = 0.25F * static_cast<float>((i + 3 * j * j + j) % 4 - 1);

@@ -75,7 +75,7 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     CHECK(two_rounds.refinement->loss_before == Approx(before));
     CHECK(two_rounds.refinement->loss_after == Approx(last.loss_after));
 
-    // and the report is about them
+    // each report describes its own result
     const MatrixXd rtn = values_of(magr::quantize_rtn(W, grid));
     for (const auto* result : {&magr_rtn, &magr_optq, &original, &live, &two_rounds}) {
         CHECK(result->status == layer_status::as_requested);
@@ -126,7 +126,7 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
 
 TEST_CASE("quantize_layer: grids are fitted once to the same weights", "[quantize][layer]") {
     const layers::layer layer = layers::make_layer(300, 24, layers::inputs::neighbours, 11);
-    const index_t loop = 10;  // tasks of fit_grids, of 32 rows each: no other loop has as many
+    const index_t loop = 10;  // number of tasks of fit_grids, of 32 rows each: no other loop has as many
     const auto fits = [&](const layer_options& options) {
         counting_executor exec;
         static_cast<void>(quantize_layer(layer.W, layer.H, options, exec));
@@ -250,7 +250,7 @@ TEST_CASE("quantize_layer: clipped weights and grids at the limits are counted w
 }
 
 TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quantize][layer][edge]") {
-    const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // no square of an error is a number
+    const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // the squares of errors overflow
     const MatrixXd H = MatrixXd::Identity(6, 6);
     const auto optq = quantize_layer(W, H, {.refinement_rounds = 0});
     CHECK(optq.status == layer_status::overflowed);
@@ -265,7 +265,7 @@ TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quant
 TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing", "[quantize][layer][property]") {
     layers::layer layer = layers::make_layer(10, 48, layers::inputs::outliers, 11);
     MatrixXd& H = layer.H;
-    const std::vector<index_t> dead{3, 20, 21, 32, 33, 34, 35, 36, 37, 38, 39};  // one group of eight is all dead
+    const std::vector<index_t> dead{3, 20, 21, 32, 33, 34, 35, 36, 37, 38, 39};  // all of one group of eight are dead
     for (const bool nearly : {false, true}) {
         for (const index_t j : dead) {
             H.row(j) *= nearly ? 1e-6 : 0;
@@ -314,7 +314,7 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
                         }
                     CHECK(same);
                     if (policy == magr::dead_columns::zero) CHECK(actual.quantized.codes == expected.quantized.codes);
-                    if (policy == magr::dead_columns::round && kind % 2 == 1 && kind != 3) {  // as near as a grid of their own allows
+                    if (policy == magr::dead_columns::round && kind % 2 == 1 && kind != 3) {  // as near as their own grid allows
                         const MatrixXd Q = values_of(actual.quantized);
                         for (index_t i = 0; i < W.rows(); ++i)
                             for (index_t j = 32; j < 40; ++j)

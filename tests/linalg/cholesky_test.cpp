@@ -13,9 +13,8 @@ using namespace samples;
 
 namespace {
 
-/// The largest |A - L L^T|_ij in units of its bound (n + 4) unit sqrt(A_ii A_jj): theorems 10.3 and 10.5 of Higham, Accuracy and
-/// Stability of Numerical Algorithms, 2nd edition. Three more roundings are for the reciprocals of the diagonal, and for terms of second
-/// order.
+/// The largest |A - L L^T|_ij in units of its bound (n + 4) unit sqrt(A_ii A_jj): theorems 10.3 and 10.5 of Higham, Accuracy and Stability
+/// of Numerical Algorithms, 2nd edition. Three roundings are added for the reciprocals of the diagonal and for terms of second order.
 template <class T>
 double residual(const dense<T>& A, const dense<T>& L) {
     const index_t n = A.rows();
@@ -30,7 +29,7 @@ double residual(const dense<T>& A, const dense<T>& L) {
     return static_cast<double>(worst);
 }
 
-/// As `residual`, quicker: the product is computed in double, whose roundings are added to the bound.
+/// Like `residual`, but faster: the product is computed in double, and its rounding errors are added to the bound.
 template <class T>
 double residual_in_double(const dense<T>& A, const dense<T>& L) {
     const dense<double> lower = L.template cast<double>().template triangularView<Eigen::Lower>();
@@ -90,7 +89,7 @@ TEMPLATE_TEST_CASE("cholesky: L L^T is the matrix for large matrices, too", "[li
     std::mt19937 random(3);
     const Eigen::VectorXd x = normal(largest, 1, random);
     const Eigen::VectorXd difference = A.template cast<double>() * x - lower * (lower.transpose() * x);
-    // the provable bound, n (n + 4) units, says nothing at this size; roundings that are no conspiracy add up to a few
+    // the provable bound, n (n + 4) units, says nothing at this size; roundings that do not conspire add up to a few units
     CHECK(difference.norm() <= 20 * static_cast<double>(unit<TestType>) * 5 * x.norm());
 }
 
@@ -99,7 +98,7 @@ TEMPLATE_TEST_CASE("cholesky: the same bits for any strides, and nothing else is
         const dense<TestType> A = low_rank_and_identity<TestType>(n, 11).A;
         dense<TestType> expected = A;
         REQUIRE(cholesky(view(expected)));
-        dense<TestType> with_nan = A;  // above the diagonal, where nothing is read
+        dense<TestType> with_nan = A;  // above the diagonal, which is not read
         with_nan.template triangularView<Eigen::StrictlyUpper>().setConstant(std::numeric_limits<TestType>::quiet_NaN());
         for (const int arrangement : {0, 1, 2, 3}) {
             placed<TestType> actual(with_nan, arrangement);

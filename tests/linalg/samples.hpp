@@ -33,7 +33,7 @@ inline dense<double> normal(index_t rows, index_t cols, std::mt19937& random) {
     return out;
 }
 
-/// Symmetric with eigenvalues from 1 / condition to 1, evenly on a logarithmic scale. The rounding to T moves each by n unit<T> at most.
+/// Symmetric with eigenvalues from 1 / condition to 1, evenly spaced on a logarithmic scale. Rounding to T moves each by at most n unit<T>.
 template <class T>
 dense<T> with_condition(index_t n, double condition, unsigned seed) {
     std::mt19937 random(seed);
@@ -45,7 +45,7 @@ dense<T> with_condition(index_t n, double condition, unsigned seed) {
            A.template triangularView<Eigen::StrictlyLower>().toDenseMatrix().transpose();
 }
 
-/// I + X X^T for a few random columns X: quick to make for large n, with the largest eigenvalue near 5, and an inverse by Woodbury's
+/// I + X X^T for a few random columns X: fast to make for large n, with the largest eigenvalue near 5, and an inverse by Woodbury's
 /// formula.
 template <class T>
 struct low_rank_and_identity {
@@ -62,7 +62,7 @@ struct low_rank_and_identity {
         const Eigen::Matrix4d small = Eigen::Matrix4d::Identity() + X.transpose() * X;
         return dense<double>::Identity(X.rows(), X.rows()) - X * small.inverse() * X.transpose();
     }
-    [[nodiscard]] double condition() const { return 1 + X.squaredNorm(); }  // at most
+    [[nodiscard]] double condition() const { return 1 + X.squaredNorm(); }  // upper bound
 };
 
 /// L D L^T of unit lower triangular L with small entries: its pivots are those of D, up to rounding.
@@ -76,8 +76,8 @@ dense<T> with_pivots(const Eigen::VectorXd& D, unsigned seed) {
     return (L * D.asDiagonal() * L.transpose()).template cast<T>();
 }
 
-/// A copy of a matrix amid numbers that nobody may change: rows contiguous without (0) or with (1) gaps between them, columns
-/// contiguous (2), or neither (3).
+/// A copy of a matrix amid numbers that must not change: rows contiguous without (0) or with (1) gaps between them, columns contiguous (2),
+/// or neither (3).
 template <class T>
 struct placed {
     std::vector<T> data;
@@ -111,12 +111,12 @@ template <class T>
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(T)) == 0;
 }
 
-/// Around the sides of blocks, strips and tiles, with one block and with several.
+/// Sizes around the sides of blocks, strips and tiles, with one block and with several.
 inline const std::vector<index_t> near_blocks{95, 96, 97, 100, 191, 192, 193, 203, 287, 288, 289, 300};
 
-/// Where the blocks become larger, and several tasks of the update each way.
+/// Sizes at which the blocks grow, and the update has several tasks in each direction.
 inline const std::vector<index_t> large{1000, 1023, 1024, 1025, 1130};
-/// Where they become larger once more: five whole ones and a part.
+/// A size at which they grow once more: five whole blocks and a part.
 inline constexpr index_t largest = 2060;
 
 }  // namespace samples

@@ -55,8 +55,8 @@ TEMPLATE_TEST_CASE("spd_inverse: a small matrix by hand", "[linalg][spd_inverse]
     CHECK(spd_inverse(matrix_view<TestType>(nullptr, 0, 0)));
 }
 
-// Section 14.3 of Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition: inverses by way of a triangular one have residuals
-// of n unit cond(A), times a constant; with one it holds for those that are made here. A single number is rounded five times.
+// Section 14.3 of Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition: an inverse computed from a triangular inverse has a
+// residual of n unit cond(A), times a constant. For these matrices a constant of one suffices. A single number is rounded five times.
 TEMPLATE_TEST_CASE("spd_inverse: the product with the matrix is the identity, within the bound of rounding",
                    "[linalg][spd_inverse][property]", float, double) {
     std::vector<index_t> sizes = near_blocks;
@@ -82,7 +82,7 @@ TEMPLATE_TEST_CASE("spd_inverse: large matrices whose inverse is known", "[linal
         REQUIRE(spd_inverse(view(M)));
         CHECK(is_symmetric(M));
         const double error = (M.template cast<double>() - sample.inverse()).cwiseAbs().maxCoeff();
-        // the inverse has norm 1; once more for the rounding of A, and of the formula
+        // the inverse has norm 1; the factor 2 covers the rounding of A and of the formula
         CHECK(error <= 2 * static_cast<double>(n + 4) * static_cast<double>(unit<TestType>) * sample.condition());
     }
 }
@@ -105,7 +105,7 @@ TEMPLATE_TEST_CASE("spd_inverse: the same bits for any strides, and nothing else
         const dense<TestType> A = low_rank_and_identity<TestType>(n, 11).A;
         dense<TestType> expected = A;
         REQUIRE(spd_inverse(view(expected)));
-        dense<TestType> with_nan = A;  // above the diagonal, where nothing is read
+        dense<TestType> with_nan = A;  // above the diagonal, which is not read
         with_nan.template triangularView<Eigen::StrictlyUpper>().setConstant(std::numeric_limits<TestType>::quiet_NaN());
         for (const int arrangement : {0, 1, 2, 3}) {
             placed<TestType> actual(with_nan, arrangement);

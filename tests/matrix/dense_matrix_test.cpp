@@ -12,7 +12,7 @@
 
 namespace {
 
-/// A type as an engine may have it: columns of bfloat16, padded.
+/// A type that an engine might have: columns of bfloat16, padded.
 struct tensor {
     std::vector<Eigen::bfloat16> storage;
     int channels;
@@ -20,10 +20,10 @@ struct tensor {
     int pitch;
 };
 
-/// A type whose view is not one.
+/// A type whose `view` is not a view.
 struct scalar_field {};
 
-/// A type with elements that no algorithm works on.
+/// A type whose elements no algorithm supports.
 struct integer_tensor {
     int value;
 };
@@ -56,7 +56,7 @@ using magr::matrix_view;
 using magr::mutable_dense_matrix;
 
 static_assert(mutable_dense_matrix<matrix_view<float>>);
-static_assert(mutable_dense_matrix<const matrix_view<float>&>);  // as with a pointer: the view is const, not what it shows
+static_assert(mutable_dense_matrix<const matrix_view<float>&>);  // as with a pointer: the view is const, its elements are not
 static_assert(dense_matrix<matrix_view<const float>> && !mutable_dense_matrix<matrix_view<const float>>);
 static_assert(mutable_dense_matrix<matrix<double>&>);
 static_assert(dense_matrix<const matrix<double>&> && !mutable_dense_matrix<const matrix<double>&>);

@@ -31,7 +31,7 @@ void check_same_elements(Matrix&& m) {
         }
 }
 
-/// A class of a user that is an Eigen matrix with something added.
+/// A user's class that derives from an Eigen matrix and adds a member.
 struct named_matrix : Eigen::MatrixXf {
     using Eigen::MatrixXf::MatrixXf;
     const char* name = "";
@@ -49,14 +49,14 @@ static_assert(mutable_dense_matrix<dynamic_matrix<Eigen::bfloat16, Eigen::ColMaj
 static_assert(mutable_dense_matrix<Eigen::Ref<Eigen::MatrixXf>> && mutable_dense_matrix<Eigen::Map<Eigen::MatrixXf>>);
 static_assert(mutable_dense_matrix<named_matrix&>);
 
-// What is const can be read, not written, through whatever it is seen.
+// Const matrices can be read but not written, through every kind of view.
 static_assert(dense_matrix<const Eigen::MatrixXf&> && !mutable_dense_matrix<const Eigen::MatrixXf&>);
 static_assert(dense_matrix<map_of_const> && !mutable_dense_matrix<map_of_const>);
 static_assert(dense_matrix<block_of_const> && !mutable_dense_matrix<block_of_const>);
 static_assert(dense_matrix<Eigen::Ref<const Eigen::MatrixXf>> && !mutable_dense_matrix<Eigen::Ref<const Eigen::MatrixXf>>);
 static_assert(!mutable_dense_matrix<Eigen::Transpose<const Eigen::MatrixXf>>);
 
-// No storage, or elements that no algorithm works on.
+// Refused: no storage, or elements that no algorithm supports.
 static_assert(!dense_matrix<decltype(std::declval<Eigen::MatrixXf>() + std::declval<Eigen::MatrixXf>())>);
 static_assert(!dense_matrix<decltype(std::declval<Eigen::MatrixXf>() * std::declval<Eigen::MatrixXf>())>);
 static_assert(!dense_matrix<decltype(2.0f * std::declval<Eigen::MatrixXf>())>);

@@ -21,11 +21,11 @@ std::vector<float> counting(int n) {
 
 }  // namespace
 
-// A view is passed by value everywhere, so it must stay a few words without behaviour.
+// Views are passed by value everywhere, so a view must stay a few words without behaviour.
 static_assert(std::is_trivially_copyable_v<matrix_view<float>>);
 static_assert(std::is_nothrow_default_constructible_v<matrix_view<float>>);
 
-// What can be written can be read, never the other way round.
+// A writable view converts to a readable one, never the other way round.
 static_assert(std::is_convertible_v<matrix_view<float>, matrix_view<const float>>);
 static_assert(!std::is_convertible_v<matrix_view<const float>, matrix_view<float>>);
 static_assert(!std::is_convertible_v<matrix_view<float>, matrix_view<double>>);

@@ -6,10 +6,10 @@
 #include <cstddef>
 #include <vector>
 
-/// How far a point is from being the projection or the prox, without knowing either: from the optimality conditions alone.
+/// How far a point is from being the projection or the prox. Uses the optimality conditions alone, without knowing the solution.
 namespace oracle {
 
-/// Violations of the two conditions that together make a point the solution; both are 0 (up to rounding) there and nowhere else.
+/// Violations of the two conditions that characterise the solution: both are 0 (up to rounding) at the solution and nowhere else.
 struct violation {
     long double infeasibility;
     long double gap;

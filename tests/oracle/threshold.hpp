@@ -40,7 +40,7 @@ inline real threshold(std::vector<element> elements, real total) {
     return std::max(tau, real(0));
 }
 
-/// How v enters the threshold equation of the prox of t ||.||_inf in the metric diag(d); without d in the Euclidean metric.
+/// The terms of v in the threshold equation of the prox of t ||.||_inf in the metric diag(d); without d in the Euclidean metric.
 template <class T>
 std::vector<element> prox_elements(const std::vector<T>& v, const std::vector<T>& d) {
     std::vector<element> elements(v.size());
@@ -49,7 +49,7 @@ std::vector<element> prox_elements(const std::vector<T>& v, const std::vector<T>
     return elements;
 }
 
-/// How v enters the threshold equation of the projection onto the l1 ball in the metric diag(d).
+/// The terms of v in the threshold equation of the projection onto the l1 ball in the metric diag(d).
 template <class T>
 std::vector<element> projection_elements(const std::vector<T>& v, const std::vector<T>& d) {
     std::vector<element> elements(v.size());

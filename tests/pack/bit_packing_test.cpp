@@ -18,7 +18,7 @@ bytes random_codes(std::size_t count, int bits, std::mt19937& random) {
     return codes;
 }
 
-/// Bit by bit, as the definition says.
+/// Packs bit by bit, as the definition says.
 bytes packed_by_definition(const bytes& codes, int bits) {
     const auto width = static_cast<std::size_t>(bits);
     bytes out((codes.size() * width + 7) / 8);

@@ -62,7 +62,7 @@ TEMPLATE_TEST_CASE("pack_compressed_tensors: comes back bit for bit, and means t
                         CHECK(back.zero_point == q.zero_point);
                         CHECK(back.storage == q.storage);
                         CHECK(magr::pack_compressed_tensors(back) == packed);
-                        // a product of a float and a code less another, rounded once here and once there
+                        // the product of a float and a difference of codes, rounded once on either side
                         CHECK(samples::equal(textbook_weights(packed), samples::to_float(q.dequantize())));
                     }
 }

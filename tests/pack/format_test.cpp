@@ -21,7 +21,7 @@ using magr::zero_point;
 
 namespace {
 
-/// Packs in any format, and gives back the weights that the packed bytes stand for.
+/// Packs in any format, and returns the weights that the packed bytes represent.
 magr::matrix<float> packed_weights(packed_format format, const magr::quantized_matrix<float>& q) {
     using magr::ggml_type;
     const auto gguf = [&](ggml_type type) { return magr::unpack_gguf(magr::pack_gguf(q, type)).dequantize(); };
@@ -67,7 +67,7 @@ magr::matrix<float> random_weights(index_t rows, index_t cols) {
 /// One reason why something cannot be packed.
 struct violation {
     std::string format;  ///< its name, or a prefix of it
-    std::string reason;  ///< what the problem names
+    std::string reason;  ///< the words by which the problem names it
     std::function<void(index_t& rows, index_t& cols, grid_options& options)> cause;
 };
 
@@ -147,13 +147,13 @@ TEST_CASE("problems: each is reported, and the packer refuses for the same reaso
             CAPTURE(to_string(format), v.reason, found);
             REQUIRE_FALSE(found.empty());
             CHECK(contains(found.front(), std::string(to_string(format)) + ": " + v.reason + " must be "));
-            // only where the columns, or levels without a zero point, have consequences is there more than the one problem
+            // only the columns, or levels without a zero point, lead to further problems
             if (v.reason != "columns" && v.reason != "levels") CHECK(found.size() == 1);
 
-            if (v.reason == "storage" && has_two_levels(format)) continue;  // a packer looks at scales, not at the type they could have
+            if (v.reason == "storage" && has_two_levels(format)) continue;  // packers look at the scales, not at their type
             auto q = samples::quantized(rows, cols, options, random, 1);
             if (v.reason == "levels") q.levels = {-1, 0, 1, 2};
-            // a number that does not fit where only a larger type could hold it
+            // a number that only a larger type can hold
             if (v.reason == "storage") q.scales(0, 0) = 1 + 0x1p-7F + 0x1p-12F, q.scales(1, 0) = 1e30F;
             std::string message;
             try {
@@ -199,7 +199,7 @@ TEST_CASE("problems: shapes that just fit have none", "[pack][format][edge]") {
         CAPTURE(to_string(format));
         CHECK(problems(format, rows, cols, magr::grid_options_for(format)).empty());
     }
-    // the last block of a row may be short, and the last group of GPTQ
+    // the last block of a row may be short, and so may the last group of GPTQ
     CHECK(problems(packed_format::matmul_nbits, 3, 33, magr::grid_options_for(packed_format::matmul_nbits)).empty());
     CHECK(problems(packed_format::gptq_v2, 32, 160, magr::grid_options_for(packed_format::gptq_v2)).empty());
 }

@@ -25,7 +25,7 @@ struct block_type {
     index_t bytes;
 };
 
-// bytes per weights: ggml-common.h
+// bytes per block of weights, from ggml-common.h
 constexpr block_type block_types[] = {{ggml_type::q4_0, 4, zero_point::none, 32, 18},    {ggml_type::q4_1, 4, zero_point::offset, 32, 20},
                                       {ggml_type::q5_0, 5, zero_point::none, 32, 22},    {ggml_type::q5_1, 5, zero_point::offset, 32, 24},
                                       {ggml_type::q8_0, 8, zero_point::none, 32, 34},    {ggml_type::q2_0, 2, zero_point::none, 64, 18},
@@ -76,7 +76,7 @@ TEST_CASE("pack_gguf: blocks come back bit for bit, and mean the same weights by
             const auto weights = q.dequantize();
             if (b.zero != zero_point::offset) CHECK(weights == expected);
             for (index_t i = 0; i < rows; ++i)
-                for (index_t j = 0; j < q.cols(); ++j)  // a product that is exact in float, a sum that is rounded once
+                for (index_t j = 0; j < q.cols(); ++j)  // the product is exact in float, the sum is rounded once
                     CHECK(std::abs(weights(i, j) - expected(i, j)) <= 0);
         }
 }
@@ -121,7 +121,7 @@ TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[pack][g
     expected[0] = 0x00;
     expected[1] = 0x3C;
     CHECK(magr::pack_gguf(q, ggml_type::q2_0).data == expected);
-    // c - 2 = -((3 - c) - 1): the codes from above, the scale negative
+    // c - 2 = -((3 - c) - 1): reversed codes and a negative scale
     q.zeros(0, 0) = 2;
     expected.assign(18, 0x1B);  // 00 01 10 11
     expected[0] = 0x00;
@@ -135,7 +135,7 @@ TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[pack][g
 TEST_CASE("pack_gguf: a group longer than a block has its scale written for each", "[pack][gguf][property]") {
     std::mt19937 random(2);
     for (const auto& b : block_types)
-        for (const index_t blocks : {2, 3, 8}) {  // in a group; the last group of a row of 8 blocks may be shorter
+        for (const index_t blocks : {2, 3, 8}) {  // per group; the last group of a row of 8 blocks may be shorter
             const auto q = sample(b, 3, 8 * b.weights, blocks * b.weights, random);
             const auto back = magr::unpack_gguf(magr::pack_gguf(q, b.type));
             CHECK(back.group_size == b.weights);
@@ -170,7 +170,7 @@ TEST_CASE("pack_gguf: refuses what the type cannot hold", "[pack][gguf][edge]") 
 TEST_CASE("unpack_gguf: reads what other programs write, and refuses what is no tensor", "[pack][gguf][edge]") {
     std::mt19937 random(5);
     auto t = magr::pack_gguf(sample(block_types[0], 2, 64, 32, random), ggml_type::q4_0);
-    t.data[1] ^= 0x80;  // ggml itself makes d negative where that suits the largest weight
+    t.data[1] ^= 0x80;  // ggml itself makes d negative if that suits the largest weight
     const auto negative = magr::unpack_gguf(t);
     CHECK(negative.scales(0, 0) > 0);
     CHECK(negative.zeros(0, 0) == 7);

@@ -90,7 +90,7 @@ TEST_CASE("pack_gptq: bytes by hand", "[pack][gptq][oracle]") {
     REQUIRE(v1.qzeros.cols() == 4);
     CHECK(static_cast<std::uint32_t>(v1.qzeros(0, 0)) == 0x76543210);
     CHECK(static_cast<std::uint32_t>(v1.qzeros(0, 1)) == 0x0EDCBA98);
-    // 1 is 0x3C00 in f16; each halving takes 0x0400 off
+    // 1 is 0x3C00 in f16; each halving subtracts 0x0400
     CHECK(v1.scales(0, 0) == 0x3C00);
     CHECK(v1.scales(0, 3) == 0x3000);
     CHECK(v1.g_idx == std::vector<std::int32_t>(32, 0));
@@ -155,7 +155,7 @@ TEST_CASE("pack_gptq: refuses what the format cannot hold, and says where", "[pa
     q.group_of_column[4] = 2;
     CHECK_THROWS_AS(pack(q), magr::value_error);
     q = good;
-    q.group_size = 16;  // would be four groups
+    q.group_size = 16;  // this would make four groups
     CHECK_THROWS_AS(pack(q), magr::shape_error);
     CHECK_THROWS_AS(pack(magr::quantized_matrix<float>()), magr::shape_error);
 }

@@ -25,7 +25,7 @@ struct k_type {
     index_t bytes;
 };
 
-// ggml-common.h and the widths of its scales; q3_k and q6_k have none but positive ones here
+// from ggml-common.h, and the widths of its scales; q3_k and q6_k have only positive scales here
 constexpr k_type k_types[] = {{ggml_type::q2_k, 2, 16, 15, 15, 84},
                               {ggml_type::q3_k, 3, 16, 31, 0, 110},
                               {ggml_type::q4_k, 4, 32, 63, 63, 144},
@@ -58,10 +58,10 @@ double squared_error(const weights& a, const weights& b) {
     return sum;
 }
 
-/// What fitting without any search gives: each group from its smallest to its largest weight, d and dmin from the largest scale and offset,
+/// The grids of a fit without any search: each group from its smallest to its largest weight, d and dmin from the largest scale and offset,
 /// integers rounded to nearest.
 magr::weight_grids<float> min_max_grids(const weights& W, const k_type& k) {
-    auto grids = magr::fit_k_quant_grids(W, k.type);  // for its shapes
+    auto grids = magr::fit_k_quant_grids(W, k.type);  // only its shapes are used
     const index_t per_block = 256 / k.group;
     const float steps = static_cast<float>((1 << k.bits) - 1);
     for (index_t i = 0; i < W.rows(); ++i)
@@ -88,7 +88,7 @@ magr::weight_grids<float> min_max_grids(const weights& W, const k_type& k) {
     return grids;
 }
 
-/// Grids of any numbers that the type can hold, with random codes.
+/// Grids of arbitrary numbers that the type can hold, with random codes.
 magr::quantized_matrix<float> random_quantized(const k_type& k, index_t rows, index_t cols, std::mt19937& random) {
     auto q = samples::quantized(
         rows, cols, {.bits = k.bits, .zero_point = k.largest_offset > 0 ? zero_point::offset : zero_point::integer, .group_size = k.group},
@@ -141,7 +141,7 @@ TEST_CASE("k-quants: any grids and codes come back bit for bit, and mean the sam
             CHECK(samples::same(q, back));
             CHECK(same_shared(q.shared, back.shared));
             CHECK(magr::pack_gguf(back, k.type) == packed);
-            // d * sc * c and dmin * m are exact in float; their difference is rounded once, here and there
+            // d * sc * c and dmin * m are exact in float; their difference is rounded once on either side
             CHECK(textbook::gguf_weights(packed, 256, k.bytes) == q.dequantize());
         }
 }
@@ -201,7 +201,7 @@ TEST_CASE("k-quants: weights on a grid of the format are nearly found again", "[
         for (index_t i = 0; i < W.rows(); ++i)
             for (index_t j = 0; j < W.cols(); ++j) energy += static_cast<double>(W(i, j)) * static_cast<double>(W(i, j));
         CAPTURE(static_cast<int>(k.type));
-        CHECK(squared_error(again, W) < 1e-3 * energy);  // of gaussian weights, two bits leave a tenth
+        CHECK(squared_error(again, W) < 1e-3 * energy);  // for gaussian weights, two bits leave a tenth
     }
 }
 
@@ -237,7 +237,7 @@ TEST_CASE("k-quants: zeros, huge, tiny and constant weights have grids that can 
             if (j < 128) CHECK(Q(5, j) == 0);
             if (j / 32 == 3) CHECK(std::abs(Q(7, j)) <= 3e-6F);
         }
-        CHECK(Q(6, 77) >= 65504);  // d at least is the largest f16 number
+        CHECK(Q(6, 77) >= 65504);  // at least d is the largest f16 number
     }
 }
 
@@ -419,7 +419,7 @@ TEST_CASE("k-quants: any bytes with finite numbers are read as ggml reads them",
     for (const auto& k : k_types) {
         magr::gguf_tensor t{k.type, 4, 512, {}};
         for (index_t b = 0; b < 8 * k.bytes; ++b) t.data.push_back(static_cast<std::uint8_t>(random()));
-        // the highest bit of the exponents of f16 numbers cleared; d negative at times where there is no offset
+        // clears the highest bit of the exponents of f16 numbers; d is sometimes negative where there is no offset
         const bool d_first = k.type == ggml_type::q4_k || k.type == ggml_type::q5_k;
         for (index_t block = 0; block < 8; ++block) {
             const index_t numbers = block * k.bytes + (d_first ? 0 : k.bytes - (k.largest_offset > 0 ? 4 : 2));

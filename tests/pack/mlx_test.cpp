@@ -100,13 +100,13 @@ TEST_CASE("pack_mlx: integer zero points only where the bias is exact", "[pack][
     for (index_t i = 0; i < 2; ++i)
         for (index_t g = 0; g < 2; ++g) q.zeros(i, g) = 4;  // a power of 2
     CHECK(samples::equal(textbook_weights(magr::pack_mlx(q)), q.dequantize()));
-    q.scales(1, 0) = 1 + 0x1p-10F;  // all bits of f16 are used
+    q.scales(1, 0) = 1 + 0x1p-10F;  // uses all bits of f16
     q.zeros(1, 0) = 7;
     CHECK_THROWS_WITH(
         magr::pack_mlx(q),
         "pack_mlx: -scale * zero point (row 1, group 0) must be a number of type f16, it is -7.00683594; quantize with zero_point::offset");
     q.scales(1, 0) = 32768;
-    CHECK_THROWS_AS(magr::pack_mlx(q), magr::value_error);  // beyond f16
+    CHECK_THROWS_AS(magr::pack_mlx(q), magr::value_error);  // overflows f16
 }
 
 TEST_CASE("pack_mlx: refuses an offset that is not stored exactly", "[pack][mlx][edge]") {

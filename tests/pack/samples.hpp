@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Random quantized matrices, and what reading packed bytes by a format's definition needs.
+// Random quantized matrices, and helpers to read packed bytes by a format's definition.
 #pragma once
 
 #include <Eigen/Core>
@@ -26,7 +26,7 @@ Scalar random_number(magr::storage_type storage, std::mt19937& random) {
     return magr::round_to_storage<Scalar>(std::ldexp(static_cast<double>(fraction), exponent), storage);
 }
 
-/// Random codes on random grids of the kind that the options name. Zero points that are codes are `lowest_zero` or more.
+/// Random codes on random grids of the kind that the options describe. Zero points that are codes are `lowest_zero` or more.
 template <class Scalar = float>
 magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr::grid_options& options, std::mt19937& random,
                                          int lowest_zero = 0) {
@@ -58,7 +58,7 @@ magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr:
     return q;
 }
 
-/// The groups of a matrix whose columns were quantized in another order.
+/// Changes the groups to those of a matrix whose columns were quantized in another order.
 template <class Scalar>
 void shuffle_groups(magr::quantized_matrix<Scalar>& q, std::mt19937& random) {
     std::shuffle(q.group_of_column.begin(), q.group_of_column.end(), random);
@@ -72,7 +72,7 @@ magr::matrix<float> to_float(const magr::matrix<T>& m) {
     return out;
 }
 
-/// Whether two matrices have equal numbers in equal places, of whatever types.
+/// Whether two matrices hold equal numbers, whatever their types.
 template <class A, class B>
 bool equal(const magr::matrix<A>& a, const magr::matrix<B>& b) {
     if (a.rows() != b.rows() || a.cols() != b.cols()) return false;
@@ -82,7 +82,7 @@ bool equal(const magr::matrix<A>& a, const magr::matrix<B>& b) {
     return true;
 }
 
-/// Whether nothing that matters got lost: codes, scales, zeros and the groups of columns.
+/// Whether everything that matters was kept: codes, scales, zeros and the groups of columns.
 template <class A, class B>
 bool same(const magr::quantized_matrix<A>& a, const magr::quantized_matrix<B>& b) {
     return a.bits == b.bits && a.codes == b.codes && equal(a.scales, b.scales) && equal(a.zeros, b.zeros) &&
@@ -91,7 +91,7 @@ bool same(const magr::quantized_matrix<A>& a, const magr::quantized_matrix<B>& b
 
 }  // namespace samples
 
-/// Numbers read by the definition of their types.
+/// Reads numbers by the definition of their types.
 namespace textbook {
 
 /// IEEE 754 binary16: sign, 5 bits of exponent with bias 15, 10 bits of fraction.

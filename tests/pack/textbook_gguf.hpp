@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Weights read from blocks of ggml one by one, each by the definition of its type. Written for reading, not from the tables that pack them.
+// Reads weights from blocks of ggml one by one, each by the definition of its type. Written to be read, without the tables that pack them.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +56,7 @@ inline double weight_in_block(magr::ggml_type type, const std::uint8_t* b, std::
     return NAN;
 }
 
-/// All weights, of blocks with so many weights and bytes.
+/// All weights, from blocks with this many weights and bytes.
 inline magr::matrix<float> gguf_weights(const magr::gguf_tensor& t, magr::index_t weights, magr::index_t bytes) {
     magr::matrix<float> out(t.rows, t.cols);
     for (magr::index_t i = 0; i < t.rows; ++i)

@@ -28,7 +28,7 @@ std::string all(const std::vector<std::string>& problems) {
     return text;
 }
 
-/// Whether the result of a layer is packed without a refusal.
+/// Whether the result of a layer can be packed without an error.
 bool packs(const magr::quantized_matrix<float>& q, packed_format format) {
     using enum packed_format;
     switch (format) {
@@ -52,7 +52,7 @@ bool packs(const magr::quantized_matrix<float>& q, packed_format format) {
 
 TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[pack][validate][property]") {
     const auto [weights, H] = layers::make_layer(32, 256, layers::inputs::neighbours, 1);
-    const Eigen::MatrixXf W = 1e-3F * weights.cast<float>();  // scales that are subnormal f16 numbers
+    const Eigen::MatrixXf W = 1e-3F * weights.cast<float>();  // makes scales that are subnormal f16 numbers
     for (const packed_format format : magr::packed_formats) {
         layer_options options{.grid = magr::grid_options_for(format), .refinement_rounds = 1};
         CAPTURE(to_string(format));
@@ -129,7 +129,7 @@ TEST_CASE("validate: reports everything at once", "[pack][validate][edge]") {
     CHECK(integer(packed_format::gptq_v2, magr::zero_point::integer).empty());
     layer_options scattered{.grid = magr::grid_options_for(packed_format::gptq_v2),
                             .optq = {.order = magr::column_order::act_order, .groups = magr::group_update::live}};
-    CHECK(problems({64, 256}, scattered, packed_format::gptq_v2).empty());  // stores the group of each column
+    CHECK(problems({64, 256}, scattered, packed_format::gptq_v2).empty());  // this format stores the group of each column
     CHECK(problems({64, 256}, scattered, packed_format::compressed_tensors).empty());
     CHECK(problems({64, 256}, scattered, packed_format::awq).size() == 1);
     scattered.optq.order = magr::column_order::group_aware;

@@ -1,4 +1,4 @@
-# Installs the library with its headers in an absolute folder outside of the prefix, and looks where the package says that they are.
+# Installs the library with its headers in an absolute folder outside of the prefix, and checks that the package points to them.
 file(REMOVE_RECURSE ${scratch})
 set(headers ${scratch}/dev/include)
 execute_process(COMMAND ${CMAKE_COMMAND} -S ${source} -B ${scratch}/build -G ${generator} -DCMAKE_CXX_COMPILER=${compiler}

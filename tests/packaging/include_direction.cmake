@@ -1,7 +1,8 @@
-# Every header under `include_dir` includes the standard library, Eigen, xsimd and headers of magr from layers below its own.
+# Checks that every header under `include_dir` includes only the standard library, Eigen, xsimd and headers of magr from layers below its
+# own.
 cmake_policy(SET CMP0057 NEW)  # IN_LIST
 
-# What the headers of each folder may include from magr: folders, and the headers directly in magr/.
+# The headers of magr that each folder may include: folders, and headers directly in magr/.
 set(base config.hpp version.hpp error.hpp)
 set(may_include_matrix ${base} matrix)
 set(may_include_simd ${base} simd)
@@ -19,7 +20,8 @@ set(may_include_refine ${base} matrix detail parallel simd kernels calibration g
 set(may_include_pack ${base} matrix detail parallel calibration grid pack)
 set(may_include_layer ${base} matrix detail parallel calibration preprocess grid feedback quantize refine pack layer)
 
-# Threads are the host's: what each adaptor in parallel/ needs of them, which no other header may include. Nor may any include an adaptor.
+# Threads belong to the host: the headers that each adaptor in parallel/ needs for them, and that no other header may include. Nor may any
+# include an adaptor.
 set(threads_of_first_failure "atomic|mutex")
 set(threads_of_thread_pool "atomic|condition_variable|mutex|thread")
 set(threads_of_openmp "omp\\.h")
@@ -50,16 +52,17 @@ foreach(header IN LISTS headers)
             if(NOT part IN_LIST may_include_${folder})
                 message(SEND_ERROR "${header}: must not know ${include}")
             endif()
-            # Those who check arguments take an executor, and know nothing else of parallel loops.
+            # Headers that check arguments take an executor, and know nothing else about parallel loops.
             if(folder STREQUAL "detail" AND part STREQUAL "parallel" AND NOT include STREQUAL "<magr/parallel/executor_ref.hpp>")
                 message(SEND_ERROR "${header}: must not know ${include}")
             endif()
-            # Kernels see a matrix as a view and nothing else of it.
+            # Kernels see a matrix as a view and know nothing else about it.
             if(folder STREQUAL "kernels" AND part STREQUAL "matrix" AND NOT include STREQUAL "<magr/matrix/matrix_view.hpp>")
                 message(SEND_ERROR "${header}: must not know ${include}")
             endif()
         elseif(folder MATCHES "^(simd|kernels)$")
-            # Templates of the standard library or Eigen would be compiled for the instruction set of the kernel under a name without it.
+            # Templates of the standard library or Eigen would be compiled for the instruction set of the kernel, under a name that does not
+            # say so.
             if(NOT include MATCHES "^<(cstddef|cstdint|type_traits|concepts|limits|utility|xsimd/xsimd.hpp)>$")
                 message(SEND_ERROR "${header}: a kernel must not include ${include}")
             endif()

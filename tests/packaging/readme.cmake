@@ -1,5 +1,5 @@
-# README.md shows `quickstart` and an excerpt of `pack_layer` as they are compiled, and what `program`, the quickstart, prints: the same
-# words, and numbers within 1%, as other processors round differently.
+# Checks README.md: it must show `quickstart` and an excerpt of `pack_layer` as they are compiled, and the output of `program`, the
+# quickstart: the same words, and numbers within 1%, because other processors round differently.
 file(READ ${source}/README.md readme)
 
 function(require_shown example text)

@@ -1,8 +1,8 @@
-# Lists the functions of magr that the object files `one` and `other`, compiled for different instruction sets, both define under the
-# same name. The linker keeps one of them, possibly the one that the processor lacks, so none of them may compute anything.
+# Lists the functions of magr that two object files, `one` and `other`, compiled for different instruction sets, both define under the same
+# name. The linker keeps one of them, possibly one that the processor cannot run, so none of them may compute anything.
 cmake_policy(SET CMP0057 NEW)  # IN_LIST
 
-# What may be shared: members of the vocabulary types and the functions around them, which only hand out what they are given.
+# May be shared: members of the vocabulary types and the functions around them, which only return what they are given.
 set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view grid_options weight_grids shared_scales
                quantized_matrix feedback_factor optq_result layer_options layer_result stored_matrix to_string ignore_progress serial_executor callback_executor
                shape_error option_error value_error detail5raise optq_report storage_limits detail13callback_task)

@@ -49,7 +49,7 @@ void run(void* pool, std::size_t count, callback_executor::task_function task, v
     engine_run(static_cast<engine_pool*>(pool), work, &l);
 }
 
-/// Another engine: no threads, and the last task first.
+/// Another engine, without threads, that runs the last task first.
 void run_backwards(void* loops, std::size_t count, callback_executor::task_function task, void* task_data) noexcept {
     ++*static_cast<int*>(loops);
     for (std::size_t i = count; i-- > 0;) task(task_data, i, 0);
@@ -90,7 +90,7 @@ TEST_CASE("callback_executor: keeps the contract of executors in descending orde
     CHECK(order == std::vector<index_t>{2, 1, 0});
     CHECK(loops == 1);
     exec.parallel_for(0, [](index_t, index_t) {});
-    CHECK(loops == 1);  // the host is not bothered without a task
+    CHECK(loops == 1);  // the host is not called without a task
 }
 
 TEST_CASE("callback_executor: a pool that cannot be called from within is not", "[parallel][callback]") {

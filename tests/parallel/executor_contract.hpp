@@ -15,7 +15,7 @@ namespace tests {
 
 using magr::index_t;
 
-/// Some work that takes a few microseconds, so that tasks meet each other.
+/// Some work of a few microseconds, so that tasks overlap.
 inline double work(index_t task) {
     volatile double x = static_cast<double>(task);
     for (int i = 0; i < 2000; ++i) x = 0.5 * x + 1;
@@ -49,7 +49,7 @@ template <magr::executor Executor>
 void check_workers_are_exclusive(Executor& exec) {
     const auto slots = static_cast<std::size_t>(exec.concurrency());
     std::vector<std::atomic<bool>> in_use(slots);
-    std::vector<index_t> tasks_of(slots);  // not atomic: a scratch memory
+    std::vector<index_t> tasks_of(slots);  // not atomic, because it stands for scratch memory
     std::atomic<int> strays{0}, clashes{0};
     constexpr index_t count = 2000;
     exec.parallel_for(count, [&](index_t task, index_t worker) {
@@ -70,7 +70,7 @@ void check_workers_are_exclusive(Executor& exec) {
     CHECK(sum == count);
 }
 
-/// Thrown by the tasks of the tests; no standard exception, to be sure that any type arrives.
+/// Thrown by the tasks of the tests. It is not a standard exception, to test that any type arrives.
 struct task_failed {
     index_t task;
 };
@@ -110,7 +110,7 @@ void check_lowest_failure_arrives(Executor& exec) {
             CHECK(missing_below == 0);
             CHECK(repeated == 0);
         }
-    check_each_task_runs_once(exec);  // in particular nothing is thrown again
+    check_each_task_runs_once(exec);  // in particular, nothing is thrown again
 }
 
 template <magr::executor Executor>
@@ -127,7 +127,8 @@ void check_many_small_loops(Executor& exec) {
     CHECK(sum == expected);
 }
 
-/// Tasks that begin loops on their own executor, and these again: all of them run, and no two tasks of one loop at once have one worker.
+/// Tasks that start loops on their own executor, whose tasks do the same: all of them run, and no two simultaneous tasks of one loop have
+/// the same worker.
 template <magr::executor Executor>
 void check_loops_inside_of_tasks(Executor& exec) {
     constexpr index_t outer = 24, inner = 12, innermost = 3;
@@ -156,7 +157,7 @@ void check_loops_inside_of_tasks(Executor& exec) {
     CHECK(sum == innermost * (inner * outer * (outer - 1) / 2 + outer * inner * (inner - 1) / 2));
 }
 
-/// What `magr::executor` says in words.
+/// Checks everything that `magr::executor` says in words.
 template <magr::executor Executor>
 void check_executor_contract(Executor& exec, index_t concurrency) {
     CAPTURE(concurrency);

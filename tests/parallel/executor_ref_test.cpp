@@ -17,7 +17,7 @@ using magr::index_t;
 
 namespace {
 
-/// The least that is an executor: its workers are int, it cannot be copied, is not const, and takes tasks by value and last to first.
+/// A minimal executor: its workers are int, it cannot be copied, is not const, and takes tasks by value and runs the last one first.
 struct plain_executor {
     plain_executor() = default;
     plain_executor(const plain_executor&) = delete;
@@ -41,7 +41,7 @@ struct broken_executor {
     }
 };
 
-/// A function of the shape that the library's have: squares of 0..count-1.
+/// A function with the signature that the library uses: squares of 0..count-1.
 std::vector<index_t> squares(index_t count, executor_ref exec = {}) {
     std::vector<index_t> out(static_cast<std::size_t>(count));
     exec.parallel_for(count, [&](index_t task, index_t) { out[static_cast<std::size_t>(task)] = task * task; });
@@ -57,7 +57,7 @@ static_assert(magr::executor<plain_executor>);
 static_assert(std::is_convertible_v<magr::thread_pool&, executor_ref>);
 static_assert(std::is_convertible_v<const magr::serial_executor&, executor_ref>);
 static_assert(!std::is_convertible_v<int, executor_ref>);
-static_assert(!std::is_convertible_v<const plain_executor&, executor_ref>);  // only one that can be written to runs loops
+static_assert(!std::is_convertible_v<const plain_executor&, executor_ref>);  // running loops needs a non-const one
 static_assert(std::is_trivially_copyable_v<executor_ref> && sizeof(executor_ref) == 2 * sizeof(void*));
 
 TEST_CASE("executor_ref: keeps the contract of executors on a pool, on another reference and without an executor", "[parallel][property]") {

@@ -13,7 +13,7 @@ using magr::openmp_executor;
 
 static_assert(magr::executor<const openmp_executor&>);
 
-/// For the leak sanitizer: LLVM's OpenMP loses memory of its own when a team grows, in a bare program as well.
+/// For the leak sanitizer: LLVM's OpenMP leaks its own memory when a team grows, even in a bare program.
 extern "C" const char* __lsan_default_suppressions() { return "leak:libomp"; }
 
 TEST_CASE("openmp_executor: keeps the contract of executors", "[parallel][openmp][property]") {

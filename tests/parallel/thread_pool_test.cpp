@@ -22,8 +22,8 @@ static_assert(!std::is_copy_constructible_v<thread_pool> && !std::is_move_constr
 
 namespace {
 
-/// The thread of each worker, found by a loop whose tasks wait until all of them have begun, which only a test may do: each needs a worker
-/// of its own. If there are too few, the tasks end after a while and workers are missing.
+/// The thread of each worker, found by a loop whose tasks wait until all of them have begun, which only a test may do: each task needs its
+/// own worker. If there are too few workers, the tasks end after a while and workers are missing.
 std::vector<std::thread::id> threads_of_workers(thread_pool& pool) {
     const index_t count = pool.concurrency();
     std::vector<std::thread::id> threads(static_cast<std::size_t>(count));

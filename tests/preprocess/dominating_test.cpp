@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Inputs as language models have them: a large common mean, a few common factors, massive channels. A few eigenvalues of their Gram
+// Inputs like those of language models: a large common mean, a few common factors, massive channels. A few eigenvalues of their Gram
 // matrices are 1e2 to 1e5 times the others.
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -24,7 +24,7 @@ constexpr index_t channels = 128;
 struct family_member {
     std::string name;
     row_major<double> X;
-    index_t iterations;  ///< that suffice with damping 1e-2
+    index_t iterations;  ///< iterations that suffice with damping 1e-2
 };
 
 std::vector<family_member> family(unsigned seed) {
@@ -64,7 +64,7 @@ row_major<float> graded_rows(index_t rows, unsigned seed) {
     return W.cast<float>();
 }
 
-/// The objective of each row by its definition, as sums of squares of outputs: nothing cancels.
+/// The objective of each row by its definition, as sums of squares of outputs, in which nothing cancels.
 struct outputs_problem {
     const row_major<double>& X;
     row_major<double> W0;
@@ -82,8 +82,8 @@ struct outputs_problem {
         return H / lambda_max;
     }
 
-    /// A lower bound of the optimum of row i, by the dual vector that belongs to a point near it: the subgradient -H_d (w - w0) on the
-    /// elements that are clipped, scaled to the penalty. By substitution, which shares nothing with the solver.
+    /// A lower bound of the optimum of row i, from the dual vector of a point near it: the subgradient -H_d (w - w0) on the clipped
+    /// elements, scaled to the penalty. It is computed by substitution, and shares nothing with the solver.
     [[nodiscard]] double lower_bound(const row_major<double>& near, index_t i, const Eigen::MatrixXd& H,
                                      const Eigen::LLT<Eigen::MatrixXd>& factor) const {
         const double linf = near.row(i).cwiseAbs().maxCoeff();
@@ -106,7 +106,7 @@ TEST_CASE("preprocess: every row reaches its optimum where directions dominate",
             for (const double damping : {1e-2, 1e-4}) {
                 row_major<float> W = W0;
                 const auto result = magr::preprocess(W, H, {.alpha = alpha, .damping = damping});
-                // The optimum is known from both sides: from above by a solution in double, from below by a dual vector made of it.
+                // The optimum is bounded from both sides: from above by a solution in double, from below by a dual vector made from it.
                 row_major<double> best = W0.cast<double>();
                 const auto optimum =
                     magr::preprocess(best, H, {.alpha = alpha, .damping = damping, .max_iterations = 1000, .tolerance = 1e-11});
@@ -141,7 +141,7 @@ TEST_CASE("preprocess: every row reaches its optimum where directions dominate",
 
 TEST_CASE("preprocess: a row ends with the same bits whatever the other rows are", "[preprocess][property]") {
     const row_major<double> H = layers::gram_of({.means = {3.0}}, channels, 512, 53);
-    const row_major<float> W0 = graded_rows(110, 54);  // more than a tile, and of several classes
+    const row_major<float> W0 = graded_rows(110, 54);  // more than one tile, and several classes of rows
     row_major<float> together = W0;
     magr::preprocess(together, H, {.alpha = 1e-2});
     for (const index_t i : {0, 1, 50, 95, 96, 109}) {
@@ -162,7 +162,7 @@ TEST_CASE("preprocess: what float cannot tell apart is solved in double, and say
     CHECK(ordinary.rows_in_double == 0);
     row_major<double> wide = graded_rows(6, 55).cast<double>();
     CHECK(magr::preprocess(wide, layers::gram_of({.means = {100.0}}, channels, 512, 56)).rows_in_double == 0);
-    // a penalty that is lost beside the weights: differences of floats do not tell a subgradient of that size
+    // A penalty that is lost beside the weights: float differences cannot resolve a subgradient of that size.
     W = graded_rows(6, 55);
     const auto small = magr::preprocess(W, layers::gram_of({}, channels, 512, 58), {.alpha = 1e-7});
     CHECK(small.rows_in_double > 0);
@@ -227,7 +227,7 @@ TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are st
         CHECK((result.stopped == magr::stop_reason::converged) == (result.largest_gap <= 1e-3));
         limited = limited || result.stopped == magr::stop_reason::rounding_limit;
     }
-    if (std::is_same_v<TestType, Eigen::bfloat16>) CHECK(limited);  // it has 8 bits
+    if (std::is_same_v<TestType, Eigen::bfloat16>) CHECK(limited);  // it has 8 bits of precision
 }
 
 TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it is", "[preprocess][edge]") {

@@ -23,7 +23,7 @@ struct layer {
     row_major<double> W, H;
 };
 
-/// Gaussian weights with a few large ones; inputs with a few channels of large variance and a common direction, as activations have.
+/// Gaussian weights with a few large ones. Inputs have a few channels of large variance and a common direction, like activations.
 inline layer random_layer(index_t out, index_t in, unsigned seed, double spread = 3) {
     std::mt19937 generator(seed);
     std::normal_distribution<double> normal;
@@ -43,13 +43,13 @@ inline layer random_layer(index_t out, index_t in, unsigned seed, double spread 
     return made;
 }
 
-/// What inputs have besides independent noise of size 1.
+/// What inputs contain besides independent noise of size 1.
 struct common_inputs {
     std::vector<double> means = {};    ///< sizes of a mean per channel; with several, tokens take them in turn
     std::vector<double> factors = {};  ///< sizes of common factors
-    index_t massive = 0;               ///< the first so many channels are 300 times as large
-    bool massive_together = false;     ///< and move together
-    double grading = 1;                ///< channels differ in size by as much
+    index_t massive = 0;               ///< how many of the first channels are 300 times as large
+    bool massive_together = false;     ///< whether those move together
+    double grading = 1;                ///< ratio between the largest and the smallest channel
 };
 
 /// The inputs, tokens x channels.
@@ -83,8 +83,8 @@ inline row_major<double> gram_of(const common_inputs& inputs, index_t channels, 
     return X.transpose() * X;
 }
 
-/// The problem in long double (coefficient-wise products: Eigen's blocked ones take long to compile for another type): H_d = (H + damping
-/// mean(diag H) I) / lambda_max(H), the mean being that of live inputs.
+/// The problem in long double: H_d = (H + damping mean(diag H) I) / lambda_max(H), where the mean is that of live inputs. It uses
+/// coefficient-wise products, because Eigen's blocked ones take long to compile for another type.
 struct exact_problem {
     exact W0, H, undamped;
     long double alpha;
@@ -138,7 +138,7 @@ struct exact_problem {
             }
     }
 
-    /// The authors' iteration, by the book.
+    /// The authors' iteration, as published.
     exact proximal_gradient(int iterations) const {
         exact W = W0;
         for (int k = 0; k < iterations; ++k) {

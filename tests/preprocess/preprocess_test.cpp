@@ -110,7 +110,7 @@ TEMPLATE_TEST_CASE("preprocess: proximal_gradient is the authors' iteration", "[
             CHECK(result.iterations == iterations);
             CHECK(result.damping == 0);
             CHECK(difference(W, expected) < 1e-5);
-            CHECK(difference(W, oracle.W0) > 1e-3);  // it did something
+            CHECK(difference(W, oracle.W0) > 1e-3);  // it has an effect
             CHECK(result.objective == Approx(static_cast<double>(oracle.objective(expected))).epsilon(1e-5));
         }
 }
@@ -184,7 +184,7 @@ TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
     CHECK(nothing.iterations == 0);
     CHECK(nothing.output_error == 0);
     CHECK(nothing.linf_after == nothing.linf_before);
-    // w = 0 is optimal exactly when ||H_d w0||_1 <= alpha.
+    // w = 0 is optimal exactly if ||H_d w0||_1 <= alpha.
     const exact_problem oracle(W0, H, 1, 16, 1e-2);
     const auto bound = static_cast<double>((oracle.W0 * oracle.H).cwiseAbs().rowwise().sum().maxCoeff());
     for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
@@ -202,7 +202,8 @@ TEST_CASE("preprocess: the scale of H does not matter", "[preprocess][property]"
     for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
         row_major<double> reference = W0;
         const auto expected = magr::preprocess(reference, H, {.solver = solver});
-        // to both ends of double: of numbers with fewer bits, whose reciprocals are infinite, and where the largest eigenvalue is infinite
+        // up to both ends of double: H of numbers with fewer bits, whose reciprocals are infinite, and H whose largest eigenvalue is
+        // infinite
         for (const double scale : {1e-310, 1e-300, 1e-30, 0x1p-20, 1e30, 1e300, 1e305, 1.7e308}) {
             row_major<double> W = W0;
             const row_major<double> scaled = H * scale;
@@ -218,12 +219,12 @@ TEST_CASE("preprocess: the scale of H does not matter", "[preprocess][property]"
             else
                 CHECK(result.lambda_max == std::numeric_limits<double>::infinity());
         }
-        for (const double scale : {1e-40, 1e-30, 0x1p-20, 1e30, 3e38}) {  // to both ends of float
+        for (const double scale : {1e-40, 1e-30, 0x1p-20, 1e30, 3e38}) {  // up to both ends of float
             row_major<float> W = W0.cast<float>();
             const row_major<float> scaled = (H * scale).cast<float>();
             const auto result = magr::preprocess(W, scaled, {.solver = solver});
             CAPTURE(scale, static_cast<int>(solver));
-            CHECK(difference(W, reference) < (scale == 1e-40 ? 1e-2 : 1e-3));  // where H has 16 bits left
+            CHECK(difference(W, reference) < (scale == 1e-40 ? 1e-2 : 1e-3));  // at 1e-40 H has 16 bits left
             CHECK(result.objective == Approx(expected.objective).epsilon(1e-4));
             CHECK(result.output_error == Approx(expected.output_error).epsilon(1e-3));
         }
@@ -272,7 +273,7 @@ TEMPLATE_TEST_CASE("preprocess: every layout gives the same bits", "[preprocess]
     magr::preprocess(large.block(5, 3, 9, 26), H, {.group_size = 8});
     CHECK(same(large.block(5, 3, 9, 26)));
     large.block(5, 3, 9, 26).setConstant(TestType(7));
-    CHECK((large.array() == TestType(7)).all());  // nothing around it was touched
+    CHECK((large.array() == TestType(7)).all());  // nothing around it was written
 
     std::vector<TestType> raw(9 * 32, TestType(-1));
     for (index_t i = 0; i < 9; ++i)
@@ -316,7 +317,7 @@ TEST_CASE("preprocess: is deterministic", "[preprocess][property]") {
 TEST_CASE("preprocess: singular Gram matrices", "[preprocess][edge]") {
     auto [W0, H] = random_layer(5, 20, 15);
     SECTION("dead inputs") {
-        // Their weights are zeros, as the oracle knows no dead inputs.
+        // Their weights are zeros, because the oracle does not know dead inputs.
         for (const index_t dead : {0, 7, 19}) H.row(dead).setZero(), H.col(dead).setZero(), W0.col(dead).setZero();
     }
     SECTION("rank one") {
@@ -424,7 +425,7 @@ TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preproce
                         std::runtime_error);
         CHECK(thrown == before);
     }
-    row_major<double> W = W0;  // who says stop when all is done has not cancelled anything
+    row_major<double> W = W0;  // stopping after the last row cancels nothing
     CHECK(magr::preprocess(W, H, {}, [](const magr::preprocess_progress& p) {
               return p.rows_done == p.rows ? magr::flow::stop : magr::flow::proceed;
           }).stopped == magr::stop_reason::converged);
@@ -445,7 +446,7 @@ TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][ce
     SECTION("H is indefinite, so that the objective has no lower bound") {
         row_major<double> H = H0;
         H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
-        for (const index_t iterations : {200, 2000}) {  // quadratics are negative, and at last they overflow
+        for (const index_t iterations : {200, 2000}) {  // quadratics are negative, and finally overflow
             row_major<float> W = W0.cast<float>();
             const auto result =
                 magr::preprocess(W, H, {.solver = magr::solver::proximal_gradient, .max_iterations = iterations, .tolerance = 1e-3});
@@ -543,8 +544,8 @@ TEST_CASE("preprocess: bad input throws and leaves W bit-identical", "[preproces
     refused(start, H, {.relaxation = 2}, "option: preprocess_options: relaxation must be between 0 and 2 exclusively, it is 2");
 }
 
-// Layers of a real network, where they are at hand: MAGR_MODELS names a folder that holds `use-lite`, row-major float32 files
-// NAME.W.f32 (out x in) and NAME.X_calib.f32 (2048 tokens x in). Nothing is checked without it.
+// Layers of a real network, if available: MAGR_MODELS names a folder that holds `use-lite`, row-major float32 files NAME.W.f32 (out x in)
+// and NAME.X_calib.f32 (2048 tokens x in). Without it, nothing is checked.
 namespace {
 
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -18,7 +18,7 @@ struct shape {
     index_t rows, cols;
 };
 
-/// Positive definite: its rows are sums of convex sequences.
+/// A positive definite matrix: its rows are sums of convex sequences.
 template <class T>
 row_major<T> any_gram(index_t n) {
     row_major<T> H(n, n);
@@ -79,7 +79,7 @@ TEST_CASE("workspace_bytes: one matrix of H's size, and the rows of each worker"
         const auto two = static_cast<double>(magr::workspace_bytes<float>(4096, n, {}, 2));
         CHECK(two - one <= 4.8e3 * static_cast<double>(n));  // 5 rows of 96 numbers of 8 bytes for each input, and blocks
         CHECK(one <= matrix * (n == 4096 ? 1.2 : 1.07));
-        // the copy of W that an observer which may throw takes
+        // the copy of W that an observer needs if it may throw
         const auto copied =
             static_cast<double>(magr::workspace_bytes<Eigen::half, void (*)(const magr::preprocess_progress&)>(4096, n, {}));
         CHECK(copied - one == 4096.0 * static_cast<double>(n) * 2);

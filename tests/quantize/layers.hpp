@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Named random layers: weights and the Gram matrix of inputs of different character.
+// Named random layers: weights, and Gram matrices of inputs of different character.
 #pragma once
 
 #include <Eigen/Core>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Every number and every enumerator in every options struct: what is not allowed is refused, by name and with what it was.
+// Every number and every enumerator in every options struct: values outside of the range are refused, by name and with the value.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -28,7 +28,7 @@ const double not_a_number = std::nan("");
 constexpr double smallest = std::numeric_limits<double>::denorm_min();
 constexpr double largest = std::numeric_limits<double>::max();
 
-/// A field, what is wrong with options in which it has this value, and values in and outside of its range.
+/// A field, the problems of options in which it has a given value, and values inside and outside of its range.
 struct field {
     std::string name;
     std::function<vector<std::string>(double)> problems_with;
@@ -36,7 +36,7 @@ struct field {
     vector<double> bad;
 };
 
-/// Of a member that is a number, an integer, or one of these in an optional or a vector.
+/// Makes a field for a member that is a number, an integer, or one of these in an optional or a vector.
 template <class Options, class Value>
 field of(const char* name, Value Options::*member, vector<double> good, vector<double> bad, Options other = {}) {
     return {name,
@@ -101,7 +101,7 @@ vector<field> fields() {
     };
 }
 
-/// The same of a member that is an enumeration, or an optional one, with so many enumerators.
+/// The same for a member that is an enumeration, or an optional one, with this many enumerators.
 template <class Options, class Enum>
 field of_names(const char* name, Enum Options::*member, int count) {
     vector<double> good;

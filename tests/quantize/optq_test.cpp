@@ -67,8 +67,8 @@ grid_options grid_with_groups(int bits, index_t group_size) {
 
 }  // namespace
 
-// Codes, loss and proxy were computed once in double by an independent implementation of the published algorithm; no weight comes
-// closer than 0.034 steps to a tie. The oracle derives them again.
+// Codes, loss and proxy were computed once, in double, by an independent implementation of the published algorithm; every weight is at
+// least 0.034 steps from a tie. The oracle derives them again.
 TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
     struct golden_row {
         index_t group_size;
@@ -205,7 +205,7 @@ TEST_CASE("quantize_optq: the block size changes no code, except with stale grou
 TEST_CASE("quantize_optq: the scales of H and of W do not matter", "[quantize][optq][property]") {
     for (const auto kind : layers::all_inputs) {
         auto [W, H] = layers::make_layer(10, 30, kind, 8);
-        H.row(7).setZero();  // a dead column must not bring in a scale of its own
+        H.row(7).setZero();  // a dead column must not introduce its own scale
         H.col(7).setZero();
         const auto expected = quantize_optq(W, H, {.bits = 3});
         for (const double scale : {1e-30, 0.37, 2.0, 1e30}) {
@@ -214,7 +214,7 @@ TEST_CASE("quantize_optq: the scales of H and of W do not matter", "[quantize][o
             CHECK(result.loss == Approx(expected.loss * scale));
             CHECK(result.output_error == Approx(expected.output_error.value()));
         }
-        // powers of two are exact in float, so nothing may change there at all
+        // scaling by powers of two is exact in float, so nothing may change there
         const Eigen::MatrixXf w = W.cast<float>();
         const Eigen::MatrixXf h = H.cast<float>();
         const auto single = quantize_optq(w, h, {.bits = 3});
@@ -265,11 +265,11 @@ TEST_CASE("quantize_optq: groups formed in the order of processing are recorded 
     }
 }
 
-// What ports of OPTQ got wrong elsewhere without noticing: a wrong slice of the factor, a block compensated twice, a silent fallback.
-// All of them end at or above the error of round to nearest.
+// Bugs that went unnoticed in ports of OPTQ: a wrong slice of the factor, a block compensated twice, a silent fallback. Each of them ends
+// at or above the error of round to nearest.
 TEST_CASE("quantize_optq: has a smaller output error than round to nearest", "[quantize][optq][property]") {
     for (const auto kind : layers::all_inputs) {
-        if (kind == layers::inputs::independent) continue;  // nothing to gain there
+        if (kind == layers::inputs::independent) continue;  // feedback gains nothing there
         for (const int bits : {2, 3, 4})
             for (const index_t group : {0, 16})
                 for (const auto order : {column_order::natural, column_order::act_order}) {
@@ -290,7 +290,7 @@ TEST_CASE("quantize_optq: has a smaller output error than round to nearest", "[q
 
 TEST_CASE("quantize_optq: every storage type and layout of W and H gives the same codes", "[quantize][optq][property]") {
     const auto [weights, gram] = layers::make_layer(9, 40, layers::inputs::neighbours, 14);
-    // values that every storage type holds, so that all calls see the same layer
+    // values that every storage type can hold, so that all calls see the same layer
     const MatrixXd W = weights.cast<Eigen::bfloat16>().cast<Eigen::half>().cast<double>();
     const MatrixXd H = (gram / gram.diagonal().maxCoeff()).cast<Eigen::half>().cast<Eigen::bfloat16>().cast<double>();
     const grid_options grid{.bits = 3, .group_size = 16};
@@ -377,7 +377,7 @@ TEST_CASE("quantize_optq: dead columns are rounded or zeroed, and change nothing
                         if (!dead && fixed) CHECK(Q(i, j) == Z(i, j));
                     }
                 }
-                if (fixed) {  // dead columns have no part in the grids
+                if (fixed) {  // dead columns do not affect the grids
                     CHECK(zeroed.quantized.scales == rounded.quantized.scales);
                     CHECK(zeroed.quantized.zeros == rounded.quantized.zeros);
                 }
@@ -390,7 +390,7 @@ TEST_CASE("quantize_optq: weights of dead inputs may be of any size", "[quantize
     H.col(9).setZero();
     W.col(9).setZero();
     const auto expected = quantize_optq(W, H, grid_with_groups(3, 0));
-    W.col(9).setConstant(1e308);  // whose squares are infinite
+    W.col(9).setConstant(1e308);  // its squares are infinite
     for (const auto dead : {magr::dead_columns::round, magr::dead_columns::zero}) {
         const auto result = quantize_optq(W, H, grid_with_groups(3, 0), {.dead = dead});
         REQUIRE(result.status == expected.status);
@@ -436,7 +436,7 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
         const MatrixXd before = W;
         CHECK_THROWS_AS(quantize_optq(W, H, grid, options), decltype(error));
         const auto bytes = [](const MatrixXd& m) { return std::as_bytes(std::span(m.data(), static_cast<std::size_t>(m.size()))); };
-        CHECK(std::ranges::equal(bytes(before), bytes(W)));  // NaN equals itself here
+        CHECK(std::ranges::equal(bytes(before), bytes(W)));  // unlike ==, this treats NaN as equal to itself
         std::string message;
         try {
             static_cast<void>(quantize_optq(W, H, grid, options));
@@ -506,7 +506,7 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
 TEST_CASE("quantize_optq: grids that are given are kept, and W may be another matrix than they were fitted to",
           "[quantize][optq][property]") {
     const auto [W, H] = layers::make_layer(10, 48, layers::inputs::neighbours, 31);
-    const MatrixXd clamped = W.cwiseMin(1.2).cwiseMax(-1.2);  // weights of a smaller range, as MagR makes them
+    const MatrixXd clamped = W.cwiseMin(1.2).cwiseMax(-1.2);  // weights of a smaller range, as after MagR
     for (const index_t group : {0, 16})
         for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware}) {
             const grid_options options = grid_with_groups(3, group);
@@ -579,7 +579,7 @@ TEST_CASE("quantize_optq: group-aware order is natural order on a permuted layer
 TEST_CASE("quantize_optq: clipped weights are counted, and without them the loss keeps its bound", "[quantize][optq][property]") {
     int bounded = 0, clipped = 0;
     for (const auto kind : layers::all_inputs)
-        for (const double shrink : {1.0, 0.25})  // of the weights, on grids that were fitted to the larger ones
+        for (const double shrink : {1.0, 0.25})  // shrinks the weights, on grids fitted to the larger ones
             for (const auto rounding : {magr::rounding_mode::nearest, magr::rounding_mode::stochastic})
                 for (unsigned seed = 0; seed < 5; ++seed) {
                     const auto [W, H] = layers::make_layer(6, 30, kind, seed);
@@ -590,13 +590,13 @@ TEST_CASE("quantize_optq: clipped weights are counted, and without them the loss
                     CHECK(result.bound_held().has_value() == (result.clipped == 0));
                     if (result.clipped == 0) {
                         CHECK(result.loss <= result.loss_bound);
-                        CHECK(result.loss >= 0.01 * result.loss_bound);  // and is of its size
+                        CHECK(result.loss >= 0.01 * result.loss_bound);  // and is of the same order
                         CHECK(result.bound_held().value());
                     }
                 }
     CHECK(bounded > 20);
     CHECK(clipped > 20);
-    // by hand: codes -1.5..1.5 in steps of 1; the second weight is pushed to 2.4
+    // worked by hand: codes -1.5..1.5 in steps of 1; the second weight is pushed to 2.4
     const MatrixXd W = (MatrixXd(1, 2) << 0.4, 2.4).finished();
     magr::weight_grids<double> grids = magr::fit_grids(W, {.bits = 2});
     grids.scales(0, 0) = 1;
@@ -613,7 +613,7 @@ TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible,
     const layers::layer layer = layers::make_layer(5, 24, layers::inputs::neighbours, 40);
     const MatrixXd W = 0.2 * layer.W;
     const MatrixXd& H = layer.H;
-    const auto grids = magr::fit_grids(MatrixXd(10 * W), {.bits = 8});  // wide, so that nothing is clipped
+    const auto grids = magr::fit_grids(MatrixXd(10 * W), {.bits = 8});  // wide enough that nothing is clipped
     const auto run = [&](std::uint64_t seed, index_t block) {
         return quantize_optq(W, H, grids, {.block_size = block, .rounding = magr::rounding_mode::stochastic, .seed = seed});
     };
@@ -634,7 +634,7 @@ TEST_CASE("quantize_optq: stochastic rounding is right on average, reproducible,
         const double s = grids.scales(i, 0);
         for (index_t j = 0; j < 24; ++j) CHECK(std::abs(mean(i, j) - W(i, j)) < 5 * 2 * s / std::sqrt(draws));
     }
-    // E sum D_k eta^2 = s^2 / 6 tr D for weights spread evenly over the cells: a quarter of the certain bound is s^2 / 4
+    // E sum D_k eta^2 = s^2 / 6 tr D for weights spread evenly over the cells; the certain bound is s^2 tr D
     CHECK(loss / run(0, 128).loss_bound == Approx(1.0 / 6).epsilon(0.1));
 }
 
@@ -661,7 +661,7 @@ TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked
     CHECK(rounded.quantized.codes == quantize_rtn(W, {.bits = 4}).codes);
     CHECK_FALSE(rounded.bound_held().has_value());
     CHECK(std::string(to_string(rounded.status)) == "rounded_to_nearest");
-    // a tiny negative eigenvalue, as rounding leaves it, needs the usual damping only
+    // a tiny negative eigenvalue, as rounding may leave it, needs only the usual damping
     MatrixXd indefinite = singular;
     indefinite.diagonal().array() -= 1e-7 * singular.diagonal().mean();
     indefinite.diagonal() = indefinite.diagonal().cwiseMax(0);
@@ -758,7 +758,7 @@ TEST_CASE("quantize_optq: hostile layers give finite results", "[quantize][optq]
 }
 
 TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives no codes", "[quantize][optq][edge][regression]") {
-    // almost singular: the compensation of the later columns grows far beyond the weights
+    // almost singular: the compensation in later columns grows far beyond the weights
     int overflowed = 0;
     for (unsigned seed = 0; seed < 300; ++seed) {
         std::mt19937 random(seed);

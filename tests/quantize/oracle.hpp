@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Textbook versions of the quantizers in long double, written from the published algorithms and sharing no code with the library.
+// Textbook versions of the quantizers in long double, written from the published algorithms. They share no code with the library.
 #pragma once
 
 #include <algorithm>
@@ -78,7 +78,7 @@ inline grid fit(const row& x, const grid_rules& rules) {
     return best;
 }
 
-/// Inverse of a symmetric positive definite matrix, by Gauss and Jordan.
+/// Inverse of a symmetric positive definite matrix, by Gauss-Jordan elimination.
 inline table inverse(table a) {
     const std::size_t n = a.size();
     table b(n, row(n));
@@ -123,7 +123,7 @@ inline real proxy(const table& W, const table& Q, const table& H) {
     return sum;
 }
 
-/// H + damping * mean(diag H) I; rows and columns whose diagonal is zero become independent, and are not in the mean.
+/// H + damping * mean(diag H) I. Rows and columns with a zero diagonal entry become independent, and do not enter the mean.
 inline table damped(table H, real damping) {
     real sum = 0;
     std::size_t live = 0;
@@ -173,8 +173,8 @@ inline quantized rtn(const table& W, const grid_rules& rules) {
     return out;
 }
 
-/// OPTQ as published: U = upper Cholesky factor of the inverse of H, and W updated after every column. Within a block only the block's
-/// own columns are updated, the rest when it is finished; `groups::live` updates all columns at once.
+/// OPTQ as published: U = upper Cholesky factor of the inverse of H, and W updated after every column. Within a block only the block's own
+/// columns are updated, and the rest when the block is finished; `groups::live` updates all columns at once.
 inline quantized optq(const table& W0, const table& H0, const grid_rules& rules, const optq_rules& how) {
     const std::size_t n = H0.size();
     const std::size_t width = rules.group_size == 0 ? n : rules.group_size;
@@ -225,7 +225,7 @@ inline quantized optq(const table& W0, const table& H0, const grid_rules& rules,
     return out;
 }
 
-/// LDLQ as published, one column after the other and W never changed, with a fixed grid per row: H = T D T^T by elimination.
+/// LDLQ as published, column by column without ever changing W, with a fixed grid per row: H = T D T^T by elimination.
 inline std::vector<std::vector<int>> ldlq(const table& W, table H, const grid_rules& rules) {
     const std::size_t n = H.size();
     table T(n, row(n));

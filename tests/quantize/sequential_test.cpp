@@ -64,7 +64,7 @@ MatrixXd nearest(const MatrixXd& W) { return W.array().rint(); }
 
 }  // namespace
 
-// Both examples were worked by hand: with step 1 and no limits OPTQ corrects in the later columns what it did in the earlier ones.
+// Both examples were worked by hand: with step 1 and no limits, OPTQ uses the later columns to correct the errors of the earlier ones.
 TEST_CASE("quantize_sequentially: worked examples on the integers", "[quantize][sequential][oracle]") {
     MatrixXd W(1, 2);
     MatrixXd H(2, 2);
@@ -133,7 +133,7 @@ TEST_CASE("quantize_sequentially: rows do not see each other", "[quantize][seque
 
 namespace {
 
-/// The definition, one weight after the other.
+/// The definition, one weight at a time.
 MatrixXd one_weight_at_a_time(const MatrixXd& W, const magr::matrix<double>& feedback) {
     MatrixXd Q(W.rows(), W.cols());
     for (index_t i = 0; i < W.rows(); ++i)
@@ -159,7 +159,7 @@ TEST_CASE("quantize_sequentially: any number of rows, columns and columns per bl
             const MatrixXd expected = one_weight_at_a_time(W, factor.feedback);
             for (const index_t block : {5, 24, 128}) {
                 CAPTURE(n, rows, block);
-                CHECK(nearest(quantize(W, H, 0.01, block, integer_quantizer{}).Q) == expected);  // W - (W - Q), but for rounding
+                CHECK(nearest(quantize(W, H, 0.01, block, integer_quantizer{}).Q) == expected);  // W - (W - Q), up to rounding
             }
         }
     }
@@ -207,7 +207,7 @@ TEST_CASE("quantize_sequentially: a column that is not rounded costs nothing and
 
 namespace {
 
-/// Checks in every step that the weights it is shown are the least-squares optimum given the columns finished before.
+/// Checks in every step that its weights are the least-squares optimum given the columns finished before.
 struct least_squares_witness : integer_quantizer {
     const MatrixXd& W;
     const MatrixXd& H;
@@ -259,8 +259,8 @@ TEST_CASE("sequential_window: the weights to come are the least-squares optimum 
     }
 }
 
-// The matrix of the QuIP authors' counterexample (arXiv 2307.13304): on a finite grid the feedback can do harm, because an error that a
-// clamped column cannot take is carried on. Hence the bound by tr(D) holds for unlimited grids only.
+// The matrix of the QuIP authors' counterexample (arXiv 2307.13304): on a finite grid feedback can do harm, because an error that a clamped
+// column cannot absorb is passed on. Hence the bound by tr(D) holds only for unlimited grids.
 TEST_CASE("quantize_sequentially: on a finite grid feedback can be worse than none", "[quantize][sequential][oracle]") {
     struct expected_errors {
         index_t n;

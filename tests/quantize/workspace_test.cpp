@@ -26,7 +26,7 @@ struct shape {
 
 TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates at its peak", "[quantize][optq][memory]", float, double) {
     using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    // one of quantizing many rows, one of factoring, one where the Cholesky factorization has several blocks
+    // one layer with many rows, one dominated by factoring, one for which the Cholesky factorization has several blocks
     for (const auto& [rows, cols] : {shape{1, 1}, shape{2000, 40}, shape{3, 200}, shape{20, 700}}) {
         const auto layer = layers::make_layer(rows, cols, layers::inputs::independent, 4);
         const matrix W = layer.W.template cast<TestType>();
@@ -53,7 +53,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates with dead colu
     for (const auto& [rows, cols] : {shape{1, 3}, shape{2000, 40}, shape{3, 200}, shape{300, 300}}) {
         auto layer = layers::make_layer(rows, cols, layers::inputs::independent, 5);
         const matrix W = layer.W.template cast<TestType>();
-        layer.H.row(0) *= 1e-3;  // dead by a threshold
+        layer.H.row(0) *= 1e-3;  // dead by the threshold
         layer.H.col(0) *= 1e-3;
         layer.H.row(1).setZero();
         layer.H.col(1).setZero();
@@ -82,7 +82,7 @@ TEST_CASE("workspace_bytes of quantize_optq: the factor of a wide layer, and the
     const auto bytes = [&](index_t rows, const optq_options& options, index_t workers) {
         return static_cast<double>(magr::workspace_bytes<float>(rows, n, {.bits = 4}, options, workers));
     };
-    const double blocks = 900 * static_cast<double>(n);  // numbers, of the Cholesky factorization
+    const double blocks = 900 * static_cast<double>(n);  // elements that the Cholesky factorization allocates
     CHECK(bytes(1, {}, 1) > (4 + 4) * matrix);
     CHECK(bytes(1, {}, 1) < (4 + 4) * matrix + 4 * blocks);
     const optq_options in_double{.precision = factor_precision::float64};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One function for each function of the library that is recorded: it runs one case, and adds the line. The text of a case sets the element
+// One function for each function of the library that is recorded: it runs one case, and adds its line. The text of a case sets the element
 // types (W: f64, f32, f16, bf16; H: f64, f32), the layout of W (rows, columns, padded, strided), the number of workers, and options; see
 // library.hpp.
 #pragma once
@@ -12,7 +12,7 @@ namespace record {
 
 using call = void(recorder& out, const std::string& layer, const std::string& text);
 
-call preprocess;  // also `stop_after`, rows after which the observer stops it
+call preprocess;  // also `stop_after`: rows after which the observer stops it
 call compensate_drift;
 
 call fit_grids;          // `gram no`: without H
@@ -25,11 +25,11 @@ call refine_codes;
 call refine_scales;
 call output_error;
 
-call quantize_layer;      // `accumulator f32`: the Gram matrix of one instead of H
+call quantize_layer;      // `accumulator f32`: uses the Gram matrix of an accumulator instead of H
 call quantize_automatic;  // likewise
 
-call formats_that_take;  // which formats can hold a matrix of this shape and these grids, and what grids they suggest
-call pack_all;           // into each format that takes it, and back
+call formats_that_take;  // which formats can hold a matrix of this shape with these grids, and which grids they suggest
+call pack_all;           // into each format that can hold it, and back
 
 call accumulate_gram;   // `batch`, tokens at once; `sum`, type of the sums; `merge yes`
 call accumulate_drift;  // likewise

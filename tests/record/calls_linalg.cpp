@@ -11,13 +11,13 @@
 namespace record {
 namespace {
 
-/// A third of inputs whose sums would be exact in any order.
+/// A third of the inputs: their sums would otherwise be exact in any order.
 table third_of(table X) {
     for (double& x : X.values) x /= 3;
     return X;
 }
 
-/// Inputs in a type and layout, and sums in another: body(settings, results, layer, type of sums, X, drifted X, executor).
+/// Passes inputs in one type and layout, and sums in another: body(settings, results, layer, type of sums, X, drifted X, executor).
 template <class Body>
 void run_with_inputs(recorder& out, const std::string& function, const std::string& of, const std::string& text, Body&& body) {
     run_case(out, function, of, text, [&](settings& s, results& found, const layer& l) {
@@ -32,7 +32,7 @@ void run_with_inputs(recorder& out, const std::string& function, const std::stri
     });
 }
 
-/// H + mean(diag H) / 100 in a type, and a matrix that is made of it in place.
+/// Passes H + mean(diag H) / 100 in some type, and a matrix that is computed from it in place.
 template <class Body>
 void run_with_square(recorder& out, const std::string& function, const std::string& of, const std::string& text, Body&& body) {
     run_case(out, function, of, text, [&](settings& s, results& found, const layer& l) {

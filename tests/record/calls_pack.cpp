@@ -71,8 +71,8 @@ void formats_that_take(recorder& out, const std::string& of, const std::string& 
     });
 }
 
-/// Codes of OPTQ, as those of `order by_activation, groups live` are formats' hardest case, or with `optq no` rounded to nearest, put into
-/// every format that takes them; formats that refuse them say so in a line of their own.
+/// Puts codes into every format that can hold them: those of OPTQ, because `order by_activation, groups live` is the hardest case for
+/// formats, or with `optq no` codes rounded to nearest. Formats that refuse them say so in their own line.
 void pack_all(recorder& out, const std::string& of, const std::string& text) {
     using namespace magr;
     const auto pack_as = [&](const std::string& format, auto&& pack) {

@@ -4,7 +4,7 @@
 namespace record {
 namespace {
 
-/// Runs an operator on each row of W by itself, or on W as a matrix.
+/// Runs an operator on each row of W separately, or on W as a matrix.
 template <class OfVector, class OfMatrix>
 void run(recorder& out, const std::string& function, const std::string& of, const std::string& text, OfVector&& of_vector,
          OfMatrix&& of_matrix) {

@@ -4,7 +4,7 @@
 namespace record {
 namespace {
 
-/// Codes that are not the best ones: rounded to nearest. With `k_quant yes` on grids of two levels.
+/// Codes that can be improved: rounded to nearest. With `k_quant yes` on grids of two levels.
 template <class Weights>
 auto start_of(settings& s, Weights W) {
     const magr::grid_options grid = grid_options_of(s);

@@ -11,7 +11,7 @@ namespace {
 
 using texts = std::vector<std::string>;
 
-/// Every text of one list with every text of the other; "" stands for nothing.
+/// Every text of one list combined with every text of the other; "" means nothing.
 texts product(const texts& left, const texts& right) {
     texts all;
     for (const std::string& a : left)
@@ -201,7 +201,7 @@ void run_packers(recorder& out) {
     run(out, pack_all, {"packable"},
         product({"order by_activation, groups live", "order by_activation", "order group_aware, groups live"},
                 {"group_size 64, storage f16", "bits 3, group_size 32, storage f16"}));
-    run(out, pack_all, {"packable", "packable, dead columns"},  // what the blocks of ggml take
+    run(out, pack_all, {"packable", "packable, dead columns"},  // layers that the blocks of ggml can hold
         product(product({"bits 2", "bits 4", "bits 5", "bits 8"}, {"zero_point none", "zero_point offset"}),
                 {"group_size 64, storage f16", "group_size 128, storage f16, optq no, W f64"}));
     run(out, pack_all, {"odd", "one column", "packable, dead columns"},

@@ -11,21 +11,21 @@
 namespace record {
 namespace {
 
-/// An integer of about normal distribution, mean 0, standard deviation 148, at most 512.
+/// An integer with a roughly normal distribution, mean 0, standard deviation 148, at most 512.
 double bell(std::mt19937& random) {
     int sum = -510;
     for (int k = 0; k < 4; ++k) sum += static_cast<int>(random() >> 24);
     return sum;
 }
 
-/// What a layer has besides ordinary weights and inputs.
+/// What distinguishes a layer from ordinary weights and inputs.
 struct peculiarity {
     std::ptrdiff_t tokens = 0;                                     ///< 0: three times the inputs
     double common = 1;                                             ///< size of a direction that all inputs share
     int weight_exponent = 0;                                       ///< weights times 2^this
     int input_exponent = 0;                                        ///< inputs times 2^this
     std::function<double(std::ptrdiff_t)> channel = {};            ///< factor on an input, an integer or a power of two
-    std::function<double(double, std::ptrdiff_t)> weight_of = {};  ///< of what it would be and its row
+    std::function<double(double, std::ptrdiff_t)> weight_of = {};  ///< the weight, from its ordinary value and its row
 };
 
 table gram_of(const table& X) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The layers of the record. All numbers are integers times powers of two and all sums over tokens are exact, so that the layers are the
-// same bits for every compiler and instruction set: differences in a record come from the library alone.
+// The layers of the record. All numbers are integers times powers of two and all sums over tokens are exact. So the layers have the same
+// bits for every compiler and instruction set, and differences in a record come from the library alone.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace record {
 
-/// A row-major matrix that needs nothing of the library.
+/// A row-major matrix that needs nothing from the library.
 struct table {
     std::ptrdiff_t rows = 0, cols = 0;
     std::vector<double> values = {};
@@ -24,15 +24,15 @@ struct layer {
     std::string name;
     table W;           ///< out x in
     table X;           ///< inputs, tokens x in
-    table drifted;     ///< the same tokens behind layers that were quantized
+    table drifted;     ///< the same tokens after layers that were quantized
     table H;           ///< X^T X
     table validation;  ///< X^T X of other tokens
 };
 
-/// The layer of a name; made once. See layers.cpp for the names.
+/// The layer of this name; made once. See layers.cpp for the names.
 [[nodiscard]] const layer& layer_of(const std::string& name);
 
-/// All that are small enough for every method, in a fixed order.
+/// All layers that are small enough for every method, in a fixed order.
 [[nodiscard]] const std::vector<std::string>& small_layers();
 
 }  // namespace record

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the calls share: layers to matrices, words to options. This file, reports.hpp and calls_*.cpp are all that knows a name of the
-// library, and what to adapt when its interface changes; names of cases and keys of results stay.
+// Shared by the calls: converts layers to matrices and words to options. Only this file, reports.hpp and calls_*.cpp use names of the
+// library. Adapt them when its interface changes; names of cases and keys of results stay.
 #pragma once
 
 #include <Eigen/Core>
@@ -102,7 +102,7 @@ void run_with_gram(recorder& out, const std::string& function, const std::string
     });
 }
 
-// words to options; `of` is the step of a layer whose option a key sets, with a point behind it
+// converts words to options; `of` is the step of a layer whose option a key sets, followed by a dot
 
 inline void column_order_of(settings& s, const std::string& key, magr::column_order& order) {
     using magr::column_order;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Writes down what the library computes, bit by bit, for a restructuring to be compared with:
+// Records the results of the library, bit by bit, so that a restructured version can be compared with it:
 //
 //   magr_record > old.txt                                        with the old code
 //   magr_record --compare old.txt [NEW] [--ignore PATTERN]...    with the new one: runs all cases, or reads the file NEW
 //
-// Each result that differs is a line "name: key old -> new"; lines that are in one record only are listed as well. PATTERN is a regular
-// expression (ECMAScript) that is looked for in "name: key"; what it matches was meant to change. Exit status 1 if anything is listed.
+// Each result that differs is listed as a line "name: key old -> new", and so are lines that only one record has. PATTERN is a regular
+// expression (ECMAScript) that is searched in "name: key"; matching differences were intended. The exit status is 1 if anything is listed.
 //
-// Records can be compared if compiler, flags and instruction set are the same. The same everywhere are only results without a sum that
-// rounds: orders of columns, grids of the min_max range, codes rounded to nearest on them, formats_that_take, and packed bytes of such
-// codes (`optq no`); `weights` of grids with offsets aside, where a multiply-add may round once or twice.
+// Records can be compared if compiler, flags and instruction set are the same. Across these only results without a rounded sum are the
+// same: orders of columns, grids of the min_max range, codes rounded to nearest on them, formats_that_take, and packed bytes of such codes
+// (`optq no`); except `weights` of grids with offsets, where a multiply-add may round once or twice.
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -55,8 +55,8 @@ lines results_of(const std::string& line) {
     return found;
 }
 
-/// How many entries one of two maps lacks or both have with different values: differs(key, old, new), with "(nothing)" where one is
-/// missing.
+/// The number of entries that one of two maps lacks, or that differ. Calls differs(key, old, new) for each, with "(nothing)" for a missing
+/// one.
 template <class Differs>
 void for_each_difference(const lines& before, const lines& after, Differs&& differs) {
     for (const auto& [key, value] : before) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Lines of the record: the name of a case, a tab, and its results as "key=value" with spaces between them.
+// Lines of the record: the name of a case, a tab, and its results as "key=value" separated by spaces.
 #pragma once
 
 #include <bit>
@@ -17,7 +17,8 @@
 
 namespace record {
 
-/// The results of one case. Real numbers are written as hexadecimal floats, arrays as shape and hash, so that equal texts mean equal bits.
+/// The results of one case. Real numbers are written as hexadecimal floats, and arrays as shape and hash, so that equal texts mean equal
+/// bits.
 class results {
 public:
     void add(const std::string& key, const std::string& word) { text_ += (text_.empty() ? "" : " ") + key + "=" + word; }
@@ -26,7 +27,7 @@ public:
     void add(const std::string& key, double value) {
         char digits[40];
         std::snprintf(digits, sizeof(digits), "%a", value);
-        add(key, std::isnan(value) ? "nan" : digits);  // whose sign means nothing
+        add(key, std::isnan(value) ? "nan" : digits);  // the sign of a NaN means nothing
     }
     template <class Integer>
         requires std::is_integral_v<Integer>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Results of the library to words and numbers of the record.
+// Converts results of the library to words and numbers of the record.
 #pragma once
 
 #include <cstdint>

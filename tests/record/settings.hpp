@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The text of a case, "bits 2, group_size 16": at once its name in the record and what it sets.
+// The text of a case, "bits 2, group_size 16": it is both its name in the record and its settings.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace record {
 
-/// Pairs of key and value. Every key must be read once at least, so that a misspelt one cannot pass for a default.
+/// Pairs of key and value. Every key must be read at least once, so that a misspelt one cannot pass for a default.
 class settings {
 public:
     explicit settings(std::string_view text) : text_(text) {
@@ -56,7 +56,7 @@ public:
             target.push_back(std::stod(value->substr(at)));
     }
 
-    /// target <- what the word of the key stands for, if it is set.
+    /// target <- the value that the word of the key stands for, if it is set.
     template <class Value, class Target>
     void word(const std::string& key, const std::vector<std::pair<std::string_view, Value>>& words, Target& target) {
         const auto value = find(key);

@@ -58,7 +58,7 @@ std::vector<grid_options> kinds(int bits) {
     return all;
 }
 
-/// Grids whose scales are shared: 16 groups of 4 columns, by fours.
+/// Grids with shared scales: 16 groups of 4 columns, four groups per block.
 quantized_matrix<double> with_shared_scales(const MatrixXd& W) {
     magr::weight_grids<double> grids = magr::fit_grids(W, {.bits = 3, .zero_point = zero_point::offset, .group_size = 4});
     const index_t groups = grids.scales.cols(), blocks = groups / 4;
@@ -143,7 +143,7 @@ TEST_CASE("refine_codes: where it ends, no single code could be better", "[quant
                         }
                         q.codes(i, j) = best;
                     }
-                // a second call finds nothing to do
+                // a second call changes nothing
                 CHECK(refine_codes(q, W, H, {.order = order}).changes == 0);
             }
 }

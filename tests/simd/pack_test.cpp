@@ -13,7 +13,7 @@ namespace simd = magr::simd;
 
 namespace {
 
-/// Pairs of numbers whose order, sign or zero is worth a look.
+/// Pairs of numbers with interesting order, sign or zeros.
 template <class T>
 constexpr std::array<T, 6> left = {T(1), T(-2), T(0), T(-0.0), T(1e-30), T(-1e30)};
 template <class T>
@@ -29,7 +29,7 @@ bool equal(T a, T b) {
     return a == b;
 }
 
-/// Every lane of `operation(a, b)` gives what the same operation gives for plain numbers.
+/// Checks that every lane of `operation(a, b)` equals the same operation on plain numbers.
 template <class T, class Arch, class Operation>
 void check_lanes(const char* name, Operation&& operation, bool (*same)(T, T)) {
     using traits = simd::pack_traits<T, Arch>;
@@ -52,7 +52,7 @@ void check_operations() {
     check_lanes<T, Arch>(
         "abs", [](auto a, auto) { return simd::abs(a); }, same_bits<T>);
     check_lanes<T, Arch>(
-        "max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // of two zeros either may be the larger
+        "max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // either of two zeros may be the larger one
     check_lanes<T, Arch>(
         "min", [](auto a, auto b) { return simd::min(a, b); }, equal<T>);
     check_lanes<T, Arch>(
@@ -88,7 +88,7 @@ TEMPLATE_TEST_CASE("pack: reduce_add adds every lane once", "[simd][pack][isa]",
     CHECK(simd::reduce_add(traits::broadcast(TestType(0.5))) == TestType(traits::lanes) / 2);
 }
 
-// (1 + e)(1 - e) = 1 - e^2 exactly, which one rounding of the product makes 1: the sum is then 0 instead of -e^2.
+// (1 + e)(1 - e) = 1 - e^2 exactly. Rounding the product alone gives 1, and then the sum is 0 instead of -e^2.
 TEMPLATE_TEST_CASE("pack: fma adds the three numbers in their order, and rounds once where the processor does", "[simd][pack][isa]", float,
                    double) {
     using traits = simd::pack_traits<TestType, simd::default_arch>;
@@ -98,7 +98,7 @@ TEMPLATE_TEST_CASE("pack: fma adds the three numbers in their order, and rounds 
     CHECK(of_packs(2, 3, 5) == 11);
     CHECK(simd::fma(TestType(2), TestType(3), TestType(5)) == 11);
     const TestType e = std::numeric_limits<TestType>::epsilon();
-    volatile TestType a = 1 + e, b = 1 - e, c = -1;  // else the compiler computes the sum, without rounding
+    volatile TestType a = 1 + e, b = 1 - e, c = -1;  // otherwise the compiler computes the sum, without rounding
 #if defined(__FMA__) || defined(__AVX512F__)
     const TestType expected = -e * e;
 #else

@@ -56,7 +56,7 @@ TEMPLATE_TEST_CASE("make_gram_floor: H_d is above it", "[preprocess][certificate
                 REQUIRE(floor.floor.size() == n);
                 CHECK(floor.floor.minCoeff() >= 0.74 * problem.shift);
                 if (floor.floor.maxCoeff() > 1.01 * problem.shift) ++verified;
-                // H_d - N in the metric of the bulk, where 1 is the mean of its eigenvalues
+                // H_d - N in the metric of the bulk, where the mean of its eigenvalues is 1
                 const Eigen::VectorXd root = split.D.rsqrt().matrix();
                 const Eigen::MatrixXd H_d = root.asDiagonal() * damped(problem) * root.asDiagonal();
                 const Eigen::MatrixXd above = H_d - root.asDiagonal() * dense(floor, split) * root.asDiagonal();
@@ -89,7 +89,7 @@ TEST_CASE("make_gram_floor: a matrix that is not above its diagonal is found out
         return magr::detail::split_gram(problem, true, serial);
     }();
     CHECK(split.low > 0.1);
-    H.row(7) = H.row(8);  // the Lanczos steps were told another story
+    H.row(7) = H.row(8);  // now H contradicts the Lanczos steps
     H.col(7) = H.col(8);
     const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
     CHECK((magr::detail::make_gram_floor<double>(problem, split, serial).floor == problem.shift).all());
@@ -124,7 +124,7 @@ TEMPLATE_TEST_CASE("row_floor: f^T N^-1 f is that of the dense matrix", "[prepro
         }
         const double expected = f.dot(dense(floor, split).ldlt().solve(f));
         CAPTURE(&kind - kinds.data(), split.directions());
-        // any c gives an upper bound
+        // every c gives an upper bound
         CHECK(value >= (1 - 1e-5) * expected);
         CHECK(value <= (1 + (sizeof(TestType) == 4 ? 1e-2 : 1e-7)) * expected);
     }

@@ -14,7 +14,7 @@ using layers::row_major;
 
 namespace {
 
-/// Of the scaled matrix whose spectrum decides, by definition.
+/// The eigenvalues, by definition, of the scaled matrix whose spectrum decides.
 Eigen::ArrayXd eigenvalues(const row_major<double>& H, double damping, Eigen::ArrayXd& D) {
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> top(Eigen::MatrixXd(H), Eigen::EigenvaluesOnly);
     Eigen::MatrixXd damped = H / top.eigenvalues().maxCoeff();
@@ -45,7 +45,7 @@ TEST_CASE("split_gram: without a dominating direction rho is at the documented p
             CAPTURE(damping, n, split.rho, share);
             CHECK(r >= 0.001);
             CHECK(r <= 1.001);
-            if (n < 100) continue;  // one vector says little of so few eigenvalues
+            if (n < 100) continue;  // one vector says little about so few eigenvalues
             CHECK(share < 0.15);
             if (r < 0.98) CHECK(share > 0.1);
         }
@@ -63,7 +63,7 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
             for (index_t j = 0; j < n; ++j) B(i, j) = problem.entry(i, j) + (i == j ? problem.shift : 0);
         B -= split.V * split.lambda.matrix().asDiagonal() * split.V.transpose();
         const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> left(B, Eigen::EigenvaluesOnly);
-        CHECK(left.eigenvalues().minCoeff() >= -1e-9);  // of a matrix whose largest eigenvalue was 1
+        CHECK(left.eigenvalues().minCoeff() >= -1e-9);  // the largest eigenvalue of the whole matrix was 1
         const Eigen::ArrayXd diagonal = B.diagonal().array().cwiseMax(0.0);
         CHECK((split.D - (diagonal + 1e-3 * diagonal.mean())).abs().maxCoeff() <= 1e-9 * split.D.maxCoeff());
         return split;
@@ -73,7 +73,7 @@ TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preproc
     CHECK(split_of({.factors = {30, 20, 10, 5}}).directions() == 4);
     CHECK(split_of({.factors = {30, 30, 30, 30, 30, 30, 30, 30}}).directions() == 8);
     const index_t massive = split_of({.massive = 3, .massive_together = true}).directions();
-    CHECK((massive == 1 || massive == 2));              // the second is what the three differ in
+    CHECK((massive == 1 || massive == 2));              // a second direction describes the differences between the three
     CHECK(split_of({.massive = 3}).directions() == 0);  // the diagonal describes them
 }
 
@@ -84,7 +84,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
         const row_major<double> H = layers::gram_of({.means = {mean}}, n, 1000, 42);
         const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         CHECK(magr::detail::split_gram(problem, true, serial).directions() == 1);
-        // of a mean of half the size of the noise, drawn for each input, few inputs have more than sqrt(3) times the noise
+        // If the mean of each input is drawn around half the size of the noise, few inputs have a mean above sqrt(3) times the noise.
         CHECK(magr::detail::split_gram(problem, false, serial).directions() == (mean > 1 ? 1 : 0));
     }
 }
@@ -101,7 +101,7 @@ TEST_CASE("split_gram: the same bits whatever executes it, and a step for any ma
         CHECK(split.rho == expected.rho);
         CHECK(split.V == expected.V);
     }
-    H(2, 3) = H(3, 2) = 100 * H.diagonal().maxCoeff();  // indefinite: the factorization is going to tell
+    H(2, 3) = H(3, 2) = 100 * H.diagonal().maxCoeff();  // indefinite, which the factorization will find
     const auto indefinite = magr::detail::make_layer_problem(magr::hessian(H), 200, 1e-2);
     const double any = magr::detail::split_gram(indefinite, true, serial).rho;
     CHECK((any >= 0.001 && any <= 2.5));

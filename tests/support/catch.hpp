@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Catch2 2 and 3 under one name.
+// Catch2 versions 2 and 3 under one name.
 #pragma once
 
 #if __has_include(<catch2/catch_all.hpp>)

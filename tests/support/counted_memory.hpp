@@ -7,14 +7,14 @@
 #include <cstring>
 #include <new>
 
-/// Replaces operator new and delete by ones that count. Only one file of a program may include it.
+/// Replaces operator new and delete by versions that count. Only one file of a program may include it.
 namespace counted_memory {
 
 inline std::atomic<std::size_t> live{0};         ///< bytes
-inline std::atomic<std::size_t> most{0};         ///< that were live at once, since it was last set
+inline std::atomic<std::size_t> most{0};         ///< the most that were live at once, since it was last set
 inline std::atomic<std::size_t> allocations{0};  ///< so far
 
-/// Null if there is no memory. In front of it, in as many bytes as keep it aligned, lies its size.
+/// Null if there is no memory. The size is stored in front of the memory, in as many bytes as keep it aligned.
 inline void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) noexcept {
     auto* const block = static_cast<std::byte*>(std::aligned_alloc(alignment, (size / alignment + 2) * alignment));
     if (block == nullptr) return nullptr;
@@ -32,7 +32,7 @@ inline void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof
     throw std::bad_alloc();
 }
 
-/// Not inlined: next to a `new` that it knows, g++ 14 takes a bare `free` for a mistake.
+/// Not inlined: next to a `new` that it sees, g++ 14 considers a bare `free` a mistake.
 [[gnu::noinline]] inline void release(void* p, std::size_t alignment = alignof(std::max_align_t)) noexcept {
     if (p == nullptr) return;
     std::byte* const block = static_cast<std::byte*>(p) - alignment;
@@ -42,7 +42,7 @@ inline void* allocate_or_throw(std::size_t size, std::size_t alignment = alignof
     std::free(block);
 }
 
-/// Bytes that `function` has allocated at its peak. What Eigen allocates by itself is not seen.
+/// The peak number of bytes that `function` allocates. Eigen's own allocations are not seen.
 template <class Function>
 std::size_t peak_of(const Function& function) {
     const std::size_t before = live;
@@ -53,7 +53,7 @@ std::size_t peak_of(const Function& function) {
 
 }  // namespace counted_memory
 
-// All that a program may replace: a sanitizer provides those that are missing, and they would not fit the others.
+// All operators that a program may replace: a sanitizer provides the missing ones, and they would not match the others.
 void* operator new(std::size_t size) { return counted_memory::allocate_or_throw(size); }
 void* operator new[](std::size_t size) { return counted_memory::allocate_or_throw(size); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted_memory::allocate(size); }

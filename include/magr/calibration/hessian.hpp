@@ -54,13 +54,13 @@ public:
     [[nodiscard]] index_t dead_inputs() const noexcept { return live_.dead_columns(); }
     [[nodiscard]] bool is_dead(index_t j) const noexcept { return live_.is_dead(j); }
     [[nodiscard]] double dead_threshold() const noexcept { return dead_threshold_; }
-    /// The tokens of the accumulator that it was made from.
+    /// The number of tokens of the accumulator that it was made from; no value for a matrix.
     [[nodiscard]] std::optional<index_t> tokens() const noexcept { return tokens_; }
     /// The mean of the diagonal entries of live inputs, which is the unit of every damping. 1 if no input is live.
     [[nodiscard]] double mean() const noexcept { return live_.mean(); }
 
-    /// Returns what a method derives from H. The first call computes it by `make()`; later calls return the same object. Your own methods
-    /// may use it as well.
+    /// Returns what a method derives from H. The first call with a type and key computes it by `make()`; later calls return the same
+    /// object. Your own methods may use it as well.
     /// @param key  the other settings that the result depends on
     /// @tparam Made  the type of the result; different results need different types
     template <class Made, class Make>
@@ -164,7 +164,7 @@ template <class Gram>
         return as_const_view(H);
 }
 
-/// The number of calibration tokens behind H, if known.
+/// The number of calibration tokens that H was summed over, if known.
 template <class Gram>
 [[nodiscard]] std::optional<index_t> tokens_of(const Gram& H) {
     if constexpr (std::is_same_v<Gram, hessian>)

@@ -98,7 +98,7 @@ matrix<Scalar> gram_accumulator<Scalar>::take_gram(executor_ref exec) {
     if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
     reserve(exec);
     flush(exec);
-    constexpr index_t width = 32;  // of squares whose rows and columns stay in the cache
+    constexpr index_t width = 32;  // side of squares whose rows and columns stay in the cache
     exec.parallel_for((inputs() + width - 1) / width, [&](index_t task, index_t) {
         const index_t first = task * width, last = (std::min)(first + width, inputs());
         for (index_t j0 = 0; j0 < last; j0 += width)

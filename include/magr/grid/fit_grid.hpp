@@ -20,7 +20,7 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec);
 
-/// The same after all checks except that the options need no H.
+/// The same after all checks except one: that the options need no H.
 /// @par Errors    option_error
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_all(const char* function, const matrix_ref& w, const grid_options& options, executor_ref exec);

@@ -55,7 +55,6 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                2..8, group_size is less than 1, zero_point or storage is not an enumerator, a scale is not > 0 or not finite, a zero
 ///                point is not finite or (if integer) not a code, levels are not 2 to 2^bits increasing numbers of at most 1e6, or the
 ///                weight of the lowest or highest code is not finite
-///                the lowest or highest code is not finite
 template <compute_scalar Scalar>
 void require_grids(const char* function, const weight_grids<Scalar>& grids, index_t rows, index_t cols);
 

@@ -35,7 +35,8 @@ struct gram_floor {
 template <compute_scalar S>
 [[nodiscard]] gram_floor make_gram_floor(const layer_problem& problem, const gram_split& split, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
-    // Without its directions, the matrix still has an eigenvalue of 1 along them in the metric D; at 0 there would be no floor there.
+    // Subtract only so much of lambda that an eigenvalue of 1 in the metric D remains along each direction: with nothing left, there would
+    // be no floor there.
     const Eigen::ArrayXd outside =
         (split.lambda - (split.V.array().square().colwise() / split.D).colwise().sum().transpose().inverse()).cwiseMax(0.0);
     for (const double share : {0.5, 0.2}) {

@@ -32,15 +32,15 @@ public:
         return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + kernels::product_blocks<S, simd::default_arch>::scratch;
     }
 
-    // one row each of: the weights, the point, the dual variable (before the prox: its argument); and of rows at hand, the product
+    // for each row: its weights, its point, and its dual variable (before the prox: the argument of the prox); for each slot: a product
     [[nodiscard]] S* w0(index_t r) const noexcept { return memory_.data() + r * stride_; }
     [[nodiscard]] S* z(index_t r) const noexcept { return w0(capacity + r); }
     [[nodiscard]] S* u(index_t r) const noexcept { return w0(2 * capacity + r); }
     [[nodiscard]] S* product(index_t slot) const noexcept { return w0(3 * capacity + slot); }
-    // a direction whose product with H is known, and that product, of the row at hand
+    // of the current row: a direction whose product with H is known, and that product
     [[nodiscard]] S* y() const noexcept { return w0(4 * capacity); }
     [[nodiscard]] S* g() const noexcept { return w0(4 * capacity + 1); }
-    // the packed rows of a product; at other times room for two rows
+    // the packed rows of a product; at other times scratch for two rows
     [[nodiscard]] S* left() const noexcept { return w0(4 * capacity + 2); }
     [[nodiscard]] S* thresholds(index_t r, index_t groups) const noexcept { return left() + capacity * cols_ + r * groups; }
 

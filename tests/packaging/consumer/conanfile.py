@@ -1,4 +1,4 @@
-# Tests the Conan package with the project of this folder:  conan create . --test-folder tests/packaging/consumer
+# Tests the Conan package with the project in this folder:  conan create . --test-folder tests/packaging/consumer
 import os
 
 from conan import ConanFile

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a user of the installed library writes.
+// Code that a user of the installed library might write.
 #include <Eigen/Core>
 
 #include <magr/magr.hpp>

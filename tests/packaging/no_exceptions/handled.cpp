@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a program without exceptions writes: its own handler of the library's errors, named before the first include.
+// A program without exceptions: it defines its own handler of the library's errors before the first include.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>

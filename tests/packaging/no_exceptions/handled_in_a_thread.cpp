@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Parallel loops without exceptions: they work, and what fails in a task goes to the program's handler, on the thread of the task.
+// Parallel loops without exceptions: they work, and an error in a task goes to the program's handler, on the thread of the task.
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>

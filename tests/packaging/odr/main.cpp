@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A second unit of the program that includes everything. The unit for another instruction set is linked but not run: the processor may
-// lack it.
+// A second unit of the program that includes everything. The unit for another instruction set is linked but not run, because the processor
+// may lack it.
 #include <cmath>
 
 #include <magr/magr.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Uses every part of the library; compiled several times into one program, under the name MAGR_UNIT.
+// Uses every part of the library. It is compiled several times into one program, under the name MAGR_UNIT.
 #include <Eigen/Core>
 #include <cstddef>
 #include <span>
@@ -38,7 +38,7 @@ double MAGR_UNIT() {
     magr::prox_linf(W, 0.01, {.group_size = 3});
 
     Eigen::MatrixXf M = W;
-    magr::preprocess(M, H);  // what it reports need not be read
+    magr::preprocess(M, H);  // the result may be ignored
     const auto by_admm = magr::preprocess(W, H);
     const auto by_gradient = magr::preprocess(W, H, {.solver = magr::solver::proximal_gradient});
     const auto rtn = magr::quantize_rtn(W, {.bits = 3});
