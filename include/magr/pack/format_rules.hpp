@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <magr/detail/contract.hpp>
-#include <magr/pack/format.hpp>
+#include <magr/pack/packed_format.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/storage_type.hpp>
 
