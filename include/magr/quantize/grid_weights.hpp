@@ -5,8 +5,16 @@
 #include <cstdint>
 #include <limits>
 
+#include <magr/matrix/scalar.hpp>
 #include <magr/quantize/grid.hpp>
-#include <magr/quantize/weight_grids.hpp>
+
+namespace magr {
+
+// Only declared: the header that defines it includes `require_grids`, which calls functions from here.
+template <compute_scalar Scalar>
+struct weight_grids;
+
+}  // namespace magr
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
