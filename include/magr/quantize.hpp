@@ -3,12 +3,12 @@
 
 /// Quantizers of weight matrices: round to nearest, and OPTQ.
 
+#include <magr/calibration/output_error.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/fit_grid.hpp>
 #include <magr/quantize/grid.hpp>
 #include <magr/quantize/optq.hpp>
-#include <magr/calibration/output_error.hpp>
 #include <magr/quantize/quantized_matrix.hpp>
 #include <magr/quantize/refine_codes.hpp>
 #include <magr/quantize/refine_scales.hpp>

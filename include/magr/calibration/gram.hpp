@@ -15,7 +15,8 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Up to `capacity` tokens, packed as the right operands of register tiles: panels of as many inputs as a tile is wide, each token by token.
+/// Up to `capacity` tokens, packed as the right operands of register tiles: panels of as many inputs as a tile is wide, stored token by
+/// token.
 template <compute_scalar Scalar>
 class token_panels {
 public:

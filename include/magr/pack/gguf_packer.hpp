@@ -12,8 +12,8 @@
 
 #include <magr/detail/finite.hpp>
 #include <magr/matrix/matrix.hpp>
-#include <magr/pack/gguf.hpp>
 #include <magr/pack/format_rules.hpp>
+#include <magr/pack/gguf.hpp>
 #include <magr/pack/gguf_block.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_numbers.hpp>

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include <magr/matrix/matrix.hpp>
-#include <magr/pack/gptq.hpp>
 #include <magr/pack/format_rules.hpp>
+#include <magr/pack/gptq.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_numbers.hpp>
 #include <magr/quantize/quantized_matrix.hpp>

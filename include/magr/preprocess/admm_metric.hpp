@@ -77,8 +77,7 @@ public:
     /// @param thresholds  of the groups: those of the last iteration as hints, then those of z
     /// @par Numerics      sums as of `sum_packs`. A root that is not exact changes the next point, not what is certified of it: u and z
     ///                    belong to each other for any beta
-    void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
-              S* thresholds) const noexcept {
+    void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride, S* thresholds) const noexcept {
         const index_t n = cols(), r = directions();
         const S* const d = diagonal();
         S *const center = room, *const moved = room + stride;

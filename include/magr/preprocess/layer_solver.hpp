@@ -112,7 +112,8 @@ private:
     /// What bounds H from below, made in the type in which rows are solved first.
     [[nodiscard]] const gram_floor& floor(bool all, bool in_float, executor_ref exec) const {
         return H_.remember<gram_floor>(key(all), [&] {
-            return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec) : make_gram_floor<double>(problem_, split(all, exec), exec);
+            return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec)
+                            : make_gram_floor<double>(problem_, split(all, exec), exec);
         });
     }
 
@@ -149,8 +150,8 @@ private:
         return found;
     }
 
-    [[nodiscard]] stop_reason solve_classes(double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
-                                            progress_counter& progress, executor_ref exec) {
+    [[nodiscard]] stop_reason solve_classes(double alpha, const matrix_ref& W, const mutable_matrix_ref& out, progress_counter& progress,
+                                            executor_ref exec) {
         auto found = classes(alpha, W, exec);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());

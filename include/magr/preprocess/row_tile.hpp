@@ -29,7 +29,8 @@ public:
     /// What a tile allocates, in elements.
     [[nodiscard]] static index_t elements(index_t cols, index_t groups) {
         const index_t stride = packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols;
-        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + kernels::product_blocks<S, simd::default_arch>::scratch;
+        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity +
+               kernels::product_blocks<S, simd::default_arch>::scratch;
     }
 
     // one row each of: the weights, the point, the dual variable (before the prox: its argument); and of rows at hand, the product

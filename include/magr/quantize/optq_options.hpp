@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include <magr/detail/validate.hpp>
 #include <magr/config.hpp>
+#include <magr/detail/validate.hpp>
 #include <magr/quantize/column_order.hpp>
 #include <magr/quantize/factor_precision.hpp>
 
