@@ -4,13 +4,13 @@
 #include <magr/calibration/sum_gram.hpp>
 
 // What the headers declare for each arithmetic type.
-#define MAGR_INSTANTIATE(Scalar) \
-    namespace magr::inline MAGR_ISA_NAMESPACE { \
-    template class gram_accumulator<Scalar>; \
-    template class drift_accumulator<Scalar>; \
-    } \
+#define MAGR_INSTANTIATE(Scalar)                        \
+    namespace magr::inline MAGR_ISA_NAMESPACE {         \
+    template class gram_accumulator<Scalar>;            \
+    template class drift_accumulator<Scalar>;           \
+    }                                                   \
     namespace magr::detail::inline MAGR_ISA_NAMESPACE { \
-    template class token_panels<Scalar>; \
+    template class token_panels<Scalar>;                \
     }
 
 MAGR_INSTANTIATE(float)

@@ -55,8 +55,8 @@ auto quantize_automatic(const Weights& W, const gram_accumulator<Sum>& fitting, 
                         const automatic_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const matrix<Sum> fitting_gram = fitting.gram(exec), validation_gram = validation.gram(exec);
-    return detail::run_automatic<compute_t<typename decltype(w)::value_type>>(
-        w, fitting_gram.view(), validation_gram.view(), fitting.tokens(), validation.tokens(), options, exec);
+    return detail::run_automatic<compute_t<typename decltype(w)::value_type>>(w, fitting_gram.view(), validation_gram.view(),
+                                                                              fitting.tokens(), validation.tokens(), options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

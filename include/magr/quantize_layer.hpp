@@ -47,7 +47,8 @@ template <class Weights, compute_scalar Sum>
 auto quantize_layer(const Weights& W, const gram_accumulator<Sum>& calibration, const layer_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     const matrix<Sum> gram = calibration.gram(exec);
-    return detail::run_layer<compute_t<typename decltype(w)::value_type>>(w, gram.view(), "calibration", calibration.tokens(), options, exec);
+    return detail::run_layer<compute_t<typename decltype(w)::value_type>>(w, gram.view(), "calibration", calibration.tokens(), options,
+                                                                          exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

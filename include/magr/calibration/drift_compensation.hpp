@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include <magr/detail/validate.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/detail/validate.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
 namespace magr {

@@ -143,9 +143,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 class gram_argument {
 public:
     template <class T>
-    gram_argument(matrix_view<T> H) noexcept : matrix_(H) {}                              // NOLINT(google-explicit-constructor)
-    gram_argument(const matrix_ref& H) noexcept : matrix_(H) {}                           // NOLINT(google-explicit-constructor)
-    gram_argument(const hessian& H) noexcept : matrix_(H.given()), hessian_(&H) {}        // NOLINT(google-explicit-constructor)
+    gram_argument(matrix_view<T> H) noexcept : matrix_(H) {}                        // NOLINT(google-explicit-constructor)
+    gram_argument(const matrix_ref& H) noexcept : matrix_(H) {}                     // NOLINT(google-explicit-constructor)
+    gram_argument(const hessian& H) noexcept : matrix_(H.given()), hessian_(&H) {}  // NOLINT(google-explicit-constructor)
 
     [[nodiscard]] const matrix_ref& matrix() const noexcept { return matrix_; }
     [[nodiscard]] const hessian* made() const noexcept { return hessian_; }

@@ -9,14 +9,14 @@
 
 #include <magr/calibration/largest_eigenvalue.hpp>
 #include <magr/calibration/live_gram.hpp>
+#include <magr/calibration/output_error.hpp>
+#include <magr/calibration/output_meter.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/calibration/output_error.hpp>
-#include <magr/calibration/output_meter.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include <magr/calibration/hessian.hpp>
 #include <magr/calibration/drift_compensation.hpp>
+#include <magr/calibration/hessian.hpp>
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>

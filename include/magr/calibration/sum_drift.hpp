@@ -15,8 +15,7 @@ namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-drift_accumulator<Scalar>::drift_accumulator(index_t inputs)
-    : drift_(detail::checked_inputs("drift_accumulator", inputs), inputs) {}
+drift_accumulator<Scalar>::drift_accumulator(index_t inputs) : drift_(detail::checked_inputs("drift_accumulator", inputs), inputs) {}
 
 template <compute_scalar Scalar>
 drift_accumulator<Scalar>::drift_accumulator(const detail::matrix_ref& D, index_t tokens)

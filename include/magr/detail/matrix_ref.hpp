@@ -74,8 +74,8 @@ struct element_functions {
         return (sums & carry) == 0;
     }
 
-    static constexpr element_type all{&load<double>, &load<float>, &store, &round, &dot, &are_finite, sizeof(T), std::is_same_v<T, float>,
-                                      std::is_same_v<T, double>};
+    static constexpr element_type all{
+        &load<double>, &load<float>, &store, &round, &dot, &are_finite, sizeof(T), std::is_same_v<T, float>, std::is_same_v<T, double>};
 };
 
 /// A read-only view of a matrix of any strides and storage type. Every `matrix_view` becomes one.

@@ -113,7 +113,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
 feedback_factor<Scalar> factor_feedback(const detail::matrix_ref& H, std::span<const index_t> order, const factor_options& options,
-                                                      executor_ref exec) {
+                                        executor_ref exec) {
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
     constexpr double first_floor = 1e-6;

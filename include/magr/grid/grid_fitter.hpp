@@ -89,7 +89,7 @@ private:
 /// Fits all grids, each to its group of neighbouring columns of W.
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> fit_all(const matrix_ref& w, const grid_options& options, const grid_fitter<Scalar>& fitter,
-                                             executor_ref exec) {
+                                           executor_ref exec) {
     constexpr index_t panel_rows = 32;  // enough to make a product worthwhile
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(w.rows(), w.cols(), options);
     exec.parallel_for((w.rows() + panel_rows - 1) / panel_rows, [&](index_t task, index_t) {

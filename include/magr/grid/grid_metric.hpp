@@ -55,9 +55,8 @@ public:
         metric.full_.resize(static_cast<std::size_t>(width * padded));
         for (index_t a = 0; a < width; ++a)
             for (index_t b = 0; b < width; ++b)
-                metric.full_[static_cast<std::size_t>(a * padded + b)] =
-                    static_cast<Scalar>(
-                        H(columns[static_cast<std::size_t>((std::max)(a, b))], columns[static_cast<std::size_t>((std::min)(a, b))]) / largest);
+                metric.full_[static_cast<std::size_t>(a * padded + b)] = static_cast<Scalar>(
+                    H(columns[static_cast<std::size_t>((std::max)(a, b))], columns[static_cast<std::size_t>((std::min)(a, b))]) / largest);
         const aligned_buffer<Scalar> buffer(blocks::depth * padded);
         kernels::pack_in_place(metric.full_.data(), width, padded, buffer.data());
         return metric;

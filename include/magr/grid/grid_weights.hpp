@@ -6,7 +6,15 @@
 #include <limits>
 
 #include <magr/grid/grid.hpp>
-#include <magr/grid/weight_grids.hpp>
+#include <magr/matrix/scalar.hpp>
+
+namespace magr {
+
+// Only declared: the header that defines it includes `require_grids`, which calls functions from here.
+template <compute_scalar Scalar>
+struct weight_grids;
+
+}  // namespace magr
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -13,8 +13,7 @@ namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-affine_grid<Scalar> fit_grid(std::span<const Scalar> weights, const grid_options& options,
-                                           std::span<const double> importance) {
+affine_grid<Scalar> fit_grid(std::span<const Scalar> weights, const grid_options& options, std::span<const double> importance) {
     using panel = detail::row_major_matrix<Scalar>;
     const panel row = Eigen::Map<const panel>(weights.data(), 1, static_cast<index_t>(weights.size()));
     const std::vector<index_t> live = detail::live_positions(importance);

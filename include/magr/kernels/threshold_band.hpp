@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
+
 #include <magr/kernels/block_size.hpp>
 #include <magr/kernels/group_maxima.hpp>
 #include <magr/kernels/metric.hpp>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <concepts>
+
 #include <magr/kernels/block_size.hpp>
 #include <magr/kernels/metric.hpp>
 #include <magr/matrix/matrix_view.hpp>

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <magr/detail/validate.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/detail/validate.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>
 #include <magr/parallel/executor_ref.hpp>

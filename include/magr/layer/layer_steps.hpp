@@ -163,8 +163,8 @@ template <compute_scalar Scalar>
 void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<const Scalar>> w, const layer_input<Scalar>& in,
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
-    quantized_matrix<Scalar> rtn = round_onto_grids(
-        wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{});
+    quantized_matrix<Scalar> rtn =
+        round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{});
     result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);

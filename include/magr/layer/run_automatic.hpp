@@ -126,9 +126,8 @@ template <compute_scalar Scalar>
 /// Measures the output errors of candidates that share a damping, and keeps the best attempts.
 /// @param first   how many candidates came before these
 template <compute_scalar Scalar>
-void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, const output_meter& validation,
-                    const layer_options& shared, std::size_t first, std::span<automatic_candidate> candidates, best_attempts<Scalar>& best,
-                    executor_ref exec) {
+void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, const output_meter& validation, const layer_options& shared,
+                    std::size_t first, std::span<automatic_candidate> candidates, best_attempts<Scalar>& best, executor_ref exec) {
     std::vector<double> alphas;
     for (const automatic_candidate& candidate : candidates)
         if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
@@ -168,8 +167,8 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
 /// Runs after all checks, on a copy of W in the arithmetic type.
 template <compute_scalar Scalar>
 [[nodiscard]] automatic_result<Scalar> automatic_checked(matrix_view<const Scalar> W, row_major_matrix<double> fitting,
-                                                     row_major_matrix<double> validation, std::optional<index_t> tokens,
-                                                     const automatic_options& options, executor_ref exec) {
+                                                         row_major_matrix<double> validation, std::optional<index_t> tokens,
+                                                         const automatic_options& options, executor_ref exec) {
     automatic_result<Scalar> result;
     const layer_options shared = with_defaults(options.layer);
     // an input that is nonzero only in the validation data is not dead

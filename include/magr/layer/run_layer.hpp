@@ -14,8 +14,8 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens,
-                                   const layer_options& given, executor_ref exec) {
+layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens, const layer_options& given,
+                                   executor_ref exec) {
     const layer_options options = with_defaults(given);
     const layer_input<Scalar> in(W, H, options);
     const output_meter meter(W, H, exec);

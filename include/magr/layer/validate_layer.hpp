@@ -13,8 +13,7 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_options& options,
-                                                       std::optional<packed_format> format) {
+MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_options& options, std::optional<packed_format> format) {
     std::vector<std::string> found = problems(options);
     if (!format) {
         detail::problem_list own("matrix_shape");

@@ -10,7 +10,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/storage_type.hpp>
-#include <magr/pack/format.hpp>
+#include <magr/pack/packed_format.hpp>
 
 namespace magr {
 namespace detail {

@@ -8,7 +8,7 @@
 
 #include <magr/config.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/pack/format.hpp>
+#include <magr/pack/packed_format.hpp>
 
 namespace magr {
 

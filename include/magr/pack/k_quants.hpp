@@ -14,7 +14,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 [[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type);
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type, double dead_threshold);
+[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type,
+                                                         double dead_threshold);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail

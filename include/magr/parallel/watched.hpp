@@ -21,9 +21,9 @@ struct loop_progress {
 
 /// A callable that takes `const loop_progress&` and returns `flow` or nothing.
 template <class Observer>
-concept loop_observer = std::invocable<Observer&, const loop_progress&> &&
-                        (std::same_as<std::invoke_result_t<Observer&, const loop_progress&>, flow> ||
-                         std::is_void_v<std::invoke_result_t<Observer&, const loop_progress&>>);
+concept loop_observer =
+    std::invocable<Observer&, const loop_progress&> && (std::same_as<std::invoke_result_t<Observer&, const loop_progress&>, flow> ||
+                                                        std::is_void_v<std::invoke_result_t<Observer&, const loop_progress&>>);
 
 /// Thrown through a function whose observer said stop.
 class cancelled : public std::runtime_error {
@@ -35,8 +35,8 @@ public:
 /// its steps.
 ///
 ///   magr::thread_pool pool(8);
-///   magr::watched_executor watched(pool, [&](const magr::loop_progress&) { return stop_requested ? magr::flow::stop : magr::flow::proceed; });
-///   const auto result = magr::quantize_layer(W, H, options, watched);      // throws magr::cancelled soon after the request
+///   magr::watched_executor watched(pool, [&](const magr::loop_progress&) { return stop_requested ? magr::flow::stop : magr::flow::proceed;
+///   }); const auto result = magr::quantize_layer(W, H, options, watched);      // throws magr::cancelled soon after the request
 ///
 /// The observer is called on the caller's thread, after every few tasks for each worker. After `flow::stop` no other task begins, and
 /// `cancelled` leaves the function. Results are not written then; of functions that work in place, `preprocess` leaves each row as it was

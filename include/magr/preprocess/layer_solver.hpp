@@ -114,7 +114,8 @@ private:
         std::vector<double> key_of_floor = key(all);
         key_of_floor.push_back(in_float ? 1 : 0);
         return H_.remember<gram_floor>(key_of_floor, [&] {
-            return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec) : make_gram_floor<double>(problem_, split(all, exec), exec);
+            return in_float ? make_gram_floor<float>(problem_, split(all, exec), exec)
+                            : make_gram_floor<double>(problem_, split(all, exec), exec);
         });
     }
 
@@ -151,8 +152,8 @@ private:
         return found;
     }
 
-    [[nodiscard]] stop_reason solve_classes(double alpha, const matrix_ref& W, const mutable_matrix_ref& out,
-                                            progress_counter& progress, executor_ref exec) {
+    [[nodiscard]] stop_reason solve_classes(double alpha, const matrix_ref& W, const mutable_matrix_ref& out, progress_counter& progress,
+                                            executor_ref exec) {
         auto found = classes(alpha, W, exec);
         index_t pending = 0;
         for (const row_class& c : found) pending += static_cast<index_t>(c.rows.size());

@@ -75,8 +75,7 @@ MAGR_CORE std::size_t preprocess_bytes(index_t rows, index_t cols, const preproc
     const index_t groups = (cols + group_size - 1) / group_size;
     const index_t numbers =
         cols * packed_matrix<double>::stride_for(cols) + workers * row_tile<double>::elements(cols, groups) + 200 * (cols + 64);
-    return static_cast<std::size_t>(numbers) * sizeof(double) +
-           static_cast<std::size_t>(rows) * (sizeof(row_report) + 3 * sizeof(index_t));
+    return static_cast<std::size_t>(numbers) * sizeof(double) + static_cast<std::size_t>(rows) * (sizeof(row_report) + 3 * sizeof(index_t));
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -14,7 +14,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The number of weights of live columns that are more than half a step outside of their grid.
 template <compute_scalar Scalar>
-[[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, const weight_grids<Scalar>& grids) {
+[[nodiscard]] index_t count_clipped(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
+                                    const weight_grids<Scalar>& grids) {
     index_t clipped = 0;
     with_code_map(grids, [&](const auto& map_of) {
         for (index_t i = 0; i < w.rows(); ++i)

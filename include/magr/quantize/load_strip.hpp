@@ -21,9 +21,7 @@ void load_strip(std::type_identity_t<matrix_view<const Scalar>> w, std::span<con
     if (w.rows() < height) std::fill_n(strip, height * w.cols(), Scalar(0));
     for (index_t first = 0; first < w.cols(); first += panel) {
         const index_t last = (std::min)(first + panel, w.cols());
-        const auto copy = [&](index_t i, index_t k) {
-            strip[k * height + i] = w(i, order[static_cast<std::size_t>(k)]);
-        };
+        const auto copy = [&](index_t i, index_t k) { strip[k * height + i] = w(i, order[static_cast<std::size_t>(k)]); };
         if (w.row_stride() < w.col_stride())
             for (index_t k = first; k < last; ++k)
                 for (index_t i = 0; i < w.rows(); ++i) copy(i, k);

@@ -18,8 +18,8 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const grid_options& grid, const optq_options& options,
-                                           executor_ref exec);
+[[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const grid_options& grid,
+                                           const optq_options& options, executor_ref exec);
 template <compute_scalar Scalar>
 [[nodiscard]] optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const weight_grids<Scalar>& grids,
                                            const optq_options& options, executor_ref exec);
@@ -41,8 +41,8 @@ template <compute_scalar Scalar>
 /// @param w       with zeros in dead columns if the policy asks for them
 template <compute_scalar Scalar>
 [[nodiscard]] optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                                 const optq_plan<Scalar>& plan, const weight_grids<Scalar>* given,
-                                                 const grid_options& grid, const optq_options& options, executor_ref exec);
+                                                 const optq_plan<Scalar>& plan, const weight_grids<Scalar>* given, const grid_options& grid,
+                                                 const optq_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

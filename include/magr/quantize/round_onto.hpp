@@ -48,7 +48,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  in Scalar; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, or a grid is not usable.
 ///                All before any work
-template <compute_scalar Scalar, class Weights, class Gram, error_feedback<Scalar> Feedback, rounding_policy<Scalar> Rounding = round_half_even>
+template <compute_scalar Scalar, class Weights, class Gram, error_feedback<Scalar> Feedback,
+          rounding_policy<Scalar> Rounding = round_half_even>
     requires gram_like<Gram>
 [[nodiscard]] std::optional<quantized_matrix<Scalar>> round_onto(const weight_grids<Scalar>& grids, const Weights& W, const Gram& H,
                                                                  const Feedback& feedback, const Rounding& rounding = {},
@@ -75,8 +76,8 @@ template <compute_scalar Scalar, class Weights, class Gram, error_feedback<Scala
         detail::load_strip<Scalar>(weights.view().block(row, 0, rows, w.cols()), order, strip);
     };
     const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-    static_cast<void>(detail::sequential_pass<Scalar>(T->view(), options.block_size, exec)
-                          .run(w.rows(), load, quantizer, finish, false, exec));
+    static_cast<void>(
+        detail::sequential_pass<Scalar>(T->view(), options.block_size, exec).run(w.rows(), load, quantizer, finish, false, exec));
     return q;
 }
 

@@ -16,7 +16,8 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
-[[nodiscard]] quantized_matrix<Scalar> round_onto_grids(std::type_identity_t<matrix_view<const Scalar>> w, weight_grids<Scalar> grids, const Rounding& rounding) {
+[[nodiscard]] quantized_matrix<Scalar> round_onto_grids(std::type_identity_t<matrix_view<const Scalar>> w, weight_grids<Scalar> grids,
+                                                        const Rounding& rounding) {
     quantized_matrix<Scalar> q{std::move(grids), matrix<std::uint8_t>(w.rows(), w.cols())};
     with_code_map(q, [&](const auto& map_of) {
         for (index_t i = 0; i < w.rows(); ++i)

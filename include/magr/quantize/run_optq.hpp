@@ -63,9 +63,10 @@ template <compute_scalar Scalar>
 
 /// Chooses codes for W. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
-[[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor, std::span<const index_t> order,
-                                               const optq_options& options, const grid_fitter<Scalar>* fitter, const Rounding& rounding,
-                                               optq_result<Scalar>& result, executor_ref exec) {
+[[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor,
+                                               std::span<const index_t> order, const optq_options& options,
+                                               const grid_fitter<Scalar>* fitter, const Rounding& rounding, optq_result<Scalar>& result,
+                                               executor_ref exec) {
     const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
     const auto run = [&](auto&& quantizer) {
         const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
@@ -96,8 +97,8 @@ const optq_plan<Scalar>& plan_optq(const hessian& H, index_t group_size, const o
 
 template <compute_scalar Scalar>
 optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, const optq_plan<Scalar>& plan,
-                                           const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
-                                           executor_ref exec) {
+                                   const weight_grids<Scalar>* given, const grid_options& grid, const optq_options& options,
+                                   executor_ref exec) {
     const auto& [order, factor] = plan;
     optq_result<Scalar> result;
     result.damping = factor.damping;
@@ -165,7 +166,9 @@ template <compute_scalar Scalar>
                                                const grid_options& grid, const optq_options& options, executor_ref exec) {
     const index_t group_size = given != nullptr ? given->group_size : columns_per_group(grid, w.cols());
     const optq_plan<Scalar>& plan = plan_optq<Scalar>(H, group_size, options, exec);
-    const auto run = [&](matrix_view<const Scalar> weights) { return optq_with_plan<Scalar>(weights, H, plan, given, grid, options, exec); };
+    const auto run = [&](matrix_view<const Scalar> weights) {
+        return optq_with_plan<Scalar>(weights, H, plan, given, grid, options, exec);
+    };
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
     // inputs that are dead by the threshold alone still contribute to the error
     if (H.live().is_copy() && options.measure_error && result)
@@ -207,8 +210,7 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
     const bool in_double = options.precision == factor_precision::float64 ||
                            (options.precision == factor_precision::automatic && std::is_same_v<Scalar, double>);
     constexpr std::size_t remembering = 400;  // for the bookkeeping of the remembered plan
-    const std::size_t plan =
-        remembering + bytes(cols * cols, sizeof(Scalar)) + bytes(cols, 1 + sizeof(index_t) + 2 * sizeof(double));
+    const std::size_t plan = remembering + bytes(cols * cols, sizeof(Scalar)) + bytes(cols, 1 + sizeof(index_t) + 2 * sizeof(double));
     const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))
                                                               : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));

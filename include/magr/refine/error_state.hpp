@@ -36,7 +36,8 @@ struct error_state {
     aligned_buffer<double> scratch;  ///< for products with H
 
     template <compute_scalar Scalar>
-    error_state(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H, std::span<const index_t> order, index_t first)
+    error_state(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H,
+                std::span<const index_t> order, index_t first)
         : first_row(first), scratch(packed_gram::scratch_size(panel)) {
         const index_t rows = (std::min)(panel, W.rows() - first);
         error.resize(rows, W.cols());
@@ -68,8 +69,9 @@ struct error_state {
 /// @param order    of the columns of H, which is damped
 /// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
 template <compute_scalar Scalar, class Pass>
-[[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const packed_gram& H,
-                                              std::span<const index_t> order, index_t max_passes, const Pass& one_pass, executor_ref exec) {
+[[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W,
+                                              const packed_gram& H, std::span<const index_t> order, index_t max_passes,
+                                              const Pass& one_pass, executor_ref exec) {
     constexpr double smallest_gain = 1e-12;  // otherwise passes continue with vanishing gains
     struct outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
         index_t passes = 0, changes = 0;

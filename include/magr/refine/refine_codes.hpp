@@ -37,7 +37,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
 refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
-                                executor_ref exec);
+                                   executor_ref exec);
 
 /// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
 template <compute_scalar Scalar>
@@ -73,7 +73,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                if it lowers the loss, and the target is always W
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
-                            executor_ref exec = {}) {
+                               executor_ref exec = {}) {
     return detail::run_refine_codes(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }
 

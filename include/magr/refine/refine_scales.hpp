@@ -33,8 +33,8 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const scale_refinement& options,
-                                executor_ref exec);
+refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
+                                    const scale_refinement& options, executor_ref exec);
 
 /// The same after all checks.
 template <compute_scalar Scalar>
@@ -65,7 +65,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
 template <compute_scalar Scalar, class Weights, class Gram>
 refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
-                            executor_ref exec = {}) {
+                                executor_ref exec = {}) {
     return detail::run_refine_scales(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }
 

@@ -86,7 +86,7 @@ template <compute_scalar Scalar, class Scales>
 /// `refine_codes` after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                                 const code_refinement& options, executor_ref exec) {
+                                 const code_refinement& options, executor_ref exec) {
     const std::vector<index_t> order = order_columns(H.live().view(), options.order, Q.group_size);
     const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     return refine_panels(
@@ -95,8 +95,8 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 }
 
 template <compute_scalar Scalar>
-double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const hessian& H,
-                             double damping, executor_ref exec) {
+double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W, const hessian& H, double damping,
+               executor_ref exec) {
     const std::vector<index_t> order = order_columns(H.live().view(), column_order::natural, H.inputs());
     const packed_gram& damped = damped_gram(H, order, damping, exec);
     return refine_panels(
@@ -106,7 +106,7 @@ double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_vi
 
 template <compute_scalar Scalar>
 refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
-                                executor_ref exec) {
+                                   executor_ref exec) {
     validate(options);
     require_not_empty("refine_codes", "W", W);
     const used_hessian h("refine_codes", "H", H, W.cols(), options.dead_threshold, exec);

@@ -182,7 +182,7 @@ private:
 /// `refine_scales` after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                                  const scale_refinement& options, executor_ref exec) {
+                                 const scale_refinement& options, executor_ref exec) {
     std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
     std::iota(order.begin(), order.end(), index_t{0});
     const auto parameter = [&](index_t j) {
@@ -214,8 +214,8 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 }
 
 template <compute_scalar Scalar>
-refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const scale_refinement& options,
-                                executor_ref exec) {
+refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
+                                    const scale_refinement& options, executor_ref exec) {
     validate(options);
     require_not_empty("refine_scales", "W", W);
     const used_hessian h("refine_scales", "H", H, W.cols(), options.dead_threshold, exec);

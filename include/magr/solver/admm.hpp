@@ -158,8 +158,7 @@ private:
     }
 
     /// The part of an iteration that follows its product, y.
-    void iterate(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha,
-                 S relaxation) const noexcept {
+    void iterate(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha, S relaxation) const noexcept {
         S* const thresholds = t.thresholds(r, problem.groups());
         if (metric_.directions() == 0) {
             problem.for_each_group([&](index_t g, index_t j, index_t size) {
@@ -191,8 +190,8 @@ private:
 /// @return nothing if H_d + M is not positive definite
 /// @par Cost      in^3 / 2 multiply-adds; allocates one matrix of H's size, and temporarily some of its rows
 template <compute_scalar S>
-[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem& problem, const gram_split& split, const gram_floor& floor,
-                                               double rho, double relaxation, executor_ref exec) {
+[[nodiscard]] std::optional<admm<S>> make_admm(const layer_problem& problem, const gram_split& split, const gram_floor& floor, double rho,
+                                               double relaxation, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     admm_metric<S> metric(split, rho);
     aligned_buffer<S> inverse = load_triangle<S>(problem, split.V, admm_metric<S>::share * split.lambda,

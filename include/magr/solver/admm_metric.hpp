@@ -78,8 +78,7 @@ public:
     /// @param thresholds  of the groups: in, those of the last iteration as hints; out, those of z
     /// @par Numerics      sums as in `sum_packs`. An inexact root changes the next point but not the bounds certified for it: u and z match
     ///                    for every beta
-    void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride,
-              S* thresholds) const noexcept {
+    void prox(const layer_problem& problem, double alpha, const S* x, S* z, S* u, S* room, index_t stride, S* thresholds) const noexcept {
         const index_t n = cols(), r = directions();
         const S* const d = diagonal();
         S *const center = room, *const moved = room + stride;

@@ -37,15 +37,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Weights of dead inputs, those with H_jj = 0, are not part of it: the solvers see zeros there.
 struct layer_problem {
-    matrix_ref H;               ///< as passed in, or its transpose, so that its columns are contiguous if anything is; in x in
-    index_t group_size = 0;     ///< inputs per group; the last group may be shorter
-    double lambda_max = 0;      ///< largest eigenvalue of H
-    double scale = 0;           ///< a power of two that multiplies H first, to bring it near 1
-    double unit = 0;            ///< 1 / largest eigenvalue of scale H, 0 if there is none
-    double mean = 0;            ///< of the diagonal of live inputs
-    double shift = 0;           ///< added to the diagonal by damping: its fraction of that mean
-    Eigen::ArrayXd diagonal;    ///< of H / lambda_max
-    std::vector<char> dead;     ///< whether H_jj is 0
+    matrix_ref H;             ///< as passed in, or its transpose, so that its columns are contiguous if anything is; in x in
+    index_t group_size = 0;   ///< inputs per group; the last group may be shorter
+    double lambda_max = 0;    ///< largest eigenvalue of H
+    double scale = 0;         ///< a power of two that multiplies H first, to bring it near 1
+    double unit = 0;          ///< 1 / largest eigenvalue of scale H, 0 if there is none
+    double mean = 0;          ///< of the diagonal of live inputs
+    double shift = 0;         ///< added to the diagonal by damping: its fraction of that mean
+    Eigen::ArrayXd diagonal;  ///< of H / lambda_max
+    std::vector<char> dead;   ///< whether H_jj is 0
 
     [[nodiscard]] index_t cols() const noexcept { return H.cols(); }
     [[nodiscard]] index_t groups() const noexcept { return (cols() + group_size - 1) / group_size; }
@@ -79,7 +79,8 @@ struct scaled_eigenvalue {
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
     problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
-    const auto eigenvalue = source.remember<scaled_eigenvalue>({}, [&] { return scaled_eigenvalue{largest_eigenvalue(problem.H, problem.scale)}; });
+    const auto eigenvalue =
+        source.remember<scaled_eigenvalue>({}, [&] { return scaled_eigenvalue{largest_eigenvalue(problem.H, problem.scale)}; });
     problem.lambda_max = eigenvalue.value / problem.scale;
     problem.unit = eigenvalue.value > 0 ? 1 / eigenvalue.value : 0;
     problem.diagonal.resize(H.cols());
