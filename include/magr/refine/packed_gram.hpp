@@ -21,22 +21,36 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// H + damping * mean(diag H) I with its columns in another order, in double. Dead columns stay zero and do not enter the mean.
 /// @param H       of a `live_gram`
-[[nodiscard]] inline row_major_matrix<double> load_damped(const matrix_ref& H, std::span<const index_t> order, double damping) {
+[[nodiscard]] inline row_major_matrix<double> load_damped(const matrix_ref& H, std::span<const index_t> order, double damping,
+                                                          executor_ref exec) {
     const index_t n = H.cols();
     row_major_matrix<double> out(n, n);
     const double added = damping * find_live_columns(H, 0).mean;
-    std::vector<double> row(static_cast<std::size_t>(n));
     std::vector<index_t> position(static_cast<std::size_t>(n));
-    for (index_t k = 0; k < n; ++k) position[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = k;
-    for (index_t a = 0; a < n; ++a) {  // the lower triangle
-        const index_t k = position[static_cast<std::size_t>(a)];
-        H.load_row(a, 0, a + 1, row.data());
-        for (index_t b = 0; b <= a; ++b) {
-            const index_t l = position[static_cast<std::size_t>(b)];
-            out(k, l) = out(l, k) = row[static_cast<std::size_t>(b)];
+    const auto column = [&](index_t k) { return order[static_cast<std::size_t>(k)]; };
+    for (index_t k = 0; k < n; ++k) position[static_cast<std::size_t>(column(k))] = k;
+    constexpr index_t side = 32;
+    const index_t strips = (n + side - 1) / side;
+    // Row by row what the lower triangle of H has, then the other half in squares that stay in the cache.
+    exec.parallel_for(strips, [&](index_t strip, index_t) {
+        std::vector<double> row(static_cast<std::size_t>(n));
+        for (index_t k = strip * side; k < (std::min)((strip + 1) * side, n); ++k) {
+            const index_t a = column(k);
+            H.load_row(a, 0, a + 1, row.data());
+            for (index_t b = 0; b <= a; ++b) out(k, position[static_cast<std::size_t>(b)]) = row[static_cast<std::size_t>(b)];
+            if (out(k, k) > 0) out(k, k) += added;
         }
-        if (out(k, k) > 0) out(k, k) += added;
-    }
+    });
+    exec.parallel_for(strips, [&](index_t strip, index_t) {
+        for (index_t l0 = 0; l0 <= strip * side; l0 += side)
+            for (index_t k = strip * side; k < (std::min)((strip + 1) * side, n); ++k)
+                for (index_t l = l0; l < (std::min)(l0 + side, k); ++l) {
+                    if (column(k) > column(l))
+                        out(l, k) = out(k, l);
+                    else
+                        out(k, l) = out(l, k);
+                }
+    });
     return out;
 }
 
@@ -108,7 +122,7 @@ private:
 [[nodiscard]] inline const packed_gram& damped_gram(const hessian& H, std::span<const index_t> order, double damping, executor_ref exec) {
     std::vector<double> key{damping};
     if (!std::is_sorted(order.begin(), order.end())) key.insert(key.end(), order.begin(), order.end());
-    return H.remember<packed_gram>(key, [&] { return packed_gram(load_damped(H.live().view(), order, damping), exec); });
+    return H.remember<packed_gram>(key, [&] { return packed_gram(load_damped(H.live().view(), order, damping, exec), exec); });
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
