@@ -19,8 +19,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// network. Quantize W' with H as if it were the original. Dead columns, inputs that are always zero in the quantized network, do not count
 /// in the mean, and their weights stay unchanged. They affect the target only through their inputs in full precision.
 ///
-/// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same tokens.
-///                Any storage and layout
+/// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same
+///                tokens. H may be a `hessian`. Any storage and layout
 /// @par Cost      in^3 / 6 + 2 out in^2 multiply-adds in double; allocates two matrices of H's size and two of W's in double, and
 ///                3.4 MB and 96 rows for each worker
 /// @par Numerics  in double; the lower triangle of H is read; a common factor of H and D cancels; the same bits for every executor

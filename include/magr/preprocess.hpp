@@ -40,7 +40,8 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///
 /// Smaller ranges make finer grids: quantize the result instead of W. Calibrate H on the layer's own inputs.
 ///
-/// @par Shapes    W: out x in, any dense matrix (in/out) · H: in x in, the Gram matrix X^T X of the inputs, any positive multiple of it
+/// @par Shapes    W: out x in, any dense matrix (in/out) · H: in x in, the Gram matrix X^T X of the inputs, any positive multiple
+///                of it, or a `hessian`
 /// @par Units     alpha: see `preprocess_options`; W keeps its unit
 /// @par Units     alpha: see `preprocess_options`; W keeps its unit
 /// @param observer  called whenever some rows are done; may cancel (see `progress_observer`)

@@ -26,7 +26,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// dead; then MagR is skipped and grids are fitted to the weights. There is no silent fallback: `status` reports any substitution, and
 /// `optq.on_failure = fallback::none` forbids all of them.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout; neither is written
+/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, or a `hessian`; neither is written
 /// @param exec    runs all steps; a `watched_executor` sees and cancels each of them
 /// @return        codes and grids with a report; check `status`
 /// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double

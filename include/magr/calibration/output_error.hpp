@@ -21,7 +21,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///   tr((Q - W) H (Q - W)^T) / tr(W H W^T)  =  ||X (Q - W)^T||_F^2 / ||X W^T||_F^2     for H = X^T X
 ///
-/// @par Shapes    W, Q: rows x cols; H: cols x cols; each of any storage and layout
+/// @par Shapes    W, Q: rows x cols; H: cols x cols, or a `hessian`; each of any storage and layout
 /// @return        >= 0; 0 if the error is zero, also when tr(W H W^T) is zero; infinity if only tr(W H W^T) is zero
 /// @par Cost      rows * cols^2 multiply-adds in double, in tasks of 256 rows; allocates H and for each worker two blocks of 256 rows in
 ///                double

@@ -78,7 +78,7 @@ template <compute_scalar Scalar>
 /// Weights of dead columns, H_jj <= dead_threshold * mean, are ignored: the grid of a group depends only on its other weights, with every
 /// search. If all columns of a group are dead, the grid fits their weights, because there are no others.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols
+/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, or a `hessian`
 /// @return        the grids, rounded to the storage type
 /// @par Cost      that of `fit_grid` for each group; row_output_error: a product of W with the group's block of H for each of its passes
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work

@@ -44,8 +44,8 @@ template <storage_scalar T>
 ///
 /// by rounding the columns in `order`. After each step the remaining columns are the least-squares optimum given those already rounded.
 ///
-/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, X^T X up to a positive factor;
-///                neither is written
+/// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, X^T X up to a positive factor, or a
+///                `hessian`; neither is written
 /// @return        codes and grids, with a report. There is no silent fallback: `status` reports any substitution
 /// @par Cost      rows * cols^2 multiply-adds in Scalar (half of them for `measure_error`) and cols^3 / 6 for the factor of H; live and
 ///                stale groups that reach beyond their block add rows * cols^2 / 2. `workspace_bytes` says what it allocates. The tasks of
