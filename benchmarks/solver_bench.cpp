@@ -49,7 +49,7 @@ struct layer {
 }
 
 /// The authors' iteration: no damping, 200 iterations.
-const magr::preprocess_options authors{.solver = magr::solver::proximal_gradient};
+const magr::preprocess_options authors{.solver = magr::preprocess_solver::proximal_gradient};
 
 /// Times a run and a bare product W H in turn.
 magr::preprocess_result measure(benchmark::State& state, const magr::preprocess_options& options) {

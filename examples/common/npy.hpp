@@ -31,7 +31,7 @@ struct npy_matrix {
     npy_type type = npy_type::float32;
     magr::index_t rows = 0;
     magr::index_t cols = 0;
-    magr::layout order = magr::layout::row_major;
+    magr::matrix_layout order = magr::matrix_layout::row_major;
     std::vector<std::byte> elements;
 };
 
@@ -39,7 +39,7 @@ struct npy_matrix {
 template <class Function>
 decltype(auto) with_view(npy_matrix& m, Function&& function) {
     const auto view = [&]<class T>(T) {
-        const magr::index_t leading = m.order == magr::layout::row_major ? m.cols : m.rows;
+        const magr::index_t leading = m.order == magr::matrix_layout::row_major ? m.cols : m.rows;
         return magr::matrix_view<T>(reinterpret_cast<T*>(m.elements.data()), m.rows, m.cols, leading, m.order);
     };
     switch (m.type) {
@@ -77,7 +77,7 @@ public:
                 m.type = npy_type_of(quoted(), file_);
             } else if (key == "fortran_order" && !std::exchange(has_order, true)) {
                 if (word("True"))
-                    m.order = magr::layout::col_major;
+                    m.order = magr::matrix_layout::col_major;
                 else if (!word("False"))
                     malformed();
             } else if (key == "shape" && !std::exchange(has_shape, true)) {
@@ -194,7 +194,7 @@ private:
 [[nodiscard]] inline std::string to_npy(const npy_matrix& m) {
     const char* const descr = m.type == npy_type::float16 ? "<f2" : m.type == npy_type::float32 ? "<f4" : "<f8";
     std::string header = std::string("{'descr': '") + descr +
-                         "', 'fortran_order': " + (m.order == magr::layout::col_major ? "True" : "False") + ", 'shape': (" +
+                         "', 'fortran_order': " + (m.order == magr::matrix_layout::col_major ? "True" : "False") + ", 'shape': (" +
                          std::to_string(m.rows) + ", " + std::to_string(m.cols) + "), }";
     header.append(63 - (10 + header.size()) % 64, ' ');  // so that the elements begin at a multiple of 64
     header += '\n';

@@ -35,8 +35,9 @@ void add_options(CLI::App& app, arguments& a) {
         ->type_name("D");
     app.add_option("--solver", a.options.solver, "admm or proximal_gradient (default: admm)")
         ->type_name("NAME")
-        ->transform(CLI::CheckedTransformer(std::map<std::string, magr::solver>{{"admm", magr::solver::admm},
-                                                                                {"proximal_gradient", magr::solver::proximal_gradient}})
+        ->transform(CLI::CheckedTransformer(
+                        std::map<std::string, magr::preprocess_solver>{{"admm", magr::preprocess_solver::admm},
+                                                                       {"proximal_gradient", magr::preprocess_solver::proximal_gradient}})
                         .description(""));
     app.add_option("--max-iterations", a.options.max_iterations, "Limit of iterations (default: 100, proximal_gradient: 200)")
         ->type_name("K");

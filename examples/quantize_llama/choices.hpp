@@ -8,7 +8,7 @@
 /// The values that options can have; on the command line and in files they go by the names of `to_string`.
 namespace examples {
 
-inline constexpr std::array solvers{magr::solver::admm, magr::solver::proximal_gradient};
+inline constexpr std::array solvers{magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient};
 inline constexpr std::array column_orders{magr::column_order::natural, magr::column_order::act_order, magr::column_order::group_aware};
 inline constexpr std::array zero_points{magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real,
                                         magr::zero_point::offset};

@@ -45,7 +45,7 @@ constexpr magr::factor_precision precision = magr::factor_precision::float64;
 /// What the library is asked to do, MagR's penalty aside.
 magr::layer_options layer_options_of(const quantization& how) {
     magr::layer_options options;
-    options.quantizer = uses_optq(how.method) ? magr::quantizer::optq : magr::quantizer::rtn;
+    options.quantizer = uses_optq(how.method) ? magr::layer_quantizer::optq : magr::layer_quantizer::rtn;
     options.grid = {.bits = how.bits,
                     .zero_point = how.zero_point,
                     .group_size = how.group_size,
@@ -102,7 +102,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     const magr::index_t group = how.group_size.value_or(0);
     options.preprocessing = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
                                                      .group_size = how.group_size,
-                                                     .solver = magr::solver::proximal_gradient,
+                                                     .solver = magr::preprocess_solver::proximal_gradient,
                                                      .damping = 0.0,
                                                      .max_iterations = 200,
                                                      .tolerance = 0.0};
@@ -126,7 +126,7 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
                                      const quantization& how, magr::thread_pool& pool) {
     magr::automatic_options options;
     options.layer = layer_options_of(how);
-    options.layer.quantizer = magr::quantizer::optq;
+    options.layer.quantizer = magr::layer_quantizer::optq;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.beta = 1;
     options.layer.refinement_rounds = how.refinement_rounds;

@@ -49,7 +49,7 @@ struct quantization {
     std::optional<double> alpha = {};              ///< MagR's penalty; default: the best of default_alphas for each layer
     double beta = 1;                               ///< factor of the grid's range
     std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the library's
-    magr::solver solver = magr::solver::admm;
+    magr::preprocess_solver solver = magr::preprocess_solver::admm;
     magr::column_order order = magr::column_order::natural;
     magr::zero_point zero_point = magr::zero_point::integer;
     magr::storage_type storage = magr::storage_type::f32;

@@ -63,7 +63,7 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 ///                   clipped to the largest magnitude of the other weights of their group, or stay unchanged if there are none. If H is
 ///                   zero, W stays unchanged
 /// @par Source    arXiv 2406.00800, eq. (4) and Algorithm 1. We solve the same problem to a certified gap by ADMM, and damp H by default,
-///                unlike the authors; `solver::proximal_gradient` without further options is their iteration
+///                unlike the authors; `preprocess_solver::proximal_gradient` without further options is their iteration
 template <class Weights, class Gram, progress_observer Observer = ignore_progress>
 preprocess_result preprocess(Weights&& W, const Gram& H, const preprocess_options& options = {}, Observer&& observer = {},
                              executor_ref exec = {}) {

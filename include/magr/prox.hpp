@@ -21,20 +21,20 @@
 namespace magr {
 
 /// The vectors of a matrix: its rows or its columns.
-enum class axis { rows, columns };
+enum class vector_axis { rows, columns };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(axis value) noexcept {
+[[nodiscard]] constexpr const char* to_string(vector_axis value) noexcept {
     switch (value) {
-        case axis::rows: return "rows";
-        case axis::columns: return "columns";
+        case vector_axis::rows: return "rows";
+        case vector_axis::columns: return "columns";
     }
     return "unknown";
 }
 
 /// Which parts of a matrix are vectors of their own.
 struct vectors_of {
-    axis along = axis::rows;                 ///< each row, or each column
+    vector_axis along = vector_axis::rows;   ///< each row, or each column
     std::optional<index_t> group_size = {};  ///< at least 1: split it into vectors of this many elements; the last one may be shorter
 };
 
@@ -114,7 +114,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Calls `kernel(source, first element within its row or column, length)` for every vector of a matrix.
 template <class T, class Kernel>
 void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) noexcept {
-    if (part.along == axis::columns) m = m.transposed();
+    if (part.along == vector_axis::columns) m = m.transposed();
     const index_t length = part.group_size.value_or(m.cols());
     for (index_t i = 0; i < m.rows(); ++i)
         for (index_t j = 0; j < m.cols(); j += length) {
@@ -139,7 +139,7 @@ void require_vectors(const char* function, matrix_view<T> m, const vectors_of& p
 
 template <class T, class S>
 void require_metric(const char* function, std::span<const S> d, matrix_view<T> m, const vectors_of& part) {
-    const index_t length = part.along == axis::rows ? m.cols() : m.rows();
+    const index_t length = part.along == vector_axis::rows ? m.cols() : m.rows();
     if (static_cast<index_t>(d.size()) != length)
         raise<shape_error>(concat(function, ": d must have ", length, " elements, it has ", d.size()));
     constexpr S largest_without_reciprocal = (std::numeric_limits<S>::min)() / 4;
@@ -153,7 +153,7 @@ template <class T, class S>
 void require_weighted_finite(const char* function, std::span<const S> d, matrix_view<T> m, const vectors_of& part) {
     for (index_t i = 0; i < m.rows(); ++i)
         for (index_t j = 0; j < m.cols(); ++j) {
-            const S weight = d[static_cast<std::size_t>(part.along == axis::rows ? j : i)];
+            const S weight = d[static_cast<std::size_t>(part.along == vector_axis::rows ? j : i)];
             const S largest = (std::numeric_limits<S>::max)() / (std::max)(weight, S(1));
             if (std::abs(static_cast<S>(m(i, j))) > largest)
                 raise<value_error>(concat(function, ": d times M must be finite, entry (row ", i, ", column ", j, ") is ",
@@ -189,7 +189,8 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
-/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups use their part of it
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `vector_axis::columns`); groups use their part
+/// of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive; d_i, 1 / d_i or
 ///                d_i times an entry not finite)
 /// @par Cost      as without d
@@ -225,7 +226,8 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
 
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
-/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `axis::columns`); groups use their part of it
+/// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `vector_axis::columns`); groups use their part
+/// of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
 ///                not finite)
 /// @par Cost      as without d

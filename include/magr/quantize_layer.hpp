@@ -24,7 +24,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Each step runs if the options ask for it. Weights of dead columns affect nothing: MagR does not see them, they get the grids of the
 /// other weights of their groups, and their errors do not count. They are then rounded, or set to zero. H may be zero, if all inputs are
 /// dead; then MagR is skipped and grids are fitted to the weights. There is no silent fallback: `status` reports any substitution, and
-/// `optq.on_failure = fallback::none` forbids all of them.
+/// `optq.on_failure = factor_fallback::none` forbids all of them.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, or a `hessian`; neither is written
 /// @param exec    runs all steps; a `watched_executor` sees and cancels each of them

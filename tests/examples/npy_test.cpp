@@ -43,7 +43,7 @@ std::string message_of(const std::string& contents) {
 
 TEST_CASE("npy: what is written is read back", "[npy][property]") {
     for (const auto type : {examples::npy_type::float16, examples::npy_type::float32, examples::npy_type::float64})
-        for (const auto order : {magr::layout::row_major, magr::layout::col_major})
+        for (const auto order : {magr::matrix_layout::row_major, magr::matrix_layout::col_major})
             for (const auto& [rows, cols] : {std::pair<magr::index_t, magr::index_t>{1, 1}, {3, 70}, {1000, 2}, {0, 5}}) {
                 const std::size_t each = type == examples::npy_type::float16 ? 2 : type == examples::npy_type::float32 ? 4 : 8;
                 examples::npy_matrix m{type, rows, cols, order, std::vector<std::byte>(static_cast<std::size_t>(rows * cols) * each)};

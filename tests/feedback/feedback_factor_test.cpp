@@ -15,7 +15,7 @@
 using Eigen::MatrixXd;
 using magr::column_order;
 using magr::factor_feedback;
-using magr::factorization;
+using magr::factor_status;
 using magr::feedback_factor;
 using magr::index_t;
 
@@ -62,7 +62,7 @@ TEST_CASE("factor_feedback: T D T^T is the damped matrix in the order of process
                         expected(i, j) = H(columns[static_cast<std::size_t>(i)], columns[static_cast<std::size_t>(j)]);
                 expected.diagonal().array() += 0.01 * H.diagonal().mean();
                 CAPTURE(kind, n, order == column_order::act_order);
-                CHECK(f.status == factorization::as_requested);
+                CHECK(f.status == factor_status::as_requested);
                 CHECK(f.attempts == 1);
                 CHECK(f.damping == 0.01);
                 CHECK(f.dead.empty());
@@ -133,13 +133,13 @@ TEMPLATE_TEST_CASE("factor_feedback: a singular matrix takes more damping and sa
     tiny_negative.diagonal() = tiny_negative.diagonal().cwiseMax(0);
     for (const MatrixXd& H : {rank_one, tiny_negative, MatrixXd(MatrixXd::Ones(40, 40))}) {
         const auto f = factor<TestType>(H, 0);
-        CHECK(f.status == factorization::damped_more);
+        CHECK(f.status == factor_status::damped_more);
         CHECK(f.attempts > 1);
         CHECK(f.damping >= 1e-6);
         CHECK(f.damping <= 1e-5);
         for (const double added : f.added) CHECK(added == Approx(f.damping * H.diagonal().mean()).epsilon(1e-6));
         CHECK(feedback_matrix(f).allFinite());
-        CHECK(factor<TestType>(H, 0.01).status == factorization::as_requested);
+        CHECK(factor<TestType>(H, 0.01).status == factor_status::as_requested);
     }
 }
 
@@ -147,7 +147,7 @@ TEST_CASE("factor_feedback: the damping grows tenfold until it suffices", "[quan
     MatrixXd H = MatrixXd::Identity(2, 2);
     H(0, 1) = H(1, 0) = 1.05;  // needs a shift of more than 0.05
     const auto f = factor(H, 0.01);
-    CHECK(f.status == factorization::damped_more);
+    CHECK(f.status == factor_status::damped_more);
     CHECK(f.attempts == 2);
     CHECK(f.damping == Approx(0.1));
     const auto from_zero = factor(H, 0);  // 0, 1e-6, 1e-5, .. 1e-1
@@ -160,7 +160,7 @@ TEST_CASE("factor_feedback: what is far from a Gram matrix fails after the last 
     H(0, 1) = H(1, 0) = 1e6;
     for (const double damping : {0.0, 0.01, 1.0, 100.0}) {
         const auto f = factor(H, damping);
-        CHECK(f.status == factorization::failed);
+        CHECK(f.status == factor_status::failed);
         CHECK(f.damping >= 1);
         CHECK(f.feedback.empty());
         CHECK(f.pivots.empty());
@@ -177,7 +177,7 @@ TEST_CASE("factor_feedback: a pivot that rounding left over is not trusted", "[q
         const MatrixXd H = X.transpose() * X;
         accepted_by_cholesky += H.reverse().eval().llt().info() == Eigen::Success ? 1 : 0;
         const auto f = factor(H, 0);
-        CHECK(f.status == factorization::damped_more);
+        CHECK(f.status == factor_status::damped_more);
         CHECK(f.damping == 1e-6);
     }
     CHECK(accepted_by_cholesky > 50);  // by the sign of a rounding error
@@ -196,7 +196,7 @@ TEST_CASE("factor_feedback: dead columns stand apart and leave the others alone"
     for (const double damping : {0.0, 0.01}) {
         const auto f = factor(H, damping);
         const auto g = factor(small, damping);
-        CHECK(f.status == factorization::as_requested);
+        CHECK(f.status == factor_status::as_requested);
         CHECK(f.dead == std::vector<index_t>{2, 7, 9});
         for (std::size_t i = 0; i < live.size(); ++i)
             CHECK(f.added[static_cast<std::size_t>(live[i])] == Approx(g.added[i]).margin(1e-300));
@@ -222,7 +222,7 @@ TEST_CASE("factor_feedback: the scale of the matrix does not matter, dead column
     const auto f = factor(H, 0.01);
     for (const double scale : {1e-30, 1e30}) {
         const auto g = factor(H * scale, 0.01);
-        CHECK(g.status == factorization::as_requested);
+        CHECK(g.status == factor_status::as_requested);
         CHECK(feedback_matrix(g).isApprox(feedback_matrix(f), 1e-12));
         CHECK(pivots(g).isApprox(scale * pivots(f), 1e-12));
     }
@@ -232,9 +232,9 @@ TEST_CASE("factor_feedback: feedback too large for float is an attempt that fail
     MatrixXd H(2, 2);  // T_01 = 5e104, which only double can hold
     H << 1e200, 0, 0, 1e-10;
     H(0, 1) = H(1, 0) = 0.5 * std::sqrt(1e200 * 1e-10);
-    CHECK(factor<double>(H, 0).status == factorization::as_requested);
+    CHECK(factor<double>(H, 0).status == factor_status::as_requested);
     const auto f = factor<float>(H, 0);
-    CHECK(f.status == factorization::damped_more);
+    CHECK(f.status == factor_status::damped_more);
     CHECK(feedback_matrix(f).allFinite());
 }
 
@@ -245,7 +245,7 @@ TEST_CASE("factor_feedback: a floor under the diagonal saves what the mean canno
     H(0, 0) = 1;
     H(1, 2) = H(2, 1) = 2e-3;  // mean: 5e-4
     const auto f = factor(H, 0.01);
-    CHECK(f.status == factorization::damped_more);
+    CHECK(f.status == factor_status::damped_more);
     CHECK(f.damping == 1);
     CHECK(f.attempts == 8);  // 0.01, 0.1, 1, and floors of 1e-6, 1e-5, 1e-4, 1e-3, 1e-2
     CHECK(f.diagonal_floor == Approx(0.01));
@@ -263,7 +263,7 @@ TEST_CASE("factor_feedback: only with leave does it damp more than asked", "[qua
     const auto view = magr::as_const_view(H);
     const std::vector<index_t> order{0, 1};
     const auto f = factor_feedback<double>(view, order, {.damping = 0.01, .raise_damping = false});
-    CHECK(f.status == factorization::failed);
+    CHECK(f.status == factor_status::failed);
     CHECK(f.attempts == 1);
     CHECK(f.damping == 0.01);
     CHECK(f.feedback.empty());
@@ -293,7 +293,7 @@ TEST_CASE("factor_feedback: in float it comes close to what double gives", "[qua
         const auto expected = factor_feedback<float>(view, order, {.precision = magr::factor_precision::float64});
         const auto f = factor_feedback<float>(view, order, {.precision = magr::factor_precision::float32});
         CAPTURE(kind);
-        CHECK(f.status == factorization::as_requested);
+        CHECK(f.status == factor_status::as_requested);
         CHECK(feedback_matrix(f).isApprox(feedback_matrix(expected), 1e-4));
         CHECK(pivots(f).isApprox(pivots(expected), 1e-4));
         CHECK_FALSE(pivots(f) == pivots(expected));
@@ -321,16 +321,16 @@ TEST_CASE("factor_feedback: automatic is float where that does, and else double 
     CHECK(same(in_float, factors(good, 0.01, factor_precision::float32)));
 
     const MatrixXd low_rank = layers::make_layer(1, 60, layers::inputs::low_rank, 6).H;
-    REQUIRE(factors(low_rank, 1e-6, factor_precision::float32).status == factorization::damped_more);
+    REQUIRE(factors(low_rank, 1e-6, factor_precision::float32).status == factor_status::damped_more);
     const auto in_double = factors(low_rank, 1e-6, factor_precision::automatic);
-    CHECK(in_double.status == factorization::as_requested);
+    CHECK(in_double.status == factor_status::as_requested);
     CHECK(in_double.precision == factor_precision::float64);
     CHECK(same(in_double, factors(low_rank, 1e-6, factor_precision::float64)));
 
     MatrixXd indefinite = good;  // needs more damping in both precisions
     indefinite(40, 3) = indefinite(3, 40) = 2 * good.diagonal().maxCoeff();
     const auto damped = factors(indefinite, 0.01, factor_precision::automatic);
-    CHECK(damped.status != factorization::as_requested);
+    CHECK(damped.status != factor_status::as_requested);
     CHECK(same(damped, factors(indefinite, 0.01, factor_precision::float64)));
 
     const auto view = magr::as_const_view(good);

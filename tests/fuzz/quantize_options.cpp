@@ -133,7 +133,7 @@ magr::optq_options optq_options_of(byte_reader& in) {
     o.groups = static_cast<magr::group_update>(in.choice(3));
     o.dead = static_cast<magr::dead_columns>(in.choice(3));
     if (in.choice(4) == 1) o.dead_threshold = in.number<double>();
-    o.on_failure = static_cast<magr::fallback>(in.choice(3));
+    o.on_failure = static_cast<magr::factor_fallback>(in.choice(3));
     o.rounding = static_cast<magr::rounding_mode>(in.choice(2));
     o.seed = in.raw<std::uint8_t>();
     o.precision = static_cast<magr::factor_precision>(in.choice(3));
@@ -163,7 +163,7 @@ magr::preprocess_options preprocess_options_of(byte_reader& in) {
     magr::preprocess_options o;
     if (in.choice(2) == 1) o.alpha = in.number<double>();
     if (in.choice(2) == 1) o.group_size = in.size();
-    o.solver = static_cast<magr::solver>(in.choice(2));
+    o.solver = static_cast<magr::preprocess_solver>(in.choice(2));
     if (in.choice(2) == 1) o.damping = in.number<double>();
     o.max_iterations = in.choice(32);
     if (in.choice(2) == 1) o.tolerance = in.number<double>();
@@ -175,7 +175,7 @@ magr::preprocess_options preprocess_options_of(byte_reader& in) {
 
 magr::layer_options layer_options_of(byte_reader& in, const magr::grid_options& grid, const magr::optq_options& optq) {
     magr::layer_options o;
-    o.quantizer = static_cast<magr::quantizer>(in.choice(2));
+    o.quantizer = static_cast<magr::layer_quantizer>(in.choice(2));
     o.grid = grid;
     if (in.choice(2) == 1) o.preprocessing = preprocess_options_of(in);
     o.optq = optq;

@@ -99,9 +99,10 @@ numbers run_all(layer l, Executor&& exec) {
     const auto report = magr::preprocess(in_double, dominated, {.damping = 1e-4}, magr::ignore_progress{}, exec);
     out.add(static_cast<double>(report.rows_in_double));
     out.add(in_double);
-    out.add(magr::preprocess(by_gradient, l.H, {.solver = magr::solver::proximal_gradient}, magr::ignore_progress{}, exec).objective);
+    out.add(magr::preprocess(by_gradient, l.H, {.solver = magr::preprocess_solver::proximal_gradient}, magr::ignore_progress{}, exec)
+                .objective);
 
-    magr::prox_linf(l.W, 0.1, {.along = magr::axis::columns});
+    magr::prox_linf(l.W, 0.1, {.along = magr::vector_axis::columns});
     magr::project_l1_ball(l.W, 1.0);
     out.add(l.W);
     magr::matrix<float> wide(32, 4096);

@@ -63,7 +63,7 @@ TEMPLATE_TEST_CASE("trapping: weights are preprocessed", "[host][traps]", float,
     constexpr index_t cols = 24;
     for (const auto& W : layers<TestType>(cols))
         for (const Eigen::MatrixXd& H : grams(cols))
-            for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+            for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
                 CAPTURE(H(0, 0), H(1, 0), H(3, 3), static_cast<int>(solver));
                 matrix_of<TestType> V = W, U = W;
                 with_traps([&] {

@@ -166,7 +166,7 @@ TEST_CASE("traps: layers of edge rows with Gram matrices of all kinds", "[host][
         CAPTURE(H(0, 0), H(3, 3), H(1, 0));
         matrix_of<float> V = W, U = W, D = W;
         CHECK_NO_TRAP(magr::preprocess(V, H));
-        CHECK_NO_TRAP(magr::preprocess(U, H, {.group_size = 8, .solver = magr::solver::proximal_gradient}));
+        CHECK_NO_TRAP(magr::preprocess(U, H, {.group_size = 8, .solver = magr::preprocess_solver::proximal_gradient}));
         CHECK_NO_TRAP(magr::compensate_drift(D, H, Eigen::MatrixXd(0.01 * H)));
         for (const auto dead : {magr::dead_columns::round, magr::dead_columns::zero})
             for (const auto groups : {magr::group_update::fixed, magr::group_update::live, magr::group_update::stale}) {

@@ -30,7 +30,7 @@ TEST_CASE("kernels: nothing is allocated for a matrix of any storage", "[kernels
     const std::vector<float> d(3000, 2.0F);
     const std::size_t before = counted_memory::allocations;
     magr::prox_linf(M, 1.0);
-    magr::prox_linf(M, d, 1.0, {magr::axis::rows, 128});
-    magr::project_l1_ball(M, 1.0, {magr::axis::columns});
+    magr::prox_linf(M, d, 1.0, {magr::vector_axis::rows, 128});
+    magr::project_l1_ball(M, 1.0, {magr::vector_axis::columns});
     CHECK(counted_memory::allocations == before);
 }

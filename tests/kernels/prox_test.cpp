@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
+#include <Eigen/Core>
 #include <magr/matrix/matrix.hpp>
 #include <magr/prox.hpp>
-#include <Eigen/Core>
 
 #include "kernels/samples.hpp"
 #include "support/catch.hpp"
 
 using Eigen::Dynamic;
-using magr::axis;
 using magr::index_t;
+using magr::vector_axis;
 using magr::vectors_of;
 
 namespace {
@@ -79,7 +79,7 @@ void apply(operation what, Matrix&& M, const std::vector<S>& d, double amount, c
 /// The function of a matrix must give the same bits as the function of a vector for copies of its rows, columns or groups.
 template <class Kind>
 void check_against_vectors(operation what, const vectors_of& part, bool weighted) {
-    auto made = Kind::make(part.along == axis::rows ? rows : cols, part.along == axis::rows ? cols : rows);
+    auto made = Kind::make(part.along == vector_axis::rows ? rows : cols, part.along == vector_axis::rows ? cols : rows);
     auto M = argument(made);
     const auto view = magr::as_view(M);
     using storage = typename decltype(view)::value_type;
@@ -92,7 +92,7 @@ void check_against_vectors(operation what, const vectors_of& part, bool weighted
     for (index_t k = 0; weighted && k < cols; ++k) d.push_back(static_cast<compute>(0.1 + samples::uniform(generator)));
 
     constexpr double amount = 5;
-    const auto along = part.along == axis::rows ? view : view.transposed();
+    const auto along = part.along == vector_axis::rows ? view : view.transposed();
     magr::matrix<storage> expected(rows, cols);
     for (index_t i = 0; i < rows; ++i)
         for (index_t j = 0; j < cols; j += part.group_size.value_or(cols)) {
@@ -113,7 +113,7 @@ void check_against_vectors(operation what, const vectors_of& part, bool weighted
         return {};
     };
     INFO((what == operation::project ? "project_l1_ball" : "prox_linf")
-         << (part.along == axis::rows ? " of rows" : " of columns") << ", group " << part.group_size.value_or(0)
+         << (part.along == vector_axis::rows ? " of rows" : " of columns") << ", group " << part.group_size.value_or(0)
          << (weighted ? ", weighted" : ""));
     CHECK(first_difference() == "");
 }
@@ -129,7 +129,7 @@ TEMPLATE_TEST_CASE("prox: every layout and storage type gives the bits of the ve
                    (plain<Eigen::Matrix<Eigen::bfloat16, Dynamic, Dynamic, Eigen::RowMajor>>),
                    (inner_block<Eigen::bfloat16, Eigen::ColMajor>)) {
     for (const auto what : {operation::project, operation::prox})
-        for (const auto along : {axis::rows, axis::columns})
+        for (const auto along : {vector_axis::rows, vector_axis::columns})
             for (const std::optional<index_t> group_size : {std::optional<index_t>{}, {128}, {1}, {5000}})
                 for (const bool weighted : {false, true}) check_against_vectors<TestType>(what, {along, group_size}, weighted);
 }
@@ -144,7 +144,7 @@ TEST_CASE("prox: an inner block is all that is written", "[kernels][prox][proper
 
 TEST_CASE("prox: a matrix without rows or columns is left alone", "[kernels][prox][edge]") {
     Eigen::MatrixXf no_rows(0, 4), no_cols(4, 0);
-    for (const auto along : {axis::rows, axis::columns}) {
+    for (const auto along : {vector_axis::rows, vector_axis::columns}) {
         CHECK_NOTHROW(magr::prox_linf(no_rows, 1.0, {along}));
         CHECK_NOTHROW(magr::project_l1_ball(no_cols, 1.0, {along, 2}));
     }
@@ -206,8 +206,8 @@ TEST_CASE("prox: bad arguments are named before anything is written", "[kernels]
     CHECK_THROWS_WITH(magr::project_l1_ball(M, -2.0), "project_l1_ball: radius must be at least 0, it is -2");
     CHECK_THROWS_AS(magr::prox_linf(M, nan), magr::option_error);
     CHECK_THROWS_AS(magr::project_l1_ball(M, nan), magr::option_error);
-    CHECK_THROWS_WITH(magr::prox_linf(M, 1.0, {axis::rows, 0}), "prox_linf: group_size must be at least 1, it is 0");
-    CHECK_THROWS_AS(magr::project_l1_ball(M, 1.0, {axis::rows, -5}), magr::option_error);
+    CHECK_THROWS_WITH(magr::prox_linf(M, 1.0, {vector_axis::rows, 0}), "prox_linf: group_size must be at least 1, it is 0");
+    CHECK_THROWS_AS(magr::project_l1_ball(M, 1.0, {vector_axis::rows, -5}), magr::option_error);
 
     std::vector<float> d = {1, 1};
     CHECK_THROWS_WITH(magr::prox_linf(M, d, 1.0), "prox_linf: d must have 3 elements, it has 2");

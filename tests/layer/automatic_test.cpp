@@ -108,7 +108,7 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
 TEST_CASE("quantize_automatic: returns the candidate that it measured, also where MagR ends early", "[quantize][automatic][property]") {
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .range = magr::range_search::min_max};
-    for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
+    for (const auto quantizer : {magr::layer_quantizer::rtn, magr::layer_quantizer::optq}) {
         automatic_options given = options_for(
             {.quantizer = quantizer, .grid = grid, .preprocessing = magr::preprocess_options{.max_iterations = 2}, .refinement_rounds = 0});
         given.required_gain = 0;
@@ -121,7 +121,7 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
         CHECK(result.layer.preprocess->alpha == chosen.alpha);
         CHECK(result.layer.preprocess->iterations <= 2);
         CHECK(result.layer.output_error_preprocessed == Approx(result.layer.preprocess->output_error).epsilon(1e-3));
-        CHECK(result.layer.optq.has_value() == (quantizer == magr::quantizer::optq));
+        CHECK(result.layer.optq.has_value() == (quantizer == magr::layer_quantizer::optq));
         if (result.layer.optq) CHECK(std::isfinite(result.layer.optq->output_error.value()));
     }
 }
@@ -218,7 +218,7 @@ TEST_CASE("quantize_automatic: accumulators, rounding to nearest, and the same b
     const MatrixXd f = layer.fitting.llt().matrixU(), v = layer.validation.llt().matrixU();
     fitting.add(f);
     validation.add(v);
-    for (const auto quantizer : {magr::quantizer::rtn, magr::quantizer::optq}) {
+    for (const auto quantizer : {magr::layer_quantizer::rtn, magr::layer_quantizer::optq}) {
         const automatic_options options = options_for({.quantizer = quantizer, .grid = {.bits = 3}});
         const auto serial = quantize_automatic(layer.W, fitting, validation, options);
         CHECK(serial.layer.tokens == 48);
@@ -241,7 +241,7 @@ TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all 
     const MatrixXd indefinite = layer.fitting - MatrixXd::Constant(8, 8, 0.01 * layer.fitting.trace());
     MatrixXd H = indefinite;
     H.diagonal() = layer.fitting.diagonal();
-    automatic_options strict = options_for({.optq = {.on_failure = magr::fallback::none}});
+    automatic_options strict = options_for({.optq = {.on_failure = magr::factor_fallback::none}});
     strict.alphas = {0};
     strict.dampings = {0, 1e3};
     const auto some = quantize_automatic(layer.W, H, layer.validation, strict);

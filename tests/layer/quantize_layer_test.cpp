@@ -17,10 +17,10 @@ using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using magr::index_t;
 using magr::layer_options;
+using magr::layer_quantizer;
 using magr::layer_status;
 using magr::output_error;
 using magr::quantize_layer;
-using magr::quantizer;
 
 namespace {
 
@@ -43,12 +43,14 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     MatrixXf M = W;
     const auto magr_alone = magr::preprocess(M, H, {.alpha = 1e-2});
 
-    CHECK(quantize_layer(W, H, {.quantizer = quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes ==
+    CHECK(quantize_layer(W, H, {.quantizer = layer_quantizer::rtn, .grid = grid, .refinement_rounds = 0}).quantized.codes ==
           magr::quantize_rtn(W, grid).codes);
     CHECK(quantize_layer(W, H, {.grid = grid, .refinement_rounds = 0}).quantized.codes == magr::quantize_optq(W, H, grid).quantized.codes);
-    const auto magr_rtn = quantize_layer(
-        W, H,
-        {.quantizer = quantizer::rtn, .grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
+    const auto magr_rtn = quantize_layer(W, H,
+                                         {.quantizer = layer_quantizer::rtn,
+                                          .grid = grid,
+                                          .preprocessing = magr::preprocess_options{.alpha = 1e-2},
+                                          .refinement_rounds = 0});
     CHECK(magr_rtn.quantized.codes == magr::quantize_rtn(M, grid).codes);
     const auto magr_optq =
         quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
@@ -113,7 +115,7 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
     CHECK_FALSE(refused);
     const auto rounded = quantize_layer(W, calibration,
                                         {.preprocessing = magr::preprocess_options{},
-                                         .optq = {.on_failure = magr::fallback::round_to_nearest},
+                                         .optq = {.on_failure = magr::factor_fallback::round_to_nearest},
                                          .refinement_rounds = 3,
                                          .minimum_tokens = 31});
     CHECK(rounded.status == layer_status::rounded_to_nearest);
@@ -135,7 +137,7 @@ TEST_CASE("quantize_layer: grids are fitted once to the same weights", "[quantiz
     counting_executor alone;
     static_cast<void>(magr::fit_grids(layer.W, layer.H, {}, alone));
     REQUIRE(alone.loops_of(loop) == 1);
-    for (const auto which : {quantizer::rtn, quantizer::optq}) {
+    for (const auto which : {layer_quantizer::rtn, layer_quantizer::optq}) {
         CHECK(fits({.quantizer = which, .refinement_rounds = 0}) == 1);
         CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0}) == 2);
     }
@@ -154,14 +156,14 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
     MatrixXd H = layer.H;
     MatrixXd hopeless = H;
     hopeless(0, 5) = hopeless(5, 0) = 1e3 * H.diagonal().maxCoeff();
-    using magr::fallback;
-    for (const auto what : {fallback::none, fallback::more_damping, fallback::round_to_nearest}) {
+    using magr::factor_fallback;
+    for (const auto what : {factor_fallback::none, factor_fallback::more_damping, factor_fallback::round_to_nearest}) {
         const auto result = quantize_layer(W, hopeless, {.optq = {.on_failure = what}});
-        const bool rounds = what == fallback::round_to_nearest;
+        const bool rounds = what == factor_fallback::round_to_nearest;
         CHECK(result.status == (rounds ? layer_status::rounded_to_nearest : layer_status::failed));
         CHECK(static_cast<bool>(result) == rounds);
         REQUIRE(result.optq);
-        CHECK(result.optq->attempts == (what == fallback::none ? 1 : 9));
+        CHECK(result.optq->attempts == (what == factor_fallback::none ? 1 : 9));
         if (rounds) CHECK(result.quantized.codes == magr::quantize_rtn(W, hopeless, {.range = magr::range_search::output_error}).codes);
     }
     H.row(3).setZero();
@@ -174,7 +176,7 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
     const Eigen::VectorXd x = layers::normal_matrix(12, 1, random).col(0);
     const MatrixXd singular = x * x.transpose();
     CHECK(quantize_layer(W, singular, {.optq = {.damping = 0}}).status == layer_status::damped_more);
-    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0, .on_failure = fallback::none}}).status == layer_status::failed);
+    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0, .on_failure = factor_fallback::none}}).status == layer_status::failed);
     CHECK(std::string(to_string(layer_status::damped_more)) == "damped_more");
 }
 
@@ -235,7 +237,7 @@ TEST_CASE("quantize_layer: clipped weights and grids at the limits are counted w
     W.row(1) *= 1e-9F;
     const auto result = quantize_layer(
         W, layer.H,
-        {.quantizer = quantizer::rtn, .grid = {.bits = 3, .storage = magr::storage_type::f16, .beta = 0.5}, .refinement_rounds = 0});
+        {.quantizer = layer_quantizer::rtn, .grid = {.bits = 3, .storage = magr::storage_type::f16, .beta = 0.5}, .refinement_rounds = 0});
     const auto& q = result.quantized;
     index_t clipped = 0;
     for (index_t i = 0; i < 4; ++i)
@@ -256,8 +258,8 @@ TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quant
     CHECK(optq.status == layer_status::overflowed);
     CHECK_FALSE(optq);
     CHECK(optq.quantized.codes.empty());
-    const auto rtn = quantize_layer(W, H, {.quantizer = quantizer::rtn, .refinement_rounds = 0});  // needs no squares
-    const auto small = quantize_layer((1e-200 * W).eval(), H, {.quantizer = quantizer::rtn, .refinement_rounds = 0});
+    const auto rtn = quantize_layer(W, H, {.quantizer = layer_quantizer::rtn, .refinement_rounds = 0});  // needs no squares
+    const auto small = quantize_layer((1e-200 * W).eval(), H, {.quantizer = layer_quantizer::rtn, .refinement_rounds = 0});
     CHECK(rtn.status == layer_status::as_requested);
     CHECK(rtn.output_error == Approx(small.output_error));
 }
@@ -285,7 +287,7 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
                     options.grid = {.bits = 3, .zero_point = zero};
                     if (kind % 2 == 1) options.grid.group_size = 8;
                     if (kind / 2 == 1) options.grid.range = magr::range_search::min_max;
-                    if (kind == 2) options.quantizer = quantizer::rtn;
+                    if (kind == 2) options.quantizer = layer_quantizer::rtn;
                     if (kind == 3) options.optq.groups = magr::group_update::live;
                     if (kind / 2 == 2) options.grid.range = magr::range_search::row_output_error;
                     if (kind == 4) options.preprocessing.emplace();
@@ -328,7 +330,7 @@ TEST_CASE("quantize_layer: a layer whose inputs are all dead follows the policy 
     const layers::layer layer = layers::make_layer(6, 16, layers::inputs::neighbours, 12);
     const MatrixXf W = layer.W.cast<float>();
     const MatrixXd H = MatrixXd::Zero(16, 16);
-    for (const auto how : {quantizer::rtn, quantizer::optq})
+    for (const auto how : {layer_quantizer::rtn, layer_quantizer::optq})
         for (const auto order : {magr::column_order::natural, magr::column_order::act_order}) {
             layer_options options{.quantizer = how, .grid = {.bits = 4, .range = magr::range_search::min_max}, .optq = {.order = order}};
             options.preprocessing.emplace();
@@ -378,17 +380,17 @@ TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for sile
     const layers::layer layer = layers::make_layer(4, 20, layers::inputs::neighbours, 9);
     MatrixXd H = layer.H;
     H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
-    const auto run = [&](magr::fallback on_failure, quantizer how) {
+    const auto run = [&](magr::factor_fallback on_failure, layer_quantizer how) {
         return quantize_layer(layer.W, H,
                               {.quantizer = how, .preprocessing = magr::preprocess_options{}, .optq = {.on_failure = on_failure}});
     };
-    for (const auto how : {quantizer::rtn, quantizer::optq}) {
-        const auto strict = run(magr::fallback::none, how);
+    for (const auto how : {layer_quantizer::rtn, layer_quantizer::optq}) {
+        const auto strict = run(magr::factor_fallback::none, how);
         CHECK(strict.status == layer_status::failed);
         CHECK_FALSE(strict);
         REQUIRE(strict.preprocess);
         CHECK(strict.preprocess->stopped == magr::stop_reason::not_factored);
-        const auto rounded = run(magr::fallback::round_to_nearest, how);
+        const auto rounded = run(magr::factor_fallback::round_to_nearest, how);
         CHECK(rounded.status == layer_status::rounded_to_nearest);
         CHECK(rounded.quantized.codes == magr::quantize_rtn(layer.W, H, {.range = magr::range_search::output_error}).codes);
     }

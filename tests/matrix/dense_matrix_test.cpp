@@ -33,10 +33,10 @@ struct integer_tensor {
 template <>
 struct magr::matrix_traits<tensor> {
     static magr::matrix_view<Eigen::bfloat16> view(tensor& t) {
-        return {t.storage.data(), t.channels, t.inputs, t.pitch, magr::layout::col_major};
+        return {t.storage.data(), t.channels, t.inputs, t.pitch, magr::matrix_layout::col_major};
     }
     static magr::matrix_view<const Eigen::bfloat16> view(const tensor& t) {
-        return {t.storage.data(), t.channels, t.inputs, t.pitch, magr::layout::col_major};
+        return {t.storage.data(), t.channels, t.inputs, t.pitch, magr::matrix_layout::col_major};
     }
 };
 

@@ -8,7 +8,7 @@
 #include "support/catch.hpp"
 
 using magr::index_t;
-using magr::layout;
+using magr::matrix_layout;
 using magr::matrix_view;
 
 namespace {
@@ -32,7 +32,7 @@ static_assert(!std::is_convertible_v<matrix_view<float>, matrix_view<double>>);
 
 static_assert(std::is_same_v<decltype(matrix_view(static_cast<float*>(nullptr), 2, 3)), matrix_view<float>>);
 static_assert(std::is_same_v<decltype(matrix_view(static_cast<const double*>(nullptr), 2, 3, 4)), matrix_view<const double>>);
-static_assert(std::is_same_v<decltype(matrix_view(static_cast<float*>(nullptr), 2, 3, 2, layout::col_major)), matrix_view<float>>);
+static_assert(std::is_same_v<decltype(matrix_view(static_cast<float*>(nullptr), 2, 3, 2, matrix_layout::col_major)), matrix_view<float>>);
 
 TEST_CASE("matrix_view: a default one is empty", "[matrix][matrix_view][edge]") {
     const matrix_view<float> m;
@@ -64,7 +64,7 @@ TEST_CASE("matrix_view: the leading dimension skips what lies between rows or co
     CHECK(rows(0, 2) == 2);
     CHECK(rows(1, 0) == 7);
     CHECK(rows(1, 2) == 9);
-    const matrix_view columns(values.data(), 2, 3, 7, layout::col_major);
+    const matrix_view columns(values.data(), 2, 3, 7, matrix_layout::col_major);
     CHECK(columns(1, 0) == 1);
     CHECK(columns(0, 1) == 7);
     CHECK(columns(1, 2) == 15);
@@ -107,7 +107,7 @@ TEST_CASE("matrix_view: transposed swaps shape and strides over the same element
 
 TEST_CASE("matrix_view: a block shares the elements of its matrix", "[matrix][matrix_view][property]") {
     auto values = counting(40);
-    for (const auto& m : {matrix_view(values.data(), 4, 5, 9), matrix_view(values.data(), 4, 5, 6, layout::col_major)}) {
+    for (const auto& m : {matrix_view(values.data(), 4, 5, 9), matrix_view(values.data(), 4, 5, 6, matrix_layout::col_major)}) {
         const auto b = m.block(1, 2, 2, 3);
         REQUIRE(b.rows() == 2);
         REQUIRE(b.cols() == 3);

@@ -14,9 +14,9 @@
 #include "support/catch.hpp"
 
 using Eigen::MatrixXf;
-using magr::flow;
 using magr::index_t;
 using magr::loop_progress;
+using magr::observer_flow;
 
 namespace {
 
@@ -87,7 +87,7 @@ TEST_CASE("watched_executor: a layer can be cancelled in each of its loops", "[p
         index_t seen = 0;
         magr::watched_executor watched(serial, [&](const loop_progress& progress) {
             seen = progress.loop;
-            return progress.loop < last ? flow::proceed : flow::stop;
+            return progress.loop < last ? observer_flow::proceed : observer_flow::stop;
         });
         const MatrixXf before = data.W;
         CHECK_THROWS_AS(magr::quantize_layer(data.W, data.H, data.options, watched), magr::cancelled);
@@ -97,7 +97,7 @@ TEST_CASE("watched_executor: a layer can be cancelled in each of its loops", "[p
     int calls = 0;
     magr::watched_executor once(serial, [&](const loop_progress&) {
         ++calls;
-        return flow::stop;
+        return observer_flow::stop;
     });
     CHECK_THROWS_AS(magr::quantize_automatic(data.W, data.H, data.H, {}, once), magr::cancelled);
     CHECK(calls == 1);

@@ -173,7 +173,7 @@ TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preproce
     row_major<double> H = layers::random_layer(1, 40, 59).H;
     const std::vector<index_t> dead{0, 17, 18, 39};
     for (const index_t j : dead) H.row(j).setZero(), H.col(j).setZero();
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient})
         for (const index_t group : {40, 10}) {
             const row_major<double> W0 = layers::random_layer(5, 40, 60).W;
             row_major<double> expected = W0, huge = W0;
@@ -197,7 +197,7 @@ TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preproce
 TEST_CASE("preprocess: dead inputs change neither the damping nor the solution of the others", "[preprocess][property]") {
     constexpr index_t live = 24, all = 40;
     const auto [W0, H0] = layers::random_layer(5, live, 62);
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         const magr::preprocess_options options{.alpha = 1e-2, .solver = solver, .damping = 1.0, .max_iterations = 2000, .tolerance = 1e-9};
         row_major<double> alone = W0, W = row_major<double>::Zero(5, all), H = row_major<double>::Zero(all, all);
         W.leftCols(live) = W0;
@@ -232,7 +232,7 @@ TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are st
 
 TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it is", "[preprocess][edge]") {
     const row_major<double> W0 = layers::random_layer(5, 12, 63).W;
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> W = W0;
         const auto result = magr::preprocess(W, row_major<double>(row_major<double>::Zero(12, 12)), {.solver = solver});
         CHECK(W == W0);
@@ -244,7 +244,7 @@ TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it 
 
 TEST_CASE("preprocess: weights whose squares no number holds are left alone, and the result says so", "[preprocess][edge]") {
     const auto [W0, H] = layers::random_layer(3, 16, 64);
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> W = W0;
         W.row(1) *= 1e200;
         const row_major<double> before = W;

@@ -34,7 +34,7 @@ double difference(const A& a, const B& b) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("preprocess: the result is within its certified gap of the optimum", "[preprocess][certificate]", float, double) {
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient})
         for (const index_t group : {24, 7, 1})
             for (const double alpha : {1e-4, 1e-2, 1.0})
                 for (const double damping : {1e-2, 1e-1}) {
@@ -68,7 +68,7 @@ TEMPLATE_TEST_CASE("preprocess: the result is within its certified gap of the op
 }
 
 TEST_CASE("preprocess: the gap bounds the distance to the optimum after any number of iterations", "[preprocess][certificate]") {
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient})
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient})
         for (const index_t iterations : {1, 2, 5, 20})
             for (const double damping : {0.0, 1e-3, 1e-2})
                 for (const index_t group : {30, 8}) {
@@ -105,7 +105,8 @@ TEMPLATE_TEST_CASE("preprocess: proximal_gradient is the authors' iteration", "[
             const exact_problem oracle(W.template cast<double>(), H, alpha, group, 0);
             const exact expected = oracle.proximal_gradient(iterations);
             const auto result = magr::preprocess(
-                W, H, {.alpha = alpha, .group_size = group, .solver = magr::solver::proximal_gradient, .max_iterations = iterations});
+                W, H,
+                {.alpha = alpha, .group_size = group, .solver = magr::preprocess_solver::proximal_gradient, .max_iterations = iterations});
             CAPTURE(group, alpha, iterations, seed);
             CHECK(result.iterations == iterations);
             CHECK(result.damping == 0);
@@ -127,7 +128,7 @@ TEST_CASE("preprocess: defaults are the documented ones", "[preprocess]") {
     CHECK((run({}).rho >= 0.001 && run({}).rho <= 6));
     CHECK(run({.rho = 0.5}).rho == 0.5);
     CHECK(run({.group_size = 10}).alpha == 1e-4);
-    const auto authors = run({.solver = magr::solver::proximal_gradient});
+    const auto authors = run({.solver = magr::preprocess_solver::proximal_gradient});
     CHECK(authors.damping == 0);
     CHECK(authors.iterations == 200);
     CHECK(authors.rho == 0);
@@ -187,7 +188,7 @@ TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
     // w = 0 is optimal exactly if ||H_d w0||_1 <= alpha.
     const exact_problem oracle(W0, H, 1, 16, 1e-2);
     const auto bound = static_cast<double>((oracle.W0 * oracle.H).cwiseAbs().rowwise().sum().maxCoeff());
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         W = W0;
         const auto all =
             magr::preprocess(W, H, {.alpha = 1.001 * bound, .solver = solver, .damping = 1e-2, .max_iterations = 20000, .tolerance = 1e-6});
@@ -199,7 +200,7 @@ TEST_CASE("preprocess: limits of alpha", "[preprocess][edge]") {
 TEST_CASE("preprocess: the scale of H does not matter", "[preprocess][property]") {
     auto [W0, H] = random_layer(5, 20, 4);
     H /= H.diagonal().maxCoeff();
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> reference = W0;
         const auto expected = magr::preprocess(reference, H, {.solver = solver});
         // up to both ends of double: H of numbers with fewer bits, whose reciprocals are infinite, and H whose largest eigenvalue is
@@ -330,7 +331,7 @@ TEST_CASE("preprocess: singular Gram matrices", "[preprocess][edge]") {
             Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(Eigen::MatrixXd(H)).eigenvalues().minCoeff() + 1e-9 * H.diagonal().mean();
     }
     for (const double damping : {0.0, 1e-2})
-        for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
             row_major<float> W = W0.cast<float>();
             const auto result = magr::preprocess(W, H, {.solver = solver, .damping = damping});
             CAPTURE(damping, static_cast<int>(solver), result.gap);
@@ -365,14 +366,14 @@ TEST_CASE("preprocess: tiny shapes and rows of zeros", "[preprocess][edge]") {
 
 namespace {
 
-magr::flow stop_at_once(const magr::preprocess_progress&) { return magr::flow::stop; }
+magr::observer_flow stop_at_once(const magr::preprocess_progress&) { return magr::observer_flow::stop; }
 
 struct stop_and_count {
     explicit stop_and_count(int& counter) : calls(counter) {}
     stop_and_count(const stop_and_count&) = delete;
-    magr::flow operator()(const magr::preprocess_progress&) {
+    magr::observer_flow operator()(const magr::preprocess_progress&) {
         ++calls;
-        return magr::flow::stop;
+        return magr::observer_flow::stop;
     }
     int& calls;
 };
@@ -393,7 +394,7 @@ TEST_CASE("preprocess: a function, a pointer to one, and an object that cannot b
 
 TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preprocess][observer]") {
     const auto [W0, H] = random_layer(1000, 20, 17);  // more tiles than one serial batch
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> all = W0;
         std::vector<index_t> seen;
         const auto result = magr::preprocess(all, H, {.solver = solver}, [&](const magr::preprocess_progress& progress) {
@@ -407,7 +408,7 @@ TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preproce
 
         row_major<double> part = W0;
         const auto stopped = magr::preprocess(part, H, {.solver = solver}, [&](const magr::preprocess_progress& progress) noexcept {
-            return progress.rows_done < seen[1] ? magr::flow::proceed : magr::flow::stop;
+            return progress.rows_done < seen[1] ? magr::observer_flow::proceed : magr::observer_flow::stop;
         });
         CHECK(stopped.stopped == magr::stop_reason::cancelled);
         CHECK(part.topRows(seen[1]) == all.topRows(seen[1]));
@@ -427,7 +428,7 @@ TEST_CASE("preprocess: the observer follows the rows and can cancel", "[preproce
     }
     row_major<double> W = W0;  // stopping after the last row cancels nothing
     CHECK(magr::preprocess(W, H, {}, [](const magr::preprocess_progress& p) {
-              return p.rows_done == p.rows ? magr::flow::stop : magr::flow::proceed;
+              return p.rows_done == p.rows ? magr::observer_flow::stop : magr::observer_flow::proceed;
           }).stopped == magr::stop_reason::converged);
 }
 
@@ -448,8 +449,8 @@ TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][ce
         H(2, 3) = H(3, 2) = 3 * std::sqrt(H(2, 2) * H(3, 3));
         for (const index_t iterations : {200, 2000}) {  // quadratics are negative, and finally overflow
             row_major<float> W = W0.cast<float>();
-            const auto result =
-                magr::preprocess(W, H, {.solver = magr::solver::proximal_gradient, .max_iterations = iterations, .tolerance = 1e-3});
+            const auto result = magr::preprocess(
+                W, H, {.solver = magr::preprocess_solver::proximal_gradient, .max_iterations = iterations, .tolerance = 1e-3});
             CHECK(result.stopped == magr::stop_reason::iteration_limit);
             CHECK(result.gap == 1);
             CHECK(W == W0.cast<float>());
@@ -458,7 +459,7 @@ TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][ce
     SECTION("H has no largest eigenvalue, as its entries do not fit together") {
         row_major<double> H = H0 * (1e-300 / H0.diagonal().maxCoeff()), W = W0;
         H(2, 3) = H(3, 2) = 1e300;
-        for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+        for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
             const auto result = magr::preprocess(W, H, {.solver = solver});
             CHECK(result.stopped == magr::stop_reason::not_factored);
             CHECK(result.gap == 1);
@@ -480,7 +481,7 @@ TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][ce
 
 TEMPLATE_TEST_CASE("preprocess: the same bits whatever executes it", "[preprocess][determinism]", float, double) {
     const auto [W0, H] = random_layer(300, 130, 20);
-    for (const auto solver : {magr::solver::admm, magr::solver::proximal_gradient}) {
+    for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<TestType> expected = W0.cast<TestType>();
         const magr::preprocess_options options{.group_size = 32, .solver = solver};
         const auto report = magr::preprocess(expected, H, options);
@@ -629,6 +630,6 @@ TEST_CASE("preprocess: without damping the fast solver goes far below what the a
     matrix W = W0;
     CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .damping = 0.0}).objective <= 0.1205);
     W = W0;
-    CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .solver = magr::solver::proximal_gradient}).objective ==
+    CHECK(magr::preprocess(W, gram.gram(), {.alpha = 1e-3, .solver = magr::preprocess_solver::proximal_gradient}).objective ==
           Approx(0.1762).epsilon(1e-3));
 }

@@ -36,7 +36,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
         for (const magr::preprocess_options& options : {magr::preprocess_options{.max_iterations = 2},
                                                         {.group_size = 1, .max_iterations = 2},
                                                         {.group_size = 32, .max_iterations = 2},
-                                                        {.solver = magr::solver::proximal_gradient, .max_iterations = 2},
+                                                        {.solver = magr::preprocess_solver::proximal_gradient, .max_iterations = 2},
                                                         {.alpha = 0.0}})
             for (const index_t workers : {1, 2, 7}) {
                 CAPTURE(rows, cols, workers, static_cast<int>(options.solver), options.group_size.value_or(0), options.alpha.value_or(1));

@@ -156,30 +156,30 @@ TEST_CASE("options: every number outside of its range is refused, by struct, fie
 
 TEST_CASE("options: every value that is no enumerator is refused, by struct, field and number", "[quantize][options][errors]") {
     check_fields(enumerators());
-    const vector<std::string> found = problems(magr::preprocess_options{.solver = static_cast<magr::solver>(2)});
+    const vector<std::string> found = problems(magr::preprocess_options{.solver = static_cast<magr::preprocess_solver>(2)});
     CHECK(found == vector<std::string>{"preprocess_options: solver must be admm or proximal_gradient, it is 2"});
 }
 
 TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
-    check_names<magr::axis>({"rows", "columns"});
+    check_names<magr::vector_axis>({"rows", "columns"});
     check_names<magr::column_order>({"natural", "act_order", "group_aware"});
     check_names<magr::dead_columns>({"round", "zero", "refuse"});
     check_names<magr::factor_precision>({"automatic", "float64", "float32"});
-    check_names<magr::factorization>({"as_requested", "damped_more", "failed"});
-    check_names<magr::fallback>({"none", "more_damping", "round_to_nearest"});
-    check_names<magr::flow>({"proceed", "stop"});
+    check_names<magr::factor_status>({"as_requested", "damped_more", "failed"});
+    check_names<magr::factor_fallback>({"none", "more_damping", "round_to_nearest"});
+    check_names<magr::observer_flow>({"proceed", "stop"});
     check_names<magr::group_update>({"fixed", "live", "stale"});
     check_names<magr::layer_status>(
         {"as_requested", "damped_more", "rounded_to_nearest", "too_few_tokens", "dead_columns_refused", "failed", "overflowed"});
-    check_names<magr::layout>({"row_major", "col_major"});
+    check_names<magr::matrix_layout>({"row_major", "col_major"});
     check_names<magr::optq_status>({"as_requested", "damped_more", "rounded_to_nearest", "dead_columns_refused", "failed", "overflowed"});
-    check_names<magr::quantizer>({"rtn", "optq"});
+    check_names<magr::layer_quantizer>({"rtn", "optq"});
     check_names<magr::range_candidates>({"shrink", "joint"});
     check_names<magr::range_search>({"min_max", "mse", "output_error", "row_output_error"});
     check_names<magr::rounding_mode>({"nearest", "stochastic"});
     check_names<magr::rounding_target>({"preprocessed", "original"});
     check_names<magr::shrink_anchor>({"low", "zero", "centre"});
-    check_names<magr::solver>({"admm", "proximal_gradient"});
+    check_names<magr::preprocess_solver>({"admm", "proximal_gradient"});
     check_names<magr::stop_reason>({"converged", "iteration_limit", "cancelled", "not_factored", "overflowed", "rounding_limit"});
     check_names<magr::storage_type>({"native", "f32", "f16", "bf16"});
     check_names<magr::zero_point>({"none", "integer", "real", "offset"});
@@ -190,7 +190,7 @@ TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing 
     float values[] = {3, -1, 2, 1};
     const magr::matrix_view<float> M(values, 2, 2);
     const float metric[] = {1, 2};
-    const magr::vectors_of nowhere{.along = static_cast<magr::axis>(2)};
+    const magr::vectors_of nowhere{.along = static_cast<magr::vector_axis>(2)};
     CHECK_THROWS_WITH(magr::prox_linf(M, 1.0, nowhere), "prox_linf: along must be rows or columns, it is 2");
     CHECK_THROWS_WITH(magr::prox_linf(M, metric, 1.0, nowhere), "prox_linf: along must be rows or columns, it is 2");
     CHECK_THROWS_WITH(magr::project_l1_ball(M, 1.0, nowhere), "project_l1_ball: along must be rows or columns, it is 2");

@@ -171,7 +171,7 @@ TEST_CASE("quantize_optq: everything but the output error comes without measurin
     MatrixXd hopeless = MatrixXd::Identity(70, 70);
     hopeless(0, 1) = hopeless(1, 0) = 1e6;
     for (const MatrixXd& gram : {H, hopeless}) {
-        magr::optq_options options{.on_failure = magr::fallback::round_to_nearest};
+        magr::optq_options options{.on_failure = magr::factor_fallback::round_to_nearest};
         const auto expected = quantize_optq(W, gram, {.bits = 3}, options);
         options.measure_error = false;
         const auto result = quantize_optq(W, gram, {.bits = 3}, options);
@@ -645,19 +645,19 @@ TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked
     const MatrixXd singular = x * x.transpose();
     MatrixXd hopeless = MatrixXd::Identity(6, 6);
     hopeless(0, 2) = hopeless(2, 0) = 1e6;
-    using magr::fallback;
-    const auto status = [&](const MatrixXd& H, fallback what) {
+    using magr::factor_fallback;
+    const auto status = [&](const MatrixXd& H, factor_fallback what) {
         const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0, .on_failure = what});
         CHECK(static_cast<bool>(result) == (result.status != optq_status::failed));
         return result.status;
     };
-    CHECK(status(singular, fallback::none) == optq_status::failed);
-    CHECK(status(singular, fallback::more_damping) == optq_status::damped_more);
-    CHECK(status(singular, fallback::round_to_nearest) == optq_status::damped_more);
-    CHECK(status(hopeless, fallback::none) == optq_status::failed);
-    CHECK(status(hopeless, fallback::more_damping) == optq_status::failed);
-    CHECK(status(hopeless, fallback::round_to_nearest) == optq_status::rounded_to_nearest);
-    const auto rounded = quantize_optq(W, hopeless, {.bits = 4}, {.on_failure = fallback::round_to_nearest});
+    CHECK(status(singular, factor_fallback::none) == optq_status::failed);
+    CHECK(status(singular, factor_fallback::more_damping) == optq_status::damped_more);
+    CHECK(status(singular, factor_fallback::round_to_nearest) == optq_status::damped_more);
+    CHECK(status(hopeless, factor_fallback::none) == optq_status::failed);
+    CHECK(status(hopeless, factor_fallback::more_damping) == optq_status::failed);
+    CHECK(status(hopeless, factor_fallback::round_to_nearest) == optq_status::rounded_to_nearest);
+    const auto rounded = quantize_optq(W, hopeless, {.bits = 4}, {.on_failure = factor_fallback::round_to_nearest});
     CHECK(rounded.quantized.codes == quantize_rtn(W, {.bits = 4}).codes);
     CHECK_FALSE(rounded.bound_held().has_value());
     CHECK(std::string(to_string(rounded.status)) == "rounded_to_nearest");

@@ -52,7 +52,7 @@ outcome quantize(const MatrixXd& W, const MatrixXd& H, double damping, index_t b
     const auto view = magr::as_const_view(H);
     const auto order = magr::order_columns(view, magr::column_order::natural, H.cols());
     const auto factor = magr::factor_feedback<double>(view, order, {.damping = damping});
-    REQUIRE(factor.status == magr::factorization::as_requested);
+    REQUIRE(factor.status == magr::factor_status::as_requested);
     MatrixXd residual = W;
     const auto errors = magr::quantize_sequentially(magr::as_mutable_view(residual), factor.feedback.view(), block_size, quantizer);
     return {W - residual, factor.pivots, errors, factor.added.front()};

@@ -15,7 +15,9 @@ void preprocess(recorder& out, const std::string& of, const std::string& text) {
                            std::is_same_v<typename decltype(H)::value_type, double>)
             r = magr::preprocess(
                 W, H, options,
-                [&](const magr::preprocess_progress& at) { return at.rows_done >= stop_after ? magr::flow::stop : magr::flow::proceed; },
+                [&](const magr::preprocess_progress& at) {
+                    return at.rows_done >= stop_after ? magr::observer_flow::stop : magr::observer_flow::proceed;
+                },
                 pool);
         found.add("W", W);
         add_preprocess(found, r);

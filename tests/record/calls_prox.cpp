@@ -14,11 +14,11 @@ void run(recorder& out, const std::string& function, const std::string& of, cons
         double amount = 0;
         s.number("amount", amount);
         magr::vectors_of part;
-        s.word<magr::axis>("axis", {{"rows", magr::axis::rows}, {"columns", magr::axis::columns}}, part.along);
+        s.word<magr::vector_axis>("axis", {{"rows", magr::vector_axis::rows}, {"columns", magr::vector_axis::columns}}, part.along);
         s.number("group_size", part.group_size);
         std::vector<scalar> metric;
         if (s.yes("metric", false))
-            for (index_t j = 0; j < (part.along == magr::axis::rows ? W.cols() : W.rows()); ++j)
+            for (index_t j = 0; j < (part.along == magr::vector_axis::rows ? W.cols() : W.rows()); ++j)
                 metric.push_back(scalar(1) + static_cast<scalar>(j % 7) / 4);
         if (!s.yes("vectors", false)) {
             of_matrix(W, std::span<const scalar>(metric), amount, part);

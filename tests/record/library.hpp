@@ -144,7 +144,8 @@ inline magr::preprocess_options preprocess_options_of(settings& s, const std::st
     preprocess_options options;
     s.number(of + "alpha", options.alpha);
     s.number(of + "group_size", options.group_size);
-    s.word<solver>(of + "solver", {{"admm", solver::admm}, {"proximal_gradient", solver::proximal_gradient}}, options.solver);
+    s.word<preprocess_solver>(of + "solver", {{"admm", preprocess_solver::admm}, {"proximal_gradient", preprocess_solver::proximal_gradient}},
+                   options.solver);
     s.number(of + "damping", options.damping);
     s.number(of + "max_iterations", options.max_iterations);
     s.number(of + "tolerance", options.tolerance);
@@ -173,8 +174,10 @@ inline magr::optq_options optq_options_of(settings& s, const std::string& of = "
     s.word<dead_columns>(of + "dead", {{"round", dead_columns::round}, {"zero", dead_columns::zero}, {"refuse", dead_columns::refuse}},
                          options.dead);
     s.number(of + "dead_threshold", options.dead_threshold);
-    s.word<fallback>(of + "on_failure",
-                     {{"none", fallback::none}, {"more_damping", fallback::more_damping}, {"round_to_nearest", fallback::round_to_nearest}},
+    s.word<factor_fallback>(of + "on_failure",
+                     {{"none", factor_fallback::none},
+                      {"more_damping", factor_fallback::more_damping},
+                      {"round_to_nearest", factor_fallback::round_to_nearest}},
                      options.on_failure);
     s.word<rounding_mode>(of + "rounding", {{"nearest", rounding_mode::nearest}, {"stochastic", rounding_mode::stochastic}},
                           options.rounding);
@@ -205,7 +208,7 @@ inline magr::scale_refinement scale_refinement_of(settings& s, const std::string
 inline magr::layer_options layer_options_of(settings& s) {
     using namespace magr;
     layer_options options;
-    s.word<quantizer>("quantizer", {{"rtn", quantizer::rtn}, {"optq", quantizer::optq}}, options.quantizer);
+    s.word<layer_quantizer>("quantizer", {{"rtn", layer_quantizer::rtn}, {"optq", layer_quantizer::optq}}, options.quantizer);
     options.grid = grid_options_of(s);
     if (s.yes("preprocess", false)) options.preprocessing = preprocess_options_of(s, "preprocess.");
     options.optq = optq_options_of(s, "optq.");

@@ -144,7 +144,7 @@ feedback_factor<Scalar> factor_feedback(const detail::matrix_ref& H, std::span<c
             factor.precision = factor_precision::float64;
             good = detail::factor_once<double>(H, order, live, factor, exec);
         }
-        if (good) factor.status = factor.attempts == 1 ? factorization::as_requested : factorization::damped_more;
+        if (good) factor.status = factor.attempts == 1 ? factor_status::as_requested : factor_status::damped_more;
         return good;
     };
     factor.damping = options.damping;

@@ -37,7 +37,7 @@ struct ldl_feedback {
     template <compute_scalar Scalar>
     [[nodiscard]] std::optional<matrix<Scalar>> make(const hessian& H, std::span<const index_t> order, executor_ref exec) const {
         auto factor = factor_feedback<Scalar>(H.live().view(), order, {.damping = damping, .raise_damping = raise_damping}, exec);
-        if (factor.status == factorization::failed) return std::nullopt;
+        if (factor.status == factor_status::failed) return std::nullopt;
         return std::move(factor.feedback);
     }
 };

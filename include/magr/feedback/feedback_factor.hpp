@@ -12,18 +12,18 @@
 namespace magr {
 
 /// The outcome of the factorization of a Gram matrix.
-enum class factorization {
+enum class factor_status {
     as_requested,  ///< with the damping asked for
     damped_more,   ///< only with more damping than asked for, or with a floor under the diagonal
     failed         ///< not even with all the damping allowed: the matrix is far from being a Gram matrix
 };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(factorization outcome) noexcept {
+[[nodiscard]] constexpr const char* to_string(factor_status outcome) noexcept {
     switch (outcome) {
-        case factorization::as_requested: return "as_requested";
-        case factorization::damped_more: return "damped_more";
-        case factorization::failed: return "failed";
+        case factor_status::as_requested: return "as_requested";
+        case factor_status::damped_more: return "damped_more";
+        case factor_status::failed: return "failed";
     }
     return "unknown";
 }
@@ -42,7 +42,7 @@ struct factor_options {
 /// later columns have compensated for it as well as they can.
 template <compute_scalar Scalar>
 struct feedback_factor {
-    factorization status = factorization::failed;
+    factor_status status = factor_status::failed;
     double damping = 0;         ///< of the last attempt, as a fraction of the mean diagonal entry
     double diagonal_floor = 0;  ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
     int attempts = 0;           ///< number of dampings and floors tried

@@ -187,7 +187,7 @@ template <compute_scalar Scalar>
                                                        const layer_options& options) {
     if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
     if (!tokens || *tokens >= options.minimum_tokens) return std::nullopt;
-    return options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
+    return options.optq.on_failure == factor_fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -15,13 +15,13 @@
 namespace magr {
 
 /// Which quantizer chooses the codes.
-enum class quantizer { rtn, optq };
+enum class layer_quantizer { rtn, optq };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(quantizer value) noexcept {
+[[nodiscard]] constexpr const char* to_string(layer_quantizer value) noexcept {
     switch (value) {
-        case quantizer::rtn: return "rtn";
-        case quantizer::optq: return "optq";
+        case layer_quantizer::rtn: return "rtn";
+        case layer_quantizer::optq: return "optq";
     }
     return "unknown";
 }
@@ -43,7 +43,7 @@ enum class rounding_target {
 
 /// Options of `quantize_layer`, step by step.
 struct layer_options {
-    magr::quantizer quantizer = quantizer::optq;                     ///< which quantizer chooses the codes
+    layer_quantizer quantizer = layer_quantizer::optq;               ///< which quantizer chooses the codes
     grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
     std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
     optq_options optq = {};  ///< of OPTQ; both quantizers obey its policies for dead columns and for an unusable H

@@ -14,7 +14,7 @@ namespace magr {
 enum class layer_status {
     as_requested,          ///< everything that the options ask for
     damped_more,           ///< the same, but OPTQ needed more damping
-    rounded_to_nearest,    ///< H was unusable: plain rounding of the original weights, as `fallback::round_to_nearest` allows
+    rounded_to_nearest,    ///< H was unusable: plain rounding of the original weights, as `factor_fallback::round_to_nearest` allows
     too_few_tokens,        ///< nothing: H is from fewer tokens than `minimum_tokens`
     dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
     failed,                ///< nothing: H could not be factored as far as `fallback` allows

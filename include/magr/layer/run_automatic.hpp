@@ -135,7 +135,7 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
     std::vector<preprocessed_weights<Scalar>> solutions;
     if (last.preprocessing) solutions = preprocess_weights(in, alphas, *last.preprocessing, exec);
     const optq_plan<Scalar>* plan = nullptr;
-    if (last.quantizer == quantizer::optq) plan = &plan_optq<Scalar>(in.H(), columns_per_group(last.grid, W.cols()), last.optq, exec);
+    if (last.quantizer == layer_quantizer::optq) plan = &plan_optq<Scalar>(in.H(), columns_per_group(last.grid, W.cols()), last.optq, exec);
 
     for (std::size_t k = 0; k < candidates.size(); ++k) {
         automatic_candidate& candidate = candidates[k];

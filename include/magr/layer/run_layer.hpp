@@ -30,14 +30,15 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H
         in.restore_dead(M);
         error_preprocessed = meter.error(W, as_const_view(M), exec);
         if (preprocessed->stopped == stop_reason::not_factored)
-            objection = options.optq.on_failure == fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
+            objection =
+                options.optq.on_failure == factor_fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
     }
     layer_result<Scalar> result;
     std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
         result.dead_columns = H.dead_inputs();
-        if (objection == layer_status::dead_columns_refused && options.quantizer == quantizer::optq) {
+        if (objection == layer_status::dead_columns_refused && options.quantizer == layer_quantizer::optq) {
             result.optq.emplace();
             result.optq->status = optq_status::dead_columns_refused;
             result.optq->dead_columns = result.dead_columns;
@@ -45,7 +46,7 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H
     } else {
         const matrix_view<const Scalar> fitted = preprocessed ? as_const_view(M) : in.weights();
         const optq_plan<Scalar>* plan = nullptr;
-        if (options.quantizer == quantizer::optq)
+        if (options.quantizer == layer_quantizer::optq)
             plan = &plan_optq<Scalar>(H, columns_per_group(options.grid, W.cols()), options.optq, exec);
         grids = fit_all<Scalar>(fitted, H, options.grid, exec);
         result = choose_codes(in, fitted, *grids, plan, options, exec);

@@ -36,7 +36,7 @@ MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_opti
             "zero_point must be none, because the format holds only the two middle codes; it is integer");
     require(*format != packed_format::mlx || zero == zero_point::offset,
             "zero_point must be offset, because -scale * zero is seldom exact in the storage type; it is not");
-    const bool scattered = options.quantizer == quantizer::optq && options.optq.order == column_order::act_order &&
+    const bool scattered = options.quantizer == layer_quantizer::optq && options.optq.order == column_order::act_order &&
                            options.optq.groups != group_update::fixed && options.grid.group_size.value_or(shape.cols) < shape.cols;
     const bool stores_groups =
         *format == packed_format::gptq_v1 || *format == packed_format::gptq_v2 || *format == packed_format::compressed_tensors;

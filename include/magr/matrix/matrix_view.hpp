@@ -12,13 +12,13 @@ namespace magr {
 using index_t = std::ptrdiff_t;
 
 /// Which elements lie next to each other in memory: those of a row or those of a column.
-enum class layout { row_major, col_major };
+enum class matrix_layout { row_major, col_major };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(layout order) noexcept {
+[[nodiscard]] constexpr const char* to_string(matrix_layout order) noexcept {
     switch (order) {
-        case layout::row_major: return "row_major";
-        case layout::col_major: return "col_major";
+        case matrix_layout::row_major: return "row_major";
+        case matrix_layout::col_major: return "col_major";
     }
     return "unknown";
 }
@@ -38,9 +38,10 @@ public:
 
     /// View of contiguous rows (or columns) that lie `leading_dimension` elements apart.
     /// @pre `leading_dimension >= cols` for row_major, `>= rows` for col_major; data points to that many elements
-    constexpr matrix_view(T* data, index_t rows, index_t cols, index_t leading_dimension, layout order = layout::row_major) noexcept
-        : matrix_view(data, rows, cols, order == layout::row_major ? leading_dimension : 1,
-                      order == layout::row_major ? 1 : leading_dimension, strided{}) {}
+    constexpr matrix_view(T* data, index_t rows, index_t cols, index_t leading_dimension,
+                          matrix_layout order = matrix_layout::row_major) noexcept
+        : matrix_view(data, rows, cols, order == matrix_layout::row_major ? leading_dimension : 1,
+                      order == matrix_layout::row_major ? 1 : leading_dimension, strided{}) {}
 
     /// View of rows that follow each other without a gap.
     constexpr matrix_view(T* data, index_t rows, index_t cols) noexcept : matrix_view(data, rows, cols, cols) {}
@@ -96,6 +97,6 @@ matrix_view(T*, index_t, index_t) -> matrix_view<T>;
 template <class T>
 matrix_view(T*, index_t, index_t, index_t) -> matrix_view<T>;
 template <class T>
-matrix_view(T*, index_t, index_t, index_t, layout) -> matrix_view<T>;
+matrix_view(T*, index_t, index_t, index_t, matrix_layout) -> matrix_view<T>;
 
 }  // namespace magr

@@ -8,7 +8,7 @@
 
 #include <magr/error.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/parallel/flow.hpp>
+#include <magr/parallel/observer_flow.hpp>
 
 namespace magr {
 
@@ -19,11 +19,11 @@ struct loop_progress {
     index_t tasks = 0;  ///< tasks of this loop
 };
 
-/// A callable that takes `const loop_progress&` and returns `flow` or nothing.
+/// A callable that takes `const loop_progress&` and returns `observer_flow` or nothing.
 template <class Observer>
-concept loop_observer =
-    std::invocable<Observer&, const loop_progress&> && (std::same_as<std::invoke_result_t<Observer&, const loop_progress&>, flow> ||
-                                                        std::is_void_v<std::invoke_result_t<Observer&, const loop_progress&>>);
+concept loop_observer = std::invocable<Observer&, const loop_progress&> &&
+                        (std::same_as<std::invoke_result_t<Observer&, const loop_progress&>, observer_flow> ||
+                         std::is_void_v<std::invoke_result_t<Observer&, const loop_progress&>>);
 
 /// Thrown through a function whose observer said stop.
 class cancelled : public std::runtime_error {
@@ -35,12 +35,13 @@ public:
 /// its steps.
 ///
 ///   magr::thread_pool pool(8);
-///   magr::watched_executor watched(pool, [&](const magr::loop_progress&) { return stop_requested ? magr::flow::stop : magr::flow::proceed;
+///   magr::watched_executor watched(pool, [&](const magr::loop_progress&) { return stop_requested ? magr::observer_flow::stop :
+///   magr::observer_flow::proceed;
 ///   }); const auto result = magr::quantize_layer(W, H, options, watched);      // throws magr::cancelled soon after the request
 ///
-/// The observer is called on the caller's thread, after every few tasks for each worker. After `flow::stop` no other task begins, and
-/// `cancelled` leaves the function. Results are not written then; of functions that work in place, `preprocess` leaves each row as it was
-/// or finished, unless its own observer cancels it.
+/// The observer is called on the caller's thread, after every few tasks for each worker. After `observer_flow::stop` no other task begins,
+/// and `cancelled` leaves the function. Results are not written then; of functions that work in place, `preprocess` leaves each row as it
+/// was or finished, unless its own observer cancels it.
 ///
 /// Watch one call at a time. It does not own the other executor.
 ///
@@ -70,7 +71,7 @@ private:
             observer_(progress);
             return true;
         } else {
-            return observer_(progress) == flow::proceed;
+            return observer_(progress) == observer_flow::proceed;
         }
     }
 

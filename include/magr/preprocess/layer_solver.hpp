@@ -60,8 +60,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 class layer_solver {
 public:
     /// @pre  H is not zero
-    layer_solver(const hessian& H, const layer_problem& problem, solver method, const solver_settings& settings)
-        : H_(H), problem_(problem), settings_(settings), is_admm_(method == solver::admm) {}
+    layer_solver(const hessian& H, const layer_problem& problem, preprocess_solver method, const solver_settings& settings)
+        : H_(H), problem_(problem), settings_(settings), is_admm_(method == preprocess_solver::admm) {}
     layer_solver(const layer_solver&) = delete;
     layer_solver& operator=(const layer_solver&) = delete;
     ~layer_solver() {

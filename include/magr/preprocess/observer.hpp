@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/parallel/flow.hpp>
+#include <magr/parallel/observer_flow.hpp>
 
 namespace magr {
 
@@ -15,13 +15,13 @@ struct preprocess_progress {
     index_t rows = 0;       ///< of W
 };
 
-/// A callable that takes `const preprocess_progress&` and returns `flow` or nothing.
+/// A callable that takes `const preprocess_progress&` and returns `observer_flow` or nothing.
 ///
-/// It is called on the caller's thread. After `flow::stop` the unfinished rows keep the weights that were passed in, and the result says
-/// `cancelled`. It may throw; W is then unchanged. Unless the call is declared noexcept, this needs a copy of W.
+/// It is called on the caller's thread. After `observer_flow::stop` the unfinished rows keep the weights that were passed in, and the
+/// result says `cancelled`. It may throw; W is then unchanged. Unless the call is declared noexcept, this needs a copy of W.
 template <class Observer>
 concept progress_observer = std::invocable<Observer&, const preprocess_progress&> &&
-                            (std::same_as<std::invoke_result_t<Observer&, const preprocess_progress&>, flow> ||
+                            (std::same_as<std::invoke_result_t<Observer&, const preprocess_progress&>, observer_flow> ||
                              std::is_void_v<std::invoke_result_t<Observer&, const preprocess_progress&>>);
 
 /// The observer that does nothing.
@@ -38,10 +38,10 @@ inline constexpr bool may_throw = !std::is_nothrow_invocable_v<Observer&, const 
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <progress_observer Observer>
-[[nodiscard]] flow notify(Observer& observer, const preprocess_progress& info) {
+[[nodiscard]] observer_flow notify(Observer& observer, const preprocess_progress& info) {
     if constexpr (std::is_void_v<std::invoke_result_t<Observer&, const preprocess_progress&>>) {
         observer(info);
-        return flow::proceed;
+        return observer_flow::proceed;
     } else {
         return observer(info);
     }
@@ -61,11 +61,11 @@ public:
     /// Whether there is an observer.
     [[nodiscard]] bool is_used() const noexcept { return call_ != nullptr; }
     /// @pre  `is_used()`
-    [[nodiscard]] flow operator()(const preprocess_progress& progress) const { return call_(tell_, progress); }
+    [[nodiscard]] observer_flow operator()(const preprocess_progress& progress) const { return call_(tell_, progress); }
 
 private:
     const void* tell_ = nullptr;
-    flow (*call_)(const void* tell, const preprocess_progress&) = nullptr;
+    observer_flow (*call_)(const void* tell, const preprocess_progress&) = nullptr;
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

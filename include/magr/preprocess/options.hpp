@@ -11,16 +11,16 @@
 namespace magr {
 
 /// How the MagR problem is solved.
-enum class solver {
+enum class preprocess_solver {
     admm,               ///< ADMM in the diagonal metric of H with a duality-gap certificate: the fast one
     proximal_gradient,  ///< the iteration of the paper's authors, for comparison
 };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(solver value) noexcept {
+[[nodiscard]] constexpr const char* to_string(preprocess_solver value) noexcept {
     switch (value) {
-        case solver::admm: return "admm";
-        case solver::proximal_gradient: return "proximal_gradient";
+        case preprocess_solver::admm: return "admm";
+        case preprocess_solver::proximal_gradient: return "proximal_gradient";
     }
     return "unknown";
 }
@@ -28,8 +28,8 @@ enum class solver {
 /// Options of `preprocess`. Options without a value are derived; each comment ends with the default.
 struct preprocess_options {
     std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
-    std::optional<index_t> group_size = {};  ///< inputs per group, at least 1, the last group may be shorter; the whole row
-    magr::solver solver = solver::admm;      ///< which algorithm
+    std::optional<index_t> group_size = {};              ///< inputs per group, at least 1, the last group may be shorter; the whole row
+    preprocess_solver solver = preprocess_solver::admm;  ///< which algorithm
     std::optional<double> damping =
         {};  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)

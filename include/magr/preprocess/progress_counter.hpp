@@ -17,7 +17,7 @@ public:
     /// @return  whether to go on
     [[nodiscard]] bool add(index_t done) {
         done_ += done;
-        return done == 0 || !is_used() || observer_({done_, rows_}) == flow::proceed || done_ == rows_;
+        return done == 0 || !is_used() || observer_({done_, rows_}) == observer_flow::proceed || done_ == rows_;
     }
 
 private:

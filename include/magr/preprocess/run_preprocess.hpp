@@ -16,7 +16,7 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 [[nodiscard]] inline solver_settings resolve(const preprocess_options& options, index_t inputs) {
-    const bool authors = options.solver == solver::proximal_gradient;
+    const bool authors = options.solver == preprocess_solver::proximal_gradient;
     return {.alpha = options.alpha.value_or(options.group_size ? 1e-4 : 1e-3),
             .group_size = options.group_size.value_or(inputs),
             .damping = options.damping.value_or(authors ? 0 : 1e-2),

@@ -47,18 +47,18 @@ enum class dead_columns {
 }
 
 /// What happens if H cannot be factored with the damping asked for.
-enum class fallback {
+enum class factor_fallback {
     none,             ///< nothing is quantized
     more_damping,     ///< more damping, see `factor_feedback`; if that does not help either, nothing is quantized
     round_to_nearest  ///< more damping; if that does not help either, plain rounding
 };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(fallback value) noexcept {
+[[nodiscard]] constexpr const char* to_string(factor_fallback value) noexcept {
     switch (value) {
-        case fallback::none: return "none";
-        case fallback::more_damping: return "more_damping";
-        case fallback::round_to_nearest: return "round_to_nearest";
+        case factor_fallback::none: return "none";
+        case factor_fallback::more_damping: return "more_damping";
+        case factor_fallback::round_to_nearest: return "round_to_nearest";
     }
     return "unknown";
 }
@@ -86,11 +86,11 @@ struct optq_options {
     group_update groups = group_update::fixed;            ///< which weights the grids of groups are fitted to
     magr::dead_columns dead = magr::dead_columns::round;  ///< what happens to dead columns
     double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
-    fallback on_failure = fallback::more_damping;         ///< what happens if H cannot be factored
-    rounding_mode rounding = rounding_mode::nearest;      ///< how weights are rounded
-    std::uint64_t seed = 0;                               ///< of stochastic rounding
-    factor_precision precision = factor_precision::automatic;  ///< in which H is factored
-    bool measure_error = true;                                 ///< whether to compute `optq_report::output_error`: a third of the time
+    factor_fallback on_failure = factor_fallback::more_damping;  ///< what happens if H cannot be factored
+    rounding_mode rounding = rounding_mode::nearest;             ///< how weights are rounded
+    std::uint64_t seed = 0;                                      ///< of stochastic rounding
+    factor_precision precision = factor_precision::automatic;    ///< in which H is factored
+    bool measure_error = true;                                   ///< whether to compute `optq_report::output_error`: a third of the time
 };
 
 inline namespace MAGR_ISA_NAMESPACE {

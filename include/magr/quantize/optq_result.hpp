@@ -12,7 +12,7 @@ namespace magr {
 enum class optq_status {
     as_requested,          ///< OPTQ with the damping asked for
     damped_more,           ///< OPTQ with more damping, or with a floor under the diagonal of H
-    rounded_to_nearest,    ///< H could not be factored: plain rounding, as `fallback::round_to_nearest` allows
+    rounded_to_nearest,    ///< H could not be factored: plain rounding, as `factor_fallback::round_to_nearest` allows
     dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
     failed,                ///< nothing: H could not be factored as far as `fallback` allows
     overflowed             ///< nothing: weights or errors left the range of numbers

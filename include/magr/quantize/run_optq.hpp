@@ -82,7 +82,7 @@ template <compute_scalar Scalar, class Rounding>
 
 template <compute_scalar Scalar>
 const optq_plan<Scalar>& plan_optq(const hessian& H, index_t group_size, const optq_options& options, executor_ref exec) {
-    const bool may_raise = options.on_failure != fallback::none;
+    const bool may_raise = options.on_failure != factor_fallback::none;
     const bool groups_matter = options.order == column_order::group_aware || options.groups != group_update::fixed;
     const std::vector<double> key{static_cast<double>(options.order), static_cast<double>(groups_matter ? group_size : 0), options.damping,
                                   may_raise ? 1.0 : 0.0, static_cast<double>(options.precision)};
@@ -110,8 +110,8 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
         result.status = optq_status::dead_columns_refused;
         return result;
     }
-    if (factor.status == factorization::failed) {
-        if (options.on_failure != fallback::round_to_nearest) return result;
+    if (factor.status == factor_status::failed) {
+        if (options.on_failure != factor_fallback::round_to_nearest) return result;
         const auto round = [&](const auto& rounding) {
             return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding);
         };
@@ -121,7 +121,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
         if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
         return result;
     }
-    result.status = factor.status == factorization::as_requested ? optq_status::as_requested : optq_status::damped_more;
+    result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
 
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;

@@ -37,7 +37,7 @@ void row_energies(const layer_problem& problem, matrix_view<const S> X, double* 
                 problem.H.load_column(first, k + j, size, column);
                 for (index_t i = 0; i < size; ++i) converted[j * size + i] = static_cast<S>(factor * column[i]);
             }
-            kernels::multiply_add(to, 1.0, matrix_view<const S>(converted, size, d, size, layout::col_major), right(k, d), scratch);
+            kernels::multiply_add(to, 1.0, matrix_view<const S>(converted, size, d, size, matrix_layout::col_major), right(k, d), scratch);
         }
     };
     std::fill(energy, energy + rows, 0.0);

@@ -40,7 +40,7 @@ double MAGR_UNIT() {
     Eigen::MatrixXf M = W;
     magr::preprocess(M, H);  // the result may be ignored
     const auto by_admm = magr::preprocess(W, H);
-    const auto by_gradient = magr::preprocess(W, H, {.solver = magr::solver::proximal_gradient});
+    const auto by_gradient = magr::preprocess(W, H, {.solver = magr::preprocess_solver::proximal_gradient});
     const auto rtn = magr::quantize_rtn(W, {.bits = 3});
     const auto optq = magr::quantize_optq(W, H, {.bits = 3, .group_size = 4, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live});
