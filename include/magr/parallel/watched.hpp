@@ -35,9 +35,11 @@ public:
 /// its steps.
 ///
 ///   magr::thread_pool pool(8);
-///   magr::watched_executor watched(pool, [&](const magr::loop_progress&) { return stop_requested ? magr::observer_flow::stop :
-///   magr::observer_flow::proceed;
-///   }); const auto result = magr::quantize_layer(W, H, options, watched);      // throws magr::cancelled soon after the request
+///   const auto observer = [&](const magr::loop_progress&) {
+///       return stop_requested ? magr::observer_flow::stop : magr::observer_flow::proceed;
+///   };
+///   magr::watched_executor watched(pool, observer);
+///   const auto result = magr::quantize_layer(W, H, options, watched);  // throws magr::cancelled soon after the request
 ///
 /// The observer is called on the caller's thread, after every few tasks for each worker. After `observer_flow::stop` no other task begins,
 /// and `cancelled` leaves the function. Results are not written then; of functions that work in place, `preprocess` leaves each row as it
