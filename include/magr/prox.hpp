@@ -190,7 +190,7 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
 /// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `vector_axis::columns`); groups use their part
-/// of it
+///                of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive; d_i, 1 / d_i or
 ///                d_i times an entry not finite)
 /// @par Cost      as without d
@@ -227,7 +227,7 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
 /// `prox_linf` in the metric diag(d) of every row, column or group of a matrix, in place.
 ///
 /// @par Shapes    M: any dense matrix; d: one element per entry of a row (of a column with `vector_axis::columns`); groups use their part
-/// of it
+///                of it
 /// @par Errors    before anything is written: as without d, and shape_error (size of d), value_error (d_i not positive, or d_i or 1 / d_i
 ///                not finite)
 /// @par Cost      as without d

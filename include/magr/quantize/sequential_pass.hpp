@@ -53,8 +53,8 @@ public:
     }
 
     /// As `magr::quantize_sequentially`, of weights that come from anywhere and go nowhere.
-    /// @param load      load(first row, row count, strip) writes `row_strips::height` weights of each column in order, zeros for missing
-    /// rows
+    /// @param load      load(first row, row count, strip) writes `row_strips::height` weights of each column in order, zeros for rows that
+    ///                  are missing
     /// @param finish    finish(first row, row count, strip) reads what has become of them: W - Q
     /// @param measured  whether to compute `sequential_sums::energies`, which takes as long as the quantization
     template <class Load, class Quantizer, class Finish>

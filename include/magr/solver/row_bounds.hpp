@@ -12,8 +12,7 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// max over 0 <= t <= limit of  t linear - t^2/2 quadratic:  the dual value  Q(t s) = t s^T w0 - t^2/2 s^T H_d^-1 s
-/// @return 0, which bounds every optimum, if the numbers say nothing: they overflowed, or the quadratic is negative, which no Gram matrix
-/// causes
+/// @return 0, which bounds every optimum, if the numbers say nothing: they overflowed, or the quadratic is negative, as with no Gram matrix
 [[nodiscard]] inline double best_dual(double linear, double quadratic, double limit) noexcept {
     if (!(linear > 0 && quadratic >= 0 && limit <= (std::numeric_limits<double>::max)())) return 0;
     // No division by zero, even if its result is discarded: hosts may trap it.
