@@ -6,7 +6,7 @@
 #include <magr/solver/admm.hpp>
 #include <magr/solver/gram_floor.hpp>
 
-#include "layers.hpp"
+#include "preprocess/layers.hpp"
 #include "support/catch.hpp"
 
 using layers::index_t;

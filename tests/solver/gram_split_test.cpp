@@ -6,7 +6,7 @@
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/solver/gram_split.hpp>
 
-#include "layers.hpp"
+#include "preprocess/layers.hpp"
 #include "support/catch.hpp"
 
 using layers::index_t;
