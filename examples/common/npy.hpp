@@ -193,9 +193,12 @@ private:
 /// The bytes of a .npy file.
 [[nodiscard]] inline std::string to_npy(const npy_matrix& m) {
     const char* const descr = m.type == npy_type::float16 ? "<f2" : m.type == npy_type::float32 ? "<f4" : "<f8";
-    std::string header = std::string("{'descr': '") + descr +
-                         "', 'fortran_order': " + (m.order == magr::matrix_layout::col_major ? "True" : "False") + ", 'shape': (" +
-                         std::to_string(m.rows) + ", " + std::to_string(m.cols) + "), }";
+    const char* const by_columns = m.order == magr::matrix_layout::col_major ? "True" : "False";
+    std::string header;
+    for (const std::string_view part : {std::string_view("{'descr': '"), std::string_view(descr), std::string_view("', 'fortran_order': "),
+                                        std::string_view(by_columns), std::string_view(", 'shape': (")})
+        header += part;
+    header += std::to_string(m.rows) + ", " + std::to_string(m.cols) + "), }";
     header.append(63 - (10 + header.size()) % 64, ' ');  // so that the elements begin at a multiple of 64
     header += '\n';
     std::string file(detail::npy_magic);

@@ -153,6 +153,19 @@ TEST_CASE("hessian: of an accumulator it owns the sum and knows the tokens", "[c
     CHECK_FALSE(hessian(gram_of(20, 8, 1)).tokens());
 }
 
+TEST_CASE("hessian: keeps a temporary, and looks at what it does not own", "[calibration][hessian]") {
+    const MatrixXf H = gram_of(50, 16, 3), W = random_matrix(4, 16, 4).cast<float>();
+    const auto expected = magr::quantize_optq(W, H);
+    const hessian of_temporary(gram_of(50, 16, 3));
+    CHECK(magr::quantize_optq(W, of_temporary).quantized.codes == expected.quantized.codes);
+    MatrixXf moved = H;
+    const hessian of_moved(std::move(moved));
+    CHECK(magr::quantize_optq(W, of_moved).quantized.codes == expected.quantized.codes);
+    const hessian of_view(magr::matrix_view<const float>(H.data(), 16, 16));
+    CHECK(magr::quantize_optq(W, of_view).quantized.codes == expected.quantized.codes);
+    CHECK(of_view.given()(3, 5) == static_cast<double>(H(3, 5)));
+}
+
 TEST_CASE("hessian: one rule for dead inputs", "[calibration][hessian][dead]") {
     MatrixXf H = gram_of(100, 32, 8);
     H.row(5).setZero();

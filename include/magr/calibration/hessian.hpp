@@ -23,27 +23,28 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// from it.
 ///
 /// Layers that read the same inputs (query, key and value; gate and up) share one hessian: the first of them computes factors, the spectrum
-/// of H and its packed copies, and the others reuse them. Every function that takes a Gram matrix also takes a hessian, and gives the same
-/// bits.
+/// of H and its packed copies, and the others reuse them. Every function that takes a Gram matrix also takes a hessian and gives the same
+/// bits; only `quantize_automatic`, which changes H, does not.
 ///
 /// @par Shapes    H: in x in, the Gram matrix X^T X of the inputs, any positive multiple of it, any storage and layout
 /// @par Dead inputs  those with H_jj <= dead_threshold * mean, where the mean is that of the positive diagonal entries: their errors do not
 ///                   count. A function whose options ask for a larger threshold makes its own hessian
 /// @par Errors    shape_error (H empty or not square), value_error (NaN, Inf, asymmetric H, a negative diagonal entry, an accumulator
 ///                without tokens), option_error (dead_threshold not in [0, 1))
-/// @par Cost      reads H twice. It keeps a view of a matrix, which must outlive it unchanged, but owns the Gram matrix of an accumulator.
-///                Each method remembers what it derives from H, one or two matrices of H's size, until `forget` or destruction
+/// @par Cost      reads H twice. It keeps a view of a matrix, which must outlive it unchanged, but owns a temporary and the Gram matrix of
+/// an
+///                accumulator. Each method remembers what it derives from H, one or two matrices of H's size, until `forget` or destruction
 /// @par Threads   only one thread at a time may use it, because it remembers results; the executor may have any number of threads
 class hessian {
 public:
     template <class Gram>
-        requires dense_matrix<const Gram>
-    explicit hessian(const Gram& H, double dead_threshold = 0, executor_ref exec = {})
-        : hessian(detail::matrix_ref(as_const_view(H)), checked(as_const_view(H), dead_threshold, exec), true) {}
+        requires dense_matrix<const std::remove_cvref_t<Gram>>
+    explicit hessian(Gram&& H, double dead_threshold = 0, executor_ref exec = {})
+        : hessian(source_of(std::forward<Gram>(H)), dead_threshold, exec) {}
 
     template <compute_scalar Sum>
     explicit hessian(const gram_accumulator<Sum>& calibration, double dead_threshold = 0, executor_ref exec = {})
-        : hessian(std::make_shared<const matrix<Sum>>(calibration.gram(exec)), dead_threshold, exec) {
+        : hessian(source_of(calibration.gram(exec)), dead_threshold, exec) {
         tokens_ = calibration.tokens();
     }
 
@@ -107,10 +108,25 @@ private:
     template <class Made>
     static constexpr char mark = 0;
 
-    template <class Sum>
-    hessian(std::shared_ptr<const matrix<Sum>> sum, double dead_threshold, executor_ref exec)
-        : hessian(detail::matrix_ref(sum->view()), checked(sum->view(), dead_threshold, exec), true) {
-        owner_ = std::move(sum);
+    /// A matrix, and what keeps it alive if that was a temporary.
+    struct source {
+        std::shared_ptr<const void> owner;
+        detail::matrix_ref view;
+    };
+
+    template <class Gram>
+    [[nodiscard]] static source source_of(Gram&& H) {
+        if constexpr (std::is_lvalue_reference_v<Gram>) {
+            return {nullptr, as_const_view(H)};
+        } else {
+            const auto owned = std::make_shared<const std::remove_cvref_t<Gram>>(std::forward<Gram>(H));
+            return {owned, as_const_view(*owned)};
+        }
+    }
+
+    hessian(const source& from, double dead_threshold, executor_ref exec)
+        : hessian(from.view, checked(from.view, dead_threshold, exec), true) {
+        owner_ = from.owner;
     }
 
     /// Returns the threshold after the checks.
