@@ -167,6 +167,9 @@ TEST_CASE("round_onto: refuses what it cannot work with", "[quantize][feedback][
     MatrixXd bad = W;
     bad(2, 3) = std::numeric_limits<double>::quiet_NaN();
     CHECK_THROWS_AS(magr::round_onto(grids, bad, H, feedback), magr::value_error);
+    const MatrixXd too_different = (MatrixXd(2, 2) << 1e150, 1e100, 1e100, 1e60).finished();  // T_01 is 1e40
+    const Eigen::MatrixXf two = W.leftCols(2).cast<float>();
+    CHECK_FALSE(magr::round_onto(magr::fit_grids(two, {.bits = 4}), two, too_different, feedback));
     const MatrixXd indefinite = (MatrixXd(2, 2) << 1, 10, 10, 1).finished();
     const auto small = magr::fit_grids(MatrixXd(W.leftCols(2)), {.bits = 4});
     CHECK_FALSE(magr::round_onto(small, MatrixXd(W.leftCols(2)), indefinite, magr::ldl_feedback{.raise_damping = false}));

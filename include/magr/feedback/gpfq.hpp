@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <magr/calibration/hessian.hpp>
+#include <magr/detail/contract.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
@@ -19,6 +20,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// so T_jk = H_jk / H_kk. It needs neither a factorization nor damping, but leaves more error than `ldl_feedback`, which shares the error
 /// among all remaining columns. Use it if H is far from invertible, or as a baseline.
+///
+/// Nothing is returned if an entry of T is too large for Scalar.
 ///
 /// @par Cost      n^2 divisions; allocates T
 /// @par Numerics  quotients in double, rounded to Scalar; the lower triangle of H is read
@@ -39,6 +42,7 @@ struct gpfq_feedback {
             });
             feedback(at(a), at(a)) = 1;
         });
+        if (!detail::is_finite(feedback.view())) return std::nullopt;
         return feedback;
     }
 };
