@@ -14,7 +14,7 @@ namespace magr {
 
 /// What the observer of a `watched_executor` is told after some tasks of a loop.
 struct loop_progress {
-    index_t loop = 0;   ///< number of the loop since the executor was made, from 1
+    index_t loop = 0;   ///< number of the loop since the executor was made, from 1; loops without tasks do not count
     index_t done = 0;   ///< tasks of this loop that are done
     index_t tasks = 0;  ///< tasks of this loop
 };
@@ -58,6 +58,7 @@ public:
 
     template <class F>
     void parallel_for(index_t count, const F& f) {
+        if (count <= 0) return;
         ++loops_;
         const index_t batch = 4 * exec_.concurrency();
         for (index_t first = 0; first < count; first += batch) {
