@@ -17,8 +17,15 @@
 /// unit that includes a header compiles what it calls.
 #ifdef MAGR_COMPILED
 #define MAGR_CORE
+#define MAGR_LARGE_CORE
+#define MAGR_LARGE_CORE_DEFINITION
+#define MAGR_CORE_INSTANCE 0
 #else
 #define MAGR_CORE inline
+// Large ones are templates then, so that a unit which only includes their header does not pay for them.
+#define MAGR_LARGE_CORE template <int Instance = 0>
+#define MAGR_LARGE_CORE_DEFINITION template <int Instance>
+#define MAGR_CORE_INSTANCE Instance
 #endif
 
 /// Whether kernels may use xsimd. Define `MAGR_NO_XSIMD` to take the scalar path everywhere. The header below only says what the compiler

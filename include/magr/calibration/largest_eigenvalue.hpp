@@ -38,7 +38,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost      n^2 multiply-adds per step, commonly 10-40 steps; allocates min(n, 200) * n doubles
 /// @par Numerics  in double, whatever type H is stored in; the start vector depends on H, but not on its power of two
 /// @par Source    Golub and Van Loan, Matrix Computations, section 10.1
-[[nodiscard]] inline double largest_eigenvalue(matrix_ref H, double scale = 1) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] double largest_eigenvalue(matrix_ref H, double scale = 1) {
     const index_t n = H.rows();
     if (H.row_stride() > H.col_stride()) H = H.transposed();
     const index_t limit = (std::min<index_t>)(n, 200);

@@ -57,6 +57,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// but at least that of `gram_split`, and at most 3. If it is larger than that of `gram_split`, the metric holds all directions that
 /// dominate; otherwise only those that leave little of many inputs. Rows share rho in classes, each four times the one before; ordinary
 /// layers have one class. Each class needs a factorization.
+template <int Instance>
 class layer_solver {
 public:
     /// @pre  H is not zero

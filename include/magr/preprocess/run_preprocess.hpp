@@ -26,12 +26,13 @@ inline namespace MAGR_ISA_NAMESPACE {
             .relaxation = options.relaxation};
 }
 
-MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
-                                                         std::span<const double> alphas, const hessian& H,
-                                                         const preprocess_options& options, observer_ref observer, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION std::vector<preprocess_result> preprocess_each(const matrix_ref& W, std::span<const mutable_matrix_ref> out,
+                                                                          std::span<const double> alphas, const hessian& H,
+                                                                          const preprocess_options& options, observer_ref observer,
+                                                                          executor_ref exec) {
     const solver_settings settings = resolve(options, W.cols());
-    const auto problem = make_layer_problem(H, settings.group_size, settings.damping);
-    layer_solver solver(H, problem, options.solver, settings);
+    const auto problem = make_layer_problem<MAGR_CORE_INSTANCE>(H, settings.group_size, settings.damping);
+    layer_solver<MAGR_CORE_INSTANCE> solver(H, problem, options.solver, settings);
     std::vector<preprocess_result> results;
     for (std::size_t k = 0; k < alphas.size(); ++k) {
         if (alphas[k] != 0 && problem.lambda_max != 0) {
@@ -51,14 +52,15 @@ MAGR_CORE std::vector<preprocess_result> preprocess_each(const matrix_ref& W, st
     return results;
 }
 
-MAGR_CORE preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const hessian& H,
-                                               const preprocess_options& options, observer_ref observer, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION preprocess_result preprocess_checked(const matrix_ref& W, const mutable_matrix_ref& out, const hessian& H,
+                                                                const preprocess_options& options, observer_ref observer,
+                                                                executor_ref exec) {
     const double alpha = resolve(options, W.cols()).alpha;
-    return preprocess_each(W, {&out, 1}, {&alpha, 1}, H, options, observer, exec).front();
+    return preprocess_each(W, std::span<const mutable_matrix_ref>(&out, 1), {&alpha, 1}, H, options, observer, exec).front();
 }
 
-MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const gram_argument& H, const preprocess_options& options,
-                                           observer_ref observer, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION preprocess_result run_preprocess(const mutable_matrix_ref& W, const gram_argument& H,
+                                                            const preprocess_options& options, observer_ref observer, executor_ref exec) {
     validate(options);
     require_not_empty("preprocess", "H", H.matrix());
     require_not_empty("preprocess", "W", W);
@@ -67,7 +69,7 @@ MAGR_CORE preprocess_result run_preprocess(const mutable_matrix_ref& W, const gr
     return preprocess_checked(W, W, *h, options, observer, exec);
 }
 
-MAGR_CORE std::size_t preprocess_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers) {
+MAGR_LARGE_CORE_DEFINITION std::size_t preprocess_bytes(index_t rows, index_t cols, const preprocess_options& options, index_t workers) {
     if (rows < 1 || cols < 1) raise<shape_error>(concat("workspace_bytes: W must not be empty, it is ", rows, " x ", cols));
     validate(options);
     require_option(workers >= 1, "workspace_bytes", "workers", "at least 1", workers);

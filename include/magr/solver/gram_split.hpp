@@ -108,7 +108,8 @@ template <class Apply>
 ///                iterations hardly at all. The same bits for every executor
 /// @par Source    the mean: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl.
 ///                38(4), 2017; the numbers 40, 1.5, 4, 8 and 1.4: fewest iterations on the layers of tests/preprocess
-[[nodiscard]] inline gram_split split_gram(const layer_problem& problem, bool all, executor_ref exec) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] gram_split split_gram(const layer_problem& problem, bool all, executor_ref exec) {
     const index_t n = problem.cols();
     gram_split made;
     Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)

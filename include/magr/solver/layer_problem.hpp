@@ -73,14 +73,15 @@ struct scaled_eigenvalue {
 };
 
 /// @param damping added to the diagonal, as a fraction of its mean over live inputs
-[[nodiscard]] inline layer_problem make_layer_problem(const hessian& source, index_t group_size, double damping) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] layer_problem make_layer_problem(const hessian& source, index_t group_size, double damping) {
     const matrix_ref& H = source.live().view();
     layer_problem problem;
     problem.H = H.row_stride() <= H.col_stride() ? H : H.transposed();
     problem.group_size = (std::min)(group_size, H.cols());
     problem.scale = unit_scale(H);
     const auto eigenvalue =
-        source.remember<scaled_eigenvalue>({}, [&] { return scaled_eigenvalue{largest_eigenvalue(problem.H, problem.scale)}; });
+        source.remember<scaled_eigenvalue>({}, [&] { return scaled_eigenvalue{largest_eigenvalue<Instance>(problem.H, problem.scale)}; });
     problem.lambda_max = eigenvalue.value / problem.scale;
     problem.unit = eigenvalue.value > 0 ? 1 / eigenvalue.value : 0;
     problem.diagonal.resize(H.cols());
