@@ -53,6 +53,15 @@ std::size_t peak_of(const Function& function) {
 
 }  // namespace counted_memory
 
+// Under the thread sanitizer nothing is counted: clang links a runtime that defines these operators itself.
+#if defined(__SANITIZE_THREAD__)
+#define MAGR_TEST_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MAGR_TEST_THREAD_SANITIZER
+#endif
+#endif
+#ifndef MAGR_TEST_THREAD_SANITIZER
 // All operators that a program may replace: a sanitizer provides the missing ones, and they would not match the others.
 void* operator new(std::size_t size) { return counted_memory::allocate_or_throw(size); }
 void* operator new[](std::size_t size) { return counted_memory::allocate_or_throw(size); }
@@ -82,3 +91,4 @@ void operator delete(void* p, std::align_val_t a, const std::nothrow_t&) noexcep
 void operator delete[](void* p, std::align_val_t a, const std::nothrow_t&) noexcept {
     counted_memory::release(p, static_cast<std::size_t>(a));
 }
+#endif
