@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/layer/run_automatic.hpp>
+#include <magr/layer/automatic_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                      \

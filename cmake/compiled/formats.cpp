@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include <magr/pack/awq_packer.hpp>
-#include <magr/pack/compressed_tensors_packer.hpp>
-#include <magr/pack/gguf_packer.hpp>
-#include <magr/pack/gptq_packer.hpp>
-#include <magr/pack/k_quant_search.hpp>
-#include <magr/pack/matmul_nbits_packer.hpp>
-#include <magr/pack/mlx_packer.hpp>
+#include <magr/pack/awq_impl.hpp>
+#include <magr/pack/compressed_tensors_impl.hpp>
+#include <magr/pack/gguf_impl.hpp>
+#include <magr/pack/gptq_impl.hpp>
+#include <magr/pack/k_quants_impl.hpp>
+#include <magr/pack/matmul_nbits_impl.hpp>
+#include <magr/pack/mlx_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                             \

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <magr/grid/dequantize.hpp>
-#include <magr/grid/grid_checks.hpp>
-#include <magr/grid/run_fit_grids.hpp>
-#include <magr/quantize/run_rtn.hpp>
+#include <magr/grid/fit_grid_impl.hpp>
+#include <magr/grid/quantized_matrix_impl.hpp>
+#include <magr/grid/weight_grids_impl.hpp>
+#include <magr/quantize/rtn_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                     \

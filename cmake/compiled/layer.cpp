@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/layer/run_layer.hpp>
+#include <magr/layer/core_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                  \

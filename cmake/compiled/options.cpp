@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <magr/grid/grid_problems.hpp>
-#include <magr/layer/layer_problems.hpp>
-#include <magr/layer/validate_layer.hpp>
-#include <magr/pack/format_problems.hpp>
-#include <magr/preprocess/preprocess_problems.hpp>
-#include <magr/quantize/optq_problems.hpp>
+#include <magr/grid/grid_impl.hpp>
+#include <magr/layer/options_impl.hpp>
+#include <magr/layer/validation_impl.hpp>
+#include <magr/pack/format_impl.hpp>
+#include <magr/preprocess/options_impl.hpp>
+#include <magr/quantize/optq_options_impl.hpp>

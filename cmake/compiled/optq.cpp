@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <magr/feedback/factor_feedback.hpp>
-#include <magr/quantize/run_optq.hpp>
+#include <magr/feedback/feedback_factor_impl.hpp>
+#include <magr/quantize/optq_core_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                         \

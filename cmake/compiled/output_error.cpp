@@ -1,3 +1,3 @@
 // SPDX-License-Identifier: MIT
-#include <magr/calibration/check_hessian.hpp>
-#include <magr/calibration/measure_output.hpp>
+#include <magr/calibration/hessian_impl.hpp>
+#include <magr/calibration/output_meter_impl.hpp>

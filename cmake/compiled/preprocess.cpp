@@ -1,2 +1,2 @@
 // SPDX-License-Identifier: MIT
-#include <magr/preprocess/run_preprocess.hpp>
+#include <magr/preprocess/core_impl.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <magr/refine/run_refine_codes.hpp>
-#include <magr/refine/run_refine_scales.hpp>
+#include <magr/refine/refine_codes_impl.hpp>
+#include <magr/refine/refine_scales_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                       \

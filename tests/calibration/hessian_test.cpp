@@ -3,7 +3,6 @@
 
 #include <Eigen/Core>
 #include <limits>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -15,19 +14,15 @@
 #include <magr/quantize_layer.hpp>
 
 #include "support/catch.hpp"
+#include "support/random_matrix.hpp"
 
 using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using magr::hessian;
 using magr::index_t;
+using tests::random_matrix;
 
 namespace {
-
-MatrixXd random_matrix(index_t rows, index_t cols, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<double> normal;
-    return MatrixXd::NullaryExpr(rows, cols, [&] { return normal(random); });
-}
 
 MatrixXf gram_of(index_t tokens, index_t inputs, unsigned seed) {
     const MatrixXd X = random_matrix(tokens, inputs, seed);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include <magr/feedback/gpfq.hpp>
@@ -17,18 +16,14 @@
 #include <magr/quantize/rtn.hpp>
 
 #include "support/catch.hpp"
+#include "support/random_matrix.hpp"
 
 using Eigen::MatrixXd;
 using magr::column_order;
 using magr::index_t;
+using tests::random_matrix;
 
 namespace {
-
-MatrixXd random_matrix(index_t rows, index_t cols, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<double> normal;
-    return MatrixXd::NullaryExpr(rows, cols, [&] { return normal(random); });
-}
 
 /// Similar inputs, so that feedback matters.
 MatrixXd correlated_inputs(index_t tokens, index_t inputs, unsigned seed) {

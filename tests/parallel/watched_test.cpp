@@ -2,38 +2,34 @@
 #include <magr/parallel/watched.hpp>
 
 #include <Eigen/Core>
-#include <random>
 #include <stdexcept>
 #include <vector>
 
+#include <magr/calibration/drift.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
 
 #include "support/catch.hpp"
+#include "support/random_matrix.hpp"
 
 using Eigen::MatrixXf;
 using magr::index_t;
 using magr::loop_progress;
 using magr::observer_flow;
+using tests::random_matrix;
 
 namespace {
-
-MatrixXf random_matrix(index_t rows, index_t cols, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    return MatrixXf::NullaryExpr(rows, cols, [&] { return normal(random); });
-}
 
 magr::serial_executor serial;
 
 struct layer {
-    MatrixXf W = random_matrix(300, 64, 1), H;
+    MatrixXf W = random_matrix(300, 64, 1).cast<float>(), H;
     magr::layer_options options;
 
     layer() {
-        const MatrixXf X = random_matrix(200, 64, 2);
+        const MatrixXf X = random_matrix(200, 64, 2).cast<float>();
         H = X.transpose() * X;
         options.grid = {.bits = 3, .group_size = 16};
         options.preprocessing = magr::preprocess_options{.alpha = 1e-3};
@@ -107,4 +103,39 @@ TEST_CASE("watched_executor: what the observer throws passes through", "[paralle
     const layer data;
     magr::watched_executor watched(serial, [](const loop_progress&) { throw std::runtime_error("observer"); });
     CHECK_THROWS_WITH(magr::quantize_layer(data.W, data.H, data.options, watched), "observer");
+}
+
+TEST_CASE("watched_executor: an accumulator that was interrupted refuses to go on", "[parallel][watched]") {
+    const MatrixXf X = random_matrix(400, 200, 3).cast<float>();
+    magr::watched_executor stopping(serial, [](const loop_progress&) { return observer_flow::stop; });
+    magr::gram_accumulator<float> gram(200), whole(200);
+    whole.add(X);
+    CHECK_THROWS_AS(gram.add(X, stopping), magr::cancelled);
+    CHECK_THROWS_AS(gram.add(X), magr::value_error);
+    CHECK_THROWS_AS(gram.gram(), magr::value_error);
+    CHECK_THROWS_AS(whole.merge(gram), magr::value_error);
+    CHECK(whole.tokens() == 400);
+    magr::drift_accumulator<float> drift(200);
+    CHECK_THROWS_AS(drift.add(X, X, stopping), magr::cancelled);
+    CHECK_THROWS_AS(drift.add(X, X), magr::value_error);
+    CHECK_THROWS_AS(drift.drift(), magr::value_error);
+    // one that was only looked at is as it was
+    CHECK_THROWS_AS(whole.gram(stopping), magr::cancelled);
+    CHECK(whole.gram().rows() == 200);
+}
+
+TEST_CASE("watched_executor: an interrupted refinement leaves a matrix that is no worse", "[parallel][watched]") {
+    const layer data;
+    magr::serial_executor plain;
+    auto quantized = magr::quantize_rtn(data.W, {.bits = 3});
+    const double before = magr::output_error(data.W, quantized.dequantize(), data.H);
+    for (const index_t last : {1, 2, 3, 4, 5}) {
+        magr::watched_executor watched(
+            plain, [&](const loop_progress& progress) { return progress.loop < last ? observer_flow::proceed : observer_flow::stop; });
+        try {
+            magr::refine_codes(quantized, data.W, data.H, {}, watched);
+        } catch (const magr::cancelled&) {
+        }
+        CHECK(magr::output_error(data.W, quantized.dequantize(), data.H) <= before * (1 + 1e-6));
+    }
 }

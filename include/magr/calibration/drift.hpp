@@ -21,7 +21,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes      X, Y: tokens x inputs · D: inputs x inputs, not symmetric
 /// @par Cost        inputs^2 multiply-adds per token. Allocates D, and for each batch its difference and 7 MB (double) per worker at most
 /// @par Numerics    sums over blocks of 384 tokens of a batch, each in order: the same bits for the same batches with every executor
-/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
+/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged. If the executor
+///                  throws, the accumulator refuses everything from then on with a value_error: start again
 /// @par Source      arXiv 2504.09629 (QEP), section 4; GPTAQ sums the same matrix
 template <compute_scalar Scalar = double>
 class drift_accumulator {
@@ -54,7 +55,8 @@ public:
     [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
 
     /// D of all tokens so far; valid until the next change.
-    [[nodiscard]] const matrix<Scalar>& drift() const noexcept { return drift_; }
+    /// @par Errors value_error if an update was interrupted
+    [[nodiscard]] const matrix<Scalar>& drift() const;
 
 private:
     drift_accumulator(const detail::matrix_ref& D, index_t tokens);
@@ -63,11 +65,12 @@ private:
 
     matrix<Scalar> drift_;
     index_t tokens_ = 0;
+    bool is_whole_ = true;  // whether no update was interrupted
 };
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/sum_drift.hpp>
+#include <magr/calibration/drift_impl.hpp>
 #endif

@@ -43,5 +43,5 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/run_compensate_drift.hpp>
+#include <magr/calibration/drift_compensation_impl.hpp>
 #endif

@@ -61,7 +61,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                  give the same bits, however they are split into batches, with every executor, and whether or not `gram` was called in
 ///                  between. `merge` ends a block, and so does the constructor from a sum: a sum saved after a multiple of 384 tokens
 ///                  continues with the same bits
-/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged
+/// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged. If the executor
+///                  throws, the accumulator refuses everything from then on with a value_error: start again
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:
@@ -112,11 +113,12 @@ private:
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;
+    bool is_whole_ = true;  // whether no update was interrupted
 };
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/sum_gram.hpp>
+#include <magr/calibration/gram_impl.hpp>
 #endif

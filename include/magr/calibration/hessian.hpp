@@ -194,7 +194,8 @@ class used_hessian {
 public:
     /// @param threshold  the dead_threshold of the function's options
     /// @par Errors       as `require_gram`
-    used_hessian(const char* function, const char* argument, const gram_argument& H, index_t cols, double threshold, executor_ref exec);
+    used_hessian(const char* function, const matrix_ref& W, const gram_argument& H, double threshold, executor_ref exec,
+                 const char* name_of_H = "H");
 
     [[nodiscard]] const hessian& operator*() const noexcept { return *used_; }
     [[nodiscard]] const hessian* operator->() const noexcept { return used_; }
@@ -209,5 +210,5 @@ private:
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/check_hessian.hpp>
+#include <magr/calibration/hessian_impl.hpp>
 #endif

@@ -37,5 +37,5 @@ template <class Weights, class Quantized, class Gram>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/measure_output.hpp>
+#include <magr/calibration/output_meter_impl.hpp>
 #endif

@@ -51,5 +51,5 @@ private:
 }  // namespace magr::detail
 
 #ifndef MAGR_COMPILED
-#include <magr/calibration/measure_output.hpp>
+#include <magr/calibration/output_meter_impl.hpp>
 #endif

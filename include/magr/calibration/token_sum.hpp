@@ -52,5 +52,11 @@ template <compute_scalar Scalar>
     return inputs;
 }
 
+/// Refuses an accumulator that an exception left with part of a batch.
+inline void require_whole(const char* function, bool is_whole) {
+    if (!is_whole)
+        raise<value_error>(concat(function, ": the accumulator must hold whole batches, an executor threw while one was being added"));
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

@@ -123,9 +123,10 @@ inline void require_gram(const char* function, const char* argument, const matri
 }
 
 /// Refuses weights W and a Gram matrix H that cannot belong to one layer. Workers share the reading.
-inline void require_layer(const char* function, const matrix_ref& W, const matrix_ref& H, executor_ref exec = {}) {
+inline void require_layer(const char* function, const matrix_ref& W, const matrix_ref& H, executor_ref exec = {},
+                          const char* name_of_H = "H") {
     require_not_empty(function, "W", W);
-    require_gram(function, "H", H, W.cols(), exec);
+    require_gram(function, name_of_H, H, W.cols(), exec);
     require_finite(function, "W", W, exec);
 }
 

@@ -84,5 +84,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/feedback/factor_feedback.hpp>
+#include <magr/feedback/feedback_factor_impl.hpp>
 #endif

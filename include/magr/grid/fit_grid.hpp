@@ -100,5 +100,5 @@ template <class Weights>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/grid/run_fit_grids.hpp>
+#include <magr/grid/fit_grid_impl.hpp>
 #endif

@@ -133,5 +133,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/grid/grid_problems.hpp>
+#include <magr/grid/grid_impl.hpp>
 #endif

@@ -43,5 +43,5 @@ MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize() const {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/grid/dequantize.hpp>
+#include <magr/grid/quantized_matrix_impl.hpp>
 #endif

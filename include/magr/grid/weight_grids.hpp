@@ -67,5 +67,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/grid/grid_checks.hpp>
+#include <magr/grid/weight_grids_impl.hpp>
 #endif

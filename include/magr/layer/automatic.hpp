@@ -66,5 +66,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/layer/run_automatic.hpp>
+#include <magr/layer/automatic_impl.hpp>
 #endif

@@ -27,5 +27,5 @@ template <compute_scalar Scalar>
 }  // namespace magr::detail
 
 #ifndef MAGR_COMPILED
-#include <magr/layer/run_layer.hpp>
+#include <magr/layer/core_impl.hpp>
 #endif

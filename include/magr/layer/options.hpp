@@ -63,5 +63,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/layer/layer_problems.hpp>
+#include <magr/layer/options_impl.hpp>
 #endif

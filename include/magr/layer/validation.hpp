@@ -37,5 +37,5 @@ MAGR_CORE void validate(matrix_shape shape, const layer_options& options, std::o
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/layer/validate_layer.hpp>
+#include <magr/layer/validation_impl.hpp>
 #endif

@@ -42,5 +42,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/awq_packer.hpp>
+#include <magr/pack/awq_impl.hpp>
 #endif

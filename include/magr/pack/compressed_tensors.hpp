@@ -51,5 +51,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/compressed_tensors_packer.hpp>
+#include <magr/pack/compressed_tensors_impl.hpp>
 #endif

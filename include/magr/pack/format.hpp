@@ -32,5 +32,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/format_problems.hpp>
+#include <magr/pack/format_impl.hpp>
 #endif

@@ -55,5 +55,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/gguf_packer.hpp>
+#include <magr/pack/gguf_impl.hpp>
 #endif

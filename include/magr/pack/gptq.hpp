@@ -61,5 +61,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/gptq_packer.hpp>
+#include <magr/pack/gptq_impl.hpp>
 #endif

@@ -65,5 +65,5 @@ template <class Weights, class Gram>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/k_quant_search.hpp>
+#include <magr/pack/k_quants_impl.hpp>
 #endif

@@ -51,5 +51,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/matmul_nbits_packer.hpp>
+#include <magr/pack/matmul_nbits_impl.hpp>
 #endif

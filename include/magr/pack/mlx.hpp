@@ -47,5 +47,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/mlx_packer.hpp>
+#include <magr/pack/mlx_impl.hpp>
 #endif

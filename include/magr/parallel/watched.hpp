@@ -42,8 +42,9 @@ public:
 ///   const auto result = magr::quantize_layer(W, H, options, watched);  // throws magr::cancelled soon after the request
 ///
 /// The observer is called on the caller's thread, after every few tasks for each worker. After `observer_flow::stop` no other task begins,
-/// and `cancelled` leaves the function. Results are not written then; of functions that work in place, `preprocess` leaves each row as it
-/// was or finished, unless its own observer cancels it.
+/// and `cancelled` leaves the function, which returns nothing. What a function works on in place is then valid but half done: `preprocess`
+/// leaves each row as it was or solved (its own observer says which), the refinements leave a matrix that is no worse than before, and an
+/// accumulator refuses to be used again.
 ///
 /// Watch one call at a time. It does not own the other executor.
 ///

@@ -43,5 +43,5 @@ MAGR_LARGE_CORE [[nodiscard]] std::size_t preprocess_bytes(index_t rows, index_t
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/preprocess/run_preprocess.hpp>
+#include <magr/preprocess/core_impl.hpp>
 #endif

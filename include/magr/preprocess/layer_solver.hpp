@@ -14,7 +14,7 @@
 #include <magr/preprocess/options.hpp>
 #include <magr/preprocess/progress_counter.hpp>
 #include <magr/preprocess/result.hpp>
-#include <magr/preprocess/solve.hpp>
+#include <magr/preprocess/solve_rows.hpp>
 #include <magr/solver/admm.hpp>
 #include <magr/solver/proximal_gradient.hpp>
 #include <magr/solver/row_report.hpp>
@@ -57,6 +57,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// but at least that of `gram_split`, and at most 3. If it is larger than that of `gram_split`, the metric holds all directions that
 /// dominate; otherwise only those that leave little of many inputs. Rows share rho in classes, each four times the one before; ordinary
 /// layers have one class. Each class needs a factorization.
+///
+/// @tparam Instance  any number: as a template it is compiled only where it is called
 template <int Instance>
 class layer_solver {
 public:

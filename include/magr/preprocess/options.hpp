@@ -50,5 +50,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/preprocess/preprocess_problems.hpp>
+#include <magr/preprocess/options_impl.hpp>
 #endif

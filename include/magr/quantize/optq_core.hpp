@@ -48,5 +48,5 @@ template <compute_scalar Scalar>
 }  // namespace magr::detail
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/run_optq.hpp>
+#include <magr/quantize/optq_core_impl.hpp>
 #endif

@@ -102,5 +102,5 @@ inline namespace MAGR_ISA_NAMESPACE {
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/optq_problems.hpp>
+#include <magr/quantize/optq_options_impl.hpp>
 #endif

@@ -59,9 +59,7 @@ template <compute_scalar Scalar, class Weights, class Gram, error_feedback<Scala
                   "magr: grids must be double for double weights, float for others");
     detail::require_enumerator("round_onto", "order", options.order);
     detail::require_option(options.block_size >= 1, "round_onto", "block_size", "at least 1", options.block_size);
-    detail::require_not_empty("round_onto", "W", w);
-    const detail::used_hessian h("round_onto", "H", detail::as_gram(H), w.cols(), 0, exec);
-    detail::require_finite("round_onto", "W", w, exec);
+    const detail::used_hessian h("round_onto", w, detail::as_gram(H), 0, exec);
     require_grids("round_onto", grids, w.rows(), w.cols());
 
     const std::vector<index_t> order = order_columns(h->live().view(), options.order, grids.group_size);

@@ -95,5 +95,5 @@ template <class Weights, compute_scalar Scalar, class Rounding = round_half_even
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/quantize/run_rtn.hpp>
+#include <magr/quantize/rtn_impl.hpp>
 #endif

@@ -106,8 +106,7 @@ template <compute_scalar Scalar, class Pass>
 
 /// Refuses arguments that the refinements cannot handle.
 template <compute_scalar Scalar>
-void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W, executor_ref exec) {
-    require_finite(function, "W", W, exec);
+void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W) {
     require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
     require_grids(function, q, W.rows(), W.cols());
     const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;

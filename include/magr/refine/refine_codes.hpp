@@ -81,5 +81,5 @@ refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, co
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/refine/run_refine_codes.hpp>
+#include <magr/refine/refine_codes_impl.hpp>
 #endif

@@ -73,5 +73,5 @@ refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, c
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/refine/run_refine_scales.hpp>
+#include <magr/refine/refine_scales_impl.hpp>
 #endif

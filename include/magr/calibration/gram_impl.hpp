@@ -69,32 +69,39 @@ gram_accumulator<Scalar>::gram_accumulator(const detail::matrix_ref& H, index_t 
 
 template <compute_scalar Scalar>
 void gram_accumulator<Scalar>::add_batch(const detail::matrix_ref& X, executor_ref exec) {
+    detail::require_whole("gram_accumulator::add", is_whole_);
     detail::require_not_empty("gram_accumulator::add", "X", X);
     detail::require_shape("gram_accumulator::add", "X", X, X.rows(), inputs());
     detail::require_finite("gram_accumulator::add", "X", X);
     const index_t tokens = detail::tokens_together("gram_accumulator::add", tokens_, X.rows());
     if (waiting_.tokens() + X.rows() >= panels::capacity) reserve(exec);
+    is_whole_ = false;
     for (index_t first = 0; first < X.rows();) {
         first += waiting_.append(X.block(first, 0, X.rows() - first, inputs()));
         if (waiting_.full()) flush(exec);
     }
+    is_whole_ = true;
     tokens_ = tokens;
 }
 
 template <compute_scalar Scalar>
 void gram_accumulator<Scalar>::merge(const gram_accumulator& other, executor_ref exec) {
+    detail::require_whole("gram_accumulator::merge", is_whole_ && other.is_whole_);
     detail::require_shape("gram_accumulator::merge", "other", other.gram_.view(), inputs(), inputs());
     const index_t tokens = detail::tokens_together("gram_accumulator::merge", tokens_, other.tokens_);
     reserve(exec);
+    is_whole_ = false;
     flush(exec);  // first, because other may be this accumulator
     std::transform(gram_.data(), gram_.data() + inputs() * inputs(), other.gram_.data(), gram_.data(), std::plus<>{});
     add_tokens(other.waiting_, exec);
+    is_whole_ = true;
     tokens_ = tokens;
 }
 
 /// Moves H out, with both triangles.
 template <compute_scalar Scalar>
 matrix<Scalar> gram_accumulator<Scalar>::take_gram(executor_ref exec) {
+    detail::require_whole("gram_accumulator::gram", is_whole_);
     if (tokens_ == 0) detail::raise<value_error>("gram_accumulator::gram: at least one token must be added first, there are 0");
     reserve(exec);
     flush(exec);

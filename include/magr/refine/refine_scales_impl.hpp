@@ -217,9 +217,8 @@ template <compute_scalar Scalar>
 refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
                                     const scale_refinement& options, executor_ref exec) {
     validate(options);
-    require_not_empty("refine_scales", "W", W);
-    const used_hessian h("refine_scales", "H", H, W.cols(), options.dead_threshold, exec);
-    require_refinable("refine_scales", Q, W, exec);
+    const used_hessian h("refine_scales", W, H, options.dead_threshold, exec);
+    require_refinable("refine_scales", Q, W);
     return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 

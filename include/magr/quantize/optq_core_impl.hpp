@@ -181,9 +181,7 @@ optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const 
                              executor_ref exec) {
     validate(grid);
     validate(options);
-    require_not_empty("quantize_optq", "W", W);
-    const used_hessian h("quantize_optq", "H", H, W.cols(), (std::max)(grid.dead_threshold, options.dead_threshold), exec);
-    require_finite("quantize_optq", "W", W, exec);
+    const used_hessian h("quantize_optq", W, H, (std::max)(grid.dead_threshold, options.dead_threshold), exec);
     return optq_checked<Scalar>(weights_in<Scalar>(W).view(), *h, nullptr, grid, options, exec);
 }
 
@@ -193,9 +191,7 @@ optq_result<Scalar> run_optq(const matrix_ref& W, const gram_argument& H, const 
     validate(options);
     if (options.groups != group_update::fixed)
         raise<option_error>("quantize_optq: groups must be fixed where grids are given, it is live or stale");
-    require_not_empty("quantize_optq", "W", W);
-    const used_hessian h("quantize_optq", "H", H, W.cols(), options.dead_threshold, exec);
-    require_finite("quantize_optq", "W", W, exec);
+    const used_hessian h("quantize_optq", W, H, options.dead_threshold, exec);
     require_grids("quantize_optq", grids, W.rows(), W.cols());
     return optq_checked<Scalar>(weights_in<Scalar>(W).view(), *h, &grids, {}, options, exec);
 }

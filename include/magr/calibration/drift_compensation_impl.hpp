@@ -39,9 +39,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
                                             const drift_options& options, executor_ref exec) {
     validate(options);
-    require_not_empty("compensate_drift", "W", W);
-    const used_hessian h("compensate_drift", "H", H, W.cols(), options.dead_threshold, exec);
-    require_finite("compensate_drift", "W", W, exec);
+    const used_hessian h("compensate_drift", W, H, options.dead_threshold, exec);
     require_shape("compensate_drift", "D", D, W.cols(), W.cols());
     require_finite("compensate_drift", "D", D, exec);
 

@@ -108,9 +108,8 @@ template <compute_scalar Scalar>
 refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
                                    executor_ref exec) {
     validate(options);
-    require_not_empty("refine_codes", "W", W);
-    const used_hessian h("refine_codes", "H", H, W.cols(), options.dead_threshold, exec);
-    require_refinable("refine_codes", Q, W, exec);
+    const used_hessian h("refine_codes", W, H, options.dead_threshold, exec);
+    require_refinable("refine_codes", Q, W);
     return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 

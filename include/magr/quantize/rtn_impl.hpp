@@ -27,9 +27,7 @@ quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& option
 template <compute_scalar Scalar>
 quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
     validate(options);
-    require_not_empty("quantize_rtn", "W", W);
-    const used_hessian h("quantize_rtn", "H", H, W.cols(), options.dead_threshold, exec);
-    require_finite("quantize_rtn", "W", W, exec);
+    const used_hessian h("quantize_rtn", W, H, options.dead_threshold, exec);
     return round_onto_grids(weights_in<Scalar>(W).view(), fit_all<Scalar>(W, *h, options, exec), round_half_even{});
 }
 

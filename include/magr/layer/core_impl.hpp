@@ -63,9 +63,7 @@ template <compute_scalar Scalar>
 layer_result<Scalar> run_layer(const matrix_ref& W, const gram_argument& H, const char* name_of_H, std::optional<index_t> tokens,
                                const layer_options& options, executor_ref exec) {
     validate(options);
-    require_not_empty("quantize_layer", "W", W);
-    const used_hessian h("quantize_layer", name_of_H, H, W.cols(), with_defaults(options).optq.dead_threshold, exec);
-    require_finite("quantize_layer", "W", W, exec);
+    const used_hessian h("quantize_layer", W, H, with_defaults(options).optq.dead_threshold, exec, name_of_H);
     return layer_checked<Scalar>(weights_in<Scalar>(W).view(), *h, tokens, options, exec);
 }
 

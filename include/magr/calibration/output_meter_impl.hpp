@@ -93,10 +93,8 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
 
 /// The definition of `output_error`.
 MAGR_CORE double measure_output_error(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H, executor_ref exec) {
-    require_not_empty("output_error", "W", W);
+    const used_hessian h("output_error", W, H, 0, exec);
     require_shape("output_error", "Q", Q, W.rows(), W.cols());
-    const used_hessian h("output_error", "H", H, W.cols(), 0, exec);
-    require_finite("output_error", "W", W, exec);
     require_finite("output_error", "Q", Q, exec);
     return output_meter(W, *h, exec).error(W, Q, exec);
 }

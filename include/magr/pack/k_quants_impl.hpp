@@ -103,8 +103,7 @@ template <compute_scalar Scalar>
 weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type, double dead_threshold) {
     require_k_quant("fit_k_quant_grids", type, W.rows(), W.cols());
     require_option(dead_threshold >= 0 && dead_threshold < 1, "fit_k_quant_grids", "dead_threshold", "in [0, 1)", dead_threshold);
-    const used_hessian h("fit_k_quant_grids", "H", H, W.cols(), dead_threshold, {});
-    require_finite("fit_k_quant_grids", "W", W);
+    const used_hessian h("fit_k_quant_grids", W, H, dead_threshold, {});
     std::vector<double> importance;
     for (index_t j = 0; j < W.cols(); ++j) importance.push_back(h->is_dead(j) ? 0 : H.matrix()(j, j));
     return fit_checked<Scalar>(W, type, importance);

@@ -238,7 +238,7 @@ automatic_result<Scalar> run_automatic(const matrix_ref& W, const matrix_ref& fi
                                        const automatic_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("quantize_automatic", "W", W);
-    require_gram("quantize_automatic", fitting_tokens ? "fitting" : "H", fitting, W.cols(), exec);
+    require_gram("quantize_automatic", "fitting", fitting, W.cols(), exec);
     require_gram("quantize_automatic", "validation", validation, W.cols(), exec);
     require_finite("quantize_automatic", "W", W, exec);
     std::optional<index_t> tokens;

@@ -63,9 +63,7 @@ MAGR_LARGE_CORE_DEFINITION preprocess_result run_preprocess(const mutable_matrix
                                                             const preprocess_options& options, observer_ref observer, executor_ref exec) {
     validate(options);
     require_not_empty("preprocess", "H", H.matrix());
-    require_not_empty("preprocess", "W", W);
-    const used_hessian h("preprocess", "H", H, W.cols(), 0, exec);
-    require_finite("preprocess", "W", W, exec);
+    const used_hessian h("preprocess", W, H, 0, exec);
     return preprocess_checked(W, W, *h, options, observer, exec);
 }
 

@@ -19,14 +19,16 @@ MAGR_CORE double hessian::checked(const detail::matrix_ref& H, double dead_thres
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE used_hessian::used_hessian(const char* function, const char* argument, const gram_argument& H, index_t cols, double threshold,
-                                     executor_ref exec) {
+MAGR_CORE used_hessian::used_hessian(const char* function, const matrix_ref& W, const gram_argument& H, double threshold, executor_ref exec,
+                                     const char* name_of_H) {
     if (H.made() == nullptr) {
-        require_gram(function, argument, H.matrix(), cols, exec);
+        require_layer(function, W, H.matrix(), exec, name_of_H);
         used_ = &own_.emplace(H.matrix(), threshold, false);
         return;
     }
-    require_shape(function, argument, H.matrix(), cols, cols);
+    require_not_empty(function, "W", W);
+    require_shape(function, name_of_H, H.matrix(), W.cols(), W.cols());
+    require_finite(function, "W", W, exec);
     used_ = threshold <= H.made()->dead_threshold() ? H.made() : &own_.emplace(H.matrix(), threshold, false);
 }
 

@@ -43,9 +43,7 @@ weight_grids<Scalar> fit_all(const matrix_ref& w, const hessian& H, const grid_o
 template <compute_scalar Scalar>
 weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
     validate(options);
-    require_not_empty("fit_grids", "W", W);
-    const used_hessian h("fit_grids", "H", H, W.cols(), options.dead_threshold, exec);
-    require_finite("fit_grids", "W", W, exec);
+    const used_hessian h("fit_grids", W, H, options.dead_threshold, exec);
     return fit_all<Scalar>(W, *h, options, exec);
 }
 
