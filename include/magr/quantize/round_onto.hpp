@@ -6,13 +6,17 @@
 #include <optional>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
+#include <magr/detail/matrix_ref.hpp>
+#include <magr/error.hpp>
 #include <magr/feedback/feedback.hpp>
+#include <magr/grid/grid_family.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/grid/rounding.hpp>
 #include <magr/grid/weight_grids.hpp>
@@ -29,6 +33,56 @@ struct round_options {
     column_order order = column_order::natural;  ///< the order in which columns are rounded
     index_t block_size = 96;                     ///< columns per matrix product, >= 1; affects only the speed
 };
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+/// What a column-by-column rounding needs besides grids.
+template <compute_scalar Scalar>
+class rounding_task {
+public:
+    template <error_feedback<Scalar> Feedback>
+    rounding_task(const matrix_ref& W, const hessian& H, const Feedback& feedback, std::vector<index_t> order, const round_options& options,
+                  executor_ref exec)
+        : weights_(W),
+          order_(std::move(order)),
+          feedback_(feedback.template make<Scalar>(H, order_, exec)),
+          block_size_(options.block_size),
+          exec_(exec) {}
+
+    /// Whether the feedback could be made.
+    [[nodiscard]] explicit operator bool() const noexcept { return feedback_.has_value(); }
+    [[nodiscard]] std::span<const index_t> order() const noexcept { return order_; }
+
+    /// @param finish  finish(first row, row count), after these rows are rounded
+    template <class Quantizer, class Finish>
+    void run(Quantizer& quantizer, const Finish& finish) const {
+        const matrix_view<const Scalar> w = weights_.view();
+        const auto load = [&](index_t row, index_t rows, Scalar* strip) {
+            load_strip<Scalar>(w.block(row, 0, rows, w.cols()), order_, strip);
+        };
+        static_cast<void>(
+            sequential_pass<Scalar>(feedback_->view(), block_size_, exec_)
+                .run(
+                    w.rows(), load, quantizer, [&](index_t row, index_t rows, const Scalar*) { finish(row, rows); }, false, exec_));
+    }
+
+private:
+    weights_in<Scalar> weights_;
+    std::vector<index_t> order_;
+    std::optional<matrix<Scalar>> feedback_;
+    index_t block_size_;
+    executor_ref exec_;
+};
+
+/// Checks the arguments of `round_onto` other than its grids.
+inline void require_round_options(const round_options& options) {
+    require_enumerator("round_onto", "order", options.order);
+    require_option(options.block_size >= 1, "round_onto", "block_size", "at least 1", options.block_size);
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
 
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -57,25 +111,66 @@ template <compute_scalar Scalar, class Weights, class Gram, error_feedback<Scala
     const detail::matrix_ref w = as_const_view(W);
     static_assert(std::is_same_v<Scalar, compute_t<typename decltype(as_const_view(W))::value_type>>,
                   "magr: grids must be double for double weights, float for others");
-    detail::require_enumerator("round_onto", "order", options.order);
-    detail::require_option(options.block_size >= 1, "round_onto", "block_size", "at least 1", options.block_size);
+    detail::require_round_options(options);
     const detail::used_hessian h("round_onto", w, detail::as_gram(H), 0, exec);
     require_grids("round_onto", grids, w.rows(), w.cols());
 
-    const std::vector<index_t> order = order_columns(h->live().view(), options.order, grids.group_size);
-    const std::optional<matrix<Scalar>> T = feedback.template make<Scalar>(*h, order, exec);
-    if (!T) return std::nullopt;
-    const detail::weights_in<Scalar> weights(w);
+    const detail::rounding_task<Scalar> task(w, *h, feedback, order_columns(h->live().view(), options.order, grids.group_size), options,
+                                             exec);
+    if (!task) return std::nullopt;
     std::vector<double> live;
-    for (const index_t j : order) live.push_back(h->is_dead(j) ? 0 : 1);
+    for (const index_t j : task.order()) live.push_back(h->is_dead(j) ? 0 : 1);
     quantized_matrix<Scalar> q{grids, matrix<std::uint8_t>(w.rows(), w.cols())};
-    detail::grid_quantizer<Scalar, Rounding> quantizer(q, order, live, rounding);
-    const auto load = [&](index_t row, index_t rows, Scalar* strip) {
-        detail::load_strip<Scalar>(weights.view().block(row, 0, rows, w.cols()), order, strip);
-    };
-    const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-    static_cast<void>(
-        detail::sequential_pass<Scalar>(T->view(), options.block_size, exec).run(w.rows(), load, quantizer, finish, false, exec));
+    detail::grid_quantizer<Scalar, Rounding> quantizer(q, task.order(), live, rounding);
+    task.run(quantizer, [&](index_t row, index_t rows) { quantizer.store_codes(row, rows); });
+    return q;
+}
+
+/// The same on grids of a kind of their own.
+///
+/// @par Errors    also those of `grids.require`. `group_aware` is refused: the grids need not have groups
+template <grid_family Grids, class Weights, class Gram, error_feedback<typename Grids::scalar> Feedback,
+          rounding_policy<typename Grids::scalar> Rounding = round_half_even>
+    requires gram_like<Gram>
+[[nodiscard]] std::optional<coded_matrix<Grids>> round_onto(const Grids& grids, const Weights& W, const Gram& H, const Feedback& feedback,
+                                                            const Rounding& rounding = {}, const round_options& options = {},
+                                                            executor_ref exec = {}) {
+    using Scalar = typename Grids::scalar;
+    const detail::matrix_ref w = as_const_view(W);
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(as_const_view(W))::value_type>>,
+                  "magr: grids must be double for double weights, float for others");
+    detail::require_round_options(options);
+    if (options.order == column_order::group_aware)
+        detail::raise<option_error>("round_onto: order must be natural or act_order for these grids, it is group_aware");
+    const detail::used_hessian h("round_onto", w, detail::as_gram(H), 0, exec);
+    grids.require("round_onto", w.rows(), w.cols());
+
+    const detail::rounding_task<Scalar> task(w, *h, feedback, order_columns(h->live().view(), options.order, w.cols()), options, exec);
+    if (!task) return std::nullopt;
+    coded_matrix<Grids> q{grids, matrix<std::uint8_t>(w.rows(), w.cols())};
+    detail::family_quantizer<Grids, Rounding> quantizer(q, task.order(), rounding);
+    task.run(quantizer, [](index_t, index_t) {});
+    return q;
+}
+
+/// Rounds each weight by itself, without feedback, onto grids of a kind of their own.
+///
+/// @par Cost      O(rows * cols), allocates the codes
+/// @par Errors    shape_error, value_error if an entry is NaN or infinite, and those of `grids.require`; all before any work
+template <grid_family Grids, class Weights, rounding_policy<typename Grids::scalar> Rounding = round_half_even>
+[[nodiscard]] coded_matrix<Grids> round_onto(const Grids& grids, const Weights& W, const Rounding& rounding = {}) {
+    using Scalar = typename Grids::scalar;
+    const detail::matrix_ref w = as_const_view(W);
+    detail::require_not_empty("round_onto", "W", w);
+    detail::require_finite("round_onto", "W", w);
+    grids.require("round_onto", w.rows(), w.cols());
+    const detail::weights_in<Scalar> weights(w);
+    coded_matrix<Grids> q{grids, matrix<std::uint8_t>(w.rows(), w.cols())};
+    for (index_t i = 0; i < w.rows(); ++i)
+        for (index_t j = 0; j < w.cols(); ++j) {
+            const auto map = grids.map(i, j);
+            q.codes(i, j) = map.code(detail::steps_on_grid(map, weights.view()(i, j), i, j, rounding));
+        }
     return q;
 }
 
