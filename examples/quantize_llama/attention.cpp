@@ -61,8 +61,13 @@ rope_table::rope_table(const llama_config& config, std::int64_t positions)
         }
 }
 
-void rope_table::rotate(Eigen::Ref<row_f> heads, std::int64_t position) const {
-    const auto cos = cos_.row(position).array(), sin = sin_.row(position).array();
+void rope_table::rotate(Eigen::Ref<row_f> heads, std::int64_t position) const { turn(heads, position, 1); }
+
+void rope_table::rotate_gradient(Eigen::Ref<row_f> heads, std::int64_t position) const { turn(heads, position, -1); }
+
+void rope_table::turn(Eigen::Ref<row_f> heads, std::int64_t position, float direction) const {
+    const auto cos = cos_.row(position).array();
+    const Eigen::Array<float, 1, Eigen::Dynamic> sin = direction * sin_.row(position).array();
     const Eigen::Index half = cos_.cols();
     Eigen::Array<float, 1, Eigen::Dynamic> low(half);
     for (Eigen::Index h = 0; h < heads.cols(); h += 2 * half) {

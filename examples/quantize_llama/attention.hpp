@@ -22,7 +22,13 @@ public:
     /// Rotates every head of one token's queries or keys: entry i of a head with entry i + head_dim / 2.
     void rotate(Eigen::Ref<row_f> heads, std::int64_t position) const;
 
+    /// Turns the gradient of rotated heads into that of the heads before rotation: the transpose of `rotate`.
+    void rotate_gradient(Eigen::Ref<row_f> heads, std::int64_t position) const;
+
 private:
+    /// @param direction  1, or -1 for the other way round
+    void turn(Eigen::Ref<row_f> heads, std::int64_t position, float direction) const;
+
     matrix_f cos_;  ///< positions x head_dim / 2
     matrix_f sin_;
 };

@@ -27,14 +27,13 @@ matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps) {
     return out;
 }
 
-namespace {
-
-/// x W^T + bias
 matrix_f apply(const llama_block& block, linear kind, const matrix_f& x) {
     matrix_f y = x * block[kind].transpose();
     if (block.bias(kind).size() != 0) y.rowwise() += block.bias(kind);
     return y;
 }
+
+namespace {
 
 /// hidden += x W^T + bias
 void add_output(const llama_block& block, linear kind, const matrix_f& x, matrix_f& hidden) {

@@ -25,6 +25,9 @@ inline void ignore_inputs(site, const matrix_f&) {}
 /// that is zero.
 [[nodiscard]] matrix_f rms_norm(const matrix_f& x, const row_f& weight, double eps);
 
+/// What a linear layer puts out: x W^T + bias.
+[[nodiscard]] matrix_f apply(const llama_block& block, linear kind, const matrix_f& x);
+
 /// The input of the linear layers at a site, from that of the site before it; `hidden` goes along with it.
 /// @param before  what this function gave for the site before; of no use for the first
 [[nodiscard]] matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
