@@ -20,6 +20,7 @@
 #include <magr/calibration/hessian.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
+#include <magr/layer/coupled_rows.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>

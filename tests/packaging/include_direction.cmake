@@ -19,7 +19,7 @@ set(may_include_quantize ${base} matrix detail parallel simd kernels linalg cali
 set(may_include_refine ${base} matrix detail parallel simd kernels calibration grid refine)
 set(may_include_pack ${base} matrix detail parallel calibration grid pack)
 set(may_include_transform ${base} matrix detail parallel simd kernels linalg calibration grid transform)
-set(may_include_layer ${base} matrix detail parallel calibration preprocess grid feedback quantize refine pack transform layer)
+set(may_include_layer ${base} matrix detail parallel simd kernels linalg calibration preprocess grid feedback quantize refine pack transform layer)
 
 # Threads belong to the host: the headers that each adaptor in parallel/ needs for them, and that no other header may include. Nor may any
 # include an adaptor.
