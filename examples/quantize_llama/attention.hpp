@@ -19,6 +19,10 @@ class rope_table {
 public:
     rope_table(const llama_config& config, std::int64_t positions);
 
+    /// positions x head_dim / 2
+    [[nodiscard]] const matrix_f& cosines() const noexcept { return cos_; }
+    [[nodiscard]] const matrix_f& sines() const noexcept { return sin_; }
+
     /// Rotates every head of one token's queries or keys: entry i of a head with entry i + head_dim / 2.
     void rotate(Eigen::Ref<row_f> heads, std::int64_t position) const;
 
@@ -29,8 +33,7 @@ private:
     /// @param direction  1, or -1 for the other way round
     void turn(Eigen::Ref<row_f> heads, std::int64_t position, float direction) const;
 
-    matrix_f cos_;  ///< positions x head_dim / 2
-    matrix_f sin_;
+    matrix_f cos_, sin_;
 };
 
 /// A table for the longest of these sequences.

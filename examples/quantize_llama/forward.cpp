@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <limits>
+#include <magr/calibration/activation_quantizer.hpp>
+#include <magr/matrix/eigen.hpp>
 
 namespace examples {
 
@@ -41,10 +43,8 @@ void add_output(const llama_block& block, linear kind, const matrix_f& x, matrix
     if (block.bias(kind).size() != 0) hidden.rowwise() += block.bias(kind);
 }
 
-}  // namespace
-
-matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
-                    const attention_function& attend) {
+matrix_f exact_site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
+                          const attention_function& attend) {
     switch (where) {
         case site::attention_input: return rms_norm(hidden, block.input_norm, eps);
         case site::attention_output: {
@@ -59,6 +59,15 @@ matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& 
     matrix_f mlp_hidden = apply(block, linear::up_proj, before);
     mlp_hidden.array() *= gate.array() / (1.0f + (-gate.array()).exp());
     return mlp_hidden;
+}
+
+}  // namespace
+
+matrix_f site_input(const llama_block& block, double eps, site where, matrix_f& hidden, const matrix_f& before,
+                    const attention_function& attend) {
+    matrix_f inputs = exact_site_input(block, eps, where, hidden, before, attend);
+    if (block.activation_bits && inputs.allFinite()) magr::round_activations(inputs, {.bits = *block.activation_bits});
+    return inputs;
 }
 
 void finish_block(const llama_block& block, matrix_f& hidden, const matrix_f& mlp_hidden) {

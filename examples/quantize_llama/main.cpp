@@ -177,6 +177,7 @@ void run(const options& o) {
                                     .perplexity = score.perplexity,
                                     .kl_divergence = score.kl_divergence,
                                     .output_error = record.mean_output_error(),
+                                    .bits_per_weight = record.bits_per_weight(),
                                     .seconds = record.seconds,
                                     .processor_seconds = record.processor_seconds,
                                     .layers = std::move(record.layers)});

@@ -1,46 +1,44 @@
 // SPDX-License-Identifier: MIT
 #include "quantize_llama/methods.hpp"
 
+#include <Eigen/Cholesky>
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
+#include <magr/layer/coupled_rows.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <stdexcept>
 #include <utility>
 
 #include "common/text_stream.hpp"
+#include "quantize_llama/published_methods.hpp"
+#include "quantize_llama/stored_bits.hpp"
 
 namespace examples {
 namespace {
 
-std::vector<float> largest_per_row(const matrix_f& W) {
-    std::vector<float> largest(static_cast<std::size_t>(W.rows()));
-    Eigen::Map<Eigen::VectorXf>(largest.data(), W.rows()) = W.cwiseAbs().rowwise().maxCoeff();
-    return largest;
-}
-
-/// What a report says about a layer with which something was not as usual: inputs that are always zero, which decide nothing, or a step
-/// that was not done as asked.
+/// What a report says about a layer with which something was not as usual.
 std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
-    const magr::index_t inputs = result.quantized.codes.cols(), dead = result.dead_columns;
-    text_stream remark;
-    if (dead > 0) {
-        if (dead == inputs)
-            remark << "all ";
-        else
-            remark << dead << " of ";
-        remark << inputs << " inputs are zero on the calibration text, their weights are "
-               << (options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
-    }
-    if (result.status != magr::layer_status::as_requested) remark << (dead > 0 ? "; " : "") << to_string(result.status);
-    return remark.str();
+    std::string remark = remark_on_inputs(result.dead_columns, result.quantized.codes.cols(),
+                                          options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
+    if (result.status != magr::layer_status::as_requested) remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
+    return remark;
 }
 
 /// Of the factors of H: more than enough in all cases, so that no difference between methods is one of rounding.
 constexpr magr::factor_precision precision = magr::factor_precision::float64;
+
+/// Makes these codes and grids what the layer becomes.
+void keep(quantized_layer& layer, magr::quantized_matrix<float> q) {
+    const magr::matrix<float> values = q.dequantize();
+    layer.values = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
+    layer.record.stored_bits = stored_bits(q);
+    layer.quantized = std::move(q);
+}
 
 /// What the library is asked to do, MagR's penalty aside.
 magr::layer_options layer_options_of(const quantization& how) {
@@ -55,7 +53,7 @@ magr::layer_options layer_options_of(const quantization& how) {
     options.optq.order = how.order;
     options.optq.precision = precision;
     options.target = how.target;
-    options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
+    options.refinement_rounds = traits_of(how.method).refines ? how.refinement_rounds : 0;
     if (how.damping) options.optq.damping = options.scales->damping = options.codes->damping = *how.damping;
     return options;
 }
@@ -76,12 +74,12 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
                 magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
-        const bool is_first = layer.quantized.codes.empty();
+        const bool is_first = !layer.quantized;
         if (!is_first && result.output_error >= record.output_error) continue;
         record.output_error = result.output_error;
         record.alpha = result.preprocess ? alpha : 0;  // without a live input there is nothing for MagR to do
         record.remark = remark_on(result, options);
-        layer.quantized = std::move(result.quantized);
+        keep(layer, std::move(result.quantized));
     }
     if (uses_magr(how.method)) {
         record.largest_before = largest_per_row(W);
@@ -116,40 +114,81 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
 
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
-    layer_record record{.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
-    if (result.preprocess) record.alpha = *options.preprocessing->alpha;
-    return {std::move(result.quantized), std::move(record)};
+    quantized_layer layer;
+    layer.record = {.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
+    if (result.preprocess) layer.record.alpha = *options.preprocessing->alpha;
+    keep(layer, std::move(result.quantized));
+    return layer;
 }
 
-/// The weights first make up for what has become of their inputs. Penalty and damping are then those that are best on the texts held out.
-quantized_layer choose_by_validation(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
-                                     const quantization& how, magr::thread_pool& pool) {
-    magr::automatic_options options;
+/// The weights first make up for what has become of their inputs and of the residual stream. Rows are then rounded so that they make up for
+/// each other, in the metric of the outputs.
+quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
+                              const quantization& how, magr::thread_pool& pool) {
+    magr::coupled_options options;
     options.layer = layer_options_of(how);
-    options.layer.quantizer = magr::layer_quantizer::optq;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.beta = 1;
     options.layer.refinement_rounds = how.refinement_rounds;
-    if (how.alpha) options.alphas = {*how.alpha};
-    if (how.damping) options.dampings = {*how.damping};
 
-    magr::matrix<double> H = calibration.fitting;
-    std::transform(H.data(), H.data() + H.rows() * H.cols(), calibration.validation.data(), H.data(), std::plus<>{});
+    const magr::hessian H(calibration.fitting, 0, pool);
     matrix_f target = W;
-    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {.strength = how.drift}, pool));
-    auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
-    if (!result) throw std::runtime_error(to_string(result.layer.status));
-    const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);
-    layer_record record{.name = name, .output_error = error, .remark = remark_on(result.layer, options.layer)};
-    if (result.layer.preprocess) record.alpha = result.candidates[result.chosen].alpha;
-    return {std::move(result.layer.quantized), std::move(record)};
+    {
+        using matrix_d = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+        const Eigen::Index n = W.cols();
+        matrix_d h = Eigen::Map<const matrix_d>(calibration.fitting.data(), n, n);
+        h.diagonal().array() += 0.1 * h.diagonal().mean();
+        matrix_d numerator = how.drift * W.cast<double>() * Eigen::Map<const matrix_d>(calibration.drift.data(), n, n);
+        if (!calibration.residual_drift.empty())
+            numerator += how.drift * Eigen::Map<const matrix_d>(calibration.residual_drift.data(), W.rows(), n);
+        target += h.ldlt().solve(numerator.transpose()).transpose().cast<float>();
+    }
+    static const char *env_r = std::getenv("ROWS"), *env_f = std::getenv("FACTORS"), *env_p = std::getenv("PASSES"),
+                      *env_s = std::getenv("SCRATCH"), *env_d = std::getenv("ADAMP");
+    if (env_r) options.rows_per_step = std::atoi(env_r);
+    if (env_f) options.range_factors = {1};
+    if (env_p) options.passes = std::atoi(env_p);
+    if (env_s) options.from_scratch = std::atoi(env_s) != 0;
+    if (env_d) options.damping = std::atof(env_d);
+    static const char* env_i = std::getenv("IDENT");
+    magr::matrix<double> own = metric.all;
+    if (env_i) {
+        for (magr::index_t i = 0; i < own.rows(); ++i)
+            for (magr::index_t j = 0; j < own.cols(); ++j) own(i, j) = i == j;
+    }
+    auto result = magr::quantize_coupled_rows(target, H, own, options, pool);
+    if (!result) throw std::runtime_error(to_string(result.status));
+    quantized_layer layer;
+    layer.record = {.name = name};
+    keep(layer, std::move(result.quantized));
+    layer.record.output_error = magr::output_error(W, layer.values, calibration.fitting);
+    return layer;
 }
 
 }  // namespace
 
-const char* name_of(method m) {
-    constexpr std::array names{"rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine", "paper", "auto"};
-    return names[static_cast<std::size_t>(m)];
+std::vector<float> largest_per_row(const matrix_f& W) {
+    std::vector<float> largest(static_cast<std::size_t>(W.rows()));
+    Eigen::Map<Eigen::VectorXf>(largest.data(), W.rows()) = W.cwiseAbs().rowwise().maxCoeff();
+    return largest;
+}
+
+std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* what_became) {
+    if (dead == 0) return {};
+    text_stream remark;
+    if (dead == inputs)
+        remark << "all ";
+    else
+        remark << dead << " of ";
+    remark << inputs << " inputs are zero on the calibration text, their weights are " << what_became;
+    return remark.str();
+}
+
+std::vector<method> default_methods() {
+    std::vector<method> methods;
+    for (const method_traits& traits : method_table)
+        if (traits.is_default) methods.push_back(traits.value);
+    return methods;
 }
 
 std::vector<double> default_alphas(bool grouped) {
@@ -159,19 +198,22 @@ std::vector<double> default_alphas(bool grouped) {
 
 namespace {
 
-quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
-                              magr::thread_pool& pool) {
+quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
+                              const magr::matrix<double>& metric, const quantization& how, magr::thread_pool& pool) {
     if (how.method == method::paper) return follow_paper(name, W, calibration.fitting, how);
-    if (how.method == method::automatic) return choose_by_validation(name, W, calibration, how, pool);
+    if (how.method == method::automatic) return weigh_outputs(name, W, calibration, metric, how, pool);
+    if (traits_of(how.method).published) return follow_published(name, W, calibration, metric, how, pool);
     return search_penalty(name, W, calibration.fitting, how);
 }
 
 }  // namespace
 
-quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
-                               magr::thread_pool& pool) {
+quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
+                               const magr::matrix<double>& metric, const quantization& how, magr::thread_pool& pool) {
     try {
-        return follow_method(name, W, calibration, how, pool);
+        quantized_layer layer = follow_method(name, W, calibration, metric, how, pool);
+        layer.record.weights = W.size();
+        return layer;
     } catch (const magr::option_error& error) {
         throw magr::option_error(name + " cannot be quantized: " + error.what());
     } catch (const std::exception& error) {

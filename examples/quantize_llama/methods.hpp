@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_layer.hpp>
 #include <optional>
@@ -19,26 +21,68 @@ enum class method {
     magr_rtn,
     magr_optq,
     magr_optq_refine,
-    paper,     ///< the recipe of MagR's authors, to the letter: their iteration, penalty, grid, OPTQ, and coordinate descent
-    automatic  ///< everything chosen on calibration texts that were held out, and the error of earlier layers made up for
+    paper,      ///< the recipe of MagR's authors, to the letter: their iteration, penalty, grid, OPTQ, and coordinate descent
+    automatic,  ///< everything chosen on calibration texts that were held out, and the error of earlier layers made up for
+    optq_stochastic,
+    quip,
+    magr_quip,
+    gpfq,
+    gptaq,
+    qronos,
+    magr_qronos,
+    boa,
+    owq,
+    dint,
+    aqas
 };
-inline constexpr std::array all_methods{method::rtn,      method::optq,      method::optq_refine,
-                                        method::magr_rtn, method::magr_optq, method::magr_optq_refine,
-                                        method::paper,    method::automatic};
 
-/// "rtn", "optq", "optq+refine", "magr+rtn", "magr+optq", "magr+optq+refine", "paper", "auto"
-[[nodiscard]] const char* name_of(method m);
+/// What the program has to know about a method.
+struct method_traits {
+    method value;
+    const char* name;
+    bool is_default = false;      ///< whether it runs unless told otherwise
+    bool magr = false;            ///< another method with MagR in front; what that does to the magnitudes is recorded
+    bool optq = false;            ///< rounds column by column, each making up for the errors of those before it
+    bool refines = false;         ///< refines scales and codes
+    bool in_order = false;        ///< quantizes the layers of a block one after the other, and knows the drift of their inputs
+    bool holds_out = false;       ///< chooses on calibration texts that it does not fit to
+    bool weighs_outputs = false;  ///< takes the model's gradients to say what errors at the outputs of a layer cost
+    bool has_codes = true;        ///< codes and grids are all that it stores of a layer, so that --out can write them
+};
+inline constexpr std::array method_table{
+    method_traits{.value = method::rtn, .name = "rtn", .is_default = true},
+    method_traits{.value = method::optq, .name = "optq", .is_default = true, .optq = true},
+    method_traits{.value = method::optq_refine, .name = "optq+refine", .is_default = true, .optq = true, .refines = true},
+    method_traits{.value = method::magr_rtn, .name = "magr+rtn", .is_default = true, .magr = true},
+    method_traits{.value = method::magr_optq, .name = "magr+optq", .is_default = true, .magr = true, .optq = true},
+    method_traits{
+        .value = method::magr_optq_refine, .name = "magr+optq+refine", .is_default = true, .magr = true, .optq = true, .refines = true},
+    method_traits{.value = method::paper, .name = "paper", .is_default = true, .optq = true},
+    method_traits{.value = method::automatic, .name = "auto", .is_default = true, .optq = true, .in_order = true, .weighs_outputs = true},
+    method_traits{.value = method::optq_stochastic, .name = "optq-stochastic", .optq = true, .published = true},
+    method_traits{.value = method::quip, .name = "quip", .optq = true, .published = true, .has_codes = false},
+    method_traits{.value = method::magr_quip, .name = "magr+quip", .magr = true, .optq = true, .published = true, .has_codes = false},
+    method_traits{.value = method::gpfq, .name = "gpfq", .optq = true, .in_order = true, .published = true},
+    method_traits{.value = method::gptaq, .name = "gptaq", .optq = true, .in_order = true, .published = true},
+    method_traits{.value = method::qronos, .name = "qronos", .optq = true, .in_order = true, .published = true},
+    method_traits{.value = method::magr_qronos, .name = "magr+qronos", .magr = true, .optq = true, .in_order = true, .published = true},
+    method_traits{.value = method::boa, .name = "boa", .optq = true, .published = true},
+    method_traits{.value = method::owq, .name = "owq", .optq = true, .published = true, .has_codes = false},
+    method_traits{.value = method::dint, .name = "dint", .optq = true, .published = true, .has_codes = false},
+    method_traits{.value = method::aqas, .name = "aqas", .optq = true, .published = true, .has_codes = false}};
 
-/// Whether the method is another one with MagR in front; what that does to the magnitudes is recorded.
-[[nodiscard]] constexpr bool uses_magr(method m) {
-    return m == method::magr_rtn || m == method::magr_optq || m == method::magr_optq_refine;
-}
-[[nodiscard]] constexpr bool uses_optq(method m) { return m != method::rtn && m != method::magr_rtn; }
-[[nodiscard]] constexpr bool refines(method m) { return m == method::optq_refine || m == method::magr_optq_refine; }
+inline constexpr auto all_methods = [] {
+    std::array<method, method_table.size()> methods{};
+    for (std::size_t i = 0; i < methods.size(); ++i) methods[i] = method_table[i].value;
+    return methods;
+}();
 
-/// Whether the method chooses on calibration texts that it does not fit to, and quantizes the layers of a block one after the other: then
-/// `layer_calibration` has a validation part and the drift.
-[[nodiscard]] constexpr bool validates(method m) { return m == method::automatic; }
+[[nodiscard]] constexpr const method_traits& traits_of(method m) { return method_table[static_cast<std::size_t>(m)]; }
+[[nodiscard]] constexpr const char* name_of(method m) { return traits_of(m).name; }
+[[nodiscard]] constexpr bool uses_magr(method m) { return traits_of(m).magr; }
+[[nodiscard]] constexpr bool uses_optq(method m) { return traits_of(m).optq; }
+/// The methods that run unless told otherwise.
+[[nodiscard]] std::vector<method> default_methods();
 
 /// How one model is quantized. All methods use the same kind of grid, so that they can be compared; `paper` and `automatic` choose its
 /// range and everything about MagR themselves.
@@ -56,7 +100,9 @@ struct quantization {
     std::optional<magr::range_search> range = {};  ///< default: min_max, the paper's; of `automatic` output_error
     magr::rounding_target target = magr::rounding_target::preprocessed;
     magr::index_t refinement_rounds = 3;  ///< of the methods that refine
-    double drift = 0.5;                   ///< part of the drift of a layer's inputs that `automatic` makes up for
+    double drift = 1;                     ///< part of the drift of a layer's inputs that `automatic` makes up for
+    /// Bits to which a program rounds the inputs of linear layers, token by token; default: none. Calibration sees them rounded as well.
+    std::optional<int> activation_bits = {};
 };
 
 /// The penalties of which each layer takes the one with the smallest output error; 0 is MagR left out.
@@ -67,28 +113,47 @@ struct layer_record {
     std::string name;
     double output_error = 0;                 ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), W the original weights
     double alpha = 0;                        ///< MagR's penalty that was taken; 0 without MagR
+    double stored_bits = 0;                  ///< all that has to be stored of the layer's weights
+    std::int64_t weights = 0;                ///< their number
     std::string remark = {};                 ///< what was not as usual: inputs that are always zero, or a step not done as asked
     std::vector<float> largest_before = {};  ///< max |w| of each output channel; only if MagR was used
     std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
 };
 
-/// Gram matrices of a layer's inputs, in x in.
+/// What is known of a layer's inputs. Gram matrices are in x in.
 struct layer_calibration {
     magr::matrix<double> fitting;     ///< from all sequences, or from those that are not held out
-    magr::matrix<double> validation;  ///< from the others; empty unless the method `validates`
-    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method `validates`
+    magr::matrix<double> validation;  ///< from the others; empty unless the method holds texts out
+    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
+    /// out x in, the sum over tokens of (r - s) y^T: the drift of the residual stream beside which the layer's output is added, and the
+    /// layer's input; empty where there is none, or unless the method quantizes in order
+    magr::matrix<double> residual_drift = {};
+};
+
+/// What errors at the outputs of a layer cost; empty where a method does not ask.
+struct output_metric {
+    magr::matrix<double> all;                 ///< out x out
+    std::vector<magr::matrix<double>> heads;  ///< for consecutive heads of attention's queries or keys
 };
 
 /// What one layer became.
 struct quantized_layer {
-    magr::quantized_matrix<float> quantized;
+    matrix_f values;                                         ///< the weights that a program computes with
+    std::optional<magr::quantized_matrix<float>> quantized;  ///< their codes and grids, unless the method stores more than these
     layer_record record;
 };
 
 /// Quantizes the weights of one layer: the whole use of the library is here.
-/// @param pool  used if the method `validates`, as its layers come one after the other
+/// @param pool  used if the method quantizes in order
 /// @throws std::runtime_error  naming the layer, if it cannot be quantized
 [[nodiscard]] quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
-                                             const quantization& how, magr::thread_pool& pool);
+                                             const output_metric& metric, const quantization& how, magr::thread_pool& pool);
+
+/// max |w| of each output channel
+[[nodiscard]] std::vector<float> largest_per_row(const matrix_f& W);
+
+/// What a report says about a layer whose inputs are zero in part, which decide nothing; empty if there are none.
+/// @param what_became  of their weights
+[[nodiscard]] std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* what_became);
 
 }  // namespace examples

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,7 @@ struct llama_block {
     row_f post_attention_norm;
     std::array<matrix_f, all_linears.size()> weights;
     std::array<row_f, all_linears.size()> biases;  ///< empty where a layer has none
+    std::optional<int> activation_bits;  ///< to which the inputs of linear layers are rounded, token by token; default: not at all
 
     [[nodiscard]] const row_f& bias(linear kind) const { return biases[static_cast<std::size_t>(kind)]; }
     [[nodiscard]] row_f& bias(linear kind) { return biases[static_cast<std::size_t>(kind)]; }

@@ -113,11 +113,14 @@ void add_options(CLI::App& app, options& o) {
     const auto set_methods = [&o](const std::vector<std::string>& names) {
         o.methods.clear();
         for (const std::string& name : names)
-            o.methods.push_back(*std::find_if(all_methods.begin(), all_methods.end(), [&](method m) { return name == name_of(m); }));
+            if (name == "all")
+                o.methods.insert(o.methods.end(), all_methods.begin(), all_methods.end());
+            else
+                o.methods.push_back(*std::find_if(all_methods.begin(), all_methods.end(), [&](method m) { return name == name_of(m); }));
     };
-    std::vector<std::string> method_names;
+    std::vector<std::string> method_names{"all"};
     for (const method m : all_methods) method_names.emplace_back(name_of(m));
-    app.add_option_function<std::vector<std::string>>("--methods", set_methods, "Which methods (default: all)")
+    app.add_option_function<std::vector<std::string>>("--methods", set_methods, "Which methods, or all (default: the first eight)")
         ->group(quantizing)
         ->type_name("NAME,...")
         ->delimiter(',')
@@ -173,6 +176,13 @@ void add_options(CLI::App& app, options& o) {
         ->check(number_between(0, 1))
         ->capture_default_str();
 
+    app.add_option("--activation-bits", o.how.activation_bits,
+                   "Round the inputs of the linear layers to so many bits, token by token, as a program with integer products does "
+                   "(default: they keep float32)")
+        ->group(quantizing)
+        ->type_name("N")
+        ->check(CLI::Range(2, 8));
+
     const std::string output = "Output";
     app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE")->check(not_empty());
     app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
@@ -205,6 +215,9 @@ void add_options(CLI::App& app, options& o) {
     app.callback([&o] {
         if (!o.out.empty() && (o.methods.size() != 1 || o.bits.size() != 1))
             throw CLI::ValidationError("--out", "needs one method and one number of bits, given with --methods and --bits");
+        if (!o.out.empty() && !traits_of(o.methods.front()).has_codes)
+            throw CLI::ValidationError("--out", std::string(name_of(o.methods.front())) +
+                                                    " stores more of a layer than codes and grids, which is all that the folder can hold");
     });
 }
 

@@ -28,7 +28,7 @@ struct options {
     std::optional<std::int64_t> calibration_tokens;
     std::optional<std::int64_t> evaluation_tokens;
     std::vector<int> bits{2, 3, 4};
-    std::vector<method> methods{all_methods.begin(), all_methods.end()};
+    std::vector<method> methods = default_methods();
     quantization how;  ///< what all runs share
     std::uint32_t seed = 1;
     int threads = 1;

@@ -89,7 +89,7 @@ std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false
 ordered_json options_of(const quantization& how, magr::storage_type weights) {
     // All members, so that a new one cannot be forgotten.
     const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds,
-                 drift] = how;
+                 drift, activation_bits] = how;
     const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
     return {{"method", name_of(method)},
             {"bits", bits},
@@ -105,6 +105,7 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
             {"target", to_string(target)},
             {"refinement_rounds", refinement_rounds},
             {"drift", drift},
+            {"activation_bits", optional(activation_bits)},
             {"out_dtype", to_string(weights)}};
 }
 
@@ -171,15 +172,24 @@ std::vector<float> numbers_of(const json& values) {
 }
 
 ordered_json json_of(const layer_record& record) {
-    const auto& [name, output_error, alpha, remark, largest_before, largest_after] = record;  // all members, as above
-    return {{"name", name},     {"output_error", json_of(output_error)},     {"alpha", json_of(alpha)},
-            {"remark", remark}, {"largest_before", json_of(largest_before)}, {"largest_after", json_of(largest_after)}};
+    // all members, as above
+    const auto& [name, output_error, alpha, stored_bits, weights, remark, largest_before, largest_after] = record;
+    return {{"name", name},
+            {"output_error", json_of(output_error)},
+            {"alpha", json_of(alpha)},
+            {"stored_bits", stored_bits},
+            {"weights", weights},
+            {"remark", remark},
+            {"largest_before", json_of(largest_before)},
+            {"largest_after", json_of(largest_after)}};
 }
 
 layer_record record_of(const json& value) {
     return {.name = value.at("name"),
             .output_error = number_of(value.at("output_error")),
             .alpha = number_of(value.at("alpha")),
+            .stored_bits = value.at("stored_bits").get<double>(),
+            .weights = value.at("weights").get<std::int64_t>(),
             .remark = value.at("remark"),
             .largest_before = numbers_of(value.at("largest_before")),
             .largest_after = numbers_of(value.at("largest_after"))};
@@ -364,7 +374,7 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
     for (const linear kind : all_linears) {
         const std::string name = prefix + name_of(kind);
         const auto at = static_cast<std::size_t>(kind);
-        const magr::quantized_matrix<float>& q = block.layers[at].quantized;
+        const magr::quantized_matrix<float>& q = block.layers[at].quantized.value();
         weights.push_back({name + ".weight",
                            dtype_of(weights_),
                            {static_cast<std::uint64_t>(q.codes.rows()), static_cast<std::uint64_t>(q.codes.cols())},
@@ -383,7 +393,7 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
     for (const std::string& name : model_->tensors().names())
         if (name.starts_with(prefix) && !is_quantized(name)) weights.push_back(as_it_was(model_->tensors().file_of(name), name));
 
-    const magr::quantized_matrix<float>& any = block.layers.front().quantized;
+    const magr::quantized_matrix<float>& any = block.layers.front().quantized.value();
     const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
     for (const fs::path& file : {weights_file(layer + 1), block_file(layer, ".safetensors"), block_file(layer, ".json")})
         prepare_to_replace(file);

@@ -14,7 +14,10 @@
 
 #include "common/error.hpp"
 #include "quantize_llama/forward.hpp"
+#include "quantize_llama/head_metrics.hpp"
 #include "quantize_llama/output_folder.hpp"
+#include "quantize_llama/output_metrics.hpp"
+#include "quantize_llama/scaled_block.hpp"
 
 namespace examples {
 
@@ -36,10 +39,7 @@ layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<doubl
 
 namespace {
 
-matrix_f values_of(const quantized_layer& layer) {
-    const magr::matrix<float> values = layer.quantized.dequantize();
-    return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
-}
+constexpr std::uint32_t metric_seed = 1;  // of the labels that gradients are taken for
 
 /// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
 std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text,
@@ -77,9 +77,36 @@ std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, cons
     return result;
 }
 
+/// The sum over tokens of (r - s) y^T, with r and s the residual stream in full precision and quantized, and y the inputs.
+magr::matrix<double> residual_drift(const text_states& untouched, const text_states& calibration, const std::vector<matrix_f>& inputs,
+                                    magr::thread_pool& pool) {
+    using matrix_d = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    constexpr magr::index_t strip = 64;  // rows of the result that a task sums, over all chunks in order
+    const Eigen::Index rows = calibration.hidden(0).cols();
+    magr::matrix<double> sum(rows, inputs.front().cols());
+    pool.parallel_for((rows + strip - 1) / strip, [&](magr::index_t task, magr::index_t) {
+        const Eigen::Index first = task * strip, count = std::min<Eigen::Index>(strip, rows - first);
+        matrix_d part = matrix_d::Zero(count, sum.cols());
+        for (std::size_t c = 0; c < inputs.size(); ++c) {
+            const matrix_d lost = (untouched.hidden(c) - calibration.hidden(c)).middleCols(first, count).cast<double>();
+            part.noalias() += lost.transpose() * inputs[c].cast<double>();
+        }
+        Eigen::Map<matrix_d>(sum.data() + first * sum.cols(), count, sum.cols()) = part;
+    });
+    return sum;
+}
+
 /// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
+    block.activation_bits = how.activation_bits;
+    block_metrics metrics;
+    if (how.method == method::boa) {
+        head_metrics heads = collect_head_metrics(block, calibration, pool);
+        metrics[static_cast<std::size_t>(linear::q_proj)].heads = std::move(heads.queries);
+        metrics[static_cast<std::size_t>(linear::k_proj)].heads = std::move(heads.keys);
+    }
+    if (how.method == method::aqas) block = scale_inputs(block, calibration, how, pool);
     std::array<layer_calibration, site_count> inputs = collect_grams(layer, block, calibration, pool, chunk_done);
     std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
     for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
@@ -90,9 +117,9 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
             all_linears[all_linears.size() - 1 - static_cast<std::size_t>(task)];  // down_proj, the longest, must not be last
         const auto where = static_cast<std::size_t>(input_of(kind));
         quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
-        done = quantize_layer(layer_name(layer, kind), block[kind], inputs[where], how, pool);
+        done = quantize_layer(layer_name(layer, kind), block[kind], inputs[where], metrics[static_cast<std::size_t>(kind)], how, pool);
         if (--layers_left[where] == 0) inputs[where] = {};
-        block[kind] = values_of(done);
+        block[kind] = std::move(done.values);
     });
     calibration.pass(block, pool, chunk_done);
     result.block = std::move(block);
@@ -101,10 +128,12 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
 
 /// The same layer after layer, each on inputs that come from the quantized ones before it, and with its drift.
 /// @param untouched  the text in front of the block in full precision; passes it, too
+/// @param metrics    of the outputs; all empty if the method does without
 quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& original, text_states& calibration, text_states& untouched,
-                                        const quantization& how, magr::thread_pool& pool,
+                                        const block_metrics& metrics, const quantization& how, magr::thread_pool& pool,
                                         const std::function<void(std::int64_t)>& chunk_done) {
     quantized_block result{original, {}};
+    result.block.activation_bits = how.activation_bits;
     std::vector<matrix_f> inputs(calibration.chunks()), original_inputs(calibration.chunks());
     const auto for_each_chunk = [&](const auto& task) {
         pool.parallel_for(static_cast<magr::index_t>(inputs.size()),
@@ -115,7 +144,7 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             inputs[c] = calibration.site_input(c, result.block, where, inputs[c]);
             original_inputs[c] = untouched.site_input(c, original, where, original_inputs[c]);
         });
-        site_grams grams(inputs.front().cols(), true);
+        site_grams grams(inputs.front().cols(), traits_of(how.method).holds_out);
         magr::drift_accumulator<double> drift(inputs.front().cols());
         for (std::size_t c = 0; c < inputs.size(); ++c) {
             for (const matrix_f& x : {std::cref(inputs[c]), std::cref(original_inputs[c])})
@@ -123,13 +152,18 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             grams.add(inputs[c], calibration.sequences(c), calibration.first_sequence(c), pool);
             drift.add(original_inputs[c], inputs[c], pool);
         }
-        const layer_calibration found = grams.result(pool, drift.drift());
-        for (const linear kind : all_linears) {
-            if (input_of(kind) != where) continue;
-            quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
-            done = quantize_layer(layer_name(layer, kind), original[kind], found, how, pool);
-            result.block[kind] = values_of(done);
-        }
+        layer_calibration found = grams.result(pool, drift.drift());
+        if (where == site::attention_output || where == site::mlp_hidden)
+            found.residual_drift = residual_drift(untouched, calibration, inputs, pool);
+        std::vector<linear> here;
+        std::copy_if(all_linears.begin(), all_linears.end(), std::back_inserter(here),
+                     [&](linear kind) { return input_of(kind) == where; });
+        pool.parallel_for(std::ssize(here), [&](magr::index_t task, magr::index_t) {
+            const linear kind = here[static_cast<std::size_t>(task)];
+            const auto at = static_cast<std::size_t>(kind);
+            result.layers[at] = quantize_layer(layer_name(layer, kind), original[kind], found, metrics[at], how, pool);
+            result.block[kind] = std::move(result.layers[at].values);
+        });
     }
     for_each_chunk([&](std::size_t c) {
         calibration.finish_block(c, result.block, inputs[c]);
@@ -141,6 +175,15 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
 
 }  // namespace
 
+double quantization_record::bits_per_weight() const {
+    double bits = 0, weights = 0;
+    for (const layer_record& layer : layers) {
+        bits += layer.stored_bits;
+        weights += static_cast<double>(layer.weights);
+    }
+    return bits / weights;
+}
+
 double quantization_record::mean_output_error() const {
     double sum = 0;
     for (const layer_record& layer : layers) sum += layer.output_error;
@@ -149,7 +192,7 @@ double quantization_record::mean_output_error() const {
 
 quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
                                    magr::thread_pool& pool, progress& progress, const block_observer& finished, output_folder* out) {
-    if (validates(how.method) && calibration.size() < validation_period)
+    if (traits_of(how.method).holds_out && calibration.size() < validation_period)
         refuse(name_of(how.method), " holds every fourth calibration text out; it needs at least ", validation_period, ", there are ",
                calibration.size());
     using clock = std::chrono::steady_clock;
@@ -159,7 +202,12 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
     quantization_record record;
     text_states states(model.config(), model.embedding(), calibration);
     std::optional<text_states> untouched;  // the text on its way through the model in full precision
-    if (validates(how.method)) untouched.emplace(states);
+    if (traits_of(how.method).in_order) untouched.emplace(states);
+    std::vector<block_metrics> metrics(static_cast<std::size_t>(blocks));
+    if (traits_of(how.method).weighs_outputs) {
+        progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, gradients");
+        metrics = output_metrics(model, calibration, metric_seed, pool, progress);
+    }
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
                        "/" + std::to_string(blocks));
@@ -170,13 +218,16 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         if (out) earlier = out->read(layer);
         if (earlier) {
             block = std::move(earlier->block);
+            block.activation_bits = how.activation_bits;
             std::move(earlier->layers.begin(), earlier->layers.end(), std::back_inserter(record.layers));
             states.pass(block, pool, chunk_done);
             if (untouched) untouched->pass(model.block(layer), pool, [](std::int64_t) {});
             chunk_done(count_tokens(calibration));
         } else {
             const auto quantize = [&](llama_block original) {
-                if (untouched) return quantize_block_in_order(layer, original, states, *untouched, how, pool, chunk_done);
+                if (untouched)
+                    return quantize_block_in_order(layer, original, states, *untouched, metrics[static_cast<std::size_t>(layer)], how, pool,
+                                                   chunk_done);
                 return quantize_block(layer, std::move(original), states, how, pool, chunk_done);
             };
             quantized_block result = quantize(model.block(layer));

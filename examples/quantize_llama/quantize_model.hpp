@@ -26,15 +26,15 @@ struct quantized_block {
     std::array<quantized_layer, all_linears.size()> layers;  ///< in the order of `linear`
 };
 
-/// Every fourth sequence is held out of the fitting by methods that validate.
+/// Every fourth sequence is held out of the fitting by methods that choose on what they do not fit to.
 inline constexpr std::size_t validation_period = 4;
 
 /// The Gram matrices of one site's inputs.
 class site_grams {
 public:
-    /// @param validates  whether sequences are held out
-    site_grams(std::int64_t inputs, bool validates) : fitting_(inputs) {
-        if (validates) validation_.emplace(inputs);
+    /// @param holds_out  whether every fourth sequence is kept apart
+    site_grams(std::int64_t inputs, bool holds_out) : fitting_(inputs) {
+        if (holds_out) validation_.emplace(inputs);
     }
 
     /// Adds the inputs of some sequences.
@@ -56,6 +56,7 @@ struct quantization_record {
     double processor_seconds = 0;  ///< the same, of all threads together
 
     [[nodiscard]] double mean_output_error() const;
+    [[nodiscard]] double bits_per_weight() const;  ///< of all layers together
 };
 
 /// Sees every finished block, in order.
@@ -65,8 +66,8 @@ using block_observer = std::function<void(const llama_block&)>;
 ///
 /// Each block sees what the already quantized blocks before it put out for the calibration text: its own weights are first left as they
 /// are to collect the Gram matrices of its linear layers' inputs, then quantized, and then the block is computed again for the next one.
-/// Methods that validate go layer by layer instead: each sees what the quantized layers before it in the block put out, and how far that
-/// is from what the text is on its way through the original model. Embedding, norms and head keep full precision.
+/// Methods that know the drift go layer by layer instead: each sees what the quantized layers before it in the block put out, and how far
+/// that is from what the text is on its way through the original model. Embedding, norms and head keep full precision.
 ///
 /// @param out  if not null, where each block is written; blocks that an earlier run has left there are taken as they are
 [[nodiscard]] quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,

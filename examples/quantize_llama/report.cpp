@@ -57,19 +57,19 @@ std::vector<layer_remark> remarks_of(const run_record& run) {
 
 std::string table_text(const report& r) {
     text_stream text;
-    const auto line = [&](const std::string& method, const std::string& bits, const std::string& perplexity, const std::string& kl,
-                          const std::string& error, const std::string& seconds) {
-        text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << perplexity << std::setw(15)
-             << kl << std::setw(14) << error << std::setw(9) << seconds << '\n';
+    const auto line = [&](const std::string& method, const std::string& bits, const std::string& stored, const std::string& perplexity,
+                          const std::string& kl, const std::string& error, const std::string& seconds) {
+        text << std::left << std::setw(16) << method << std::right << std::setw(5) << bits << std::setw(13) << stored << std::setw(12)
+             << perplexity << std::setw(15) << kl << std::setw(14) << error << std::setw(9) << seconds << '\n';
     };
-    line("method", "bits", "perplexity", "KL divergence", "output error", "seconds");
-    line("full precision", "", number_text(r.baseline_perplexity), "", "", "");
+    line("method", "bits", "bits/weight", "perplexity", "KL divergence", "output error", "seconds");
+    line("full precision", "", "", number_text(r.baseline_perplexity), "", "", "");
     int bits = 0;
     for (const run_record& run : r.runs) {
         if (run.how.bits != bits) text << '\n';
         bits = run.how.bits;
-        line(name_of(run.how.method), std::to_string(bits), number_text(run.perplexity), number_text(run.kl_divergence),
-             number_text(run.output_error), number_text(run.seconds));
+        line(name_of(run.how.method), std::to_string(bits), number_text(run.bits_per_weight), number_text(run.perplexity),
+             number_text(run.kl_divergence), number_text(run.output_error), number_text(run.seconds));
     }
     write_remarks(text, r);
     if (!r.runs.empty() && r.runs.back().peak_memory_bytes > 0)
@@ -107,6 +107,7 @@ std::string json_text(const report& r) {
         results.push_back({{"method", name_of(run.how.method)},
                            {"bits", run.how.bits},
                            {"group_size", group_size},
+                           {"bits_per_weight", run.bits_per_weight},
                            {"perplexity", run.perplexity},
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},

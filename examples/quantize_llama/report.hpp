@@ -16,6 +16,7 @@ struct run_record {
     double perplexity = 0;
     double kl_divergence = 0;
     double output_error = 0;
+    double bits_per_weight = 0;  ///< all that is stored of the linear layers, in bits, over the number of their weights
     double seconds = 0;
     double processor_seconds = 0;
     std::int64_t peak_memory_bytes = 0;  ///< of the whole process, up to the end of this run; 0 if it is not known
@@ -51,9 +52,9 @@ struct layer_remark {
 /// texts.
 [[nodiscard]] std::string samples_text(const report& r);
 
-/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "perplexity", "kl", "output_error",
-/// "layers_with_magr", "remarks": {layer: text}, "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null if there are no
-/// groups, a number that is not finite or not known is null.
+/// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "bits_per_weight", "perplexity", "kl",
+/// "output_error", "layers_with_magr", "remarks": {layer: text}, "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null
+/// if there are no groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

@@ -66,13 +66,15 @@ void write_table(std::ostream& out, const report& r) {
         const auto entry = best.emplace(run.how.bits, run.perplexity).first;
         entry->second = std::min(entry->second, run.perplexity);
     }
-    out << "<div class=\"scroll\"><table>\n<tr><th>method</th><th>bits</th><th>perplexity</th><th>KL divergence</th><th>output error</th>"
-           "<th>seconds</th></tr>\n<tr><td>full precision</td><td></td><td>"
+    out << "<div class=\"scroll\"><table>\n<tr><th>method</th><th>bits</th><th>bits/weight</th><th>perplexity</th><th>KL "
+           "divergence</th><th>output error</th>"
+           "<th>seconds</th></tr>\n<tr><td>full precision</td><td></td><td></td><td>"
         << number_text(r.baseline_perplexity) << "</td><td></td><td></td><td></td></tr>\n";
     int bits = 0;
     for (const run_record& run : r.runs) {
         out << (run.how.bits != bits ? "<tr class=\"first\">" : "<tr>") << "<td>" << name_of(run.how.method) << "</td><td>" << run.how.bits
-            << "</td><td" << (run.perplexity == best[run.how.bits] ? " class=\"best\">" : ">") << number_text(run.perplexity) << "</td><td>"
+            << "</td><td>" << number_text(run.bits_per_weight) << "</td><td"
+            << (run.perplexity == best[run.how.bits] ? " class=\"best\">" : ">") << number_text(run.perplexity) << "</td><td>"
             << number_text(run.kl_divergence) << "</td><td>" << number_text(run.output_error) << "</td><td>" << number_text(run.seconds)
             << "</td></tr>\n";
         bits = run.how.bits;

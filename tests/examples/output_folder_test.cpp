@@ -344,7 +344,7 @@ TEST_CASE("output_folder: an error that is infinite or no number is read as it w
     quantized_block block{before.block, {}};
     for (std::size_t i = 0; i < block.layers.size(); ++i) {
         const matrix_f& W = block.block.weights[i];
-        block.layers[i].quantized.codes = magr::matrix<std::uint8_t>(W.rows(), W.cols());
+        block.layers[i].quantized.emplace().codes = magr::matrix<std::uint8_t>(W.rows(), W.cols());
         block.layers[i].record = before.layers[i];
     }
     constexpr double infinity = std::numeric_limits<double>::infinity();
