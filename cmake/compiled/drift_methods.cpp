@@ -4,10 +4,10 @@
 #include <magr/quantize/qronos_impl.hpp>
 
 // What the headers declare for each arithmetic type.
-#define MAGR_INSTANTIATE(Method, Scalar)                                                                                                \
-    namespace magr::inline MAGR_ISA_NAMESPACE {                                                                                         \
-    template std::optional<drift_terms<Scalar>> Method::make<Scalar>(const detail::matrix_ref&, const hessian&, const detail::matrix_ref&, \
-                                                                     std::span<const index_t>, executor_ref) const;                     \
+#define MAGR_INSTANTIATE(Method, Scalar)                                                                                           \
+    namespace magr::inline MAGR_ISA_NAMESPACE {                                                                                    \
+    template std::optional<drift_terms<Scalar>> Method::make(const detail::matrix_ref&, const hessian&, const detail::matrix_ref&, \
+                                                             std::span<const index_t>, executor_ref) const;                        \
     }
 
 MAGR_INSTANTIATE(gpfq_drift, float)

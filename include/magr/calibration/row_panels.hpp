@@ -31,8 +31,7 @@ void for_each_row_panel(const matrix_ref& M, std::span<const index_t> order, exe
         std::vector<double> row(static_cast<std::size_t>(M.cols()));
         for (index_t i = 0; i < count; ++i) {
             M.load_row(first + i, 0, M.cols(), row.data());
-            for (index_t k = 0; k < M.cols(); ++k)
-                turned(k, i) = row[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])];
+            for (index_t k = 0; k < M.cols(); ++k) turned(k, i) = row[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])];
         }
         f(first, turned.view(), memory.data() + worker * scratch_size);
     });

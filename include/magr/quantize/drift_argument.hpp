@@ -16,8 +16,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// What functions accept as C = (X - Y)^T Y: a dense matrix or a drift_accumulator.
 template <class Drift>
-concept drift_like = std::is_same_v<Drift, drift_accumulator<float>> || std::is_same_v<Drift, drift_accumulator<double>> ||
-                     dense_matrix<const Drift>;
+concept drift_like =
+    std::is_same_v<Drift, drift_accumulator<float>> || std::is_same_v<Drift, drift_accumulator<double>> || dense_matrix<const Drift>;
 
 }  // namespace MAGR_ISA_NAMESPACE
 

@@ -31,11 +31,10 @@ struct drift_terms {
 /// no part in H and column j of C does not count. But its weights keep their part in the output X W^T, by row j of C: other columns have to
 /// make up for the input that is gone.
 template <class M, class Scalar>
-concept drift_method =
-    compute_scalar<Scalar> && requires(const M& method, const detail::matrix_ref& W, const hessian& H, const detail::matrix_ref& C,
-                                       std::span<const index_t> order, executor_ref exec) {
-        { method.template make<Scalar>(W, H, C, order, exec) } -> std::same_as<std::optional<drift_terms<Scalar>>>;
-    };
+concept drift_method = compute_scalar<Scalar> && requires(const M& method, const detail::matrix_ref& W, const hessian& H,
+                                                          const detail::matrix_ref& C, std::span<const index_t> order, executor_ref exec) {
+    { method.template make<Scalar>(W, H, C, order, exec) } -> std::same_as<std::optional<drift_terms<Scalar>>>;
+};
 
 }  // namespace MAGR_ISA_NAMESPACE
 

@@ -46,17 +46,18 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Nothing is returned if H cannot be factored or a number is too large for Scalar.
 ///
-/// @par Cost      n^3 + 3 n^3 / 6 + rows n^2 multiply-adds beyond those of the rounding; allocates the terms, four matrices of H's size and
+/// @par Cost      7 n^3 / 6 + 3 rows n^2 / 2 multiply-adds beyond those of the rounding, n^3 / 2 less for `original`; allocates the terms,
+/// four matrices of H's size and
 ///                one of W's in double, and 192 rows per worker
 /// @par Numerics  in double, with T rounded to Scalar; the same bits for every executor
 /// @par Source    GPTAQ (arXiv 2504.02692), as its published code is described: with U, H^-1 = U^T U, P is alpha times the strict upper
 ///                triangle of C U^T, times U. That code uses rounded weights across blocks, so that its codes depend on the block size;
 ///                these do not. The closed form of the terms is ours
 struct gptaq {
-    double alpha = 0.25;                               ///< share of the drift that is handed on, in [0, 1]
-    double damping = 1e-2;                             ///< added to diag(H), as a fraction of its mean over live columns, >= 0
-    gptaq_weights weights = gptaq_weights::working;    ///< whose drift is handed on
-    bool raise_damping = true;                         ///< whether to increase the damping if that is too little
+    double alpha = 0.25;                             ///< share of the drift that is handed on, in [0, 1]
+    double damping = 1e-2;                           ///< added to diag(H), as a fraction of its mean over live columns, >= 0
+    gptaq_weights weights = gptaq_weights::working;  ///< whose drift is handed on
+    bool raise_damping = true;                       ///< whether to increase the damping if that is too little
 
     template <compute_scalar Scalar>
     [[nodiscard]] std::optional<drift_terms<Scalar>> make(const detail::matrix_ref& W, const hessian& H, const detail::matrix_ref& C,

@@ -64,13 +64,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Cost      n^3 / 3 + 2 rows n^2 multiply-adds beyond those of the rounding, and for a unit of `largest_eigenvalue` 10-40 n^2, once
 ///                per `hessian`; allocates the terms, two matrices of H's size and one of W's in double, and 192 rows per worker
 /// @par Numerics  t in double, rounded to Scalar; T as `factor_feedback`; the same bits for every executor
-/// @par Source    arXiv 2505.11695, equations 3 and 4. The projection, the damping and its default are those of the published code, of which
+/// @par Source    arXiv 2505.11695, equations 3 and 4. The projection, the damping and its default are those of the published code, of
+/// which
 ///                we know the description only
 struct qronos {
-    double damping = 1e-6;                                                 ///< added to diag(H), in the unit below, >= 0
-    qronos_damping_unit unit = qronos_damping_unit::largest_eigenvalue;    ///< of the damping
-    qronos_first_step first_step = qronos_first_step::exact;               ///< what the first column is rounded from
-    bool raise_damping = true;                                             ///< whether to increase the damping if that is too little
+    double damping = 1e-6;                                               ///< added to diag(H), in the unit below, >= 0
+    qronos_damping_unit unit = qronos_damping_unit::largest_eigenvalue;  ///< of the damping
+    qronos_first_step first_step = qronos_first_step::exact;             ///< what the first column is rounded from
+    bool raise_damping = true;                                           ///< whether to increase the damping if that is too little
 
     template <compute_scalar Scalar>
     [[nodiscard]] std::optional<drift_terms<Scalar>> make(const detail::matrix_ref& W, const hessian& H, const detail::matrix_ref& C,

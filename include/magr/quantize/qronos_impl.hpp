@@ -45,8 +45,8 @@ template <compute_scalar Scalar>
     for (std::size_t i = 0; i < share.size(); ++i) share[i] = C(static_cast<index_t>(i), column) / H.given()(column, column);
     matrix<Scalar> offsets(k + 1, W.rows());
     for (index_t i = 0; i < W.rows(); ++i)
-        offsets(k, i) = static_cast<Scalar>(W(i, column) - static_cast<double>(target(i, column)) +
-                                            W.transposed().column_times(i, share.data()));
+        offsets(k, i) =
+            static_cast<Scalar>(W(i, column) - static_cast<double>(target(i, column)) + W.transposed().column_times(i, share.data()));
     return offsets;
 }
 

@@ -65,7 +65,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @endcode
 ///
 /// @par Shapes    grids: those of a rows x cols matrix, of W or of `drift_target`; W: rows x cols, the original weights, also in dead
-///                columns; H, C: cols x cols, sums over the same tokens. H may be a `hessian`, C a `drift_accumulator`. Any storage and layout
+///                columns; H, C: cols x cols, sums over the same tokens. H may be a `hessian`, C a `drift_accumulator`. Any storage and
+///                layout
 /// @param method    a `drift_method`
 /// @param rounding  a `rounding_policy`
 /// @return        codes on these grids, those of the weight 0 in dead columns; nothing if the method cannot make its terms from this H, or
