@@ -21,8 +21,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W: out x in (in/out); H, D: in x in, of a `gram_accumulator` of Y and a `drift_accumulator` of the same
 ///                tokens. H may be a `hessian`. Any storage and layout
-/// @par Cost      in^3 / 6 + 2 out in^2 multiply-adds in double; allocates two matrices of H's size and two of W's in double, and
-///                3.4 MB and 96 rows for each worker
+/// @par Cost      in^3 / 6 + 2 out in^2 multiply-adds in double; allocates two matrices of H's size and three of W's in double, and
+///                3.4 MB and 192 rows for each worker
 /// @par Numerics  in double; the lower triangle of H is read; a common factor of H and D cancels; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before W is written
 /// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, the same for all inputs, is ours

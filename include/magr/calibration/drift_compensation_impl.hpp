@@ -2,15 +2,16 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
+#include <numeric>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include <magr/calibration/drift_compensation.hpp>
 #include <magr/calibration/hessian.hpp>
-#include <magr/detail/aligned_buffer.hpp>
+#include <magr/calibration/row_panels.hpp>
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
@@ -36,6 +37,30 @@ MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D, double strength,
+                                                     std::span<const double> damping, executor_ref exec) {
+    const index_t n = W.cols();
+    row_major_matrix<double> factor = load<double>(H.view()) / H.mean();
+    for (index_t j = 0; j < n; ++j) factor(j, j) = H.is_dead(j) ? 1 : factor(j, j) + damping[static_cast<std::size_t>(j)];
+    if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return std::nullopt;
+
+    row_major_matrix<double> per_input = load<double>(D) / H.mean() * strength;
+    for (index_t j = 0; j < n; ++j)
+        if (H.is_dead(j)) per_input.col(j).setZero();
+    std::vector<index_t> natural(static_cast<std::size_t>(n));
+    std::iota(natural.begin(), natural.end(), index_t{0});
+    matrix<double> change(W.rows(), n);
+    for_each_row_panel(W, natural, exec, [&](index_t first, matrix_view<const double> weights, double* scratch) {
+        matrix<double> columns(n, weights.cols());  // the change of some rows, transposed
+        kernels::multiply_add(columns.view(), 1.0, as_const_view(per_input).transposed(), weights, scratch);
+        linalg::solve_lower(as_const_view(factor), columns.view(), scratch);
+        linalg::solve_lower_transposed(as_const_view(factor), columns.view(), scratch);
+        for (index_t i = 0; i < columns.cols(); ++i)
+            for (index_t j = 0; j < n; ++j) change(first + i, j) = columns(j, i);
+    });
+    return change;
+}
+
 MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
                                             const drift_options& options, executor_ref exec) {
     validate(options);
@@ -46,36 +71,15 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     const index_t n = W.cols();
     const live_gram& live = h->live();
     if (!live.has_live()) return {};
-    const double mean = live.mean();
-    row_major_matrix<double> factor = load<double>(live.view()) / mean;
-    for (index_t j = 0; j < n; ++j) factor(j, j) = live.is_dead(j) ? 1 : factor(j, j) + options.damping;
-    if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return {};
-
-    row_major_matrix<double> per_input = load<double>(D) / mean * options.strength;
-    for (index_t j = 0; j < n; ++j)
-        if (live.is_dead(j)) per_input.col(j).setZero();
+    const std::vector<double> damping(static_cast<std::size_t>(n), options.damping);
+    const std::optional<matrix<double>> found = drift_change(W, live, D, options.strength, damping, exec);
+    if (!found) return {};
+    const Eigen::Map<const row_major_matrix<double>> change(found->data(), W.rows(), n);
     row_major_matrix<double> before = load<double>(W);
-    row_major_matrix<double> change(W.rows(), n);
-    constexpr index_t panel = kernels::block_side;
-    const index_t panels = (W.rows() + panel - 1) / panel;
-    std::vector<char> finite(static_cast<std::size_t>(panels), 1);
-    constexpr index_t scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch;
-    const aligned_buffer<double> memory(exec.concurrency() * scratch_size);
-    exec.parallel_for(panels, [&](index_t task, index_t worker) {
-        const index_t first = task * panel, count = (std::min)(panel, W.rows() - first);
-        double* const scratch = memory.data() + worker * scratch_size;
-        row_major_matrix<double> columns = row_major_matrix<double>::Zero(n, count);  // the change of some rows, transposed
-        kernels::multiply_add(as_mutable_view(columns), 1.0, as_const_view(per_input).transposed(),
-                              as_const_view(before).block(first, 0, count, n).transposed(), scratch);
-        linalg::solve_lower(as_const_view(factor), as_mutable_view(columns), scratch);
-        linalg::solve_lower_transposed(as_const_view(factor), as_mutable_view(columns), scratch);
-        change.middleRows(first, count) = columns.transpose();
-        row_major_matrix<double> stored = before.middleRows(first, count) + change.middleRows(first, count);
-        W.type().round(stored.data(), stored.size());
-        if (!is_finite(as_const_view(stored))) finite[static_cast<std::size_t>(task)] = 0;
-    });
-    if (std::find(finite.begin(), finite.end(), 0) != finite.end()) return {};
-    store(row_major_matrix<double>(before + change), W);
+    row_major_matrix<double> stored = before + change;
+    W.type().round(stored.data(), stored.size());
+    if (!is_finite(as_const_view(stored))) return {};
+    store(stored, W);
     for (index_t j = 0; j < n; ++j)
         if (live.is_dead(j)) before.col(j).setZero();
     const double size = before.stableNorm();
