@@ -514,7 +514,7 @@ TEST_CASE("bound_errors: bounds Qronos in its projection form", "[quantize][boun
 TEST_CASE("bound_errors: the same bits for every executor, layout and source of H", "[quantize][bounds]") {
     const MatrixXd X = correlated_inputs(230, 130, 40), H = X.transpose() * X, W = random_matrix(210, 130, 41);
     const bound_options options{.optq = {.order = column_order::act_order, .rounding = rounding_mode::stochastic}};
-    const auto grids = magr::fit_grids(MatrixXd(30 * W), {.bits = 8, .group_size = 32});
+    const auto grids = magr::fit_grids(MatrixXd(30 * W), {.bits = 8, .group_size = 65});
     const auto q = quantize_optq(W, H, grids, options.optq).quantized;
     const error_bounds bounds = bound_errors(W, q, H, X, options);
     CHECK(bounds.output_bound_held().value());
@@ -533,14 +533,14 @@ TEST_CASE("bound_errors: weights, tokens and H may be of any size", "[quantize][
     const MatrixXd X = correlated_inputs(40, 10, 50), H = X.transpose() * X, W = random_matrix(4, 10, 51);
     const bound_options options{.optq = {.rounding = rounding_mode::stochastic}};
     const auto grids = magr::fit_grids(MatrixXd(5 * W), {.bits = 8});
+    const auto q = quantize_optq(W, H, grids, options.optq).quantized;
     const auto run = [&](double size_of_w, double size_of_h, double size_of_x) {
-        const MatrixXd w = size_of_w * W, h = size_of_h * H, x = size_of_x * X;
-        auto sized = grids;
+        auto sized = q;  // codes do not depend on the sizes
         for (index_t i = 0; i < 4; ++i) sized.scales(i, 0) *= size_of_w;
-        return bound_errors(w, quantize_optq(w, h, sized, options.optq).quantized, h, x, options);
+        return bound_errors(MatrixXd(size_of_w * W), sized, MatrixXd(size_of_h * H), MatrixXd(size_of_x * X), options);
     };
     const error_bounds bounds = run(1, 1, 1);
-    for (const int e : {-400, -100, 100, 400}) {
+    for (const int e : {-980, -400, -100, 100, 400, 980}) {
         const double size = std::ldexp(1.0, e);
         const error_bounds sized = run(size, 1 / size, 1 / size);
         CHECK(sized.loss == bounds.loss * size);
@@ -549,14 +549,14 @@ TEST_CASE("bound_errors: weights, tokens and H may be of any size", "[quantize][
         CHECK(sized.output_error_bound == bounds.output_error_bound);
         CHECK(sized.probable_alphabet.value().levels == bounds.probable_alphabet.value().levels);
         CHECK(sized.outside == 0);
+        CHECK(sized.unexplained == 0);
     }
     // squares of these weights are no numbers
     const double huge = std::ldexp(1.0, 600);
     const MatrixXd w = huge * W;
     auto sized = grids;
     for (index_t i = 0; i < 4; ++i) sized.scales(i, 0) *= huge;
-    auto q = magr::quantize_rtn(w, sized);
-    const error_bounds overflowed = bound_errors(w, q, H, options);
+    const error_bounds overflowed = bound_errors(w, magr::quantize_rtn(w, sized), H, options);
     CHECK(overflowed.status == bound_status::overflowed);
     CHECK(overflowed.loss == 0);
     CHECK_FALSE(overflowed.loss_bound_held().has_value());

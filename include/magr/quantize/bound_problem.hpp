@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -20,7 +19,6 @@
 #include <magr/linalg/triangular_solve.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/error_bounds.hpp>
 
 /// The parts of `bound_errors` that run in parallel: over rows, columns and tokens.
 namespace magr::detail {
@@ -72,11 +70,14 @@ template <compute_scalar Scalar>
 
 /// What bounds are computed from. Columns are in the order of processing, weights in units of 2^unit, H in units of its mean: so squares do
 /// not overflow.
+template <compute_scalar Scalar>
 struct bound_problem {
+    const quantized_matrix<Scalar>& Q;
     std::span<const index_t> order;
     matrix_view<const double> T;  ///< transposed, as `feedback_factor` holds it
     executor_ref exec;
-    weight_grids<double> grids = {};       ///< in units of W
+    matrix<Scalar> values = {};            ///< of the codes, in the order of Q
+    weight_grids<double> grids = {};       ///< those of Q
     std::vector<index_t> groups = {};      ///< of the columns in that order
     std::vector<double> pivots = {};       ///< 0 for dead columns
     row_major_matrix<double> H = {};       ///< damped
@@ -116,10 +117,10 @@ struct rounding_counts {
 };
 
 /// Counts in rows first .. first + count - 1.
-/// @param slack   how far rounding errors may move a weight, in steps
 template <compute_scalar Scalar>
-[[nodiscard]] rounding_counts count_rows(const bound_problem& p, const quantized_matrix<Scalar>& q, const matrix<Scalar>& values,
-                                         double slack, index_t first, index_t count, double* scratch) {
+[[nodiscard]] rounding_counts count_rows(const bound_problem<Scalar>& p, index_t first, index_t count, double* scratch) {
+    constexpr double slack = std::is_same_v<Scalar, float> ? 1e-4 : 1e-9;  // how far rounding errors may move a weight, in steps
+    constexpr index_t panel = bound_problem<Scalar>::panel;
     const index_t n = p.cols();
     const matrix_view<const double> E = as_const_view(p.errors).block(first, 0, count, n);
     row_major_matrix<double> product = row_major_matrix<double>::Zero(count, n);
@@ -128,8 +129,8 @@ template <compute_scalar Scalar>
     found.loss = product.cwiseProduct(p.errors.middleRows(first, count)).sum();
 
     product.setZero();  // becomes eta
-    for (index_t k = 0; k < n; k += bound_problem::panel) {
-        const index_t width = (std::min)(bound_problem::panel, n - k);
+    for (index_t k = 0; k < n; k += panel) {
+        const index_t width = (std::min)(panel, n - k);
         kernels::multiply_add(as_mutable_view(product).block(0, k, count, width), 1.0, E.block(0, 0, count, k + width),
                               p.T.block(k, 0, width, k + width).transposed(), scratch);
     }
@@ -139,9 +140,9 @@ template <compute_scalar Scalar>
                 if (p.is_dead(k)) continue;
                 const index_t row = first + i, j = p.column(k);
                 const auto map = map_of(p.grids.scales(row, p.group(k)), p.grids.zeros(row, p.group(k)));
-                const double wanted = map.steps(static_cast<double>(values(row, j)) - std::ldexp(product(i, k), p.unit));
+                const double wanted = map.steps(static_cast<double>(p.values(row, j)) - std::ldexp(product(i, k), p.unit));
                 const double limited = limited_steps(map, wanted);
-                const double off = std::abs(static_cast<double>(q.codes(row, j)) - map.code(limited));
+                const double off = std::abs(static_cast<double>(p.Q.codes(row, j)) - map.code(limited));
                 found.outside += std::abs(wanted - limited) <= slack ? 0 : 1;
                 found.clipped += std::abs(wanted - limited) <= 0.5 + slack ? 0 : 1;
                 found.unexplained += off <= (p.is_nearest ? 0.5 : 1) + slack ? 0 : 1;
@@ -150,11 +151,12 @@ template <compute_scalar Scalar>
     return found;
 }
 
-/// How far errors of all columns together can move the columns of V: sums over the columns of V's rows, by group.
+/// Sums over the rows of V, whose rows are columns of W, by their groups: what V means for each row of W needs no more of V than these.
 struct group_sums {
     row_major_matrix<double> absolute, squares;  // groups x columns of V
 
-    group_sums(const bound_problem& p, const row_major_matrix<double>& V)
+    template <compute_scalar Scalar>
+    group_sums(const bound_problem<Scalar>& p, const row_major_matrix<double>& V)
         : absolute(row_major_matrix<double>::Zero(p.steps.cols(), V.cols())), squares(absolute) {
         for (index_t k = 0; k < V.rows(); ++k) {
             if (p.is_dead(k)) continue;
@@ -163,22 +165,26 @@ struct group_sums {
         }
     }
     /// sum_k s_rk |V_kc|
-    [[nodiscard]] double certain(const bound_problem& p, index_t row, index_t c) const {
+    template <compute_scalar Scalar>
+    [[nodiscard]] double certain(const bound_problem<Scalar>& p, index_t row, index_t c) const {
         return p.steps.row(row).dot(absolute.col(c).transpose());
     }
     /// sqrt(sum_k s_rk^2 V_kc^2)
-    [[nodiscard]] double spread(const bound_problem& p, index_t row, index_t c) const {
+    template <compute_scalar Scalar>
+    [[nodiscard]] double spread(const bound_problem<Scalar>& p, index_t row, index_t c) const {
         return std::sqrt(p.steps.row(row).cwiseAbs2().dot(squares.col(c).transpose()));
     }
 };
 
-/// The largest distance of a weight from 0 before it is rounded, in scales, beyond the last code: certainly and probably.
+/// How far weights get from 0 before they are rounded, in scales: certainly (less the half that the last code takes in if rounding is to
+/// nearest) and with probability 1 - p.
 struct reach {
     double certain = 0, probable = 0;
 };
 
 /// Of columns first .. first + count - 1.
-[[nodiscard]] inline reach reach_of_columns(const bound_problem& p, const matrix_ref& W, index_t first, index_t count, double* scratch) {
+template <compute_scalar Scalar>
+[[nodiscard]] reach reach_of_columns(const bound_problem<Scalar>& p, const matrix_ref& W, index_t first, index_t count, double* scratch) {
     const index_t end = first + count;
     row_major_matrix<double> V = row_major_matrix<double>::Zero(end, count);  // becomes columns of T^-1 without their diagonal entries
     for (index_t k = first; k < end; ++k) V(k, k - first) = 1;
@@ -203,12 +209,6 @@ struct reach {
     return found;
 }
 
-[[nodiscard]] inline std::optional<alphabet_size> alphabet_of(double reach) {
-    const double codes = 2 * std::ceil(reach);
-    if (!is_finite(codes)) return std::nullopt;
-    return alphabet_size{.levels = codes + 1, .bits = exponent_of(codes)};
-}
-
 /// What some tokens say, in units.
 struct token_errors {
     double largest = 0;  ///< |x E^T|
@@ -216,8 +216,9 @@ struct token_errors {
 };
 
 /// Of tokens first .. first + count - 1, times 2^-exponent.
-[[nodiscard]] inline token_errors errors_of_tokens(const bound_problem& p, const matrix_ref& X, int exponent, index_t first, index_t count,
-                                                   double* scratch) {
+template <compute_scalar Scalar>
+[[nodiscard]] token_errors errors_of_tokens(const bound_problem<Scalar>& p, const matrix_ref& X, int exponent, index_t first, index_t count,
+                                            double* scratch) {
     row_major_matrix<double> V = row_major_matrix<double>::Zero(p.cols(), count);
     for (index_t k = 0; k < p.cols(); ++k)
         for (index_t c = 0; c < count && !p.is_dead(k); ++c) V(k, c) = std::ldexp(X(first + c, p.column(k)), -exponent);

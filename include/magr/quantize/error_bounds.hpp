@@ -129,9 +129,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Without tokens, sqrt(max_rk s_rk^2 D_k) takes the place of the last factor, and H must be X^T X itself, not a multiple of it.
 ///
-/// For inputs Y of the quantized network and X of the original one, pass the weights that `compensate_drift` makes with strength 1 and the
-/// damping of `options` as W. Then ||X W0^T - Y Q^T||^2 + damping mean(diag H) ||W0 - Q||^2 is that of W in place of Q, which no codes can
-/// go below, plus `loss`, where W0 are the weights before.
+/// This bounds Qronos in its projection form, too. With inputs Y of the quantized network and X of the original one, pass as W what
+/// `compensate_drift` makes of the weights W0 with strength 1 and the same damping. Then
+///
+///   ||X W0^T - Y Q^T||^2 + damping mean(diag H) ||W0 - Q||^2        over live columns
+///
+/// is its own minimum, which W has in place of Q, plus `loss`. It does not bound Qronos with the exact first step.
 ///
 /// @par Shapes    W: rows x cols, the weights that were quantized; Q: codes for them; H: cols x cols, or a `hessian`; any storage and
 /// layout

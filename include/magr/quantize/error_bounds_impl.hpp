@@ -58,12 +58,14 @@ void require_bounded(const char* function, const matrix_ref& W, const quantized_
         require_option(*options.tokens == X->rows(), function, "tokens", "the number of rows of X, if given", *options.tokens);
 }
 
+/// @param T       `factor.feedback` of the plan in double, which must outlive the problem
 template <compute_scalar Scalar>
-[[nodiscard]] bound_problem make_bound_problem(const matrix_ref& W, const quantized_matrix<Scalar>& Q, const matrix<Scalar>& values,
-                                               const hessian& H, const optq_plan<Scalar>& plan, matrix_view<const double> T,
-                                               const bound_options& options, executor_ref exec) {
+[[nodiscard]] bound_problem<Scalar> make_bound_problem(const matrix_ref& W, const quantized_matrix<Scalar>& Q, const hessian& H,
+                                                       const optq_plan<Scalar>& plan, matrix_view<const double> T,
+                                                       const bound_options& options, executor_ref exec) {
     const index_t m = W.rows(), n = W.cols();
-    bound_problem p{.order = plan.order, .T = T, .exec = exec};
+    bound_problem<Scalar> p{.Q = Q, .order = plan.order, .T = T, .exec = exec};
+    p.values = Q.dequantize();
     p.is_nearest = options.optq.rounding == rounding_mode::nearest;
     p.grids = grids_in_double<Scalar>(Q);
     p.deviations = hoeffding_factor(static_cast<double>((std::max)(n - H.dead_inputs(), index_t{1})), m, options.failure_probability);
@@ -74,12 +76,14 @@ template <compute_scalar Scalar>
     for (index_t i = 0; i < p.steps.size(); ++i) p.steps.data()[i] = std::ldexp(p.steps.data()[i], -p.unit) * widest_gap(p.grids.levels);
 
     p.errors = row_major_matrix<double>::Zero(m, n);
+    for (index_t i = 0; i < m; ++i)
+        for (index_t k = 0; k < n; ++k) {
+            const index_t j = p.column(k);  // halves, because a difference of two large numbers could overflow
+            if (!p.is_dead(k)) p.errors(i, k) = std::ldexp(static_cast<double>(p.values(i, j)) / 2 - W(i, j) / 2, 1 - p.unit);
+        }
     p.H = row_major_matrix<double>::Zero(n, n);
     for (index_t k = 0; k < n; ++k) {
-        if (p.is_dead(k)) continue;
         const index_t j = p.column(k);
-        for (index_t i = 0; i < m; ++i)  // halves, because a difference of two large numbers could overflow
-            p.errors(i, k) = std::ldexp(static_cast<double>(values(i, j)) / 2 - W(i, j) / 2, 1 - p.unit);
         for (index_t l = 0; l <= k; ++l)
             p.H(k, l) = p.H(l, k) = H.live().view()((std::max)(j, p.column(l)), (std::min)(j, p.column(l))) / H.mean();
         p.H(k, k) += plan.factor.added[static_cast<std::size_t>(k)] / H.mean();
@@ -89,12 +93,10 @@ template <compute_scalar Scalar>
 
 /// The loss, its bound and the counts.
 template <compute_scalar Scalar>
-void bound_loss(const bound_problem& p, const quantized_matrix<Scalar>& Q, const matrix<Scalar>& values, double mean, error_bounds& out) {
-    constexpr double slack = std::is_same_v<Scalar, float> ? 1e-4 : 1e-9;
+void bound_loss(const bound_problem<Scalar>& p, double mean, error_bounds& out) {
     double loss = 0, bound = 0, pivot_sum = 0;
-    for (const rounding_counts& found : p.for_each_panel(p.rows(), [&](index_t first, index_t count, double* scratch) {
-             return count_rows(p, Q, values, slack, first, count, scratch);
-         })) {
+    for (const rounding_counts& found :
+         p.for_each_panel(p.rows(), [&](index_t first, index_t count, double* scratch) { return count_rows(p, first, count, scratch); })) {
         out.outside += found.outside;
         out.clipped += found.clipped;
         out.unexplained += found.unexplained;
@@ -104,12 +106,22 @@ void bound_loss(const bound_problem& p, const quantized_matrix<Scalar>& Q, const
         pivot_sum += p.pivot(k);
         bound += p.pivot(k) * p.steps.col(p.group(k)).squaredNorm() * (p.is_nearest ? 0.25 : 1);
     }
+    const int exponent = exponent_of(mean);  // the mean may be large where the unit is small
+    const double fraction = std::ldexp(mean, -exponent);
     out.pivot_sum = pivot_sum * mean;
-    out.loss = std::ldexp(loss * mean, 2 * p.unit);
-    out.loss_bound = std::ldexp(bound * mean, 2 * p.unit);
+    out.loss = std::ldexp(loss * fraction, 2 * p.unit + exponent);
+    out.loss_bound = std::ldexp(bound * fraction, 2 * p.unit + exponent);
 }
 
-inline void bound_alphabet(const bound_problem& p, const matrix_ref& W, bool is_random, error_bounds& out) {
+/// No value if there are more codes than numbers.
+[[nodiscard]] inline std::optional<alphabet_size> alphabet_of(double reach) {
+    const double codes = 2 * std::ceil(reach);
+    if (!is_finite(codes)) return std::nullopt;
+    return alphabet_size{.levels = codes + 1, .bits = exponent_of(codes)};
+}
+
+template <compute_scalar Scalar>
+void bound_alphabet(const bound_problem<Scalar>& p, const matrix_ref& W, bool is_random, error_bounds& out) {
     if (!p.grids.levels.empty()) return;  // there is no rule for more of them
     reach farthest;
     for (const reach& found : p.for_each_panel(
@@ -121,9 +133,10 @@ inline void bound_alphabet(const bound_problem& p, const matrix_ref& W, bool is_
     if (is_random) out.probable_alphabet = alphabet_of((std::min)(farthest.certain, farthest.probable));
 }
 
-/// The largest output error, in H alone or for the tokens X.
-inline void bound_outputs(const bound_problem& p, const matrix_ref* X, std::optional<index_t> tokens, double mean, bool is_random,
-                          double failure_probability, error_bounds& out) {
+/// The largest output error, from H alone or for the tokens X.
+template <compute_scalar Scalar>
+void bound_outputs(const bound_problem<Scalar>& p, const matrix_ref* X, std::optional<index_t> tokens, double mean, bool is_random,
+                   double failure_probability, error_bounds& out) {
     token_errors farthest;
     int exponent = p.unit;
     if (X != nullptr) {
@@ -142,7 +155,7 @@ inline void bound_outputs(const bound_problem& p, const matrix_ref* X, std::opti
         out.largest_output_error = std::ldexp(farthest.largest, exponent);
     } else {
         for (index_t k = 0; k < p.cols(); ++k)
-            farthest.spread = (std::max)(farthest.spread, std::sqrt(p.pivot(k) * mean) * p.steps.col(p.group(k)).maxCoeff());
+            farthest.spread = (std::max)(farthest.spread, std::sqrt(p.pivot(k)) * std::sqrt(mean) * p.steps.col(p.group(k)).maxCoeff());
     }
     if (!is_random || !tokens) return;
     const double deviations = hoeffding_factor(static_cast<double>(*tokens), p.rows(), failure_probability);
@@ -162,11 +175,10 @@ error_bounds run_bound_errors(const matrix_ref& W, const quantized_matrix<Scalar
     out.diagonal_floor = plan.factor.diagonal_floor;
     if (plan.factor.status == factor_status::failed) return out;
     const weights_in<double> T(plan.factor.feedback.view());
-    const matrix<Scalar> values = Q.dequantize();
-    const bound_problem p = make_bound_problem<Scalar>(W, Q, values, *h, plan, T.view(), options, exec);
+    const bound_problem<Scalar> p = make_bound_problem<Scalar>(W, Q, *h, plan, T.view(), options, exec);
     // scales that were fitted during the quantization depend on the random numbers before
     const bool is_random = !p.is_nearest && (options.optq.groups == group_update::fixed || Q.scales.cols() == 1);
-    bound_loss(p, Q, values, h->mean(), out);
+    bound_loss(p, h->mean(), out);
     bound_alphabet(p, W, is_random, out);
     bound_outputs(p, X, options.tokens ? options.tokens : known, h->mean(), is_random, options.failure_probability, out);
 
