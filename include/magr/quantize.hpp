@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantizers of weight matrices: round to nearest, and OPTQ.
+/// Quantizers of weight matrices: round to nearest, and OPTQ with bounds of its errors.
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
@@ -12,6 +12,7 @@
 #include <magr/grid/storage_type.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/quantize/error_bounds.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/refine/refine_codes.hpp>

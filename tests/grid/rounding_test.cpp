@@ -60,3 +60,18 @@ TEST_CASE("stochastic_rounding: depends on seed, row and column, and on nothing 
         }
     for (const int differ : {differ_by_seed, differ_by_row, differ_by_column}) CHECK(std::abs(differ - 500) < 70);  // 4.4 deviations
 }
+
+TEST_CASE("stochastic_rounding: compares the fraction with the leading bits of the generator", "[quantize][rounding][oracle]") {
+    for (const std::uint64_t seed : {0ULL, 7ULL, 0x123456789abcdef0ULL})
+        for (const index_t row : {index_t{0}, index_t{5}, index_t{1} << 40})
+            for (const index_t column : {index_t{0}, index_t{3}, index_t{1} << 33}) {
+                const auto bits = magr::detail::philox(static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(column), seed);
+                const double u = static_cast<double>((std::uint64_t{bits[0]} << 32 | bits[1]) >> 11) * 0x1p-53;
+                const stochastic_rounding rounding{seed};
+                CHECK(rounding(u, row, column) == 0);  // goes up only if u is less than the fraction
+                CHECK(rounding(u + 0x1p-53, row, column) == 1);
+                const float v = static_cast<float>(bits[0] >> 8) * 0x1p-24f;
+                CHECK(rounding(v, row, column) == 0);
+                CHECK(rounding(v + 0x1p-24f, row, column) == 1);
+            }
+}

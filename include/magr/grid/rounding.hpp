@@ -34,12 +34,13 @@ struct round_half_even {
 /// Rounds up with the probability of the fraction, else down: floor(steps) + [u < steps - floor(steps)], so that the expected value is
 /// `steps`.
 ///
-/// u is uniform in [0, 1), a function of seed, row and column alone: results depend neither on the order of work nor on threads.
+/// u is uniform in [0, 1), a function of seed, row and column alone: results depend neither on the order of work nor on threads. Give each
+/// layer a seed of its own, or their errors are related.
 ///
 /// @par Cost      a counter-based generator per weight; noexcept
-/// @par Numerics  u has 24 bits for float and 53 for double
+/// @par Numerics  u is made of the first 24 bits of philox((row, column), seed) for float, and of the first 53 for double
 /// @par Source    rounding rule of QuIP (arXiv 2307.13304) and of "Provable PTQ" (arXiv 2508.04853). It is unbiased, and its mean squared
-///                error is twice that of rounding to nearest
+///                error for evenly spread weights is twice that of rounding to nearest
 struct stochastic_rounding {
     std::uint64_t seed = 0;
 
