@@ -64,13 +64,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                matrix or a container of several, each for as many consecutive heads. Any storage and layout, X^T X up to a positive
 ///                factor
 /// @return        codes and grids, with a report. There is no silent fallback: `status` reports any substitution
-/// @par Dead inputs  and dead rows, those with 0 in the diagonal of H_row: their weights are rounded to nearest, and nothing makes up for
-/// them
+/// @par Dead inputs  are rounded to nearest: no error in them counts. Dead rows, those with 0 in the diagonal of H_row, are rounded as by
+/// OPTQ:
+///                their errors count in no score, but they still pass them on along their columns
 /// @par Cost      rows * cols * (cols + head_size) / 2 multiply-adds in Scalar and the factors: cols^3 / 6 and head_size^3 / 6 each. The
 /// factor
-///                of H is read once for each step and worker, because the rows of all heads in a step are rounded together. Scales add
-///                rows * cols * (2 cols + head_size) in double. It allocates T and half of it, W, 3 matrices of codes, 256 rows per worker,
-///                twice the rows of a step, and for scales H in double and 4 heads in double per worker
+///                of H is read once for each step and worker, because the rows of all heads in a step are rounded together; a single row of
+///                a few heads is a small task, so a few rows per step are much faster. Scales cost rows * cols * (2 cols + 2 head_size) in
+///                double, and 2 head_size more with every pass. It allocates T once and a half, W, codes and grids three times, twice the
+///                rows of a step, and 256 rows per worker; for scales H in double, and 4 heads in double per worker
 /// @par Numerics  weights and errors are Scalar: float, or double for double weights; row Hessians are factored in double. A positive
 /// factor
 ///                of H or of a row Hessian gives the same codes unless a rounding error decides a tie. The same bits for every executor

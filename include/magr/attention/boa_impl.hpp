@@ -7,7 +7,7 @@
 #include <deque>
 #include <numeric>
 #include <span>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include <magr/attention/boa.hpp>
@@ -46,15 +46,20 @@ inline void require_refinable_scales(const boa_options& options, index_t grids_p
             concat("quantize_boa: scale_passes must be 0 where a row has several grids or shares scales, it is ", options.scale_passes));
 }
 
-/// Refines the scales of all heads.
-/// @return        the losses of the heads, and in the report the number of changes
+/// tr(H_row E H E^T) of each head before and after refinement, with damped matrices of mean diagonal 1.
+struct refined_losses {
+    std::vector<double> before, after;
+};
+
+/// Refines the scales of all heads, and counts the changes in the report.
 template <compute_scalar Scalar>
-[[nodiscard]] std::vector<double> refine_all_scales(std::type_identity_t<matrix_view<const Scalar>> w,
-                                                    const planned_hessian<Scalar>& columns, std::span<const planned_hessian<Scalar>> heads,
-                                                    index_t passes, boa_result<Scalar>& result, executor_ref exec) {
+[[nodiscard]] refined_losses refine_all_scales(std::type_identity_t<matrix_view<const Scalar>> w, const planned_hessian<Scalar>& columns,
+                                               std::span<const planned_hessian<Scalar>> heads, index_t passes, boa_result<Scalar>& result,
+                                               executor_ref exec) {
+    constexpr double smallest_gain = 1e-12;  // otherwise passes continue with vanishing gains
     const row_major_matrix<double> H = damped_matrix(columns);
     const index_t head_size = w.rows() / static_cast<index_t>(heads.size());
-    std::vector<double> losses(heads.size());
+    refined_losses losses{std::vector<double>(heads.size()), std::vector<double>(heads.size())};
     std::vector<index_t> changes(heads.size());
     constexpr index_t scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch;
     const aligned_buffer<double> scratch(exec.concurrency() * scratch_size);
@@ -62,12 +67,13 @@ template <compute_scalar Scalar>
         const auto h = static_cast<std::size_t>(head);
         const row_major_matrix<double> H_row = damped_matrix(heads[h]);
         head_scales<Scalar> scales(result.quantized, w, head * head_size, H, H_row, scratch.data() + worker * scratch_size);
+        losses.before[h] = losses.after[h] = scales.loss();
         for (index_t pass = 0; pass < passes; ++pass) {
-            const index_t changed = scales.refine();
-            changes[h] += changed;
-            if (changed == 0) break;
+            const double before = losses.after[h];
+            changes[h] += scales.refine();
+            losses.after[h] = scales.loss();
+            if (!(before - losses.after[h] > smallest_gain * before)) break;
         }
-        losses[h] = scales.loss();
     });
     result.scale_changes = std::accumulate(changes.begin(), changes.end(), index_t{0});
     return losses;
@@ -117,7 +123,7 @@ template <compute_scalar Scalar>
 
     const auto total = [&](const std::vector<double>& losses) {
         double sum = 0;
-        for (std::size_t h = 0; h < losses.size(); ++h) sum += 0.5 * losses[h] * H.mean() * of_heads[h].H->mean();
+        for (std::size_t h = 0; h < losses.size(); ++h) sum += 0.5 * losses[h] * (H.mean() * of_heads[h].H->mean());
         return sum;
     };
     if (!std::all_of(rows.losses().begin(), rows.losses().end(), [](double loss) { return is_finite(loss); })) {
@@ -127,7 +133,9 @@ template <compute_scalar Scalar>
     }
     result.loss = result.loss_before_scales = total(rows.losses());
     if (options.scale_passes > 0) {
-        result.loss = total(refine_all_scales<Scalar>(weights.view(), columns, of_heads, options.scale_passes, result, exec));
+        const refined_losses losses = refine_all_scales<Scalar>(weights.view(), columns, of_heads, options.scale_passes, result, exec);
+        result.loss_before_scales = total(losses.before);
+        result.loss = total(losses.after);
         result.limits = count_storage_limits(result.quantized);
     }
     return result;

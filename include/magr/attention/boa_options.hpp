@@ -16,7 +16,7 @@ struct boa_options {
     column_order order = column_order::natural;      ///< in which order columns are quantized
     column_order row_order = column_order::natural;  ///< in which order the rows of a head are: natural, or act_order by diag(H_row)
     index_t rows_per_step = 1;  ///< rows of a head that are rounded together, >= 1: 1 is BoA, more is TurboBoA, a whole head is OPTQ
-    index_t scale_passes = 0;   ///< passes over the rows of a head that refine their scales after rounding, >= 0
+    index_t scale_passes = 0;   ///< passes over the rows of a head that refine its scales in the end, >= 0; see `quantize_boa`
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     bool raise_damping = true;  ///< whether to increase the damping of a matrix that cannot be factored, see `factor_feedback`
 };

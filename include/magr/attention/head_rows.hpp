@@ -111,7 +111,7 @@ public:
     [[nodiscard]] const std::vector<double>& losses() const noexcept { return losses_; }
 
 private:
-    static constexpr index_t panel = 256;  // columns of a head that stay in cache
+    static constexpr index_t chunk = 256;  // columns of a head that stay in cache
 
     [[nodiscard]] const planned_hessian<Scalar>& of_head(index_t head) const noexcept {
         return row_hessians_[static_cast<std::size_t>(head)];
@@ -119,9 +119,9 @@ private:
 
     /// The rows B of a step become what they are rounded from: they change by T_BB^-T T_{<B,B}^T (W - Q)_{<B}.
     void compensate(index_t begin, matrix_view<Scalar> changes, executor_ref exec) {
-        const index_t n = rows_.cols(), width = order_.width(begin), panels = (n + panel - 1) / panel;
-        exec.parallel_for(order_.heads * panels, [&](index_t task, index_t) {
-            const index_t head = task / panels, first = task % panels * panel, count = (std::min)(panel, n - first);
+        const index_t n = rows_.cols(), width = order_.width(begin), chunks = (n + chunk - 1) / chunk;
+        exec.parallel_for(order_.heads * chunks, [&](index_t task, index_t) {
+            const index_t head = task / chunks, first = task % chunks * chunk, count = (std::min)(chunk, n - first);
             const matrix<Scalar>& T = of_head(head).plan->factor.feedback;  // transposed: row i holds what flows into row i
             for (index_t i = 0; i < width; ++i) {
                 Scalar* const change = &changes(head * width + i, first);
@@ -162,26 +162,32 @@ private:
         });
     }
 
-    /// Adds sum_ik D_i D_k (T_row^T E T)_ik^2 over the rows of a step.
+    /// Adds sum_ik D_i D_k (T_row^T E T)_ik^2 over the rows of a step. E T are the errors of rounding, for later rows of the step only once
+    /// those of earlier ones have been added.
     void add_losses(index_t begin, index_t head, matrix_view<const Scalar> errors) {
-        const feedback_factor<Scalar>& row_factor = of_head(head).plan->factor;
-        const index_t width = order_.width(begin);
-        std::vector<double> sums(static_cast<std::size_t>(width));
-        for (index_t k = 0; k < rows_.cols(); ++k) {
-            const double pivot = columns_.plan->factor.pivots[static_cast<std::size_t>(k)] / columns_.H->mean();
-            if (!(pivot > 0)) continue;  // a dead column costs nothing, even if it overflowed
-            const Scalar* const own = &errors(k, head * width);
-            for (index_t i = 0; i < width; ++i) {
-                auto error = static_cast<double>(own[i]);
+        constexpr index_t few = 32;  // columns that are summed side by side
+        const feedback_factor<Scalar>& of_rows = of_head(head).plan->factor;
+        const index_t width = order_.width(begin), n = rows_.cols();
+        std::vector<double> sums(static_cast<std::size_t>(width)), part(static_cast<std::size_t>(width * few));
+        for (index_t first = 0; first < n; first += few) {
+            const index_t count = (std::min)(few, n - first);
+            double pivots[few] = {};
+            for (index_t k = 0; k < count; ++k) {
+                pivots[k] = columns_.plan->factor.pivots[static_cast<std::size_t>(first + k)] / columns_.H->mean();
+                for (index_t i = 0; i < width; ++i)  // a dead column costs nothing, even if it overflowed
+                    part[static_cast<std::size_t>(i * few + k)] =
+                        pivots[k] > 0 ? static_cast<double>(errors(first + k, head * width + i)) : 0;
+            }
+            for (index_t i = width - 1; i >= 0; --i) {
+                double* const own = part.data() + i * few;
                 for (index_t r = 0; r < i; ++r)
-                    error += static_cast<double>(row_factor.feedback(begin + i, begin + r)) * static_cast<double>(own[r]);
-                sums[static_cast<std::size_t>(i)] += pivot * error * error;
+                    subtract(own, -static_cast<double>(of_rows.feedback(begin + i, begin + r)), part.data() + r * few, few);
+                for (index_t k = 0; k < count; ++k) sums[static_cast<std::size_t>(i)] += pivots[k] * own[k] * own[k];
             }
         }
-        const auto h = static_cast<std::size_t>(head);
         for (index_t i = 0; i < width; ++i) {
-            const double pivot = row_factor.pivots[static_cast<std::size_t>(begin + i)] / of_head(head).H->mean();
-            if (pivot > 0) losses_[h] += pivot * sums[static_cast<std::size_t>(i)];
+            const double pivot = of_rows.pivots[static_cast<std::size_t>(begin + i)] / of_head(head).H->mean();
+            if (pivot > 0) losses_[static_cast<std::size_t>(head)] += pivot * sums[static_cast<std::size_t>(i)];
         }
     }
 

@@ -74,9 +74,10 @@ public:
         for (index_t j = 0; j < H_row_.rows(); ++j) {
             const double slope = H_row_.row(j).dot(error_H_ * direction_.row(j).transpose());
             const double curvature = H_row_(j, j) * direction_H_.row(j).dot(direction_.row(j));
+            if (!(curvature > 0)) continue;
             Scalar& scale = q_.scales(first_row_ + j, 0);
             const double wanted = static_cast<double>(scale) - slope / curvature;
-            if (!(curvature > 0) || !is_finite(wanted) || !(wanted > 0)) continue;
+            if (!is_finite(wanted) || !(wanted > 0)) continue;
             const auto stored = store_scale<Scalar>(wanted, q_.storage, largest_multiple(q_.bits, q_.levels));
             if (infinite_weight(q_, stored, q_.zeros(first_row_ + j, 0)) != 0) continue;
             // the stored scale differs slightly from the wanted one, so keep it only if it still lowers the loss

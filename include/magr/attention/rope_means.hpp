@@ -61,12 +61,12 @@ public:
 
     /// The mean of R_t^T C R_t.
     ///
-    /// It is linear in C, so C may be a sum over any number of batches: of `gram_accumulator`, for example.
+    /// It is linear in C, so C may be the sum of any number of batches, as of a `gram_accumulator`.
     ///
     /// @par Shapes    C: head_size x head_size, the Gram matrix of rotated vectors, head_size >= rotated()
     /// @par Cost      4 head_size^2 multiply-adds; allocates the result
     /// @par Numerics  in double; exactly symmetric, from the lower triangle of C
-    /// @par Errors    shape_error; value_error if C is not a Gram matrix
+    /// @par Errors    shape_error; value_error if C is not a Gram matrix, or the mean overflows
     template <class Gram>
     [[nodiscard]] matrix<double> unrotated(const Gram& C) const {
         return unrotated_gram("rope_means::unrotated", "C", as_const_view(C));
@@ -88,6 +88,7 @@ public:
                                    x.sign * y.sign * at(x.partner, y.partner) * sin_sin_(x.pair, y.pair);
                 mean(a, b) = mean(b, a) = sum;
             }
+        detail::require_finite(function, "the mean over positions", mean.view());
         return mean;
     }
 
