@@ -15,6 +15,9 @@
 /// | `Q`          | dequantized weights, out x in                                                                       |
 /// | `s`, `z`     | scale and zero point of a grid; code `c` has the value `s (c - z)`, `c` in 0..`maxq = 2^bits - 1`    |
 
+#include <magr/attention/boa.hpp>
+#include <magr/attention/row_hessian.hpp>
+#include <magr/attention/value_hessian.hpp>
 #include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
 #include <magr/calibration/hessian.hpp>

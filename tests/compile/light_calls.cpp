@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Code that links magr::compiled and calls functions must include neither Eigen, nor xsimd's batches, nor streams.
+#include <magr/attention/boa.hpp>
+#include <magr/attention/row_hessian.hpp>
+#include <magr/attention/value_hessian.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/pack.hpp>

@@ -2,6 +2,7 @@
 // Calls every function that processes a whole layer, for tests of hosts.
 #pragma once
 
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -77,6 +78,20 @@ numbers run_all(layer l, Executor&& exec) {
     const auto live = magr::quantize_optq(l.W, l.H, {.bits = 3, .group_size = 64, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live}, exec);
     out.add(live.quantized);
+    magr::matrix<float> cosines(600, 10), sines(600, 10);
+    for (index_t t = 0; t < 600; ++t)
+        for (index_t p = 0; p < 10; ++p) {
+            cosines(t, p) = std::cos(static_cast<float>(t * (p + 1)));
+            sines(t, p) = std::sin(static_cast<float>(t * (p + 1)));
+        }
+    const auto keys = magr::as_const_view(l.X).block(0, 0, 600, 25);
+    const std::vector<magr::matrix<double>> rows = {magr::row_hessian_from_keys(keys, magr::rope_means(cosines, sines), exec),
+                                                    magr::row_hessian_from_queries(magr::as_const_view(l.Y).block(0, 0, 600, 50), 2, exec)};
+    for (const auto& H_row : rows) out.add(H_row);
+    out.add(magr::value_hessian(magr::as_const_view(l.X).block(0, 0, 25, inputs), rows.front(), exec));
+    const auto boa = magr::quantize_boa(l.W, l.H, rows, grids, {.rows_per_step = 4, .scale_passes = 1}, exec);
+    out.add(boa.quantized);
+    out.add(boa.loss);
     auto refined = magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50});
     magr::refine_scales(refined, l.W, l.H, {}, exec);
     magr::refine_codes(refined, l.W, l.H, {}, exec);

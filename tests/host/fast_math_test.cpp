@@ -95,6 +95,13 @@ TEST_CASE("fast math: NaN and infinity in weights are refused by all functions t
         CHECK_REFUSED(words, magr::quantize_rtn(W, grids));
         CHECK_REFUSED(words, magr::quantize_optq(W, H));
         CHECK_REFUSED(words, magr::quantize_optq(W, H, grids));
+        CHECK_REFUSED(words, magr::quantize_boa(W, H, gram(rows)));
+        CHECK_REFUSED(words, magr::row_hessian_from_keys(W));
+        CHECK_REFUSED(words, magr::row_hessian_from_queries(W, 2));
+        CHECK_REFUSED(words, magr::value_hessian(W, gram(rows)));
+        CHECK_REFUSED(words, magr::value_hessian(H, W));
+        CHECK_REFUSED(words, magr::rope_means(W, good));
+        CHECK_REFUSED(words, magr::rope_means(good, W));
         CHECK_REFUSED(words, magr::fit_grids(W));
         CHECK_REFUSED(words, magr::fit_grids(W, H, {.range = magr::range_search::output_error}));
         CHECK_REFUSED(words, magr::quantize_layer(W, H));
@@ -146,6 +153,10 @@ TEST_CASE("fast math: NaN and infinity in H are refused by all functions that ta
         CHECK_REFUSED(words, magr::preprocess(out, H));
         CHECK_REFUSED(words, magr::quantize_rtn(W, H, {.range = magr::range_search::output_error}));
         CHECK_REFUSED(words, magr::quantize_optq(W, H));
+        CHECK_REFUSED(words, magr::quantize_boa(W, H, gram(rows)));
+        CHECK_REFUSED(words, magr::quantize_boa(weights<float>(cols), good, H));
+        CHECK_REFUSED(words, magr::rope_means(W, W).unrotated(H));
+        CHECK_REFUSED("weights must be", magr::rope_means(W, W, magr::rope_layout::halves, std::vector<double>{1, 1, bad, 1}));
         CHECK_REFUSED(words, magr::fit_grids(W, H, {.range = magr::range_search::output_error}));
         CHECK_REFUSED(words, magr::quantize_layer(W, H));
         CHECK_REFUSED(words, magr::quantize_automatic(W, H, good));
@@ -246,6 +257,8 @@ TEST_CASE("fast math: options that are NaN, and infinite ones that must be finit
                              magr::validate(magr::grid_options{.zero_point = magr::zero_point::none, .levels = {-1, bad}}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::optq_options{.damping = bad}));
         CHECK_OPTION_REFUSED("dead_threshold must", magr::validate(magr::optq_options{.dead_threshold = bad}));
+        CHECK_OPTION_REFUSED("damping must", magr::validate(magr::boa_options{.damping = bad}));
+        CHECK_OPTION_REFUSED("dead_threshold must", magr::validate(magr::boa_options{.dead_threshold = bad}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::code_refinement{.damping = bad}));
         CHECK_OPTION_REFUSED("denominator_offset must", magr::validate(magr::code_refinement{.denominator_offset = bad}));
         CHECK_OPTION_REFUSED("damping must", magr::validate(magr::scale_refinement{.damping = bad}));
@@ -274,6 +287,9 @@ TEST_CASE("fast math: a layer that overflows says so, and an ordinary one is qua
     const auto overflowed = magr::quantize_optq(huge, gram());
     CHECK(overflowed.status == magr::optq_status::overflowed);
     CHECK(!overflowed);
+    const auto boa = magr::quantize_boa(huge, gram(), gram(rows));
+    CHECK(boa.status == magr::boa_status::overflowed);
+    CHECK(!boa);
 }
 
 TEST_CASE("fast math: a matrix that is not positive definite is not factored", "[host][fast_math]") {

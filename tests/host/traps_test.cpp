@@ -176,6 +176,12 @@ TEST_CASE("traps: layers of edge rows with Gram matrices of all kinds", "[host][
             }
         CHECK_NO_TRAP(magr::quantize_optq(W, H, {.zero_point = magr::zero_point::offset, .storage = magr::storage_type::f16},
                                           {.dead_threshold = 0.5, .rounding = magr::rounding_mode::stochastic}));
+        for (const Eigen::MatrixXd& H_row : grams(8)) {
+            CAPTURE(H_row(0, 0), H_row(3, 3), H_row(1, 0));
+            const matrix_of<float> heads = W.topRows(W.rows() / 8 * 8);
+            for (const index_t step : {1, 3})
+                CHECK_NO_TRAP(magr::quantize_boa(heads, H, H_row, {.bits = 3}, {.rows_per_step = step, .scale_passes = 2}));
+        }
         CHECK_NO_TRAP(magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocessing = magr::preprocess_options{}}));
         CHECK_NO_TRAP(magr::quantize_layer(W, H, {.grid = {.bits = 3, .zero_point = magr::zero_point::real, .group_size = 8}}));
         CHECK_NO_TRAP(magr::quantize_automatic(W, H, H));

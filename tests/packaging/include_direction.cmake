@@ -16,6 +16,7 @@ set(may_include_preprocess ${base} matrix detail parallel calibration preprocess
 set(may_include_grid ${base} matrix detail parallel simd kernels calibration grid)
 set(may_include_feedback ${base} matrix detail parallel linalg calibration feedback)
 set(may_include_quantize ${base} matrix detail parallel simd kernels linalg calibration grid feedback quantize)
+set(may_include_attention ${base} matrix detail parallel simd kernels linalg calibration grid feedback quantize attention)
 set(may_include_refine ${base} matrix detail parallel simd kernels calibration grid refine)
 set(may_include_pack ${base} matrix detail parallel calibration grid pack)
 set(may_include_transform ${base} matrix detail parallel simd kernels linalg calibration grid transform)

@@ -52,6 +52,10 @@ double MAGR_UNIT() {
     const auto levels = magr::quantize_rtn(
         W, H, {.bits = 2, .zero_point = magr::zero_point::none, .range = magr::range_search::row_output_error, .levels = {-1, 0, 1}});
 
+    const auto H_row = magr::row_hessian_from_keys(magr::as_const_view(X).block(0, 0, X.rows(), outputs));
+    const Eigen::MatrixXf A = Eigen::MatrixXf::Constant(outputs, X.rows(), 1.0F / static_cast<float>(X.rows()));
+    const auto boa = magr::quantize_boa(W, magr::value_hessian(X, A), H_row, {.bits = 3});
+
     constexpr int rows = 32;
     constexpr int cols = 256;
     Eigen::MatrixXf V(rows, cols);
@@ -73,6 +77,7 @@ double MAGR_UNIT() {
     double packing = 0;
     for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
     if (layer && layer.optq->bound_held().value_or(true)) packing += layer.output_error;
+    packing += boa.loss;
 
     magr::thread_pool pool(2);
     const magr::callback_executor exec(run_on_pool, &pool, pool.concurrency());
