@@ -5,6 +5,8 @@
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
+#include <magr/calibration/underflow.hpp>
+#include <magr/grid/dint.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/quantized_matrix.hpp>
