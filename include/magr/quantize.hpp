@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantizers of weight matrices: round to nearest, and OPTQ.
+/// Quantizers of weight matrices: round to nearest, OPTQ, and OWQ.
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
@@ -15,6 +15,8 @@
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/optq.hpp>
+#include <magr/quantize/owq.hpp>
+#include <magr/quantize/owq_budget.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_scales.hpp>
