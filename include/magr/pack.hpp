@@ -6,6 +6,7 @@
 #include <magr/pack/awq.hpp>
 #include <magr/pack/bit_packing.hpp>
 #include <magr/pack/compressed_tensors.hpp>
+#include <magr/pack/dint.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/gguf.hpp>
 #include <magr/pack/gguf_block.hpp>

@@ -2,9 +2,12 @@
 #pragma once
 
 /// Quantizers of weight matrices: round to nearest, and OPTQ with bounds of its errors.
+/// Quantizers of weight matrices: round to nearest, OPTQ, and OWQ.
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
+#include <magr/calibration/underflow.hpp>
+#include <magr/grid/dint.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/quantized_matrix.hpp>
@@ -14,6 +17,8 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/error_bounds.hpp>
 #include <magr/quantize/optq.hpp>
+#include <magr/quantize/owq.hpp>
+#include <magr/quantize/owq_budget.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_scales.hpp>

@@ -24,6 +24,7 @@
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/load_strip.hpp>
+#include <magr/quantize/loss_bound.hpp>
 #include <magr/quantize/optq_core.hpp>
 #include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/sequential_pass.hpp>
@@ -32,26 +33,6 @@
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// Half the sum of D_k (s/2)^2 over all weights, where s is the widest step of their grid.
-template <compute_scalar Scalar>
-[[nodiscard]] double loss_bound_of(const quantized_matrix<Scalar>& q, std::span<const index_t> order, std::span<const double> pivots) {
-    double widest = 1;
-    for (std::size_t c = 1; c < q.levels.size(); ++c) {
-        const double gap = static_cast<double>(q.levels[c]) - static_cast<double>(q.levels[c - 1]);
-        widest = c == 1 ? gap : (std::max)(widest, gap);
-    }
-    std::vector<double> squares(static_cast<std::size_t>(q.scales.cols()));
-    for (index_t i = 0; i < q.scales.rows(); ++i)
-        for (index_t g = 0; g < q.scales.cols(); ++g) {
-            const double half = widest * static_cast<double>(q.scales(i, g)) / 2;
-            squares[static_cast<std::size_t>(g)] += half * half;
-        }
-    double bound = 0;
-    for (std::size_t k = 0; k < order.size(); ++k)
-        bound += 0.5 * pivots[k] * squares[static_cast<std::size_t>(q.group_of_column[static_cast<std::size_t>(order[k])])];
-    return bound;
-}
 
 template <compute_scalar Scalar>
 [[nodiscard]] bool has_finite_grids(const weight_grids<Scalar>& grids) {
