@@ -136,7 +136,7 @@ matrix_f backward_head(const matrix_f& head, const row_f& norm, double eps, cons
     for (Eigen::Index first = 0; first < hidden.rows(); first += tile) {
         const Eigen::Index count = std::min(tile, hidden.rows() - first);
         logits.noalias() = normed.middleRows(first, count) * head.transpose();
-        for (Eigen::Index i = 0; i < count; ++i) loss(first + i, logits.row(i));
+        loss(first, logits);
         of_normed.middleRows(first, count).noalias() = logits * head;
     }
     row_f of_weights = row_f::Zero(norm.size());

@@ -40,8 +40,8 @@ struct block_gradients {
 [[nodiscard]] block_gradients backward_block(const llama_config& config, const llama_block& block, const rope_table& rope,
                                              std::span<const sequence> sequences, const block_trace& trace, matrix_f& gradient);
 
-/// Turns the logits of one token, the row with this number, into the gradient of its loss.
-using loss_function = std::function<void(Eigen::Index row, Eigen::Ref<row_f> logits)>;
+/// Turns the logits of some tokens, the rows from `first` on, into the gradients of their losses.
+using loss_function = std::function<void(Eigen::Index first, matrix_f& logits)>;
 
 /// The gradient of the sum of all tokens' losses with respect to the hidden states after the last block.
 /// @param norm_gradient  if not null, that of the final norm's weights is added to it

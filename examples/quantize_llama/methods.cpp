@@ -198,8 +198,8 @@ std::vector<double> default_alphas(bool grouped) {
 
 namespace {
 
-quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
-                              const magr::matrix<double>& metric, const quantization& how, magr::thread_pool& pool) {
+quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
+                              const quantization& how, magr::thread_pool& pool) {
     if (how.method == method::paper) return follow_paper(name, W, calibration.fitting, how);
     if (how.method == method::automatic) return weigh_outputs(name, W, calibration, metric, how, pool);
     if (traits_of(how.method).published) return follow_published(name, W, calibration, metric, how, pool);
@@ -209,7 +209,7 @@ quantized_layer follow_method(const std::string& name, const matrix_f& W, const 
 }  // namespace
 
 quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
-                               const magr::matrix<double>& metric, const quantization& how, magr::thread_pool& pool) {
+                               const output_metric& metric, const quantization& how, magr::thread_pool& pool) {
     try {
         quantized_layer layer = follow_method(name, W, calibration, metric, how, pool);
         layer.record.weights = W.size();

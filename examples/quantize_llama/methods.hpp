@@ -47,6 +47,7 @@ struct method_traits {
     bool in_order = false;        ///< quantizes the layers of a block one after the other, and knows the drift of their inputs
     bool holds_out = false;       ///< chooses on calibration texts that it does not fit to
     bool weighs_outputs = false;  ///< takes the model's gradients to say what errors at the outputs of a layer cost
+    bool published = false;       ///< a method of another paper, followed by `follow_published`
     bool has_codes = true;        ///< codes and grids are all that it stores of a layer, so that --out can write them
 };
 inline constexpr std::array method_table{

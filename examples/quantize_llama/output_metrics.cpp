@@ -79,10 +79,12 @@ std::vector<block_metrics> output_metrics(const model_folder& model, std::span<c
         for_each_chunk([&](std::size_t c) {
             std::seed_seq words{seed, static_cast<std::uint32_t>(group[c].first)};
             std::mt19937 random(words);
-            const auto loss = [&](Eigen::Index, Eigen::Ref<row_f> logits) {  // of minus the logarithm of the label's probability
-                const token label = draw(logits, 1, random);
-                softmax(logits);
-                logits[static_cast<Eigen::Index>(label)] -= 1;
+            const auto loss = [&](Eigen::Index, matrix_f& logits) {  // minus the logarithm of the label's probability
+                for (Eigen::Index i = 0; i < logits.rows(); ++i) {
+                    const token label = draw(logits.row(i), 1, random);
+                    softmax(logits.row(i));
+                    logits(i, static_cast<Eigen::Index>(label)) -= 1;
+                }
             };
             gradients[c] = backward_head(head, norm, config.rms_norm_eps, hidden[blocks][c], loss);
         });

@@ -27,7 +27,7 @@ magr::grid_options grid_of(const quantization& how) {
             .group_size = how.group_size,
             .storage = how.storage,
             .range = how.range.value_or(magr::range_search::min_max),
-            .range_factor = how.beta};
+            .beta = how.beta};
 }
 
 magr::optq_options optq_of(const quantization& how) {
@@ -75,7 +75,8 @@ quantized_layer with_drift(const matrix_f& W, const magr::hessian& H, const laye
 }
 
 quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
-    magr::quip_options options{.bits = how.bits};
+    magr::quip_options options;
+    options.bits = how.bits;
     options.incoherence.seed = seed_of(name);
     options.optq = optq_of(how);
     options.optq.dead = magr::dead_columns::zero;
@@ -151,7 +152,7 @@ quantized_layer follow_published(const std::string& name, const matrix_f& W, con
     for (const double alpha : penalties) {
         matrix_f M = W;
         if (alpha > 0 && H.dead_inputs() < H.inputs())
-            magr::preprocess(M, H, {.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}, pool);
+            magr::preprocess(M, H, {.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}, {}, pool);
         quantized_layer layer = round_by(name, M, H, calibration, metric, how, pool);
         layer.record.output_error = magr::output_error(W, layer.values, H, pool);
         if (best && layer.record.output_error >= best->record.output_error) continue;

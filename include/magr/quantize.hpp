@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantizers of weight matrices: round to nearest, and OPTQ with bounds of its errors.
-/// Quantizers of weight matrices: round to nearest, OPTQ, and OWQ.
+/// Quantizers of weight matrices: round to nearest, OPTQ with bounds of its errors, and OWQ.
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>

@@ -42,9 +42,11 @@ gradients backward(const llama_model& model, const std::vector<sequence>& texts)
     for (const llama_block& block : model.blocks) traces.push_back(trace_block(model.config, block, rope, texts, hidden));
     CHECK((rms_norm(hidden, model.final_norm, model.config.rms_norm_eps) - forward(model, rope, texts)).norm() == 0);
     gradients found{model.blocks, row_f::Zero(model.config.hidden_size)};
-    const auto loss = [&](Eigen::Index row, Eigen::Ref<row_f> logits) {
-        softmax(logits);
-        logits[static_cast<Eigen::Index>(label_of(model.config, row))] -= 1;
+    const auto loss = [&](Eigen::Index first, matrix_f& logits) {
+        for (Eigen::Index i = 0; i < logits.rows(); ++i) {
+            softmax(logits.row(i));
+            logits(i, static_cast<Eigen::Index>(label_of(model.config, first + i))) -= 1;
+        }
     };
     matrix_f gradient = backward_head(model.head(), model.final_norm, model.config.rms_norm_eps, hidden, loss, &found.final_norm);
     for (std::size_t b = model.blocks.size(); b-- > 0;) {

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <magr/parallel/thread_pool.hpp>
+#include <span>
+#include <vector>
+
+#include "common/progress.hpp"
+#include "quantize_llama/model.hpp"
+#include "quantize_llama/quantize_model.hpp"
+#include "quantize_llama/tokens.hpp"
+
+namespace examples {
+
+/// How often `tune_scales` sees the text.
+inline constexpr int tuning_epochs = 3;
+
+/// Tunes the scales of all grids and the weights of the blocks' norms together, so that the predictions of the quantized model come closer
+/// to those of the original: Adam on the KL divergence over the calibration text. Codes stay as they are, so no file has to know.
+///
+/// The whole model is in memory, and the hidden states of a few texts in front of each block.
+/// @param blocks  with codes and grids in each layer
+/// @param pool    does not influence the result
+void tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text, magr::thread_pool& pool,
+                 progress& progress);
+
+}  // namespace examples
