@@ -15,9 +15,13 @@
 /// | `Q`          | dequantized weights, out x in                                                                       |
 /// | `s`, `z`     | scale and zero point of a grid; code `c` has the value `s (c - z)`, `c` in 0..`maxq = 2^bits - 1`    |
 
+#include <magr/calibration/activation_quantizer.hpp>
 #include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/gram_by_length.hpp>
 #include <magr/calibration/hessian.hpp>
+#include <magr/calibration/range_vs_length.hpp>
+#include <magr/calibration/resegment.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/dense_matrix.hpp>
@@ -30,5 +34,7 @@
 #include <magr/quantize.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
+#include <magr/transform/aqas.hpp>
+#include <magr/transform/fuse_scaling.hpp>
 #include <magr/validate.hpp>
 #include <magr/version.hpp>

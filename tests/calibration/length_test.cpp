@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
+#include <magr/calibration/gram_by_length.hpp>
+#include <magr/calibration/range_vs_length.hpp>
+#include <magr/calibration/resegment.hpp>
+
 #include <Eigen/Core>
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <magr/calibration/gram_by_length.hpp>
-#include <magr/calibration/hessian.hpp>
-#include <magr/calibration/range_vs_length.hpp>
-#include <magr/calibration/resegment.hpp>
 #include <numeric>
 #include <span>
-#include <type_traits>
 #include <vector>
+
+#include <magr/calibration/hessian.hpp>
 
 #include "support/catch.hpp"
 #include "support/random_matrix.hpp"
