@@ -326,6 +326,9 @@ TEST_CASE("aqas_search: inputs from the smallest to the largest number", "[trans
     const aqas_result narrow = magr::aqas_search(w, x, grid_options{3});
     CHECK(narrow.loss <= narrow.loss_identity);
     CHECK(std::isfinite(narrow.loss_identity));
+
+    const MatrixXd subnormal = random_matrix(5, 4, 2) * 1e-310, plain = random_matrix(3, 4, 1);
+    CHECK(scales_of(magr::aqas_search(plain, subnormal, grid_options{3})).allFinite());
 }
 
 TEST_CASE("aqas_search: H is scaled before it is damped", "[transform][aqas]") {

@@ -90,7 +90,7 @@ private:
     struct factors {
         double largest_input = 0;
         int input = 0, weight = 0;
-        bool fit = false;  ///< whether nothing overflows
+        bool fit = false;  ///< whether scaled inputs and weights are finite
     };
 
     [[nodiscard]] static double largest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
@@ -103,8 +103,7 @@ private:
             w = (std::max)(w, inputs_.largest_weight[j] * s[j]);
         }
         if (!is_finite(x) || !(w <= static_cast<double>((std::numeric_limits<Scalar>::max)()))) return {};
-        const int input = exponent_of(x), weight = exponent_of(w);
-        return {x, input, weight, input + weight - unit_ <= std::numeric_limits<Scalar>::max_exponent / 5};
+        return {x, exponent_of(x), exponent_of(w), true};
     }
 
     void load_weights(const std::vector<double>& s, const factors& f, bool rounded) {
