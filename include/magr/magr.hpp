@@ -18,9 +18,13 @@
 #include <magr/attention/boa.hpp>
 #include <magr/attention/row_hessian.hpp>
 #include <magr/attention/value_hessian.hpp>
+#include <magr/calibration/activation_quantizer.hpp>
 #include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/gram_by_length.hpp>
 #include <magr/calibration/hessian.hpp>
+#include <magr/calibration/range_vs_length.hpp>
+#include <magr/calibration/resegment.hpp>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
@@ -34,5 +38,7 @@
 #include <magr/quantize.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
+#include <magr/transform/aqas.hpp>
+#include <magr/transform/fuse_scaling.hpp>
 #include <magr/validate.hpp>
 #include <magr/version.hpp>

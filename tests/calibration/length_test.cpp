@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
+#include <magr/calibration/gram_by_length.hpp>
+#include <magr/calibration/range_vs_length.hpp>
+#include <magr/calibration/resegment.hpp>
+
 #include <Eigen/Core>
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <magr/calibration/gram_by_length.hpp>
-#include <magr/calibration/hessian.hpp>
-#include <magr/calibration/range_vs_length.hpp>
-#include <magr/calibration/resegment.hpp>
 #include <numeric>
 #include <span>
-#include <type_traits>
 #include <vector>
+
+#include <magr/calibration/hessian.hpp>
 
 #include "support/catch.hpp"
 #include "support/random_matrix.hpp"
@@ -93,8 +94,10 @@ TEST_CASE("range_vs_length: compares lengths at the same number of tokens", "[ca
     ranges.add(2, brief.topRows(2));
     ranges.add(2, brief.bottomRows(2));
     ranges.add(8, lengthy);
+    ranges.add(9, brief.topRows(3));
     const auto found = ranges.ranges();
-    REQUIRE(found.size() == 2);
+    REQUIRE(found.size() == 3);
+    CHECK(found[2].tokens == 2);
     CHECK(found[0].length == 2);
     CHECK(found[1].length == 8);
     CHECK(found[0].tokens == 2);

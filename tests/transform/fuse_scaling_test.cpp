@@ -115,7 +115,7 @@ TEST_CASE("shared_scaling: attention with grouped queries keeps its output", "[t
 
     const std::vector<index_t> alone = magr::shared_value_channels(6, 2, 2);
     CHECK(alone == std::vector<index_t>{0, 1, 2, 3, 4, 5});
-    const std::vector<index_t> gap{2, 2};
+    const std::vector<index_t> gap{1, 1};
     CHECK(magr::shared_scaling(column_scaling({4, 4}), gap).scales()[0] == 1);
 }
 
@@ -127,7 +127,8 @@ TEST_CASE("divide_norm and divide_outputs: 16-bit numbers are rounded once", "[t
     magr::divide_outputs(after, scaling);
     for (index_t i = 0; i < 4; ++i)
         for (index_t j = 0; j < 3; ++j)
-            CHECK(after(i, j) == static_cast<Eigen::half>(static_cast<double>(before(i, j)) / scaling.scales()[static_cast<std::size_t>(i)]));
+            CHECK(after(i, j) ==
+                  static_cast<Eigen::half>(static_cast<double>(before(i, j)) / scaling.scales()[static_cast<std::size_t>(i)]));
     std::vector<float> gain{-0.0f, 2};
     magr::divide_norm(std::span<float>(gain), std::span<float>(), column_scaling({1, 4}));
     CHECK(std::signbit(gain[0]));

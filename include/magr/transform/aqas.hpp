@@ -121,8 +121,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// order of `aqas_form`, then of a, then of b, and only a smaller loss replaces an earlier candidate. So the loss is never above that of no
 /// scaling, for these tokens and this rounding of the weights.
 ///
-/// Scales are divided by sqrt(max s * min s), which changes no loss. An input whose activations or weights are all zero keeps the scale 1.
-/// A candidate is passed over if numbers overflow with its scales.
+/// Candidates are divided by sqrt(max s * min s): a common factor changes no loss, rounding aside. An input whose activations or weights
+/// are all zero keeps the scale 1. A candidate with which numbers overflow is passed over.
 ///
 /// Apply the result to W and H before anything else, `scaling.weights(W)` and `scaling.gram(H)`: H is damped after it was scaled, because
 /// the two do not commute. `fuse_scaling.hpp` moves the division of inputs into the layer before. For Gram matrices that include the error
@@ -130,15 +130,16 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W: rows x inputs, or a vector of such matrices (or views) that read the same input: their losses are added, and they
 ///                share S; X: tokens x inputs. Any storage and layout; not written
-/// @param Qw      `grid_options` whose range needs no H, for rounding to the nearest code of fitted grids. Or a function object that is
-/// called
-///                with a `matrix_view<const Scalar>` of scaled weights, for each layer and candidate in turn, and returns a dense matrix of
-///                what they become: `[](auto w) { return magr::quantize_rtn(w).dequantize(); }`; `[](auto w) { return w; }` rounds nothing
+/// @param Qw      how weights are rounded: `grid_options` whose range needs no H, to the nearest code of fitted grids. Or a function object
+///                that gets a `matrix_view<const Scalar>` of scaled weights, for each layer and candidate in turn, and returns a dense
+///                matrix of what they become: `[](auto w) { return magr::quantize_rtn(w).dequantize(); }`. `[](auto w) { return w; }`
+///                rounds nothing
 /// @par Units     losses: those of (X W^T)^2
 /// @par Errors    option_error; shape_error if W or X is empty, or they have different numbers of inputs; value_error if an entry is NaN or
 ///                infinite, also one of the function's result. Exceptions of the function pass through
-/// @par Cost      463 candidates with 20 steps, each tokens * rows * inputs multiply-adds and a quantization of W; a refinement pass has up
-///                to 2 * inputs candidates. Allocates rows x inputs, tokens x rows, and for each worker 192 tokens and their outputs
+/// @par Cost      463 candidates with 20 steps: each tokens * rows * inputs multiply-adds, and a quantization of W, which costs more than
+///                that if it searches ranges. A refinement pass has up to 2 * inputs candidates. Allocates rows x inputs, tokens x rows,
+///                and for each worker 192 tokens and their outputs
 /// @par Numerics  products in Scalar, float unless the weights are double, which powers of two keep in range; scales and sums of losses in
 ///                double. Tasks are 192 tokens: the same bits for every executor
 /// @par Source    AQAS (arXiv 2311.05161) for the objective. Its candidates were not at hand: these are those of SmoothQuant (arXiv

@@ -74,11 +74,11 @@ aqas_result run_aqas(std::span<const matrix_ref> W, const matrix_ref& X, const w
     joint_loss<Scalar> loss_of(W, X, rounding, options.activations, inputs, exec);
 
     std::vector<double> best(inputs.is_live.size(), 1.0);
-    const std::optional<double> identity = loss_of(best);
+    const std::optional<double> identity = loss_of(inputs.by_input(best));
     if (!identity) raise<value_error>("aqas_search: the result of the quantizer must be about as large as W, its outputs overflow");
     double least = *identity;
     const auto lowers = [&](const std::vector<double>& s) {
-        const std::optional<double> loss = loss_of(s);
+        const std::optional<double> loss = loss_of(inputs.by_input(s));
         if (!loss || !(*loss < least)) return false;
         least = *loss;
         best = s;
@@ -113,9 +113,7 @@ aqas_result run_aqas(std::span<const matrix_ref> W, const matrix_ref& X, const w
         if (refined == before) break;
     }
 
-    std::vector<double> scales;
-    for (const index_t group : inputs.tie) scales.push_back(best[static_cast<std::size_t>(group)]);
-    return {column_scaling(std::move(scales)),    form, a, b, refined, std::ldexp(*identity, 2 * loss_of.unit()),
+    return {column_scaling(inputs.by_input(best)), form, a, b, refined, std::ldexp(*identity, 2 * loss_of.unit()),
             std::ldexp(least, 2 * loss_of.unit())};
 }
 

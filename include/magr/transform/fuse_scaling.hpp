@@ -20,12 +20,12 @@
 
 /// Moves the division of a layer's inputs by s into whatever writes these inputs, so that an engine does nothing at run time.
 ///
-/// | the input comes from               | what is divided                                                                       |
-/// |------------------------------------|---------------------------------------------------------------------------------------|
-/// | a norm with gain and bias          | both: `divide_norm`                                                                   |
-/// | a layer, also with ReLU behind it  | its rows and bias: `divide_outputs`, because ReLU(z / s) = ReLU(z) / s                |
-/// | a gated MLP, act(gate) * up        | rows and bias of up, never of gate                                                    |
-/// | attention over values              | rows and bias of the value layer, by `shared_scaling`: heads that share a value share s |
+/// | the input comes from              | what is divided                                                                         |
+/// |-----------------------------------|-----------------------------------------------------------------------------------------|
+/// | a norm with gain and bias         | both: `divide_norm`                                                                     |
+/// | a layer, also with ReLU behind it | its rows and bias: `divide_outputs`, because ReLU(z / s) = ReLU(z) / s                  |
+/// | a gated MLP, act(gate) * up       | rows and bias of up, never of gate                                                      |
+/// | attention over values             | rows and bias of the value layer, by `shared_scaling`: heads that share a value share s |
 ///
 /// All layers that read the same input must be multiplied by the same s. Behind GELU, SiLU or another function that is not homogeneous,
 /// with nothing multiplied afterwards, s cannot be moved: quantize such a layer without scaling, or divide its input at run time. The same

@@ -77,6 +77,13 @@ struct input_magnitudes {
         return s;
     }
 
+    /// Of the scales of groups, those of inputs.
+    [[nodiscard]] std::vector<double> by_input(const std::vector<double>& s) const {
+        std::vector<double> scales;
+        for (const index_t group : tie) scales.push_back(s[static_cast<std::size_t>(group)]);
+        return scales;
+    }
+
 private:
     std::vector<double> log_largest_input, log_mean_input, log_largest_weight;  // by group
 };

@@ -45,7 +45,7 @@ public:
         for (index_t k = 0; k < exec.concurrency(); ++k)
             workers_.push_back({matrix<Scalar>(height, X.cols()), matrix<Scalar>(height, rows_), aligned_buffer<Scalar>(blocks::scratch),
                                 std::vector<double>(static_cast<std::size_t>(X.cols()))});
-        const std::vector<double> ones(inputs.is_live.size(), 1.0);
+        const std::vector<double> ones(inputs.tie.size(), 1.0);
         const factors f = factors_of(ones);
         load_weights(ones, f, false);
         for_each_strip([&](index_t first, index_t count, worker& w) {
@@ -55,7 +55,7 @@ public:
     }
 
     /// In units of 4^unit(); no value if numbers overflow.
-    /// @param s  of each group
+    /// @param s  of each input
     [[nodiscard]] std::optional<double> operator()(const std::vector<double>& s) {
         const factors f = factors_of(s);
         if (!f.fit) return std::nullopt;
@@ -88,27 +88,22 @@ private:
     };
     /// What keeps numbers in range: scaled inputs and weights are divided by powers of two.
     struct factors {
-        double largest_input;
-        int input, weight;
-        bool fit;
+        double largest_input = 0;
+        int input = 0, weight = 0;
+        bool fit = false;  ///< whether scaled inputs and weights are finite
     };
 
     [[nodiscard]] static double largest(const std::vector<double>& values) { return *std::max_element(values.begin(), values.end()); }
-    [[nodiscard]] double scale(const std::vector<double>& s, std::size_t j) const { return s[static_cast<std::size_t>(inputs_.tie[j])]; }
 
     [[nodiscard]] factors factors_of(const std::vector<double>& s) const {
         double x = 0, w = 0;
-        bool fit = true;
-        for (std::size_t j = 0; j < inputs_.tie.size(); ++j) {
-            const double sj = scale(s, j);
-            fit = fit && sj > 0 && is_finite(sj);
-            x = (std::max)(x, inputs_.largest_input[j] / sj);
-            w = (std::max)(w, inputs_.largest_weight[j] * sj);
+        for (std::size_t j = 0; j < s.size(); ++j) {
+            if (!(s[j] > 0) || !is_finite(s[j])) return {};
+            x = (std::max)(x, inputs_.largest_input[j] / s[j]);
+            w = (std::max)(w, inputs_.largest_weight[j] * s[j]);
         }
-        fit = fit && is_finite(x) && w <= static_cast<double>((std::numeric_limits<Scalar>::max)());
-        if (!fit) return {0, 0, 0, false};
-        const factors f{x, exponent_of(x), exponent_of(w), true};
-        return {x, f.input, f.weight, f.input + f.weight - unit_ <= std::numeric_limits<Scalar>::max_exponent / 5};
+        if (!is_finite(x) || !(w <= static_cast<double>((std::numeric_limits<Scalar>::max)()))) return {};
+        return {x, exponent_of(x), exponent_of(w), true};
     }
 
     void load_weights(const std::vector<double>& s, const factors& f, bool rounded) {
@@ -116,9 +111,8 @@ private:
         for (const matrix_ref& layer : W_) {
             const matrix_view<Scalar> w = weights_.view().block(first, 0, layer.rows(), layer.cols());
             exec_.parallel_for(w.rows(), [&](index_t i, index_t) {
-                layer.visit_row(i, 0, w.cols(), [&](index_t j, double weight) {
-                    w(i, j) = static_cast<Scalar>(weight * scale(s, static_cast<std::size_t>(j)));
-                });
+                layer.visit_row(i, 0, w.cols(),
+                                [&](index_t j, double weight) { w(i, j) = static_cast<Scalar>(weight * s[static_cast<std::size_t>(j)]); });
             });
             if (rounded) rounding_.round(rounding_.quantizer, w, exec_);
             first += layer.rows();
@@ -141,7 +135,7 @@ private:
         const index_t n = X_.cols();
         for (index_t t = 0; t < count; ++t) {
             X_.load_row(first + t, 0, n, w.token.data());
-            for (std::size_t j = 0; j < w.token.size(); ++j) w.token[j] = w.token[j] / scale(s, j) * factor;
+            for (std::size_t j = 0; j < w.token.size(); ++j) w.token[j] = w.token[j] / s[j] * factor;
             if (rounded && activations_) {
                 const bool alone = activations_->scale == activation_scale::per_token;
                 round_to_levels(w.token.data(), n, alone ? largest_magnitude(w.token.data(), n) : f.largest_input * factor,
