@@ -47,8 +47,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    shape_error; option_error if layout is not an enumerator; value_error if an entry is NaN or infinite, a weight is
 /// negative,
 ///                or the sum of the weights is not positive and finite
-/// @par Source    the treatment of rotated keys and queries in the code of BoA (arXiv 2406.13474), as described by others; the form with
-///                means was derived for this library
+/// @par Source    BoA (arXiv 2406.13474), which averages R_t^T C R_t, as descriptions of it say; the form with means was derived here
 class rope_means {
 public:
     template <class Cosines, class Sines>

@@ -49,8 +49,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The row Hessian of the query heads that read one key head: K^T K.
 ///
 /// @par Shapes    K: tokens x head_size, any storage and layout
-/// @return        head_size x head_size; only its ratio to other row Hessians of a layer affects losses, and nothing else depends on a
-/// factor
+/// @return        head_size x head_size
 /// @par Cost      tokens * head_size^2 / 2 multiply-adds
 /// @par Numerics  in double; exactly symmetric; the same bits for every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or the sum overflows
