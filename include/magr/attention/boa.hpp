@@ -80,9 +80,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                factor of H or H_row gives the same codes unless a rounding error decides a tie. The same bits for every executor
 /// @par Errors    option_error, also if scales are to be refined and a row has several; shape_error; value_error if an entry is NaN or
 ///                infinite, or H or a row Hessian is not a Gram matrix. All before any work
-/// @par Source    BoA (arXiv 2406.13474); blocks and scales: TurboBoA (arXiv 2602.04929). Derived for this library from their objective, not
-///                compared with their code. Differs from what is published: no inverses; dead columns are rounded, and affect neither
-///                damping nor grids; grids are min_max unless asked for (`row_output_error` is BoA's search); blocks keep their grids
+/// @par Source    BoA (arXiv 2406.13474); blocks and scales: TurboBoA (arXiv 2602.04929). Derived for this library from their objective,
+///                and not compared with their code. Differs from what is published: no inverses; dead columns are rounded, and affect
+///                neither damping nor grids; grids are min_max unless asked for (`row_output_error` is BoA's search); blocks keep theirs
 template <class Weights, class Gram, class Rows>
 auto quantize_boa(const Weights& W, const Gram& H, const Rows& H_rows, const grid_options& grid = {}, const boa_options& options = {},
                   executor_ref exec = {}) {
