@@ -338,6 +338,16 @@ TEST_CASE("quantize_boa: scales never raise the loss, and end where no scale alo
         }
 }
 
+TEST_CASE("quantize_boa: scales of weights on their grids stay", "[attention][boa][scales]") {
+    const MatrixXd H = correlated_gram(16, 2), H_row = correlated_gram(6, 3);
+    const MatrixXd W = values_of(magr::quantize_rtn(MatrixXd(random_matrix(6, 16, 1)), {.bits = 3}));
+    const auto grids = magr::fit_grids(MatrixXd(random_matrix(6, 16, 1)), {.bits = 3});
+    const auto result = magr::quantize_boa(W, H, H_row, grids, {.scale_passes = 3});
+    CHECK(result.loss == 0);
+    CHECK(result.scale_changes == 0);
+    CHECK(result.quantized.scales == grids.scales);
+}
+
 TEST_CASE("quantize_boa: scales of levels", "[attention][boa][scales]") {
     const MatrixXd W = random_matrix(6, 16, 1), H = correlated_gram(16, 2), H_row = correlated_gram(6, 3);
     const magr::grid_options grid{.bits = 2, .zero_point = magr::zero_point::none, .levels = {-1, -0.3, 0.4, 1}};

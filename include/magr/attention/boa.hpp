@@ -48,42 +48,41 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///   min_Q  tr(H_row (Q - W) H (Q - W)^T)     Q on the grids of `fit_grids`, both matrices damped
 ///
-/// which is OPTQ on the rows of W in sequence, with the Hessian H_row (x) H that is never formed. With H_row = T D T^T, T unit upper
-/// triangular, row r is OPTQ of
+/// by OPTQ with the Hessian H_row (x) H of all weights of the head, which is never formed. With H_row = T D T^T, T unit upper triangular,
+/// row r is rounded as by OPTQ with H from
 ///
 ///   w_r + sum_{i < r} T_ir (w_i - q_i)
 ///
-/// With `rows_per_step` > 1 blocks B of rows take the place of rows, T_{:,B} T_BB^-1 that of T, and the rows of a block are rounded
-/// independently. With the identity as H_row, or a whole head in one step, it is OPTQ.
+/// `rows_per_step` puts blocks B of rows in the place of rows, and T_{:,B} T_BB^-1 in that of T: rows of a block do not make up for each
+/// other, later blocks do. With H_row = I, or a whole head in one step, this is OPTQ.
 ///
-/// The layer drifted, because layers before it are quantized? Call `compensate_drift` with strength 1 and no damping first. The loss
-/// towards the original outputs is that towards the changed weights, plus a number that does not depend on Q.
+/// `scale_passes` then changes scales, but no code, row after row: with c the steps of the codes of row j,
 ///
-/// @par Shapes    W: (heads * head_size) x cols, heads one below the other; H: cols x cols, or a `hessian`; H_rows: head_size x head_size,
-/// one
-///                matrix or a container of several, each for as many consecutive heads. Any storage and layout, X^T X up to a positive
-///                factor
+///   s_j <- s_j - c H (Q - W)^T H_row,:j / (H_row,jj c H c^T)        the minimiser over this scale alone
+///
+/// A change is kept only if it lowers the loss, and passes end early when one gains less than 1e-12 of it.
+///
+/// If the inputs have drifted because layers in front are quantized, call `compensate_drift` with strength 1 and no damping first. The loss
+/// towards the original scores is that towards the changed weights, plus a number that does not depend on Q.
+///
+/// @par Shapes    W: (heads * head_size) x cols, heads one below the other; H: cols x cols, or a `hessian`; H_rows: one matrix or a
+///                container of matrices, head_size x head_size, each for as many consecutive heads. Any storage and layout; H and each
+///                matrix of H_rows up to a positive factor
 /// @return        codes and grids, with a report. There is no silent fallback: `status` reports any substitution
-/// @par Dead inputs  are rounded to nearest: no error in them counts. Dead rows, those with 0 in the diagonal of H_row, are rounded as by
-/// OPTQ:
-///                their errors count in no score, but they still pass them on along their columns
-/// @par Cost      rows * cols * (cols + head_size) / 2 multiply-adds in Scalar and the factors: cols^3 / 6 and head_size^3 / 6 each. The
-/// factor
-///                of H is read once for each step and worker, because the rows of all heads in a step are rounded together; a single row of
-///                a few heads is a small task, so a few rows per step are much faster. Scales cost rows * cols * (2 cols + 2 head_size) in
-///                double, and 2 head_size more with every pass. It allocates T once and a half, W, codes and grids three times, twice the
-///                rows of a step, and 256 rows per worker; for scales H in double, and 4 heads in double per worker
+/// @par Dead inputs  are rounded to nearest, because errors in them cost nothing. Dead rows, those with 0 in the diagonal of H_row, neither
+///                make up for other rows nor are made up for: they are rounded as by OPTQ
+/// @par Cost      rows * cols * (cols + head_size) / 2 multiply-adds in Scalar, and cols^3 / 6 and head_size^3 / 6 for each factor. The
+///                factor of H is read once in each step by each worker, for all heads together; steps of few rows are slow because of
+///                that. Scales add rows * cols * (2 cols + head_size) in double, and 2 rows * cols * head_size for each pass. Allocates T
+///                one and a half times, W, codes and grids three times, the rows of a step twice and 256 rows per worker; for scales also
+///                H twice and a head four times per worker in double
 /// @par Numerics  weights and errors are Scalar: float, or double for double weights; row Hessians are factored in double. A positive
-/// factor
-///                of H or of a row Hessian gives the same codes unless a rounding error decides a tie. The same bits for every executor
-/// @par Errors    option_error, also if scales of groups are to be refined; shape_error; value_error if an entry is NaN or infinite, or H
-/// or
-///                a row Hessian is not a Gram matrix. All before any work
-/// @par Source    BoA (arXiv 2406.13474, algorithm and row Hessians) and TurboBoA (arXiv 2602.04929, blocks of rows and scales), computed
-/// by
-///                T instead of inverses; known to the author from descriptions. Differs from the published code: dead columns are rounded,
-///                and affect neither damping nor grids; by default grids are min_max, where BoA searches with H:
-///                `range_search::row_output_error`; grids of blocks are not fitted anew
+///                factor of H or H_row gives the same codes unless a rounding error decides a tie. The same bits for every executor
+/// @par Errors    option_error, also if scales are to be refined and a row has several; shape_error; value_error if an entry is NaN or
+///                infinite, or H or a row Hessian is not a Gram matrix. All before any work
+/// @par Source    BoA (arXiv 2406.13474); blocks and scales: TurboBoA (arXiv 2602.04929). Derived for this library from their objective,
+///                and not compared with their code. Differs from what is published: no inverses; dead columns are rounded, and affect
+///                neither damping nor grids; grids are min_max unless asked for (`row_output_error` is BoA's search); blocks keep theirs
 template <class Weights, class Gram, class Rows>
 auto quantize_boa(const Weights& W, const Gram& H, const Rows& H_rows, const grid_options& grid = {}, const boa_options& options = {},
                   executor_ref exec = {}) {

@@ -34,7 +34,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// A rotary position embedding, averaged over positions: what undoes it in the Gram matrix of rotated keys or queries.
 ///
 /// At position t it turns each pair (a, b) of dimensions by an angle, R_t: (x_a, x_b) -> (cos x_a - sin x_b, sin x_a + cos x_b). Dimensions
-/// behind the pairs stay as they are. A layer's weights act before R_t, so the Gram matrix C of the rotated vectors becomes
+/// behind the pairs stay as they are. The weights of a projection act before R_t, so the Gram matrix C of rotated vectors on the other side
+/// of the scores becomes, as a row Hessian,
 ///
 ///   mean over t of R_t^T C R_t
 ///
@@ -45,10 +46,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @param weights   how often each position occurs, any positive multiple: the number of sequences that reach it
 /// @par Cost      3 positions * pairs^2 multiply-adds in double; keeps three matrices of (pairs + 1)^2
 /// @par Errors    shape_error; option_error if layout is not an enumerator; value_error if an entry is NaN or infinite, a weight is
-/// negative,
-///                or the sum of the weights is not positive and finite
-/// @par Source    the treatment of rotated keys and queries in the code of BoA (arXiv 2406.13474), as described by others; the form with
-///                means was derived for this library
+///                negative, or the sum of the weights is not positive and finite
+/// @par Source    BoA (arXiv 2406.13474), which averages R_t^T C R_t, as descriptions of it say; the form with means was derived here
 class rope_means {
 public:
     template <class Cosines, class Sines>

@@ -11,14 +11,13 @@
 #include <magr/matrix/matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
-/// The row Hessians of `quantize_boa` for query and key projections: how much an error in each output of a head changes the attention
-/// scores.
+/// The row Hessians of `quantize_boa` for query and key projections: what an error in each output of a head costs in attention scores.
 ///
 /// An error dW in a query projection changes the scores of a head by K dW x for each input x, and one in a key projection by Q dW x. Their
 /// squares sum to tr(H_row dW H dW^T) with H_row = K^T K or Q^T Q. Query heads that share a key head share H_row: their queries are summed.
 ///
 /// Keys and queries are those that enter the scores: with bias, after any norm, and rotated. Tokens of several sequences go one below the
-/// other; for more of them than fit into memory sum the Gram matrices, of which these functions take one.
+/// other. If they do not fit into memory, pass them to a `gram_accumulator` in batches, and its sum to `rope_means::unrotated`.
 namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -49,8 +48,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The row Hessian of the query heads that read one key head: K^T K.
 ///
 /// @par Shapes    K: tokens x head_size, any storage and layout
-/// @return        head_size x head_size; only its ratio to other row Hessians of a layer affects losses, and nothing else depends on a
-/// factor
+/// @return        head_size x head_size
 /// @par Cost      tokens * head_size^2 / 2 multiply-adds
 /// @par Numerics  in double; exactly symmetric; the same bits for every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or the sum overflows

@@ -25,8 +25,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// `quantize_optq` for example. For several sequences sum the matrices.
 ///
 /// @par Shapes    X: tokens x in, the inputs of one sequence; A: any number x tokens, the attention weights of one head, or of all heads
-/// that
-///                read this value head one below the other. Any storage and layout
+///                that read this value head, one below the other. Any storage and layout
 /// @return        in x in
 /// @par Cost      A.rows() * in * (tokens + in / 2) multiply-adds in double; allocates X, A, A X and the result in double
 /// @par Numerics  in double; exactly symmetric; the same bits for every executor
