@@ -2,11 +2,11 @@
 #include <magr/quantize/error_bounds_impl.hpp>
 
 // What the header declares for each arithmetic type.
-#define MAGR_INSTANTIATE(Scalar)                                                                                             \
-    template error_bounds run_bound_errors<Scalar>(const matrix_ref&, const quantized_matrix<Scalar>&, const gram_argument&, \
-                                                   const matrix_ref*, std::optional<index_t>, const bound_options&, executor_ref);
+#define MAGR_INSTANTIATE(Scalar)                                                                                                   \
+    namespace magr::detail::inline MAGR_ISA_NAMESPACE {                                                                            \
+    template error_bounds run_bound_errors<Scalar>(const matrix_ref&, const quantized_matrix<Scalar>&, const gram_argument&,       \
+                                                   const matrix_ref*, std::optional<index_t>, const bound_options&, executor_ref); \
+    }
 
-namespace magr::detail::inline MAGR_ISA_NAMESPACE {
 MAGR_INSTANTIATE(float)
 MAGR_INSTANTIATE(double)
-}  // namespace magr::detail::inline MAGR_ISA_NAMESPACE

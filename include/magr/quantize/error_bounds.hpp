@@ -137,13 +137,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// is its own minimum, which W has in place of Q, plus `loss`. It does not bound Qronos with the exact first step.
 ///
 /// @par Shapes    W: rows x cols, the weights that were quantized; Q: codes for them; H: cols x cols, or a `hessian`; any storage and
-/// layout
-/// @param options `optq` as passed to `quantize_optq`: damping, order, groups, dead_threshold (the larger of its own and that of the
-/// grids),
+///                layout
+/// @param options `optq` as passed to `quantize_optq`: damping, order, groups, dead_threshold (that of the grids if it is larger),
 ///                on_failure, rounding and precision matter. A shared hessian has kept the factors
 /// @return        bounds, counts and measured errors; `status` says if there are none. There is no bound of the output error, and no
-///                probable alphabet, if groups were fitted during the quantization, because scales then depend on random numbers. A run
-///                that clips nothing breaks a probable bound with probability p at most
+///                probable alphabet, if groups were fitted during the quantization, because scales then depend on random numbers. With
+///                probability p at most no weight lies outside and yet a probable bound is broken
 /// @par Cost      1.5 rows cols^2 + cols^3 / 6 multiply-adds in double, and rows * cols * groups per row; allocates three matrices of H's
 ///                size and two of W's
 /// @par Numerics  in double, whatever the size of W and H. A weight counts as outside, or a code as unexplained, from 1e-4 of a step on
@@ -160,10 +159,10 @@ error_bounds bound_errors(const Weights& W, const quantized_matrix<Scalar>& Q, c
 }
 
 /// The same with tokens, for which the output error is measured. Any tokens will do, those of the calibration or others: the bound of the
-/// output error holds for them and is sharper than the one from H.
+/// output error is for these. For those of the calibration it is sharper than the one from H.
 ///
 /// @par Shapes    X: tokens x cols
-/// @par Cost      also tokens * (rows * cols + cols^2 / 2) multiply-adds
+/// @par Cost      also tokens * (rows * cols + cols^2 / 2) multiply-adds, and tokens * rows * groups per row
 /// @par Errors    also option_error if `tokens` is another number than X has
 template <class Weights, class Gram, class Tokens, compute_scalar Scalar>
     requires(!std::is_same_v<Tokens, bound_options>)

@@ -135,14 +135,14 @@ void bound_alphabet(const bound_problem<Scalar>& p, const matrix_ref& W, bool is
 
 /// The largest output error, from H alone or for the tokens X.
 template <compute_scalar Scalar>
-void bound_outputs(const bound_problem<Scalar>& p, const matrix_ref* X, std::optional<index_t> tokens, double mean, bool is_random,
+void bound_outputs(const bound_problem<Scalar>& p, const matrix_ref* X, std::optional<index_t> tokens, const hessian& H, bool is_random,
                    double failure_probability, error_bounds& out) {
     token_errors farthest;
     int exponent = p.unit;
     if (X != nullptr) {
         double largest = 0;
         for (index_t i = 0; i < X->rows(); ++i)
-            X->visit_row(i, 0, p.cols(), [&](index_t, double x) { largest = (std::max)(largest, std::abs(x)); });
+            X->visit_row(i, 0, p.cols(), [&](index_t j, double x) { largest = (std::max)(largest, H.is_dead(j) ? 0 : std::abs(x)); });
         const int of_tokens = exponent_of(largest);
         for (const token_errors& found : p.for_each_panel(X->rows(), [&](index_t first, index_t count, double* scratch) {
                  return errors_of_tokens(p, *X, of_tokens, first, count, scratch);
@@ -155,7 +155,7 @@ void bound_outputs(const bound_problem<Scalar>& p, const matrix_ref* X, std::opt
         out.largest_output_error = std::ldexp(farthest.largest, exponent);
     } else {
         for (index_t k = 0; k < p.cols(); ++k)
-            farthest.spread = (std::max)(farthest.spread, std::sqrt(p.pivot(k)) * std::sqrt(mean) * p.steps.col(p.group(k)).maxCoeff());
+            farthest.spread = (std::max)(farthest.spread, std::sqrt(p.pivot(k)) * std::sqrt(H.mean()) * p.steps.col(p.group(k)).maxCoeff());
     }
     if (!is_random || !tokens) return;
     const double deviations = hoeffding_factor(static_cast<double>(*tokens), p.rows(), failure_probability);
@@ -180,7 +180,7 @@ error_bounds run_bound_errors(const matrix_ref& W, const quantized_matrix<Scalar
     const bool is_random = !p.is_nearest && (options.optq.groups == group_update::fixed || Q.scales.cols() == 1);
     bound_loss(p, h->mean(), out);
     bound_alphabet(p, W, is_random, out);
-    bound_outputs(p, X, options.tokens ? options.tokens : known, h->mean(), is_random, options.failure_probability, out);
+    bound_outputs(p, X, options.tokens ? options.tokens : known, *h, is_random, options.failure_probability, out);
 
     out.status = bound_status::bounded;
     for (const double value :
