@@ -75,9 +75,19 @@ inline void hadamard(T* x, index_t count, index_t run, Arch arch = {}) noexcept 
     MAGR_ASSERT(count >= 1 && (count & (count - 1)) == 0 && run >= 1);
     const index_t size = count * run;
     if constexpr (lanes > 1)
-        if (run == 1 && count >= 8 * lanes) {
-            detail::hadamard_stages<8, true>(x, size, lanes, arch);
-            run = 8 * lanes;
+        if (run == 1 && count >= lanes) {
+            const auto walk = [&]<index_t Radix>() {
+                detail::hadamard_stages<Radix, true>(x, size, lanes, arch);
+                run = Radix * lanes;
+            };
+            if (count >= 8 * lanes)
+                walk.template operator()<8>();
+            else if (count == 4 * lanes)
+                walk.template operator()<4>();
+            else if (count == 2 * lanes)
+                walk.template operator()<2>();
+            else
+                walk.template operator()<1>();
         }
     for (; 8 * run <= size; run *= 8) detail::hadamard_stages<8, false>(x, size, run, arch);
     if (4 * run <= size) {

@@ -12,10 +12,10 @@ namespace magr {
 
 /// The random orthogonal matrices of `rotation_transform`, V of size n x n.
 ///
-/// | kind       | V                                                              | multiplications per number | numbers stored      |
-/// |------------|----------------------------------------------------------------|----------------------------|---------------------|
-/// | orthogonal | permutation, q blocks p x p, p blocks q x q, permutation; n = pq | p + q                      | n (p + q)           |
-/// | hadamard   | F (x) M / sqrt(n) after random signs; n = 2^k m                 | m, and k additions         | m^2, or as above for m |
+/// | kind       | V, with n = p q or n = 2^k m                             | multiplications per number | numbers kept |
+/// |------------|----------------------------------------------------------|----------------------------|--------------|
+/// | orthogonal | permutation, q blocks p x p, p blocks q x q, permutation | p + q                      | n (p + q)    |
+/// | hadamard   | random signs, F (x) M / sqrt(n)                          | m, and k additions         | n + m^2      |
 ///
 /// orthogonal: all blocks are different uniform rotations. Of the prime factors of n in ascending order, p is the product of the first,
 /// third, .. and q that of the others: 4096 = 64 * 64, 11008 = 688 * 16. A prime n has p = n: a dense matrix, which takes n^3
