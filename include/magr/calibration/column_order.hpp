@@ -16,7 +16,7 @@ enum class column_order {
     natural,      ///< first to last
     act_order,    ///< by decreasing diag(H): inputs of large activations first, while many columns can still compensate for their errors
     group_aware,  ///< like act_order inside each group, and groups by their largest diag(H): groups still consist of neighbouring columns
-    reversed      ///< last to first
+    reversed      ///< last to first, as the code of QuIP does by default
 };
 
 /// The enumerator's name.

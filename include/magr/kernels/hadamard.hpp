@@ -8,7 +8,6 @@
 #include <magr/simd/pack.hpp>
 
 namespace magr::kernels {
-namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// One stage inside a pack: (a, b) <- (a + b, a - b) for all elements k and k + Stride.
@@ -55,11 +54,6 @@ inline void hadamard_stages(T* x, index_t size, index_t run, Arch arch) noexcept
             arch);
 }
 
-}  // namespace MAGR_ISA_NAMESPACE
-}  // namespace detail
-
-inline namespace MAGR_ISA_NAMESPACE {
-
 /// x <- (F (x) I_run) x in place, where F is the Hadamard matrix of order `count`: F_ij = (-1)^(number of common bits of i and j).
 ///
 /// It is its own transpose, and its own inverse up to the factor `count`. With run 1 this is the fast Walsh-Hadamard transform of x; with a
@@ -77,7 +71,7 @@ inline void hadamard(T* x, index_t count, index_t run, Arch arch = {}) noexcept 
     if constexpr (lanes > 1)
         if (run == 1 && count >= lanes) {
             const auto walk = [&]<index_t Radix>() {
-                detail::hadamard_stages<Radix, true>(x, size, lanes, arch);
+                hadamard_stages<Radix, true>(x, size, lanes, arch);
                 run = Radix * lanes;
             };
             if (count >= 8 * lanes)
@@ -89,12 +83,12 @@ inline void hadamard(T* x, index_t count, index_t run, Arch arch = {}) noexcept 
             else
                 walk.template operator()<1>();
         }
-    for (; 8 * run <= size; run *= 8) detail::hadamard_stages<8, false>(x, size, run, arch);
+    for (; 8 * run <= size; run *= 8) hadamard_stages<8, false>(x, size, run, arch);
     if (4 * run <= size) {
-        detail::hadamard_stages<4, false>(x, size, run, arch);
+        hadamard_stages<4, false>(x, size, run, arch);
         run *= 4;
     }
-    if (2 * run <= size) detail::hadamard_stages<2, false>(x, size, run, arch);
+    if (2 * run <= size) hadamard_stages<2, false>(x, size, run, arch);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

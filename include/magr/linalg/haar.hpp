@@ -9,8 +9,7 @@
 #include <magr/detail/random_stream.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
-namespace magr::linalg {
-namespace detail {
+namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 constexpr index_t haar_rows = 16;  ///< rows that are processed together
@@ -31,7 +30,7 @@ struct haar_reflection {
     double side;
 
     /// Of a uniform first column of R.
-    haar_reflection(index_t size, magr::detail::random_stream& random) : v(random.direction(size)) {
+    haar_reflection(index_t size, random_stream& random) : v(random.direction(size)) {
         double square = 0;
         for (const double x : v) {
             double product = x * x;
@@ -57,21 +56,21 @@ struct haar_reflection {
 };
 
 }  // namespace MAGR_ISA_NAMESPACE
-}  // namespace detail
+}  // namespace magr::detail
 
+namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Fills Q with a rotation of uniform law (Haar) among those of n dimensions.
 ///
-///   Q = R_n diag(1, R_{n-1}) .. diag(1, .., 1, R_2) diag(1, .., 1, +-1)        R_k: k x k, orthogonal, of a uniform first column; det Q =
-///   1
+///   Q = R_n diag(1, R_{n-1}) .. diag(1, .., 1, R_2) diag(1, .., 1, +-1)        R_k: k x k, of a uniform first column; det Q = 1
 ///
 /// @par Shapes    Q: n x n
 /// @par Cost      n^3 multiplications and as many additions; allocates n^2 / 2 numbers
 /// @par Numerics  sums of rounded products in a fixed order, square roots and divisions: the same bits on every platform with IEEE
 ///                arithmetic. ||Q Q^T - I|| is a small multiple of n times 1e-16
 /// @par Source    G. W. Stewart, The efficient generation of random orthogonal matrices (SIAM J. Numer. Anal. 17, 1980)
-inline void fill_haar(matrix_view<double> Q, magr::detail::random_stream& random) {
+inline void fill_haar(matrix_view<double> Q, detail::random_stream& random) {
     const index_t n = Q.rows();
     std::vector<detail::haar_reflection> reflections;
     double sign = 1;  // of the determinant: each R_k has that of its side

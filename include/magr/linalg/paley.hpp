@@ -6,8 +6,7 @@
 
 #include <magr/matrix/matrix_view.hpp>
 
-namespace magr::linalg {
-namespace detail {
+namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 [[nodiscard]] constexpr bool is_prime(index_t q) noexcept {
@@ -25,8 +24,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
-}  // namespace detail
+}  // namespace magr::detail
 
+namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Whether `fill_paley` knows a matrix of this order.
