@@ -38,7 +38,13 @@
 #include <magr/quantize.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
+#include <magr/quantize_quip.hpp>
 #include <magr/transform/aqas.hpp>
+#include <magr/transform/column_scaling.hpp>
 #include <magr/transform/fuse_scaling.hpp>
+#include <magr/transform/incoherence.hpp>
+#include <magr/transform/rotation_transform.hpp>
+#include <magr/transform/transform.hpp>
+#include <magr/transform/transformed_matrix.hpp>
 #include <magr/validate.hpp>
 #include <magr/version.hpp>

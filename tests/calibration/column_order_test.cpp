@@ -17,6 +17,7 @@ TEST_CASE("order_columns: by decreasing diagonal, equal entries in their order",
     const auto view = magr::as_const_view(H);
     CHECK(magr::order_columns(view, column_order::natural, 2) == std::vector<index_t>{0, 1, 2, 3, 4, 5});
     CHECK(magr::order_columns(view, column_order::act_order, 2) == std::vector<index_t>{2, 4, 0, 3, 5, 1});
+    CHECK(magr::order_columns(view, column_order::reversed, 2) == std::vector<index_t>{5, 4, 3, 2, 1, 0});
 }
 
 TEST_CASE("order_columns: group-aware keeps groups together, sorted inside and among each other", "[quantize][column_order]") {

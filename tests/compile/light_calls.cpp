@@ -10,6 +10,7 @@
 #include <magr/quantize.hpp>
 #include <magr/quantize_automatic.hpp>
 #include <magr/quantize_layer.hpp>
+#include <magr/quantize_quip.hpp>
 #include <magr/validate.hpp>
 
 magr::layer_result<float> call(const magr::matrix<float>& X, magr::matrix<float>& W) {
@@ -17,6 +18,7 @@ magr::layer_result<float> call(const magr::matrix<float>& X, magr::matrix<float>
     calibration.add(X);
     const magr::hessian H(calibration);
     magr::preprocess(W, H);
+    static_cast<void>(magr::quantize_quip(W, H));
     return magr::quantize_layer(W, H);
 }
 

@@ -97,7 +97,7 @@ TEST_CASE("round_onto: with LDL the codes of OPTQ", "[quantize][feedback]") {
     const magr::grid_options grid{.bits = 4, .group_size = 10};
     const auto grids = magr::fit_grids(W, grid);
     magr::thread_pool pool(3);
-    for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware}) {
+    for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware, column_order::reversed}) {
         const auto optq = magr::quantize_optq(W, H, grids, {.damping = 1e-2, .order = order});
         const auto composed = magr::round_onto(grids, W, H, magr::ldl_feedback{}, {}, {.order = order});
         REQUIRE(composed);

@@ -162,7 +162,7 @@ TEST_CASE("options: every value that is no enumerator is refused, by struct, fie
 
 TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
     check_names<magr::vector_axis>({"rows", "columns"});
-    check_names<magr::column_order>({"natural", "act_order", "group_aware"});
+    check_names<magr::column_order>({"natural", "act_order", "group_aware", "reversed"});
     check_names<magr::dead_columns>({"round", "zero", "refuse"});
     check_names<magr::factor_precision>({"automatic", "float64", "float32"});
     check_names<magr::factor_status>({"as_requested", "damped_more", "failed"});

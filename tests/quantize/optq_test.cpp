@@ -508,7 +508,7 @@ TEST_CASE("quantize_optq: grids that are given are kept, and W may be another ma
     const auto [W, H] = layers::make_layer(10, 48, layers::inputs::neighbours, 31);
     const MatrixXd clamped = W.cwiseMin(1.2).cwiseMax(-1.2);  // weights of a smaller range, as after MagR
     for (const index_t group : {0, 16})
-        for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware}) {
+        for (const auto order : {column_order::natural, column_order::act_order, column_order::group_aware, column_order::reversed}) {
             const grid_options options = grid_with_groups(3, group);
             const auto grids = magr::fit_grids(clamped, options);
             const auto same = quantize_optq(clamped, H, grids, {.order = order});

@@ -13,9 +13,10 @@ namespace magr {
 
 /// The order in which the columns of W are quantized.
 enum class column_order {
-    natural,     ///< first to last
-    act_order,   ///< by decreasing diag(H): inputs of large activations first, while many columns can still compensate for their errors
-    group_aware  ///< like act_order inside each group, and groups by their largest diag(H): groups still consist of neighbouring columns
+    natural,      ///< first to last
+    act_order,    ///< by decreasing diag(H): inputs of large activations first, while many columns can still compensate for their errors
+    group_aware,  ///< like act_order inside each group, and groups by their largest diag(H): groups still consist of neighbouring columns
+    reversed      ///< last to first, as the code of QuIP does by default
 };
 
 /// The enumerator's name.
@@ -24,6 +25,7 @@ enum class column_order {
         case column_order::natural: return "natural";
         case column_order::act_order: return "act_order";
         case column_order::group_aware: return "group_aware";
+        case column_order::reversed: return "reversed";
     }
     return "unknown";
 }
@@ -41,6 +43,7 @@ inline namespace MAGR_ISA_NAMESPACE {
     std::iota(columns.begin(), columns.end(), index_t{0});
     const auto by_energy = [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; };
     if (order == column_order::act_order) std::sort(columns.begin(), columns.end(), by_energy);
+    if (order == column_order::reversed) std::reverse(columns.begin(), columns.end());
     if (order != column_order::group_aware) return columns;
 
     const index_t width = (std::min)(group_size, H.cols());  // the sum below could otherwise overflow

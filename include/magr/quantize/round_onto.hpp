@@ -141,7 +141,7 @@ template <grid_family Grids, class Weights, class Gram, error_feedback<typename 
                   "magr: grids must be double for double weights, float for others");
     detail::require_round_options(options);
     if (options.order == column_order::group_aware)
-        detail::raise<option_error>("round_onto: order must be natural or act_order for these grids, it is group_aware");
+        detail::raise<option_error>("round_onto: order must be natural, act_order or reversed for these grids, it is group_aware");
     const detail::used_hessian h("round_onto", w, detail::as_gram(H), 0, exec);
     grids.require("round_onto", w.rows(), w.cols());
 

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <utility>
 
 #include <magr/config.hpp>
 #if MAGR_HAS_XSIMD
@@ -91,6 +92,23 @@ MAGR_ALWAYS_INLINE void store(T* p, T a) noexcept {
 template <class T>
 MAGR_ALWAYS_INLINE T reduce_add(T a) noexcept {
     return a;
+}
+
+/// The same pack with elements k and k ^ Stride exchanged.
+/// @pre  Stride is a power of two, less than the number of lanes
+template <std::ptrdiff_t Stride, class T, class Arch>
+MAGR_ALWAYS_INLINE pack<T, Arch> exchange_lanes(const pack<T, Arch>& a) noexcept {
+    constexpr std::ptrdiff_t lanes = pack_traits<T, Arch>::lanes;
+    typedef T row __attribute__((vector_size(sizeof(T) * static_cast<std::size_t>(lanes))));
+    static_assert(sizeof(row) == sizeof(a));
+    row in, out;
+    __builtin_memcpy(&in, &a, sizeof(row));
+    [&]<std::ptrdiff_t... K>(std::integer_sequence<std::ptrdiff_t, K...>) {
+        out = __builtin_shufflevector(in, in, (K ^ Stride)...);
+    }(std::make_integer_sequence<std::ptrdiff_t, lanes>{});
+    pack<T, Arch> result = a;
+    __builtin_memcpy(&result, &out, sizeof(row));
+    return result;
 }
 
 #if MAGR_HAS_XSIMD

@@ -44,6 +44,8 @@ double MAGR_UNIT() {
     const auto rtn = magr::quantize_rtn(W, {.bits = 3});
     const auto optq = magr::quantize_optq(W, H, {.bits = 3, .group_size = 4, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live});
+    const auto rotated = magr::quantize_quip(W, H, {.bits = 4, .greedy_passes = 1});
+    const auto hadamard = magr::quantize_quip(M, H, {.incoherence = {.kind = magr::rotation_kind::hadamard}, .optq = {.damping = 0.1}});
     auto layer =
         magr::quantize_layer(W, calibration,
                              {.grid = {.bits = 2, .zero_point = magr::zero_point::real, .storage = magr::storage_type::f16},
