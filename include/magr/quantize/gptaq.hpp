@@ -42,7 +42,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   working:   t = W + W S (T - S)^-1,   feedback I + (T - I) (I - S)^-1
 ///   original:  t = W + W S T^-1 = W + W P,   feedback T
 ///
-/// Without drift the codes are those of OPTQ with `dead_columns::zero`. Only columns that are rounded after a dead one make up for its input.
+/// Without drift the codes are those of OPTQ with `dead_columns::zero`. Only columns that are rounded after a dead one make up for its
+/// input.
 ///
 /// Nothing is returned if H cannot be factored or a number is too large for Scalar.
 ///

@@ -55,9 +55,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   v_{> k} = argmin_v ||X w - sum_{j <= k} q_j Y_j - sum_{j > k} v_j Y_j||
 ///
 /// That is OPTQ on the least-squares fit t = W + W C (H + lambda I)^-1, except that the first live column k is rounded from
-/// w_k + (W C)_k / H_kk. With `projection` that column is rounded from t as well, and the bound of OPTQ holds for t: without damping, and if
-/// no weight is clipped, ||X W^T - Y Q^T||^2 exceeds its least value by at most sum_i s_i^2 / 4 tr D, where H = T D T^T and s_i is the scale
-/// of row i.
+/// w_k + (W C)_k / H_kk. With `projection` that column is rounded from t as well, and the bound of OPTQ holds for t: without damping, and
+/// if no weight is clipped, ||X W^T - Y Q^T||^2 exceeds its least value by at most sum_i s_i^2 / 4 tr D, where H = T D T^T and s_i is the
+/// scale of row i.
 ///
 /// lambda is the damping, or more if H cannot be factored with it. The first step is not damped. Without drift and with the damping of OPTQ
 /// the codes are those of OPTQ with `dead_columns::zero`.
