@@ -22,8 +22,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// Nothing is returned if a number is too large for Scalar.
 ///
-/// @par Cost      rows n^2 multiply-adds beyond those of the rounding; allocates the terms, two matrices of H's size in double, and 192
-/// rows
+/// @par Cost      rows n^2 multiply-adds beyond those of the rounding; allocates the terms, a matrix of H's size in double, and 192 rows
 ///                per worker
 /// @par Numerics  offsets in double, rounded to Scalar; the same bits for every executor
 /// @par Source    GPFQ (arXiv 2201.11113)

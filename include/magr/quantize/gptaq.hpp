@@ -42,13 +42,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   working:   t = W + W S (T - S)^-1,   feedback I + (T - I) (I - S)^-1
 ///   original:  t = W + W S T^-1 = W + W P,   feedback T
 ///
-/// Without drift GPTAQ is OPTQ with `dead_columns::zero`, bit by bit. Only columns that are rounded after a dead one make up for its input.
+/// Without drift the codes are those of OPTQ with `dead_columns::zero`. Only columns that are rounded after a dead one make up for its
+/// input.
 ///
 /// Nothing is returned if H cannot be factored or a number is too large for Scalar.
 ///
-/// @par Cost      7 n^3 / 6 + 3 rows n^2 / 2 multiply-adds beyond those of the rounding, n^3 / 2 less for `original`; allocates the terms,
-/// four matrices of H's size and
-///                one of W's in double, and 192 rows per worker
+/// @par Cost      7 n^3 / 6 + 3 rows n^2 / 2 multiply-adds beyond those of the rounding, n^3 / 2 less for `original`; allocates the
+///                terms, four matrices of H's size and one of W's in double, and 192 rows per worker
 /// @par Numerics  in double, with T rounded to Scalar; the same bits for every executor
 /// @par Source    GPTAQ (arXiv 2504.02692), as its published code is described: with U, H^-1 = U^T U, P is alpha times the strict upper
 ///                triangle of C U^T, times U. That code uses rounded weights across blocks, so that its codes depend on the block size;

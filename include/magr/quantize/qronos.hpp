@@ -49,24 +49,24 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Qronos: each column makes up for the drift of the inputs and for the errors of the columns before it.
 ///
-/// Approximately solves min_Q ||X W^T - Y Q^T||_F^2, column by column:
+/// Approximately solves min_Q ||X W^T - Y Q^T||_F^2, column by column. With v = w at first,
 ///
-///   q_t = argmin_p ||X w - sum_{j < t} q_j Y_j - p Y_t - sum_{j > t} v_j Y_j||        v: w at first
-///   v_{> t} = argmin_v ||X w - sum_{j <= t} q_j Y_j - sum_{j > t} v_j Y_j||
+///   q_k = argmin_p ||X w - sum_{j < k} q_j Y_j - p Y_k - sum_{j > k} v_j Y_j||        on the grid
+///   v_{> k} = argmin_v ||X w - sum_{j <= k} q_j Y_j - sum_{j > k} v_j Y_j||
 ///
-/// That is OPTQ on the least-squares fit t = W + W C (H + lambda I)^-1, but for the first live column k, which is rounded from
-/// w_k + (W C)_k / H_kk. With `projection` that column is rounded from t, too, and OPTQ's bound holds for t: if no weight is clipped,
-/// ||X W^T - Y Q^T||^2 exceeds its least value by at most sum_i s_i^2 / 4 tr D, for H = T D T^T without damping and steps s_i of the rows.
+/// That is OPTQ on the least-squares fit t = W + W C (H + lambda I)^-1, except that the first live column k is rounded from
+/// w_k + (W C)_k / H_kk. With `projection` that column is rounded from t as well, and the bound of OPTQ holds for t: without damping, and
+/// if no weight is clipped, ||X W^T - Y Q^T||^2 exceeds its least value by at most sum_i s_i^2 / 4 tr D, where H = T D T^T and s_i is the
+/// scale of row i.
 ///
-/// lambda is the damping, or more if H cannot be factored with it. The first step is not damped. Without drift and with OPTQ's damping
-/// Qronos is OPTQ with `dead_columns::zero`, bit by bit.
+/// lambda is the damping, or more if H cannot be factored with it. The first step is not damped. Without drift and with the damping of OPTQ
+/// the codes are those of OPTQ with `dead_columns::zero`.
 ///
 /// @par Cost      n^3 / 3 + 2 rows n^2 multiply-adds beyond those of the rounding, and for a unit of `largest_eigenvalue` 10-40 n^2, once
 ///                per `hessian`; allocates the terms, two matrices of H's size and one of W's in double, and 192 rows per worker
 /// @par Numerics  t in double, rounded to Scalar; T as `factor_feedback`; the same bits for every executor
-/// @par Source    arXiv 2505.11695, equations 3 and 4. The projection, the damping and its default are those of the published code, of
-/// which
-///                we know the description only
+/// @par Source    arXiv 2505.11695, equations 3 and 4. The projection, the unit of the damping and its default are those of the published
+///                code, which we know from descriptions only
 struct qronos {
     double damping = 1e-6;                                               ///< added to diag(H), in the unit below, >= 0
     qronos_damping_unit unit = qronos_damping_unit::largest_eigenvalue;  ///< of the damping
