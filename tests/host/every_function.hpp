@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <magr/magr.hpp>
+#include <magr/quantize/round_onto.hpp>
 
 namespace tests {
 
@@ -77,6 +78,13 @@ numbers run_all(layer l, Executor&& exec) {
     const auto live = magr::quantize_optq(l.W, l.H, {.bits = 3, .group_size = 64, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live}, exec);
     out.add(live.quantized);
+    const auto owq = magr::quantize_owq(l.W, l.H, {.weak_columns = 6, .grid = {.bits = 3, .group_size = 64}, .clips = 4}, exec);
+    out.add(owq.quantized.codes);
+    out.add(owq.quantized.dequantize());
+    const auto dint = magr::fit_dint_grids(l.W, l.H, {.group_size = 64, .range = magr::range_search::mse}, exec);
+    out.add(dint.scales);
+    out.add(magr::round_onto(dint, l.W, l.H, magr::ldl_feedback{}, magr::round_half_even{}, {}, exec)->dequantize());
+    out.add(magr::measure_underflow(l.W, owq.quantized.dequantize(), l.H, exec).cross);
     auto refined = magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50});
     magr::refine_scales(refined, l.W, l.H, {}, exec);
     magr::refine_codes(refined, l.W, l.H, {}, exec);

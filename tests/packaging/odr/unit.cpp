@@ -8,6 +8,7 @@
 #include <magr/magr.hpp>
 #include <magr/parallel/callback.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/quantize/round_onto.hpp>
 
 namespace {
 
@@ -52,6 +53,10 @@ double MAGR_UNIT() {
     const auto levels = magr::quantize_rtn(
         W, H, {.bits = 2, .zero_point = magr::zero_point::none, .range = magr::range_search::row_output_error, .levels = {-1, 0, 1}});
 
+    const auto owq = magr::quantize_owq(W, H, {.weak_columns = 2, .clips = 3});
+    const auto dint = magr::round_onto(magr::fit_dint_grids(W), W, H, magr::ldl_feedback{});
+    const double underflow = magr::measure_underflow(W, magr::unpack_dint(magr::pack_dint(*dint)).dequantize(), H).cross;
+
     constexpr int rows = 32;
     constexpr int cols = 256;
     Eigen::MatrixXf V(rows, cols);
@@ -81,5 +86,6 @@ double MAGR_UNIT() {
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
-           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value();
+           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value() + underflow + owq.quantized.bits_per_weight() +
+           static_cast<double>(owq.quantized.dequantize()(0, 0));
 }
