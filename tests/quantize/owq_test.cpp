@@ -156,7 +156,9 @@ TEST_CASE("quantize_owq: without weak columns it is quantize_optq, bit for bit",
             for (const std::optional<index_t> group : {std::optional<index_t>{}, std::optional<index_t>{8}})
                 for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::row_output_error})
                     for (const auto dead : {magr::dead_columns::round, magr::dead_columns::zero}) {
-                        auto [W, H] = layers::make_layer(40, 21, kind, 4);
+                        layers::layer l = layers::make_layer(40, 21, kind, 4);
+                        const MatrixXd& W = l.W;
+                        MatrixXd& H = l.H;
                         remove_input(H, 5);
                         owq_options options = exact(0, order);
                         options.clips = std::nullopt;
