@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <magr/magr.hpp>
+#include <magr/quantize/round_onto.hpp>
 
 namespace tests {
 
@@ -92,6 +93,13 @@ numbers run_all(layer l, Executor&& exec) {
     const auto boa = magr::quantize_boa(l.W, l.H, rows, grids, {.rows_per_step = 4, .scale_passes = 1}, exec);
     out.add(boa.quantized);
     out.add(boa.loss);
+    const auto owq = magr::quantize_owq(l.W, l.H, {.weak_columns = 6, .grid = {.bits = 3, .group_size = 64}, .clips = 4}, exec);
+    out.add(owq.quantized.codes);
+    out.add(owq.quantized.dequantize());
+    const auto dint = magr::fit_dint_grids(l.W, l.H, {.group_size = 64, .range = magr::range_search::mse}, exec);
+    out.add(dint.scales);
+    out.add(magr::round_onto(dint, l.W, l.H, magr::ldl_feedback{}, magr::round_half_even{}, {}, exec)->dequantize());
+    out.add(magr::measure_underflow(l.W, owq.quantized.dequantize(), l.H, exec).cross);
     auto refined = magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50});
     magr::refine_scales(refined, l.W, l.H, {}, exec);
     magr::refine_codes(refined, l.W, l.H, {}, exec);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <magr/calibration/output_error.hpp>
+#include <magr/feedback/feedback_factor.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/storage.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -155,7 +156,9 @@ TEST_CASE("quantize_owq: without weak columns it is quantize_optq, bit for bit",
             for (const std::optional<index_t> group : {std::optional<index_t>{}, std::optional<index_t>{8}})
                 for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::row_output_error})
                     for (const auto dead : {magr::dead_columns::round, magr::dead_columns::zero}) {
-                        auto [W, H] = layers::make_layer(40, 21, kind, 4);
+                        layers::layer l = layers::make_layer(40, 21, kind, 4);
+                        const MatrixXd& W = l.W;
+                        MatrixXd& H = l.H;
                         remove_input(H, 5);
                         owq_options options = exact(0, order);
                         options.clips = std::nullopt;
@@ -236,6 +239,20 @@ TEST_CASE("quantize_owq: the other codes are those of OPTQ with weak columns las
                 for (index_t j = 0; j < 18 - k; ++j)
                     CHECK(all.quantized.codes(i, j) == result.quantized.codes.codes(i, order[static_cast<std::size_t>(j)]));
             CHECK(result.loss < all.loss);
+            ids natural(18);
+            std::iota(natural.begin(), natural.end(), index_t{0});
+            const auto factor = magr::factor_feedback<double>(magr::as_const_view(H_last), natural, {});
+            MatrixXd T(18, 18), Q(7, 18);
+            for (index_t a = 0; a < 18; ++a)
+                for (index_t b = 0; b < 18; ++b) T(b, a) = factor.feedback(a, b);
+            const auto values = all.quantized.dequantize();
+            for (index_t i = 0; i < 7; ++i)
+                for (index_t j = 0; j < 18; ++j) Q(i, j) = values(i, j);
+            const MatrixXd rounding_errors = (Q - W_last) * T;
+            double of_weak = 0;
+            for (index_t j = 18 - k; j < 18; ++j)
+                of_weak += factor.pivots[static_cast<std::size_t>(j)] * rounding_errors.col(j).squaredNorm() / 2;
+            CHECK(result.loss == Approx(all.loss - of_weak).epsilon(1e-9));
         }
 }
 

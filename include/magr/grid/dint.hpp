@@ -151,8 +151,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// and high = 1, low = -1 if all weights are zero. `mse` takes the scale times 1, 0.99, .. 0.21 with the least sum of |error|^norm.
 ///
-/// Against integers of as many bits and the same range, steps are (p + 2) / p times as wide, 15/13 for 4 bits: weights up to a quarter of a
-/// step become 0, instead of half a step, and the large ones lose up to half of the wider step.
+/// Against integers of as many bits and the same range, the scale is (p + 2) / p times as large, 15/13 for 4 bits. Weights up to a quarter
+/// of it become 0, instead of half; large weights lose up to half of the larger scale.
 ///
 /// Weights of dead columns of H, H_jj <= dead_threshold * mean, are ignored, unless all columns of a group are dead.
 ///

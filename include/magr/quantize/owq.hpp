@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <magr/calibration/hessian.hpp>
@@ -24,8 +25,8 @@ struct owq_options {
     storage_type weak_storage = storage_type::f16;  ///< of the weights in these columns
     grid_options grid = {};                         ///< of all others: integer zero points or none, without levels
     /// If set, the scale and zero point of a grid are the best among all pairs of this many scales, at least 1, and every zero point, by
-    /// the sum of |error|^grid.norm; at most 40 scales for groups and for the selection, as published. It takes clips * 2^bits passes, or
-    /// clips without zero points. If not set, `grid.range` decides.
+    /// the sum of |error|^grid.norm; at most 40 scales for groups and for the selection, as published. A candidate whose error is soon too
+    /// large costs little; all together take some 20 passes over W for 3 bits. If not set, `grid.range` decides.
     std::optional<index_t> clips = 100;
     optq_options optq = {};  ///< of the quantization: groups must be fixed, order natural or act_order
 };
@@ -72,6 +73,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        cols numbers; 0 for dead columns, whose weights affect no grid
 /// @par Units     of H times that of W squared
 /// @par Cost      that of the grids, and O(rows * cols); allocates codes and weights once
+/// @par Numerics  in double; columns are ranked before a number can overflow
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 /// @par Source    OWQ (arXiv 2306.02272)
 template <class Weights, class Gram>
@@ -88,7 +90,10 @@ template <class Weights, class Gram, compute_scalar Scalar>
     requires gram_like<Gram>
 [[nodiscard]] std::vector<double> owq_sensitivity(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids,
                                                   executor_ref exec = {}) {
-    return detail::run_owq_ranking<Scalar>("owq_sensitivity", as_const_view(W), detail::as_gram(H), grids, exec).sensitivity;
+    const auto w = as_const_view(W);
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
+                  "magr: grids must be double for double weights, float for others");
+    return detail::run_owq_ranking<Scalar>("owq_sensitivity", w, detail::as_gram(H), grids, exec).sensitivity;
 }
 
 /// The `options.weak_columns` most sensitive columns, ascending: those that `quantize_owq` keeps. Lower indices win among equals, and dead
@@ -108,8 +113,10 @@ template <class Weights, class Gram, compute_scalar Scalar>
     requires gram_like<Gram>
 [[nodiscard]] std::vector<index_t> owq_select(const Weights& W, const Gram& H, const weight_grids<Scalar>& grids, index_t k,
                                               executor_ref exec = {}) {
-    return detail::most_sensitive("owq_select",
-                                  detail::run_owq_ranking<Scalar>("owq_select", as_const_view(W), detail::as_gram(H), grids, exec), k);
+    const auto w = as_const_view(W);
+    static_assert(std::is_same_v<Scalar, compute_t<typename decltype(w)::value_type>>,
+                  "magr: grids must be double for double weights, float for others");
+    return detail::most_sensitive("owq_select", detail::run_owq_ranking<Scalar>("owq_select", w, detail::as_gram(H), grids, exec), k);
 }
 
 /// Quantizes a weight matrix but for its k most sensitive columns, the weak ones, which stay numbers of 16 bits.
@@ -130,8 +137,7 @@ template <class Weights, class Gram, compute_scalar Scalar>
 /// @par Numerics  as `quantize_optq`; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 /// @par Source    OWQ (arXiv 2306.02272). Differs from the published code: groups consist of neighbouring columns in every order; dead
-///                columns take no part in grids, in the mean of diag(H), or in the selection; grids without zero points are symmetric, but
-///                scales of a search without zero points are those published
+///                columns take no part in grids, in the mean of diag(H), or in the selection
 template <class Weights, class Gram>
     requires gram_like<Gram>
 [[nodiscard]] auto quantize_owq(const Weights& W, const Gram& H, const owq_options& options = {}, executor_ref exec = {}) {

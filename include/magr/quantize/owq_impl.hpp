@@ -95,7 +95,9 @@ template <compute_scalar Scalar>
             for (index_t i = 0; i < rows; ++i)
                 for (index_t k = run.begin; k < run.end; ++k)
                     weights(i, k - run.begin) = w(first_row + i, columns[static_cast<std::size_t>(k)]);
-            const auto found = clips ? exhaustive_search<Scalar>(options, *clips, weights) : fitter.fit(run.group, weights);
+            std::vector<affine_grid<Scalar>> found;
+            if (!clips) found = fitter.fit(run.group, weights);
+            for (index_t i = 0; clips && i < rows; ++i) found.push_back(exhaustive_search<Scalar>(options, *clips, weights.row(i)));
             const index_t group = group_of_run[static_cast<std::size_t>(run.group)];
             for (index_t i = 0; i < rows; ++i) {
                 grids.scales(first_row + i, group) = found[static_cast<std::size_t>(i)].scale;

@@ -12,6 +12,17 @@
 #include <magr/quantize/optq_result.hpp>
 
 namespace magr {
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+template <compute_scalar Scalar>
+[[nodiscard]] constexpr int bits_of(storage_type type) noexcept {
+    if (type == storage_type::native) return 8 * static_cast<int>(sizeof(Scalar));
+    return type == storage_type::f32 ? 32 : 16;
+}
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
 
 /// A quantized weight matrix with a few columns that are kept as numbers of 16 bits.
 ///
@@ -36,14 +47,11 @@ struct owq_matrix {
     /// All that is stored, per weight: codes, also in weak columns, scales, integer zero points as codes, weak values, and 32 bits for the
     /// number of each weak column.
     [[nodiscard]] MAGR_ALWAYS_INLINE double bits_per_weight() const {
-        const auto bits_of = [](storage_type type) {
-            return type == storage_type::native ? 8 * static_cast<int>(sizeof(Scalar)) : type == storage_type::f32 ? 32 : 16;
-        };
         const auto rows = static_cast<double>(codes.codes.rows()), cols = static_cast<double>(codes.codes.cols());
         const auto weak = static_cast<double>(weak_ids.size());
-        const int grid = bits_of(codes.storage) + (codes.zero_point == zero_point::integer ? codes.bits : 0);
+        const int grid = detail::bits_of<Scalar>(codes.storage) + (codes.zero_point == zero_point::integer ? codes.bits : 0);
         const double grids = grid * static_cast<double>(codes.scales.cols()) / cols;
-        return codes.bits + grids + weak / cols * (bits_of(weak_storage) + 32 / rows);
+        return codes.bits + grids + weak / cols * (detail::bits_of<Scalar>(weak_storage) + 32 / rows);
     }
 };
 

@@ -8,6 +8,7 @@
 #include <magr/magr.hpp>
 #include <magr/parallel/callback.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/quantize/round_onto.hpp>
 
 namespace {
 
@@ -57,6 +58,9 @@ double MAGR_UNIT() {
     const auto H_row = magr::row_hessian_from_keys(magr::as_const_view(X).block(0, 0, X.rows(), outputs));
     const Eigen::MatrixXf A = Eigen::MatrixXf::Constant(outputs, X.rows(), 1.0F / static_cast<float>(X.rows()));
     const auto boa = magr::quantize_boa(W, magr::value_hessian(X, A), H_row, {.bits = 3});
+    const auto owq = magr::quantize_owq(W, H, {.weak_columns = 2, .clips = 3});
+    const auto dint = magr::round_onto(magr::fit_dint_grids(W), W, H, magr::ldl_feedback{});
+    const double underflow = magr::measure_underflow(W, magr::unpack_dint(magr::pack_dint(*dint)).dequantize(), H).cross;
 
     constexpr int rows = 32;
     constexpr int cols = 256;
@@ -88,5 +92,6 @@ double MAGR_UNIT() {
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
-           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value();
+           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value() + underflow + owq.quantized.bits_per_weight() +
+           static_cast<double>(owq.quantized.dequantize()(0, 0));
 }
