@@ -5,11 +5,15 @@
 #include <cmath>
 #include <initializer_list>
 #include <random>
+#include <utility>
 #include <vector>
+
+#include <magr/parallel/thread_pool.hpp>
 
 #include "pack/samples.hpp"
 #include "pack/textbook_gguf.hpp"
 #include "support/catch.hpp"
+#include "support/counting_executor.hpp"
 
 using magr::ggml_type;
 using magr::index_t;
@@ -290,6 +294,27 @@ TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][
     for (const auto& k : k_types)
         CHECK(magr::pack_gguf(magr::quantize_rtn(W, magr::fit_k_quant_grids(W, k.type)), k.type) ==
               magr::pack_gguf(magr::quantize_rtn(same, magr::fit_k_quant_grids(same, k.type)), k.type));
+}
+
+TEST_CASE("k-quants: workers share the rows, and every executor gives the same grids", "[pack][k_quants][determinism]") {
+    std::mt19937 random(8);
+    const weights W = gaussian(70, 256, random);
+    magr::matrix<double> H(256, 256);
+    for (index_t j = 0; j < 256; ++j) H(j, j) = static_cast<double>(j % 5);
+    for (const auto& k : k_types) {
+        magr::thread_pool pool(3);
+        counting_executor exec;
+        const auto plain = magr::fit_k_quant_grids(W, k.type), weighted = magr::fit_k_quant_grids(W, H, k.type);
+        for (const auto& [expected, found] : {std::pair{plain, magr::fit_k_quant_grids(W, k.type, pool)},
+                                              {plain, magr::fit_k_quant_grids(W, k.type, exec)},
+                                              {weighted, magr::fit_k_quant_grids(W, H, k.type, 0, pool)},
+                                              {weighted, magr::fit_k_quant_grids(W, H, k.type, 0, exec)}}) {
+            CHECK(found.scales == expected.scales);
+            CHECK(found.zeros == expected.zeros);
+            CHECK(found.shared.scale_codes == expected.shared.scale_codes);
+        }
+        CHECK(exec.loops == std::vector<index_t>{2, 2});  // strips of 64 rows
+    }
 }
 
 TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {

@@ -151,7 +151,7 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
         attempt.grids = fit_all<Scalar>(fitted, in.H(), options.grid, exec);
         attempt.layer = choose_codes(in, fitted, attempt.grids, plan, options, exec);
         if (attempt.layer) {
-            const double error = validation.error(W, attempt.layer.quantized.dequantize().view(), exec);
+            const double error = validation.error(W, attempt.layer.quantized.dequantize(exec).view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
         }
         std::optional<automatic_attempt<Scalar>>& slot = with_magr ? best.with : best.without;
@@ -184,7 +184,7 @@ template <compute_scalar Scalar>
     const hessian held_out(as_const_view(validation), 0, false);
     const output_meter meter(W, held_out, exec);
     const output_meter own_meter(W, H, exec);
-    const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(W, layer.quantized.dequantize().view(), exec); };
+    const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(W, layer.quantized.dequantize(exec).view(), exec); };
 
     std::vector<double> alphas = penalties_of(options);
     if (objection_to(in, tokens, shared)) {  // nothing to choose from

@@ -132,8 +132,8 @@ template <compute_scalar Scalar>
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     if (plan == nullptr) {
         result.status = layer_status::as_requested;
-        result.quantized = round_onto_grids(target, grids, round_half_even{});
-        result.clipped = count_clipped(target, in.H(), grids);
+        result.quantized = round_onto_grids(target, grids, round_half_even{}, exec);
+        result.clipped = count_clipped(target, in.H(), grids, exec);
         return result;
     }
     // a row that is one group has no earlier columns that could have changed its weights
@@ -153,7 +153,7 @@ void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar>& in, s
     if (!result || !result.optq || !options.optq.measure_error) return;
     if (result.optq->output_error && !in.H().live().is_copy()) return;
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
-    result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize().view(), exec);
+    result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize(exec).view(), exec);
 }
 
 /// Refines the chosen codes, or replaces them by plain rounding, and completes the report.
@@ -164,17 +164,17 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
     quantized_matrix<Scalar> rtn =
-        round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{});
-    result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
+        round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{}, exec);
+    result.output_error_rtn = meter.error(w, rtn.dequantize(exec).view(), exec);
     if (result.status == layer_status::rounded_to_nearest) {
         result.quantized = std::move(rtn);
-        result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized));
+        result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized), exec);
     } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {
         result.refinement = refine(result.quantized, wanted, in.H(), options, exec);
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);
-    result.output_error = meter.error(w, result.quantized.dequantize().view(), exec);
+    result.output_error = meter.error(w, result.quantized.dequantize(exec).view(), exec);
     if (!detail::is_finite(result.output_error) && meter.has_energy()) {
         result.status = layer_status::overflowed;
         result.quantized = {};

@@ -113,12 +113,12 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     if (factor.status == factor_status::failed) {
         if (options.on_failure != factor_fallback::round_to_nearest) return result;
         const auto round = [&](const auto& rounding) {
-            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding);
+            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding, exec);
         };
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
+        if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
         return result;
     }
     result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
@@ -172,7 +172,7 @@ template <compute_scalar Scalar>
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
     // inputs that are dead by the threshold alone still contribute to the error
     if (H.live().is_copy() && options.measure_error && result)
-        result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
+        result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
     return result;
 }
 
