@@ -61,6 +61,10 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
+[[nodiscard]] inline index_t columns_per_block(const optq_options& options) noexcept {
+    return options.block_size.value_or(options.groups == group_update::stale ? 128 : 96);
+}
+
 /// Chooses codes for W. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor,
@@ -69,7 +73,7 @@ template <compute_scalar Scalar, class Rounding>
                                                executor_ref exec) {
     const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
     const auto run = [&](auto&& quantizer) {
-        const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
+        const sequential_pass<Scalar> pass(factor.feedback.view(), columns_per_block(options), exec);
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
         auto sums = pass.run(w.rows(), load, quantizer, finish, options.measure_error, exec);
         result.clipped = quantizer.clipped();
@@ -211,7 +215,7 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
                                                               : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));
     const std::size_t quantizing =
-        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, options.block_size, workers);
+        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, columns_per_block(options), workers);
     const std::size_t zeroed = options.dead == dead_columns::zero ? bytes(rows * cols, sizeof(Scalar)) : 0;
     if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
     const std::size_t copy = bytes(cols * cols, sizeof(double));
