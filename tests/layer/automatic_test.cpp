@@ -109,8 +109,11 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .range = magr::range_search::min_max};
     for (const auto quantizer : {magr::layer_quantizer::rtn, magr::layer_quantizer::optq}) {
-        automatic_options given = options_for(
-            {.quantizer = quantizer, .grid = grid, .preprocessing = magr::preprocess_options{.max_iterations = 2}, .refinement_rounds = 0});
+        automatic_options given = options_for({.quantizer = quantizer,
+                                               .grid = grid,
+                                               .preprocessing = magr::preprocess_options{.max_iterations = 2},
+                                               .optq = {.measure_error = true},
+                                               .refinement_rounds = 0});
         given.required_gain = 0;
         const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
         const magr::automatic_candidate& chosen = result.candidates[result.chosen];
@@ -123,6 +126,7 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
         CHECK(result.layer.output_error_preprocessed == Approx(result.layer.preprocess->output_error).epsilon(1e-3));
         CHECK(result.layer.optq.has_value() == (quantizer == magr::layer_quantizer::optq));
         if (result.layer.optq) CHECK(std::isfinite(result.layer.optq->output_error.value()));
+        CHECK_FALSE(result.layer.output_error_rtn.has_value());
     }
 }
 

@@ -50,18 +50,21 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
                                          {.quantizer = layer_quantizer::rtn,
                                           .grid = grid,
                                           .preprocessing = magr::preprocess_options{.alpha = 1e-2},
-                                          .refinement_rounds = 0});
+                                          .refinement_rounds = 0,
+                                          .measure_rtn = true});
     CHECK(magr_rtn.quantized.codes == magr::quantize_rtn(M, grid).codes);
-    const auto magr_optq =
-        quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0});
+    const auto magr_optq = quantize_layer(
+        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 0, .measure_rtn = true});
     CHECK(magr_optq.quantized.codes == magr::quantize_optq(M, H, grid).quantized.codes);
     const auto original = quantize_layer(W, H,
                                          {.grid = grid,
                                           .preprocessing = magr::preprocess_options{.alpha = 1e-2},
                                           .target = magr::rounding_target::original,
-                                          .refinement_rounds = 0});
+                                          .refinement_rounds = 0,
+                                          .measure_rtn = true});
     CHECK(original.quantized.codes == magr::quantize_optq(W, H, magr::fit_grids(M, grid)).quantized.codes);
-    const auto live = quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0});
+    const auto live =
+        quantize_layer(W, H, {.grid = grid, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0, .measure_rtn = true});
     CHECK(live.quantized.codes == magr::quantize_optq(W, H, grid, {.groups = magr::group_update::live}).quantized.codes);
 
     auto refined = magr::quantize_optq(M, H, grid).quantized;
@@ -69,8 +72,8 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     magr::refinement_result last = magr::refine_codes(refined, W, H);
     magr::refine_scales(refined, W, H);
     last = magr::refine_codes(refined, W, H);
-    const auto two_rounds =
-        quantize_layer(W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 2});
+    const auto two_rounds = quantize_layer(
+        W, H, {.grid = grid, .preprocessing = magr::preprocess_options{.alpha = 1e-2}, .refinement_rounds = 2, .measure_rtn = true});
     CHECK(two_rounds.quantized.codes == refined.codes);
     CHECK(two_rounds.quantized.scales == refined.scales);
     REQUIRE(two_rounds.refinement);
@@ -81,18 +84,23 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     const MatrixXd rtn = values_of(magr::quantize_rtn(W, grid));
     for (const auto* result : {&magr_rtn, &magr_optq, &original, &live, &two_rounds}) {
         CHECK(result->status == layer_status::as_requested);
-        CHECK(result->output_error_rtn == Approx(output_error(W, rtn, H)));
+        CHECK(result->output_error_rtn.value() == Approx(output_error(W, rtn, H)));
         CHECK(result->output_error == Approx(output_error(W, values_of(result->quantized), H)));
         CHECK(result->output_error_preprocessed.has_value() == (result != &live));
         if (result->output_error_preprocessed) CHECK(*result->output_error_preprocessed == Approx(output_error(W, M, H)));
         CHECK(result->preprocess.has_value() == (result != &live));
         CHECK(result->optq.has_value() == (result != &magr_rtn));
+        if (result->optq) CHECK_FALSE(result->optq->output_error.has_value());
         CHECK(result->refinement.has_value() == (result == &two_rounds));
         CHECK_FALSE(result->tokens.has_value());
     }
     CHECK(magr_rtn.preprocess->output_error == Approx(magr_alone.output_error));
     CHECK(original.clipped > 0);
     CHECK(two_rounds.output_error < magr_optq.output_error);
+
+    const auto measured = quantize_layer(W, H, {.grid = grid, .optq = {.measure_error = true}, .refinement_rounds = 0});
+    CHECK(measured.optq->output_error.value() == Approx(measured.output_error).epsilon(1e-4));
+    CHECK_FALSE(measured.output_error_rtn.has_value());
 }
 
 TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few of them refused", "[quantize][layer][edge]") {
@@ -139,7 +147,9 @@ TEST_CASE("quantize_layer: grids are fitted once to the same weights", "[quantiz
     REQUIRE(alone.loops_of(loop) == 1);
     for (const auto which : {layer_quantizer::rtn, layer_quantizer::optq}) {
         CHECK(fits({.quantizer = which, .refinement_rounds = 0}) == 1);
-        CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0}) == 2);
+        CHECK(fits({.quantizer = which, .refinement_rounds = 0, .measure_rtn = true}) == 1);
+        CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0}) == 1);
+        CHECK(fits({.quantizer = which, .preprocessing = magr::preprocess_options{}, .refinement_rounds = 0, .measure_rtn = true}) == 2);
     }
     CHECK(fits({.optq = {.groups = magr::group_update::live}, .refinement_rounds = 0}) == 1);
     CHECK(fits({.grid = {.group_size = 8}, .optq = {.groups = magr::group_update::live}, .refinement_rounds = 0}) == 1);
@@ -284,6 +294,7 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
             for (const auto policy : {magr::dead_columns::round, magr::dead_columns::zero})
                 for (int kind = 0; kind < 6; ++kind) {
                     layer_options options;
+                    options.measure_rtn = true;
                     options.grid = {.bits = 3, .zero_point = zero};
                     if (kind % 2 == 1) options.grid.group_size = 8;
                     if (kind / 2 == 1) options.grid.range = magr::range_search::min_max;
@@ -304,7 +315,7 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
                     CHECK(actual.dead_columns == static_cast<index_t>(dead.size()));
                     CHECK(actual.clipped == expected.clipped);
                     if (!nearly) CHECK(actual.output_error == expected.output_error);
-                    if (!nearly) CHECK(actual.output_error_rtn == expected.output_error_rtn);
+                    if (!nearly) CHECK(actual.output_error_rtn.value() == expected.output_error_rtn.value());
                     bool same = true;
                     for (index_t i = 0; i < W.rows(); ++i)
                         for (index_t j = 0; j < W.cols(); ++j) {

@@ -144,8 +144,8 @@ inline magr::preprocess_options preprocess_options_of(settings& s, const std::st
     preprocess_options options;
     s.number(of + "alpha", options.alpha);
     s.number(of + "group_size", options.group_size);
-    s.word<preprocess_solver>(of + "solver", {{"admm", preprocess_solver::admm}, {"proximal_gradient", preprocess_solver::proximal_gradient}},
-                   options.solver);
+    s.word<preprocess_solver>(
+        of + "solver", {{"admm", preprocess_solver::admm}, {"proximal_gradient", preprocess_solver::proximal_gradient}}, options.solver);
     s.number(of + "damping", options.damping);
     s.number(of + "max_iterations", options.max_iterations);
     s.number(of + "tolerance", options.tolerance);
@@ -175,15 +175,15 @@ inline magr::optq_options optq_options_of(settings& s, const std::string& of = "
                          options.dead);
     s.number(of + "dead_threshold", options.dead_threshold);
     s.word<factor_fallback>(of + "on_failure",
-                     {{"none", factor_fallback::none},
-                      {"more_damping", factor_fallback::more_damping},
-                      {"round_to_nearest", factor_fallback::round_to_nearest}},
-                     options.on_failure);
+                            {{"none", factor_fallback::none},
+                             {"more_damping", factor_fallback::more_damping},
+                             {"round_to_nearest", factor_fallback::round_to_nearest}},
+                            options.on_failure);
     s.word<rounding_mode>(of + "rounding", {{"nearest", rounding_mode::nearest}, {"stochastic", rounding_mode::stochastic}},
                           options.rounding);
     s.number(of + "seed", options.seed);
     options.precision = factor_precision_of(s, of + "precision");
-    options.measure_error = s.yes(of + "measure_error", options.measure_error);
+    options.measure_error = s.yes(of + "measure_error", true);
     return options;
 }
 
@@ -220,6 +220,7 @@ inline magr::layer_options layer_options_of(settings& s) {
     if (!s.yes("scales", true)) options.scales.reset();
     if (!s.yes("codes", true)) options.codes.reset();
     s.number("minimum_tokens", options.minimum_tokens);
+    options.measure_rtn = true;
     return options;
 }
 

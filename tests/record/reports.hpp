@@ -100,7 +100,7 @@ void add_layer(results& out, const magr::layer_result<Scalar>& r) {
     if (r.refinement) add_refinement(out, *r.refinement, "refinement.");
     out.add("clipped", r.clipped);
     add_limits(out, r.limits);
-    out.add("output_error_rtn", r.output_error_rtn);
+    out.add("output_error_rtn", r.output_error_rtn.value_or(0));
     out.add("output_error_preprocessed", r.output_error_preprocessed.value_or(0));
     out.add("output_error", r.output_error);
     add_quantized(out, r.quantized);

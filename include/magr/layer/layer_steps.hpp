@@ -44,13 +44,15 @@ inline namespace MAGR_ISA_NAMESPACE {
     return layer_status::failed;
 }
 
-/// Decides what the steps share: the range of the grids, and one threshold for dead columns, the largest.
+/// Decides what the steps share: the range of the grids, one threshold for dead columns, the largest, and that the error is measured at
+/// their end.
 [[nodiscard]] inline layer_options with_defaults(layer_options options) {
     if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
     double& threshold = options.optq.dead_threshold;
     threshold = (std::max)(threshold, options.grid.dead_threshold);
     if (options.scales) threshold = (std::max)(threshold, options.scales->dead_threshold);
     if (options.codes) threshold = (std::max)(threshold, options.codes->dead_threshold);
+    if (!options.optq.measure_error) options.optq.measure_error = false;
     return options;
 }
 
@@ -146,11 +148,12 @@ template <compute_scalar Scalar>
     return result;
 }
 
-/// Measures the error of OPTQ against the weights that it rounded, if the options ask for it and it is not known yet.
+/// Measures the error of OPTQ against the weights that it rounded, if the options, those of `with_defaults`, ask for it and it is not
+/// known yet.
 template <compute_scalar Scalar>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar>& in, std::type_identity_t<matrix_view<const Scalar>> M,
                   const layer_options& options, executor_ref exec) {
-    if (!result || !result.optq || !options.optq.measure_error) return;
+    if (!result || !result.optq || !*options.optq.measure_error) return;
     if (result.optq->output_error && !in.H().live().is_copy()) return;
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize(exec).view(), exec);
@@ -163,10 +166,13 @@ template <compute_scalar Scalar>
 void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<const Scalar>> w, const layer_input<Scalar>& in,
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
-    quantized_matrix<Scalar> rtn =
-        round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{}, exec);
-    result.output_error_rtn = meter.error(w, rtn.dequantize(exec).view(), exec);
-    if (result.status == layer_status::rounded_to_nearest) {
+    const bool falls_back = result.status == layer_status::rounded_to_nearest;
+    quantized_matrix<Scalar> rtn;
+    if (falls_back || options.measure_rtn)
+        rtn = round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{},
+                               exec);
+    if (options.measure_rtn) result.output_error_rtn = meter.error(w, rtn.dequantize(exec).view(), exec);
+    if (falls_back) {
         result.quantized = std::move(rtn);
         result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized), exec);
     } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {

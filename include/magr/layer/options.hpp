@@ -52,6 +52,7 @@ struct layer_options {
     std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; no value: scales stay unchanged
     std::optional<code_refinement> codes = code_refinement{};     ///< in each round; no value: codes stay unchanged
     index_t minimum_tokens = 0;                                   ///< with fewer calibration tokens H is unusable; >= 0
+    bool measure_rtn = false;  ///< whether to compute `layer_result::output_error_rtn`; after MagR this takes grids of its own
 };
 
 inline namespace MAGR_ISA_NAMESPACE {

@@ -47,9 +47,9 @@ struct [[nodiscard]] layer_result {
     /// all rounds together, if there were any; passes are those of codes. Both losses use the damping of codes, or that of scales if codes
     /// are not refined
     std::optional<refinement_result> refinement;
-    index_t clipped = 0;          ///< weights of live columns more than half a step outside of their grid when they were rounded
-    storage_limits limits;        ///< grids at the ends of what their storage type can hold
-    double output_error_rtn = 0;  ///< of the original weights, rounded to nearest on grids of their own
+    index_t clipped = 0;                     ///< weights of live columns more than half a step outside of their grid when they were rounded
+    storage_limits limits;                   ///< grids at the ends of what their storage type can hold
+    std::optional<double> output_error_rtn;  ///< of the original weights, rounded to nearest on grids of their own, if measured
     std::optional<double> output_error_preprocessed;  ///< of the output of MagR, before any rounding, if it ran
     double output_error = 0;                          ///< of the result
 

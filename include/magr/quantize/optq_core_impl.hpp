@@ -61,6 +61,8 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
+[[nodiscard]] inline bool measures_error(const optq_options& options) noexcept { return options.measure_error.value_or(true); }
+
 [[nodiscard]] inline index_t columns_per_block(const optq_options& options) noexcept {
     return options.block_size.value_or(options.groups == group_update::stale ? 128 : 96);
 }
@@ -75,7 +77,7 @@ template <compute_scalar Scalar, class Rounding>
     const auto run = [&](auto&& quantizer) {
         const sequential_pass<Scalar> pass(factor.feedback.view(), columns_per_block(options), exec);
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-        auto sums = pass.run(w.rows(), load, quantizer, finish, options.measure_error, exec);
+        auto sums = pass.run(w.rows(), load, quantizer, finish, measures_error(options), exec);
         result.clipped = quantizer.clipped();
         return sums;
     };
@@ -122,7 +124,8 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
         result.status = optq_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
+        if (measures_error(options))
+            result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
         return result;
     }
     result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
@@ -156,7 +159,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
-    if (options.measure_error) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
+    if (measures_error(options)) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
     if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = optq_status::overflowed;
         result.quantized = {};
@@ -175,7 +178,7 @@ template <compute_scalar Scalar>
     };
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
     // inputs that are dead by the threshold alone still contribute to the error
-    if (H.live().is_copy() && options.measure_error && result)
+    if (H.live().is_copy() && measures_error(options) && result)
         result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
     return result;
 }
@@ -220,7 +223,7 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
     if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
     const std::size_t copy = bytes(cols * cols, sizeof(double));
     const std::size_t measuring =
-        options.measure_error ? codes + bytes(rows * cols, sizeof(Scalar)) + output_meter::bytes(rows, cols, workers) : 0;
+        measures_error(options) ? codes + bytes(rows * cols, sizeof(Scalar)) + output_meter::bytes(rows, cols, workers) : 0;
     return copy + plan + (std::max)({factoring, zeroed + quantizing, measuring});
 }
 

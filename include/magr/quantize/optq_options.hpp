@@ -93,7 +93,9 @@ struct optq_options {
     rounding_mode rounding = rounding_mode::nearest;             ///< how weights are rounded
     std::uint64_t seed = 0;                                      ///< of stochastic rounding
     factor_precision precision = factor_precision::automatic;    ///< in which H is factored
-    bool measure_error = true;                                   ///< whether to compute `optq_report::output_error`: a third of the time
+    /// whether to compute `optq_report::output_error`, a third of the time; default: yes, but not in `quantize_layer`, whose report
+    /// measures the final result
+    std::optional<bool> measure_error = {};
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
