@@ -51,12 +51,12 @@ magr::layer_options layer_options_of(const quantization& how) {
                     .group_size = how.group_size,
                     .storage = how.storage,
                     .range = how.range.value_or(magr::range_search::min_max),
-                    .beta = how.beta};
+                    .range_factor = how.beta};
     options.optq.order = how.order;
     options.optq.precision = precision;
     options.target = how.target;
-    options.refinement_rounds = refines(how.method) ? how.refinement_rounds : 0;
-    if (how.damping) options.optq.damping = options.scales->damping = options.codes->damping = *how.damping;
+    options.refinement.rounds = refines(how.method) ? how.refinement_rounds : 0;
+    if (how.damping) options.optq.damping = options.refinement.scales->damping = options.refinement.codes->damping = *how.damping;
     return options;
 }
 
@@ -70,9 +70,9 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
     std::vector<double> penalties = {0};
     if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
     for (const double alpha : penalties) {
-        options.preprocessing.reset();
+        options.preprocess.reset();
         if (alpha > 0)
-            options.preprocessing =
+            options.preprocess =
                 magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
@@ -100,24 +100,25 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
 quantized_layer follow_paper(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
     magr::layer_options options = layer_options_of(how);
     const magr::index_t group = how.group_size.value_or(0);
-    options.preprocessing = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
-                                                     .group_size = how.group_size,
-                                                     .solver = magr::preprocess_solver::proximal_gradient,
-                                                     .damping = 0.0,
-                                                     .max_iterations = 200,
-                                                     .tolerance = 0.0};
+    options.preprocess = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
+                                                  .group_size = how.group_size,
+                                                  .solver = magr::preprocess_solver::proximal_gradient,
+                                                  .damping = 0.0,
+                                                  .max_iterations = 200,
+                                                  .tolerance = 0.0};
     const auto shrink_per_channel = [](int bits) { return bits == 2 ? 0.8 : bits == 3 ? 0.9 : 1.0; };
     options.grid.range = magr::range_search::min_max;
-    options.grid.beta = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
+    options.grid.range_factor = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
     options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero, .precision = precision};
-    options.refinement_rounds = 1;
-    options.scales.reset();
-    options.codes = magr::code_refinement{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
+    options.refinement.rounds = 1;
+    options.refinement.scales.reset();
+    options.refinement.codes =
+        magr::code_refinement_options{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
 
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
     layer_record record{.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
-    if (result.preprocess) record.alpha = *options.preprocessing->alpha;
+    if (result.preprocess) record.alpha = *options.preprocess->alpha;
     return {std::move(result.quantized), std::move(record)};
 }
 
@@ -128,15 +129,15 @@ quantized_layer choose_by_validation(const std::string& name, const matrix_f& W,
     options.layer = layer_options_of(how);
     options.layer.quantizer = magr::layer_quantizer::optq;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
-    options.layer.grid.beta = 1;
-    options.layer.refinement_rounds = how.refinement_rounds;
+    options.layer.grid.range_factor = 1;
+    options.layer.refinement.rounds = how.refinement_rounds;
     if (how.alpha) options.alphas = {*how.alpha};
     if (how.damping) options.dampings = {*how.damping};
 
     magr::matrix<double> H = calibration.fitting;
     std::transform(H.data(), H.data() + H.rows() * H.cols(), calibration.validation.data(), H.data(), std::plus<>{});
     matrix_f target = W;
-    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {.strength = how.drift}, pool));
+    static_cast<void>(magr::compensate_drift(target, H, calibration.drift, {.fraction = how.drift}, pool));
     auto result = magr::quantize_automatic(target, calibration.fitting, calibration.validation, options, pool);
     if (!result) throw std::runtime_error(to_string(result.layer.status));
     const double error = magr::output_error(W, result.layer.quantized.dequantize(), H);

@@ -32,7 +32,7 @@ MatrixXf gram_of(index_t tokens, index_t inputs, unsigned seed) {
 magr::layer_options with_magr() {
     magr::layer_options options;
     options.grid = {.bits = 3, .group_size = 16};
-    options.preprocessing = magr::preprocess_options{.alpha = 1e-3, .group_size = 16};
+    options.preprocess = magr::preprocess_options{.alpha = 1e-3, .group_size = 16};
     return options;
 }
 

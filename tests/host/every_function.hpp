@@ -88,8 +88,8 @@ numbers run_all(layer l, Executor&& exec) {
     out.add(magr::compensate_drift(compensated, l.H, drift.drift(), {}, exec).change);
     out.add(compensated);
     out.add(magr::quantize_automatic(l.W, l.H, l.H, {}, exec).layer.quantized);
-    out.add(magr::quantize_layer(l.W, l.H, {.grid = {.bits = 3, .group_size = 64}, .preprocessing = magr::preprocess_options{}}, exec)
-                .quantized);
+    out.add(
+        magr::quantize_layer(l.W, l.H, {.grid = {.bits = 3, .group_size = 64}, .preprocess = magr::preprocess_options{}}, exec).quantized);
 
     magr::matrix<float> magr_weights = l.W, by_gradient = l.W, in_double = l.W;
     out.add(magr::preprocess(magr_weights, l.H, {}, magr::ignore_progress{}, exec).objective);

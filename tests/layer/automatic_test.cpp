@@ -53,10 +53,10 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
           "[quantize][automatic][oracle]") {
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .group_size = 20, .range = magr::range_search::min_max};
-    automatic_options given = options_for({.grid = grid, .refinement_rounds = 1});
+    automatic_options given = options_for({.grid = grid, .refinement = {.rounds = 1}});
     given.alphas = {1e-2, 1e-3};
     given.dampings = {1e-2, 1e-1};
-    given.betas = {0.97};
+    given.range_factors = {0.97};
     const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
     REQUIRE(result);
     // the first damping: 3 penalties including 0, x 2 ranges; the other damping: 0 and the best penalty so far
@@ -67,11 +67,11 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     CHECK(result.candidates[6].alpha == 0);
     CHECK(result.candidates[8].alpha == (first_error(2) < first_error(4) ? 1e-3 : 1e-2));
     for (const magr::automatic_candidate& candidate : result.candidates) {
-        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 0};
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement = {.rounds = 0}};
         if (candidate.alpha > 0)
-            options.preprocessing =
+            options.preprocess =
                 magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping, .tolerance = 1e-7};
-        if (candidate.beta) options.grid.beta = *candidate.beta;
+        if (candidate.range_factor) options.grid.range_factor = *candidate.range_factor;
         const auto alone = magr::quantize_layer(layer.W, layer.fitting, options);
         const double error = magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation);
         // MagR ends at another point within its tolerance, which may change a code or two
@@ -87,11 +87,11 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     for (const magr::automatic_candidate& candidate : result.candidates)
         CHECK(candidate.refined_error.has_value() == (&candidate == with || &candidate == without));
     const auto refined = [&](const magr::automatic_candidate& candidate) {
-        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 1};
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement = {.rounds = 1}};
         if (candidate.alpha > 0)
-            options.preprocessing = magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping};
-        if (candidate.beta) options.grid.beta = *candidate.beta;
-        options.scales->damping = options.codes->damping = candidate.damping;
+            options.preprocess = magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping};
+        if (candidate.range_factor) options.grid.range_factor = *candidate.range_factor;
+        options.refinement.scales->damping = options.refinement.codes->damping = candidate.damping;
         return magr::output_error(layer.W, magr::quantize_layer(layer.W, layer.fitting, options).quantized.dequantize(), layer.validation);
     };
     CHECK(*with->refined_error == Approx(refined(*with)));
@@ -111,9 +111,9 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
     for (const auto quantizer : {magr::layer_quantizer::rtn, magr::layer_quantizer::optq}) {
         automatic_options given = options_for({.quantizer = quantizer,
                                                .grid = grid,
-                                               .preprocessing = magr::preprocess_options{.max_iterations = 2},
+                                               .preprocess = magr::preprocess_options{.max_iterations = 2},
                                                .optq = {.measure_error = true},
-                                               .refinement_rounds = 0});
+                                               .refinement = {.rounds = 0}});
         given.required_gain = 0;
         const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
         const magr::automatic_candidate& chosen = result.candidates[result.chosen];
@@ -178,7 +178,7 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
 TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
     // outliers, and grids that must reach them: MagR helps
     const calibrated layer = make_layer(48, 64, 3);
-    const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0});
+    const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement = {.rounds = 0}});
     const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
     CHECK(helped.candidates[helped.chosen].alpha > 0);
     CHECK(helped.candidates[helped.chosen].output_error.value() < 0.8 * helped.candidates[0].output_error.value());
@@ -265,7 +265,7 @@ TEST_CASE("quantize_automatic: refuses bad options and arguments before any work
     CHECK_THROWS_AS(run({.alphas = {-1}}), magr::option_error);
     CHECK_THROWS_AS(run({.dampings = {}}), magr::option_error);
     CHECK_THROWS_AS(run({.dampings = {std::nan("")}}), magr::option_error);
-    CHECK_THROWS_AS(run({.betas = {1.5}}), magr::option_error);
+    CHECK_THROWS_AS(run({.range_factors = {1.5}}), magr::option_error);
     CHECK_THROWS_AS(run({.required_gain = 1}), magr::option_error);
     CHECK_THROWS_AS(run(options_for({.grid = {.bits = 9}})), magr::option_error);
     CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, layer.validation.topLeftCorner(5, 5)), magr::shape_error);

@@ -54,7 +54,7 @@ TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[pack
     const auto [weights, H] = layers::make_layer(32, 256, layers::inputs::neighbours, 1);
     const Eigen::MatrixXf W = 1e-3F * weights.cast<float>();  // makes scales that are subnormal f16 numbers
     for (const packed_format format : magr::packed_formats) {
-        layer_options options{.grid = magr::grid_options_for(format), .refinement_rounds = 1};
+        layer_options options{.grid = magr::grid_options_for(format), .refinement = {.rounds = 1}};
         CAPTURE(to_string(format));
         if (magr::detail::rules_of(format).two_level) {
             CHECK(all(problems({32, 256}, options, format)).find("fit_k_quant_grids") != std::string::npos);
@@ -94,7 +94,7 @@ TEST_CASE("validate: groups that act_order scatters come back from the formats t
     for (const auto format : {packed_format::gptq_v2, packed_format::compressed_tensors}) {
         const layer_options options{.grid = magr::grid_options_for(format, 32),
                                     .optq = {.order = magr::column_order::act_order, .groups = magr::group_update::live},
-                                    .refinement_rounds = 1};
+                                    .refinement = {.rounds = 1}};
         CHECK(problems({32, 256}, options, format).empty());
         const auto q = magr::quantize_layer(W, H, options).quantized;
         CHECK_FALSE(std::is_sorted(q.group_of_column.begin(), q.group_of_column.end()));

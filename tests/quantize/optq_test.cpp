@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <span>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -497,8 +497,8 @@ TEST_CASE("quantize_optq: refuses what it cannot work with, by name and place, a
             grid.group_size = size;
             CHECK(refused(option).find("grid_options: group_size") == 0);
         }
-        grid = {.beta = 0};
-        CHECK(refused(option).find("grid_options: beta") == 0);
+        grid = {.range_factor = 0};
+        CHECK(refused(option).find("grid_options: range_factor") == 0);
     }
     SECTION("options of the method") {
         for (const double damping : {-0.01, std::nan(""), HUGE_VAL}) {

@@ -115,7 +115,7 @@ void add_automatic(results& out, const magr::automatic_result<Scalar>& r) {
         const std::string of = "candidate" + std::to_string(k) + ".";
         out.add(of + "alpha", candidate.alpha);
         out.add(of + "damping", candidate.damping);
-        out.add(of + "beta", candidate.beta);
+        out.add(of + "beta", candidate.range_factor);
         out.add(of + "output_error", candidate.output_error.value_or(std::numeric_limits<double>::infinity()));
         out.add(of + "refined_error", candidate.refined_error);
     }

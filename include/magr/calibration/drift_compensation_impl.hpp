@@ -25,7 +25,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
     detail::problem_list found("drift_options");
-    found.require(options.strength >= 0 && options.strength <= 1, "strength", "in [0, 1]", options.strength);
+    found.require(options.fraction >= 0 && options.fraction <= 1, "fraction", "in [0, 1]", options.fraction);
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
@@ -51,7 +51,7 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     for (index_t j = 0; j < n; ++j) factor(j, j) = live.is_dead(j) ? 1 : factor(j, j) + options.damping;
     if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return {};
 
-    row_major_matrix<double> per_input = load<double>(D) / mean * options.strength;
+    row_major_matrix<double> per_input = load<double>(D) / mean * options.fraction;
     for (index_t j = 0; j < n; ++j)
         if (live.is_dead(j)) per_input.col(j).setZero();
     row_major_matrix<double> before = load<double>(W);

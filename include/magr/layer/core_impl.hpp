@@ -24,9 +24,9 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H
     std::optional<layer_status> objection = objection_to(in, tokens, options);
 
     row_major_matrix<Scalar> M;
-    if (!objection && options.preprocessing && H.live().has_live()) {
+    if (!objection && options.preprocess && H.live().has_live()) {
         M = load<Scalar>(in.weights());
-        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), H, *options.preprocessing, {}, exec);
+        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), H, *options.preprocess, {}, exec);
         in.restore_dead(M);
         error_preprocessed = meter.error(W, as_const_view(M), exec);
         if (preprocessed->stopped == stop_reason::not_factored)

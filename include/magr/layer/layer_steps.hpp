@@ -44,14 +44,16 @@ inline namespace MAGR_ISA_NAMESPACE {
     return layer_status::failed;
 }
 
-/// Decides what the steps share: the range of the grids, one threshold for dead columns, the largest, and that the error is measured at
-/// their end.
+/// Decides what the steps share: the range of the grids, the size of groups, one threshold for dead columns, the largest, and that the
+/// error is measured at their end.
 [[nodiscard]] inline layer_options with_defaults(layer_options options) {
-    if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
+    if (!options.grid.range) options.grid.range = options.grid.range_factor == 1 ? range_search::output_error : range_search::min_max;
+    if (options.preprocess && !options.preprocess->group_size) options.preprocess->group_size = options.grid.group_size;
     double& threshold = options.optq.dead_threshold;
     threshold = (std::max)(threshold, options.grid.dead_threshold);
-    if (options.scales) threshold = (std::max)(threshold, options.scales->dead_threshold);
-    if (options.codes) threshold = (std::max)(threshold, options.codes->dead_threshold);
+    const auto& [rounds, scales, codes] = options.refinement;
+    if (scales) threshold = (std::max)(threshold, scales->dead_threshold);
+    if (codes) threshold = (std::max)(threshold, codes->dead_threshold);
     if (!options.optq.measure_error) options.optq.measure_error = false;
     return options;
 }
@@ -60,7 +62,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Scales that were refined with another damping are kept only if they lower that loss.
 template <compute_scalar Scalar>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                       const layer_options& options, executor_ref exec) {
+                                       const refinement_options& options, executor_ref exec) {
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
@@ -81,7 +83,7 @@ template <compute_scalar Scalar>
         q = before;
         return {.loss_before = loss, .loss_after = loss};
     };
-    for (index_t round = 0; round < options.refinement_rounds; ++round) {
+    for (index_t round = 0; round < options.rounds; ++round) {
         bool changed = options.scales && add(scales_towards_codes());
         if (options.codes) {
             const refinement_result codes = refine_checked(q, w, H, *options.codes, exec);
@@ -175,8 +177,8 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
     if (falls_back) {
         result.quantized = std::move(rtn);
         result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized), exec);
-    } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {
-        result.refinement = refine(result.quantized, wanted, in.H(), options, exec);
+    } else if (const auto& [rounds, scales, codes] = options.refinement; result && rounds > 0 && (scales || codes)) {
+        result.refinement = refine(result.quantized, wanted, in.H(), options.refinement, exec);
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);

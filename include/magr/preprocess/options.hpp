@@ -28,7 +28,8 @@ enum class preprocess_solver {
 /// Options of `preprocess`. Options without a value are derived; each comment ends with the default.
 struct preprocess_options {
     std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
-    std::optional<index_t> group_size = {};              ///< inputs per group, at least 1, the last group may be shorter; the whole row
+    std::optional<index_t> group_size =
+        {};  ///< inputs per group, at least 1, the last group may be shorter; the whole row, in `quantize_layer` that of the grid
     preprocess_solver solver = preprocess_solver::admm;  ///< which algorithm
     std::optional<double> damping =
         {};  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)

@@ -47,7 +47,7 @@ double MAGR_UNIT() {
     auto layer =
         magr::quantize_layer(W, calibration,
                              {.grid = {.bits = 2, .zero_point = magr::zero_point::real, .storage = magr::storage_type::f16},
-                              .preprocessing = magr::preprocess_options{},
+                              .preprocess = magr::preprocess_options{},
                               .optq = {.rounding = magr::rounding_mode::stochastic, .precision = magr::factor_precision::float32}});
     const auto levels = magr::quantize_rtn(
         W, H, {.bits = 2, .zero_point = magr::zero_point::none, .range = magr::range_search::row_output_error, .levels = {-1, 0, 1}});
