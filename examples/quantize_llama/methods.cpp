@@ -35,7 +35,7 @@ std::string remark_on(const magr::layer_result<float>& result, const magr::layer
         remark << inputs << " inputs are zero on the calibration text, their weights are "
                << (options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
     }
-    if (result.status != magr::layer_status::as_requested) remark << (dead > 0 ? "; " : "") << to_string(result.status);
+    if (result.status != magr::quantization_status::as_requested) remark << (dead > 0 ? "; " : "") << to_string(result.status);
     return remark.str();
 }
 
@@ -77,8 +77,8 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
         const bool is_first = layer.quantized.codes.empty();
-        if (!is_first && result.output_error >= record.output_error) continue;
-        record.output_error = result.output_error;
+        if (!is_first && *result.output_error >= record.output_error) continue;
+        record.output_error = *result.output_error;
         record.alpha = result.preprocess ? alpha : 0;  // without a live input there is nothing for MagR to do
         record.remark = remark_on(result, options);
         layer.quantized = std::move(result.quantized);
@@ -117,7 +117,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
 
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
-    layer_record record{.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
+    layer_record record{.name = name, .output_error = *result.output_error, .remark = remark_on(result, options)};
     if (result.preprocess) record.alpha = *options.preprocess->alpha;
     return {std::move(result.quantized), std::move(record)};
 }

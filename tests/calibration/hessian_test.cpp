@@ -75,7 +75,7 @@ TEST_CASE("hessian: three layers factor it once", "[calibration][hessian]") {
     for (unsigned layer = 0; layer < 3; ++layer) {
         const MatrixXf W = random_matrix(20, 96, 10 + layer).cast<float>();
         const auto result = magr::quantize_layer(W, shared, with_magr());
-        CHECK(result.status == magr::layer_status::as_requested);
+        CHECK(result.status == magr::quantization_status::as_requested);
         made.push_back(shared.made());
     }
     CHECK(made[0] > 0);

@@ -252,8 +252,9 @@ void quantize(byte_reader& in) {
             if (result)
                 check(result.quantized, rows, cols);
             else
-                require(result.status == magr::optq_status::failed || result.status == magr::optq_status::dead_columns_refused ||
-                        result.status == magr::optq_status::overflowed);
+                require(result.status == magr::quantization_status::failed ||
+                        result.status == magr::quantization_status::dead_columns_refused ||
+                        result.status == magr::quantization_status::overflowed);
         }
         if (call == 3) check(magr::quantize_rtn(W, *grids), rows, cols);
         if (call == 5) {

@@ -40,7 +40,7 @@ oracle::grid_rules rules_of(const grid_options& options) {
     return {.bits = options.bits,
             .symmetric = options.zero_point == zero_point::none,
             .mse = options.range == range_search::mse,
-            .range_factor = options.range_factor};
+            .beta = options.range_factor};
 }
 
 }  // namespace

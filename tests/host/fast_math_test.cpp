@@ -266,13 +266,13 @@ TEST_CASE("fast math: options that are NaN, and infinite ones that must be finit
 
 TEST_CASE("fast math: a layer that overflows says so, and an ordinary one is quantized", "[host][fast_math]") {
     const auto layer = magr::quantize_layer(weights<float>(), gram(), {.measure_rtn = true});
-    CHECK(layer.status == magr::layer_status::as_requested);
-    CHECK(layer.output_error < 0.1);
-    CHECK(layer.output_error < layer.output_error_rtn.value() * 1.0001);
+    CHECK(layer.status == magr::quantization_status::as_requested);
+    CHECK(layer.output_error.value() < 0.1);
+    CHECK(layer.output_error.value() < layer.output_error_rtn.value() * 1.0001);
 
     const weights_of<double> huge = 1e200 * weights<double>();  // their squares overflow
     const auto overflowed = magr::quantize_optq(huge, gram());
-    CHECK(overflowed.status == magr::optq_status::overflowed);
+    CHECK(overflowed.status == magr::quantization_status::overflowed);
     CHECK(!overflowed);
 }
 

@@ -254,7 +254,7 @@ TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all 
     strict.dampings = {0};
     const auto none = quantize_automatic(layer.W, H, H, strict);
     CHECK_FALSE(none);
-    CHECK(none.layer.status == magr::layer_status::failed);
+    CHECK(none.layer.status == magr::quantization_status::failed);
 }
 
 TEST_CASE("quantize_automatic: refuses bad options and arguments before any work", "[quantize][automatic][errors]") {

@@ -18,8 +18,8 @@ using Eigen::MatrixXf;
 using magr::index_t;
 using magr::layer_options;
 using magr::layer_quantizer;
-using magr::layer_status;
 using magr::output_error;
+using magr::quantization_status;
 using magr::quantize_layer;
 
 namespace {
@@ -84,9 +84,9 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     // each report describes its own result
     const MatrixXd rtn = values_of(magr::quantize_rtn(W, grid));
     for (const auto* result : {&magr_rtn, &magr_optq, &original, &live, &two_rounds}) {
-        CHECK(result->status == layer_status::as_requested);
+        CHECK(result->status == quantization_status::as_requested);
         CHECK(result->output_error_rtn.value() == Approx(output_error(W, rtn, H)));
-        CHECK(result->output_error == Approx(output_error(W, values_of(result->quantized), H)));
+        CHECK(result->output_error.value() == Approx(output_error(W, values_of(result->quantized), H)));
         CHECK(result->output_error_preprocessed.has_value() == (result != &live));
         if (result->output_error_preprocessed) CHECK(*result->output_error_preprocessed == Approx(output_error(W, M, H)));
         CHECK(result->preprocess.has_value() == (result != &live));
@@ -97,10 +97,10 @@ TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer]
     }
     CHECK(magr_rtn.preprocess->output_error == Approx(magr_alone.output_error));
     CHECK(original.clipped > 0);
-    CHECK(two_rounds.output_error < magr_optq.output_error);
+    CHECK(two_rounds.output_error.value() < magr_optq.output_error.value());
 
     const auto measured = quantize_layer(W, H, {.grid = grid, .optq = {.measure_error = true}, .refinement = {.rounds = 0}});
-    CHECK(measured.optq->output_error.value() == Approx(measured.output_error).epsilon(1e-4));
+    CHECK(measured.optq->output_error.value() == Approx(measured.output_error.value()).epsilon(1e-4));
     CHECK_FALSE(measured.output_error_rtn.has_value());
 }
 
@@ -125,22 +125,23 @@ TEST_CASE("quantize_layer: the tokens that H has seen are reported, and too few 
     calibration.add(layers::normal_matrix(30, 12, random));
     const auto result = quantize_layer(W, calibration, {});
     CHECK(result.tokens == 30);
-    CHECK(result.status == layer_status::as_requested);
+    CHECK(result.status == quantization_status::as_requested);
     CHECK(result.quantized.codes == quantize_layer(W, calibration.gram(), {}).quantized.codes);
     const magr::gram_accumulator<double> constant = calibration;
     CHECK(quantize_layer(W, constant).quantized.codes == result.quantized.codes);
     CHECK(quantize_layer(W, magr::gram_accumulator<double>(calibration.gram(), 30)).quantized.codes == result.quantized.codes);
-    CHECK(quantize_layer(W, calibration, {.minimum_tokens = 30}).status == layer_status::as_requested);
+    CHECK(quantize_layer(W, calibration, {.minimum_tokens = 30}).status == quantization_status::as_requested);
 
     const auto refused = quantize_layer(W, calibration, {.minimum_tokens = 31});
-    CHECK(refused.status == layer_status::too_few_tokens);
+    CHECK(refused.status == quantization_status::too_few_tokens);
+    CHECK_FALSE(refused.output_error.has_value());
     CHECK_FALSE(refused);
     const auto rounded = quantize_layer(W, calibration,
                                         {.preprocess = magr::preprocess_options{},
                                          .optq = {.on_failure = magr::factor_fallback::round_to_nearest},
                                          .refinement = {.rounds = 3},
                                          .minimum_tokens = 31});
-    CHECK(rounded.status == layer_status::rounded_to_nearest);
+    CHECK(rounded.status == quantization_status::rounded_to_nearest);
     CHECK(rounded.quantized.codes == magr::quantize_rtn(W, calibration.gram(), {.range = magr::range_search::output_error}).codes);
     CHECK_FALSE(rounded.preprocess.has_value());
     CHECK_FALSE(rounded.refinement.has_value());
@@ -184,7 +185,7 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
     for (const auto what : {factor_fallback::none, factor_fallback::more_damping, factor_fallback::round_to_nearest}) {
         const auto result = quantize_layer(W, hopeless, {.optq = {.on_failure = what}});
         const bool rounds = what == factor_fallback::round_to_nearest;
-        CHECK(result.status == (rounds ? layer_status::rounded_to_nearest : layer_status::failed));
+        CHECK(result.status == (rounds ? quantization_status::rounded_to_nearest : quantization_status::failed));
         CHECK(static_cast<bool>(result) == rounds);
         REQUIRE(result.optq);
         CHECK(result.optq->attempts == (what == factor_fallback::none ? 1 : 9));
@@ -193,15 +194,15 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
     H.row(3).setZero();
     H.col(3).setZero();
     const auto refused = quantize_layer(W, H, {.optq = {.dead = magr::dead_columns::refuse}});
-    CHECK(refused.status == layer_status::dead_columns_refused);
+    CHECK(refused.status == quantization_status::dead_columns_refused);
     CHECK(refused.optq->dead_columns == 1);
     CHECK_FALSE(refused);
     std::mt19937 random(5);
     const Eigen::VectorXd x = layers::normal_matrix(12, 1, random).col(0);
     const MatrixXd singular = x * x.transpose();
-    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0}}).status == layer_status::damped_more);
-    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0, .on_failure = factor_fallback::none}}).status == layer_status::failed);
-    CHECK(std::string(to_string(layer_status::damped_more)) == "damped_more");
+    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0}}).status == quantization_status::damped_more);
+    CHECK(quantize_layer(W, singular, {.optq = {.damping = 0, .on_failure = factor_fallback::none}}).status == quantization_status::failed);
+    CHECK(std::string(to_string(quantization_status::damped_more)) == "damped_more");
 }
 
 TEST_CASE("quantize_layer: 16-bit weights in any layout, and nothing is written", "[quantize][layer][property]") {
@@ -227,14 +228,9 @@ TEST_CASE("quantize_layer: refuses with every problem at once, before any work",
                                            .scales = magr::scale_refinement_options{.max_passes = 0},
                                            .codes = magr::code_refinement_options{.damping = std::nan("")}}};
     const auto found = problems(bad);
-    const std::vector<std::string> expected{"grid_options: bits",
-                                            "grid_options: range_factor",
-                                            "preprocess_options: alpha",
-                                            "optq_options: damping",
-                                            "scale_refinement_options: max_passes",
-                                            "code_refinement_options: damping",
-                                            "refinement_options: rounds",
-                                            "layer_options: target"};
+    const std::vector<std::string> expected{
+        "grid_options: bits",         "grid_options: range_factor",           "preprocess_options: alpha",        "optq_options: damping",
+        "refinement_options: rounds", "scale_refinement_options: max_passes", "code_refinement_options: damping", "layer_options: target"};
     REQUIRE(found.size() == expected.size());
     for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].find(expected[i]) == 0);
     CHECK_THROWS_AS(quantize_layer(W, H, bad), magr::option_error);
@@ -285,13 +281,13 @@ TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quant
     const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // the squares of errors overflow
     const MatrixXd H = MatrixXd::Identity(6, 6);
     const auto optq = quantize_layer(W, H, {.refinement = {.rounds = 0}});
-    CHECK(optq.status == layer_status::overflowed);
+    CHECK(optq.status == quantization_status::overflowed);
     CHECK_FALSE(optq);
     CHECK(optq.quantized.codes.empty());
     const auto rtn = quantize_layer(W, H, {.quantizer = layer_quantizer::rtn, .refinement = {.rounds = 0}});  // needs no squares
     const auto small = quantize_layer((1e-200 * W).eval(), H, {.quantizer = layer_quantizer::rtn, .refinement = {.rounds = 0}});
-    CHECK(rtn.status == layer_status::as_requested);
-    CHECK(rtn.output_error == Approx(small.output_error));
+    CHECK(rtn.status == quantization_status::as_requested);
+    CHECK(rtn.output_error.value() == Approx(small.output_error.value()));
 }
 
 TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing", "[quantize][layer][property]") {
@@ -366,7 +362,7 @@ TEST_CASE("quantize_layer: a layer whose inputs are all dead follows the policy 
             layer_options options{.quantizer = how, .grid = {.bits = 4, .range = magr::range_search::min_max}, .optq = {.order = order}};
             options.preprocess.emplace();
             const auto rounded = quantize_layer(W, H, options);
-            CHECK(rounded.status == layer_status::as_requested);
+            CHECK(rounded.status == quantization_status::as_requested);
             CHECK(rounded.dead_columns == 16);
             CHECK(rounded.quantized.codes == magr::quantize_rtn(W, {.bits = 4}).codes);
             CHECK(rounded.output_error == 0);
@@ -374,7 +370,7 @@ TEST_CASE("quantize_layer: a layer whose inputs are all dead follows the policy 
             options.optq.dead = magr::dead_columns::zero;
             CHECK(values_of(quantize_layer(W, H, options).quantized).isZero(0));
             options.optq.dead = magr::dead_columns::refuse;
-            CHECK(quantize_layer(W, H, options).status == layer_status::dead_columns_refused);
+            CHECK(quantize_layer(W, H, options).status == quantization_status::dead_columns_refused);
         }
     CHECK(magr::quantize_optq(W, H, {.bits = 4}).quantized.codes == magr::quantize_rtn(W, {.bits = 4}).codes);
     CHECK(magr::quantize_rtn(W, H, {.bits = 4}).codes == magr::quantize_rtn(W, {.bits = 4}).codes);
@@ -416,12 +412,12 @@ TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for sile
     };
     for (const auto how : {layer_quantizer::rtn, layer_quantizer::optq}) {
         const auto strict = run(magr::factor_fallback::none, how);
-        CHECK(strict.status == layer_status::failed);
+        CHECK(strict.status == quantization_status::failed);
         CHECK_FALSE(strict);
         REQUIRE(strict.preprocess);
         CHECK(strict.preprocess->stopped == magr::stop_reason::not_factored);
         const auto rounded = run(magr::factor_fallback::round_to_nearest, how);
-        CHECK(rounded.status == layer_status::rounded_to_nearest);
+        CHECK(rounded.status == quantization_status::rounded_to_nearest);
         CHECK(rounded.quantized.codes == magr::quantize_rtn(layer.W, H, {.range = magr::range_search::output_error}).codes);
     }
 }

@@ -171,10 +171,9 @@ TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
     check_names<magr::factor_fallback>({"none", "more_damping", "round_to_nearest"});
     check_names<magr::observer_flow>({"proceed", "stop"});
     check_names<magr::group_update>({"fixed", "live", "stale"});
-    check_names<magr::layer_status>(
+    check_names<magr::quantization_status>(
         {"as_requested", "damped_more", "rounded_to_nearest", "too_few_tokens", "dead_columns_refused", "failed", "overflowed"});
     check_names<magr::matrix_layout>({"row_major", "col_major"});
-    check_names<magr::optq_status>({"as_requested", "damped_more", "rounded_to_nearest", "dead_columns_refused", "failed", "overflowed"});
     check_names<magr::layer_quantizer>({"rtn", "optq"});
     check_names<magr::range_candidates>({"shrink", "joint"});
     check_names<magr::range_search>({"min_max", "mse", "output_error", "row_output_error"});

@@ -28,8 +28,8 @@ using magr::grid_options;
 using magr::group_update;
 using magr::index_t;
 using magr::optq_options;
-using magr::optq_status;
 using magr::output_error;
+using magr::quantization_status;
 using magr::quantize_optq;
 using magr::quantize_rtn;
 
@@ -109,7 +109,7 @@ TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
         CHECK(result.loss == Approx(row.loss).epsilon(1e-7));
         CHECK(static_cast<double>(expected.loss) == Approx(row.loss).epsilon(1e-7));
         CHECK(proxy(W, values_of(result.quantized), H) == Approx(row.proxy).epsilon(1e-7));
-        CHECK(result.status == optq_status::as_requested);
+        CHECK(result.status == quantization_status::as_requested);
         CHECK(result.damping == 0.01);
         CHECK(result.attempts == 1);
         CHECK(result.dead_columns == 0);
@@ -337,7 +337,7 @@ TEST_CASE("quantize_optq: a singular H is damped more, and the result says so", 
     const MatrixXd W = layers::normal_matrix(8, 30, random);
     const MatrixXd H = x * x.transpose();
     const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0});
-    CHECK(result.status == optq_status::damped_more);
+    CHECK(result.status == quantization_status::damped_more);
     CHECK(result.attempts > 1);
     CHECK(result.damping >= 1e-6);
     CHECK(result.output_error == Approx(output_error(W, values_of(result.quantized), H)).epsilon(1e-6));
@@ -348,7 +348,7 @@ TEST_CASE("quantize_optq: an H that cannot be factored gives no codes", "[quanti
     MatrixXd H = MatrixXd::Identity(3, 3);
     H(0, 2) = H(2, 0) = 1e6;
     const auto result = quantize_optq(MatrixXd(MatrixXd::Ones(2, 3)), H, {.bits = 4});
-    CHECK(result.status == optq_status::failed);
+    CHECK(result.status == quantization_status::failed);
     CHECK_FALSE(result);
     CHECK(result.attempts == 9);
     CHECK(result.quantized.rows() == 0);
@@ -658,15 +658,15 @@ TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked
     using magr::factor_fallback;
     const auto status = [&](const MatrixXd& H, factor_fallback what) {
         const auto result = quantize_optq(W, H, {.bits = 4}, {.damping = 0, .on_failure = what});
-        CHECK(static_cast<bool>(result) == (result.status != optq_status::failed));
+        CHECK(static_cast<bool>(result) == (result.status != quantization_status::failed));
         return result.status;
     };
-    CHECK(status(singular, factor_fallback::none) == optq_status::failed);
-    CHECK(status(singular, factor_fallback::more_damping) == optq_status::damped_more);
-    CHECK(status(singular, factor_fallback::round_to_nearest) == optq_status::damped_more);
-    CHECK(status(hopeless, factor_fallback::none) == optq_status::failed);
-    CHECK(status(hopeless, factor_fallback::more_damping) == optq_status::failed);
-    CHECK(status(hopeless, factor_fallback::round_to_nearest) == optq_status::rounded_to_nearest);
+    CHECK(status(singular, factor_fallback::none) == quantization_status::failed);
+    CHECK(status(singular, factor_fallback::more_damping) == quantization_status::damped_more);
+    CHECK(status(singular, factor_fallback::round_to_nearest) == quantization_status::damped_more);
+    CHECK(status(hopeless, factor_fallback::none) == quantization_status::failed);
+    CHECK(status(hopeless, factor_fallback::more_damping) == quantization_status::failed);
+    CHECK(status(hopeless, factor_fallback::round_to_nearest) == quantization_status::rounded_to_nearest);
     const auto rounded = quantize_optq(W, hopeless, {.bits = 4}, {.on_failure = factor_fallback::round_to_nearest});
     CHECK(rounded.quantized.codes == quantize_rtn(W, {.bits = 4}).codes);
     CHECK_FALSE(rounded.bound_held().has_value());
@@ -675,7 +675,7 @@ TEST_CASE("quantize_optq: what happens if H cannot be factored is what was asked
     MatrixXd indefinite = singular;
     indefinite.diagonal().array() -= 1e-7 * singular.diagonal().mean();
     indefinite.diagonal() = indefinite.diagonal().cwiseMax(0);
-    CHECK(quantize_optq(W, indefinite, {.bits = 4}).status == optq_status::as_requested);
+    CHECK(quantize_optq(W, indefinite, {.bits = 4}).status == quantization_status::as_requested);
 }
 
 TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[quantize][optq][edge]") {
@@ -690,9 +690,9 @@ TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[
     const auto run = [&](dead_columns policy, double threshold) {
         return quantize_optq(W, H, {.bits = 3}, {.dead = policy, .dead_threshold = threshold});
     };
-    CHECK(run(dead_columns::refuse, 0).status == optq_status::as_requested);
+    CHECK(run(dead_columns::refuse, 0).status == quantization_status::as_requested);
     const auto refused = run(dead_columns::refuse, 1e-8);
-    CHECK(refused.status == optq_status::dead_columns_refused);
+    CHECK(refused.status == quantization_status::dead_columns_refused);
     CHECK(refused.dead_columns == 2);
     CHECK_FALSE(refused);
     const auto rounded = run(dead_columns::round, 1e-8);
@@ -715,7 +715,7 @@ TEST_CASE("quantize_optq: factoring in float changes few codes", "[quantize][opt
     CHECK(expected.precision == magr::factor_precision::float64);
     CHECK(result.precision == magr::factor_precision::float32);
     CHECK(quantize_optq(W, H, {.bits = 4}).quantized.codes == result.quantized.codes);
-    CHECK(result.status == optq_status::as_requested);
+    CHECK(result.status == quantization_status::as_requested);
     CHECK(result.output_error == Approx(expected.output_error.value()).epsilon(0.02));
     CHECK(result.output_error == Approx(output_error(W, result.quantized.dequantize(), H)).epsilon(1e-3));
 }
@@ -776,7 +776,7 @@ TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives
         const MatrixXd H = X.transpose() * X;
         const Eigen::MatrixXf W = (1e37 * layers::normal_matrix(2, 6, random)).cast<float>();
         const auto result = quantize_optq(W, H, {.bits = 2, .group_size = 2}, {.damping = 1e-9, .groups = group_update::live});
-        if (result.status == optq_status::overflowed) {
+        if (result.status == quantization_status::overflowed) {
             ++overflowed;
             CHECK_FALSE(result);
             continue;
@@ -786,7 +786,7 @@ TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives
     }
     CHECK(overflowed > 0);
     const auto squares = quantize_optq(MatrixXd(MatrixXd::Constant(1, 2, 1e200)), MatrixXd(MatrixXd::Identity(2, 2)));
-    CHECK(squares.status == optq_status::overflowed);
+    CHECK(squares.status == quantization_status::overflowed);
 }
 
 TEST_CASE("quantize_optq: the same bits whatever runs it", "[quantize][optq][determinism]") {
@@ -804,7 +804,7 @@ TEST_CASE("quantize_optq: the same bits whatever runs it", "[quantize][optq][det
                                    .rounding = magr::rounding_mode::stochastic,
                                    .seed = 5};
         const auto serial = quantize_optq(W, H, grid, options);
-        REQUIRE(serial.status == optq_status::as_requested);
+        REQUIRE(serial.status == quantization_status::as_requested);
         for (const index_t workers : {1, 2, 7}) {
             CAPTURE(static_cast<int>(update), workers);
             magr::thread_pool pool(workers);

@@ -41,7 +41,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates at its peak", 
                     std::optional<decltype(magr::quantize_optq(W, layer.H))> result;
                     const auto peak = static_cast<double>(
                         counted_memory::peak_of([&] { result.emplace(magr::quantize_optq(W, layer.H, grid, options, pool)); }));
-                    CHECK(result->status == magr::optq_status::as_requested);
+                    CHECK(result->status == magr::quantization_status::as_requested);
                     CHECK(peak == Approx(magr::workspace_bytes<TestType>(rows, cols, grid, options, workers)).epsilon(0.01));
                 }
     }
@@ -68,7 +68,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates with dead colu
                 std::optional<decltype(magr::quantize_optq(W, layer.H))> result;
                 const auto peak = static_cast<double>(
                     counted_memory::peak_of([&] { result.emplace(magr::quantize_optq(W, layer.H, grid_options{}, options, pool)); }));
-                CHECK(result->status == magr::optq_status::as_requested);
+                CHECK(result->status == magr::quantization_status::as_requested);
                 CHECK(result->dead_columns == (options.dead_threshold > 0 ? 2 : 1));
                 const auto expected = static_cast<double>(magr::workspace_bytes<TestType>(rows, cols, grid_options{}, options, workers));
                 CHECK(peak <= 1.01 * expected);

@@ -102,7 +102,7 @@ void add_layer(results& out, const magr::layer_result<Scalar>& r) {
     add_limits(out, r.limits);
     out.add("output_error_rtn", r.output_error_rtn.value_or(0));
     out.add("output_error_preprocessed", r.output_error_preprocessed.value_or(0));
-    out.add("output_error", r.output_error);
+    out.add("output_error", r.output_error.value_or(0));
     add_quantized(out, r.quantized);
 }
 

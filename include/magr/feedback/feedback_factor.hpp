@@ -44,7 +44,7 @@ template <compute_scalar Scalar>
 struct feedback_factor {
     factor_status status = factor_status::failed;
     double damping = 0;         ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;  ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
+    double diagonal_floor = 0;  ///< of the last attempt: smaller entries of diag(H) were raised to it; unit of H
     int attempts = 0;           ///< number of dampings and floors tried
     factor_precision precision = factor_precision::float64;  ///< of the last attempt: float64 or float32
     std::vector<index_t> dead;                               ///< the dead columns, ascending, in the order of H

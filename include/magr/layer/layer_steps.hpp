@@ -32,18 +32,6 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] inline layer_status status_of(optq_status status) {
-    switch (status) {
-        case optq_status::as_requested: return layer_status::as_requested;
-        case optq_status::damped_more: return layer_status::damped_more;
-        case optq_status::rounded_to_nearest: return layer_status::rounded_to_nearest;
-        case optq_status::dead_columns_refused: return layer_status::dead_columns_refused;
-        case optq_status::overflowed: return layer_status::overflowed;
-        case optq_status::failed: break;
-    }
-    return layer_status::failed;
-}
-
 /// Decides what the steps share: the range of the grids, the size of groups, one threshold for dead columns, the largest, and that the
 /// error is measured at their end.
 [[nodiscard]] inline layer_options with_defaults(layer_options options) {
@@ -135,7 +123,7 @@ template <compute_scalar Scalar>
     result.dead_columns = in.H().dead_inputs();
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     if (plan == nullptr) {
-        result.status = layer_status::as_requested;
+        result.status = quantization_status::as_requested;
         result.quantized = round_onto_grids(target, grids, round_half_even{}, exec);
         result.clipped = count_clipped(target, in.H(), grids, exec);
         return result;
@@ -143,7 +131,7 @@ template <compute_scalar Scalar>
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = options.optq.groups == group_update::fixed || groups_per_row(options.grid, target.cols()) == 1;
     auto optq = optq_with_plan<Scalar>(target, in.H(), *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
-    result.status = status_of(optq.status);
+    result.status = optq.status;
     result.clipped = optq.clipped;
     result.quantized = std::move(optq.quantized);
     result.optq = optq;
@@ -168,7 +156,7 @@ template <compute_scalar Scalar>
 void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<const Scalar>> w, const layer_input<Scalar>& in,
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
-    const bool falls_back = result.status == layer_status::rounded_to_nearest;
+    const bool falls_back = result.status == quantization_status::rounded_to_nearest;
     quantized_matrix<Scalar> rtn;
     if (falls_back || options.measure_rtn)
         rtn = round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{},
@@ -182,20 +170,23 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);
-    result.output_error = meter.error(w, result.quantized.dequantize(exec).view(), exec);
-    if (!detail::is_finite(result.output_error) && meter.has_energy()) {
-        result.status = layer_status::overflowed;
+    const double error = meter.error(w, result.quantized.dequantize(exec).view(), exec);
+    if (detail::is_finite(error) || !meter.has_energy()) {
+        result.output_error = error;
+    } else {
+        result.status = quantization_status::overflowed;
         result.quantized = {};
     }
 }
 
 /// The reason not to use H with either quantizer; no value if H is usable. `rounded_to_nearest` means to do that instead.
 template <compute_scalar Scalar>
-[[nodiscard]] std::optional<layer_status> objection_to(const layer_input<Scalar>& in, std::optional<index_t> tokens,
-                                                       const layer_options& options) {
-    if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
+[[nodiscard]] std::optional<quantization_status> objection_to(const layer_input<Scalar>& in, std::optional<index_t> tokens,
+                                                              const layer_options& options) {
+    if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return quantization_status::dead_columns_refused;
     if (!tokens || *tokens >= options.minimum_tokens) return std::nullopt;
-    return options.optq.on_failure == factor_fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
+    return options.optq.on_failure == factor_fallback::round_to_nearest ? quantization_status::rounded_to_nearest
+                                                                        : quantization_status::too_few_tokens;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

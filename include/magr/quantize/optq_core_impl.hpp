@@ -113,7 +113,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     result.precision = factor.precision;
     result.dead_columns = static_cast<index_t>(factor.dead.size());
     if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
-        result.status = optq_status::dead_columns_refused;
+        result.status = quantization_status::dead_columns_refused;
         return result;
     }
     if (factor.status == factor_status::failed) {
@@ -121,14 +121,14 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
         const auto round = [&](const auto& rounding) {
             return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding, exec);
         };
-        result.status = optq_status::rounded_to_nearest;
+        result.status = quantization_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
         if (measures_error(options))
             result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
         return result;
     }
-    result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
+    result.status = factor.status == factor_status::as_requested ? quantization_status::as_requested : quantization_status::damped_more;
 
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;
@@ -161,7 +161,7 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     result.limits = count_storage_limits(result.quantized);
     if (measures_error(options)) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
     if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
-        result.status = optq_status::overflowed;
+        result.status = quantization_status::overflowed;
         result.quantized = {};
     }
     return result;

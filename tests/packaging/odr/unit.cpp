@@ -72,7 +72,7 @@ double MAGR_UNIT() {
         magr::unpack_gguf(magr::pack_gguf(k_quant, magr::ggml_type::q4_k))};
     double packing = 0;
     for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
-    if (layer && layer.optq->bound_held().value_or(true)) packing += layer.output_error;
+    if (layer && layer.optq->bound_held().value_or(true)) packing += *layer.output_error;
 
     magr::thread_pool pool(2);
     const magr::callback_executor exec(run_on_pool, &pool, pool.concurrency());
