@@ -7,8 +7,8 @@
 #include <vector>
 
 #include <magr/compensate_drift.hpp>
+#include <magr/gguf/k_quants.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/pack/k_quants.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
 #include <magr/quantize_layer.hpp>

@@ -11,7 +11,7 @@
 
 #include <magr/pack.hpp>
 
-#include "pack/textbook_gguf.hpp"
+#include "gguf/textbook_gguf.hpp"
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
 

@@ -18,6 +18,7 @@ set(may_include_feedback ${base} matrix detail parallel linalg calibration feedb
 set(may_include_quantize ${base} matrix detail parallel simd kernels linalg calibration grid feedback quantize)
 set(may_include_refine ${base} matrix detail parallel simd kernels calibration grid refine)
 set(may_include_pack ${base} matrix detail parallel calibration grid pack)
+set(may_include_gguf ${base} matrix detail parallel calibration grid pack gguf)
 set(may_include_layer ${base} matrix detail parallel calibration preprocess grid feedback quantize refine pack layer)
 
 # Threads belong to the host: the headers that each adaptor in parallel/ needs for them, and that no other header may include. Nor may any

@@ -14,6 +14,9 @@
 #include <magr/detail/finite.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/detail/share_rows.hpp>
+#include <magr/gguf/gguf_block.hpp>
+#include <magr/gguf/k_quant_fitter.hpp>
+#include <magr/gguf/k_quants.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/grid_weights.hpp>
 #include <magr/grid/make_weight_grids.hpp>
@@ -21,9 +24,6 @@
 #include <magr/grid/weight_grids.hpp>
 #include <magr/pack/format.hpp>
 #include <magr/pack/format_rules.hpp>
-#include <magr/pack/gguf_block.hpp>
-#include <magr/pack/k_quant_fitter.hpp>
-#include <magr/pack/k_quants.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/parallel/executor_ref.hpp>
 

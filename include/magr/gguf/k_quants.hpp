@@ -3,9 +3,9 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/gguf/gguf.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/pack/gguf.hpp>
 #include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
@@ -66,5 +66,5 @@ template <class Weights, class Gram>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/k_quants_impl.hpp>
+#include <magr/gguf/k_quants_impl.hpp>
 #endif
