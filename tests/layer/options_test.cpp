@@ -152,17 +152,17 @@ void check_fields(const vector<field>& fields) {
 
 }  // namespace
 
-TEST_CASE("options: every number outside of its range is refused, by struct, field and value", "[quantize][options][errors]") {
+TEST_CASE("options: every number outside of its range is refused, by struct, field and value", "[layer][options][errors]") {
     check_fields(fields());
 }
 
-TEST_CASE("options: every value that is no enumerator is refused, by struct, field and number", "[quantize][options][errors]") {
+TEST_CASE("options: every value that is no enumerator is refused, by struct, field and number", "[layer][options][errors]") {
     check_fields(enumerators());
     const vector<std::string> found = problems(magr::preprocess_options{.solver = static_cast<magr::preprocess_solver>(2)});
     CHECK(found == vector<std::string>{"preprocess_options: solver must be admm or proximal_gradient, it is 2"});
 }
 
-TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
+TEST_CASE("options: every enumerator has its name", "[layer][options]") {
     check_names<magr::vector_axis>({"rows", "columns"});
     check_names<magr::column_order>({"natural", "act_order", "group_aware"});
     check_names<magr::dead_columns>({"round", "zero", "refuse"});
@@ -186,7 +186,7 @@ TEST_CASE("options: every enumerator has its name", "[quantize][options]") {
     check_names<magr::zero_point>({"none", "integer", "real", "offset"});
 }
 
-TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing is written", "[quantize][options][errors]") {
+TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing is written", "[layer][options][errors]") {
     const float before[] = {3, -1, 2, 1};
     float values[] = {3, -1, 2, 1};
     const magr::matrix_view<float> M(values, 2, 2);
@@ -199,7 +199,7 @@ TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing 
     CHECK(std::equal(std::begin(values), std::end(values), before));
 }
 
-TEST_CASE("options: levels that are no numbers, too large or out of order are refused", "[quantize][options][errors]") {
+TEST_CASE("options: levels that are no numbers, too large or out of order are refused", "[layer][options][errors]") {
     const auto accepted = [](vector<double> levels) {
         return problems(magr::grid_options{.bits = 2, .zero_point = magr::zero_point::none, .levels = std::move(levels)}).empty();
     };
