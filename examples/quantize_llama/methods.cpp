@@ -122,7 +122,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     return {std::move(result.quantized), std::move(record)};
 }
 
-/// The weights first make up for what has become of their inputs. Penalty and damping are then those that are best on the texts held out.
+/// First compensates the drift of the inputs. Penalty and damping are then those with the smallest error on the held-out texts.
 quantized_layer choose_by_validation(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                      const quantization& how, magr::thread_pool& pool) {
     magr::automatic_options options;

@@ -20,7 +20,7 @@ enum class method {
     magr_optq,
     magr_optq_refine,
     paper,     ///< the recipe of MagR's authors, to the letter: their iteration, penalty, grid, OPTQ, and coordinate descent
-    automatic  ///< everything chosen on calibration texts that were held out, and the error of earlier layers made up for
+    automatic  ///< everything chosen on held-out calibration texts, and the error of earlier layers compensated
 };
 inline constexpr std::array all_methods{method::rtn,      method::optq,      method::optq_refine,
                                         method::magr_rtn, method::magr_optq, method::magr_optq_refine,

@@ -108,7 +108,7 @@ TEST_CASE("drift_accumulator: refuses what does not fit, and stays as it was", "
     CHECK(sum.tokens() == 4);
 }
 
-TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses what is none", "[calibration][drift]") {
+TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses one that cannot be right", "[calibration][drift]") {
     const inputs data = drifting(500, 20, 0.3, 6);
     magr::drift_accumulator<> whole(20), early(20);
     for (auto* sum : {&whole, &early}) sum->add(data.X.topRows(200), data.Y.topRows(200));

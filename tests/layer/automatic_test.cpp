@@ -49,7 +49,7 @@ automatic_options options_for(const magr::layer_options& layer) {
 
 }  // namespace
 
-TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting data, measured on the validation data",
+TEST_CASE("quantize_automatic: a candidate is the result of its steps on the fitting data, measured on the validation data",
           "[quantize][automatic][oracle]") {
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .group_size = 20, .range = magr::range_search::min_max};

@@ -277,7 +277,7 @@ TEST_CASE("quantize_layer: clipped weights and grids at the limits are counted w
     CHECK(result.limits.smallest == 1);
 }
 
-TEST_CASE("quantize_layer: what leaves the range of numbers is said to", "[quantize][layer][edge]") {
+TEST_CASE("quantize_layer: a result that leaves the range of numbers is reported", "[quantize][layer][edge]") {
     const MatrixXd W = 1e200 * MatrixXd::Random(2, 6);  // the squares of errors overflow
     const MatrixXd H = MatrixXd::Identity(6, 6);
     const auto optq = quantize_layer(W, H, {.refinement = {.rounds = 0}});
@@ -422,7 +422,7 @@ TEST_CASE("quantize_layer: an H that MagR cannot work with is no reason for sile
     }
 }
 
-TEST_CASE("quantize_layer: the same bits whatever executes it", "[quantize][layer][determinism]") {
+TEST_CASE("quantize_layer: the same bits with every executor", "[quantize][layer][determinism]") {
     const layers::layer layer = layers::make_layer(300, 40, layers::inputs::neighbours, 10);
     const MatrixXf W = layer.W.cast<float>();
     const magr::layer_options options{.grid = {.bits = 3, .group_size = 16}, .preprocess = magr::preprocess_options{.alpha = 1e-3}};

@@ -789,7 +789,7 @@ TEST_CASE("quantize_optq: what leaves the range of numbers is said to, and gives
     CHECK(squares.status == quantization_status::overflowed);
 }
 
-TEST_CASE("quantize_optq: the same bits whatever runs it", "[quantize][optq][determinism]") {
+TEST_CASE("quantize_optq: the same bits with every executor", "[quantize][optq][determinism]") {
     auto [weights, gram] = layers::make_layer(600, 70, layers::inputs::outliers, 31);
     gram.row(20).setZero();
     gram.col(20).setZero();
