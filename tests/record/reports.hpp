@@ -77,8 +77,8 @@ inline void add_optq(results& out, const magr::optq_report& r, const std::string
     out.add(of + "precision", word_of(r.precision));
     out.add(of + "dead_columns", r.dead_columns);
     out.add(of + "clipped", r.clipped);
-    out.add(of + "loss", r.loss);
-    out.add(of + "loss_bound", r.loss_bound);
+    out.add(of + "loss", r.loss.value_or(0));
+    out.add(of + "loss_bound", r.loss_bound.value_or(0));
     out.add(of + "output_error", r.output_error.value_or(std::numeric_limits<double>::quiet_NaN()));
     out.add(of + "bound_held", r.bound_held());
 }

@@ -156,11 +156,12 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     };
     // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
     const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
-    result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    const double loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    result.loss = loss;
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
-    if (measures_error(options)) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
-    if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
+    if (measures_error(options)) result.output_error = error_ratio(2 * loss - weighted(factor.added, sums.residuals), energy);
+    if (!detail::is_finite(loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = quantization_status::overflowed;
         result.quantized = {};
     }
