@@ -144,6 +144,16 @@ TEST_CASE("quantize_rtn: workers share the rows, and every executor gives the sa
     CHECK(dequantizing.loops == std::vector<index_t>{4});
 }
 
+TEST_CASE("quantize_rtn: a rounding may know one arithmetic type only", "[quantize][rtn]") {
+    struct down {
+        double operator()(double steps, index_t, index_t) const { return std::floor(steps); }
+    };
+    const Eigen::MatrixXd W = Eigen::RowVector4d(0, 0.9, 1.9, 3);
+    const auto q = quantize_rtn(W, {.bits = 2}, down{});
+    CHECK(q.codes(0, 1) == 0);
+    CHECK(q.codes(0, 2) == 1);
+}
+
 TEST_CASE("quantize_rtn: refuses what it cannot quantize", "[quantize][rtn][edge]") {
     Eigen::MatrixXf W = Eigen::MatrixXf::Ones(3, 4);
     CHECK_THROWS_AS(quantize_rtn(Eigen::MatrixXf(0, 4)), magr::shape_error);

@@ -94,8 +94,8 @@ struct grid_options {
     std::optional<range_search> range = std::nullopt;       ///< how the range is chosen; default: min_max, output_error in quantize_layer
     range_candidates candidates = range_candidates::joint;  ///< which ranges a search looks at
     double error_exponent = 2.4;                            ///< exponent of the mse search, in [1, 8]
-    double range_factor = 1;                                ///< factor on the min_max range, in (0, 1]; must be 1 with a search
-    range_point shrink_towards = range_point::low;          ///< the point that range_factor leaves in place
+    double range_factor = 1;                        ///< factor on the min_max range, MagR's beta, in (0, 1]; must be 1 with a search
+    range_point shrink_towards = range_point::low;  ///< the point that range_factor leaves in place
     /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits numbers of at most 1e6, increasing also when rounded to
     /// float, and not all below 1e-6; zero_point must be none. The scale is chosen so that the levels reach from the smallest to the
     /// largest weight.

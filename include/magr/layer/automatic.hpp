@@ -39,8 +39,8 @@ struct [[nodiscard]] automatic_result {
     layer_result<Scalar> layer;                   ///< of the chosen candidate, made from the fitting data, with its report
     std::vector<automatic_candidate> candidates;  ///< all candidates tried, in order of damping, penalty, range
     std::size_t chosen = 0;                       ///< which of them was chosen
-    std::optional<double>
-        validation_error;  ///< output error of the result, if there is one, on the validation data, which only made the choice
+    /// output error of the result, if there is one, on the validation data, which only made the choice
+    std::optional<double> validation_error;
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }

@@ -15,6 +15,11 @@
 
 namespace magr {
 namespace detail {
+
+/// Whether it rounds in one of the arithmetic types.
+template <class Rounding>
+inline constexpr bool is_rounding = rounding_policy<Rounding, float> || rounding_policy<Rounding, double>;
+
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
@@ -61,7 +66,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  half-way cases round to even; the same bits for every executor
 /// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Rounding = round_half_even>
-    requires rounding_policy<Rounding, float>
+    requires detail::is_rounding<Rounding>
 [[nodiscard]] auto quantize_rtn(const Weights& W, const grid_options& options = {}, const Rounding& rounding = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
     using scalar = compute_t<typename decltype(w)::value_type>;
@@ -74,7 +79,7 @@ template <class Weights, class Rounding = round_half_even>
 /// The same for the searches that use H. Weights of dead columns do not affect the grids, see `fit_grids`: they are rounded onto the grids
 /// of the others, to the nearest end if they are outside.
 template <class Weights, class Gram, class Rounding = round_half_even>
-    requires(gram_like<Gram> && rounding_policy<Rounding, float>)
+    requires(gram_like<Gram> && detail::is_rounding<Rounding>)
 [[nodiscard]] auto quantize_rtn(const Weights& W, const Gram& H, const grid_options& options, const Rounding& rounding = {},
                                 executor_ref exec = {}) {
     const auto w = as_const_view(W);
