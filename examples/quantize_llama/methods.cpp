@@ -25,7 +25,7 @@ std::vector<float> largest_per_row(const matrix_f& W) {
 /// What a report says about a layer with which something was not as usual: inputs that are always zero, which decide nothing, or a step
 /// that was not done as asked.
 std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
-    const magr::index_t inputs = result.quantized.codes.cols(), dead = result.dead_columns;
+    const magr::index_t inputs = result.quantized.codes.cols(), dead = result.dead_inputs;
     text_stream remark;
     if (dead > 0) {
         if (dead == inputs)

@@ -182,7 +182,7 @@ TEST_CASE("hessian: one rule for dead inputs", "[calibration][hessian][dead]") {
     const auto derived = magr::quantize_optq(W, plain, grid, options), own = magr::quantize_optq(W, strict, grid);
     CHECK(plain.made() == before);
     CHECK(derived.quantized.codes == expected.quantized.codes);
-    CHECK(derived.dead_columns == 2);
+    CHECK(derived.dead_inputs == 2);
     CHECK(own.quantized.codes == expected.quantized.codes);
     CHECK(own.output_error == expected.output_error);
 }

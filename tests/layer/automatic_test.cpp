@@ -143,12 +143,12 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const auto with = quantize_automatic(W, layer.fitting, layer.validation);
     CHECK(with.layer.quantized.scales == without.layer.quantized.scales);
     CHECK(with.validation_error == without.validation_error);
-    CHECK(with.layer.dead_columns == 1);
+    CHECK(with.layer.dead_inputs == 1);
 
     layer.validation(5, 5) = layer.validation(4, 4);
     W.col(5).setConstant(2.0F);
     const auto known = quantize_automatic(W, layer.fitting, layer.validation);
-    CHECK(known.layer.dead_columns == 0);
+    CHECK(known.layer.dead_inputs == 0);
     const auto Q = known.layer.quantized.dequantize();
     for (index_t i = 0; i < W.rows(); ++i) CHECK(std::abs(Q(i, 5) - 2) < 0.5);
 
@@ -163,7 +163,7 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const auto small = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
     layer.W.col(5).setConstant(1e6F);
     const auto large = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
-    CHECK(large.layer.dead_columns == 1);
+    CHECK(large.layer.dead_inputs == 1);
     CHECK(large.layer.quantized.scales == small.layer.quantized.scales);
     CHECK(large.chosen == small.chosen);
     CHECK(large.validation_error == small.validation_error);
@@ -171,7 +171,7 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const MatrixXd zero = MatrixXd::Zero(32, 32);
     const auto dead = quantize_automatic(layer.W, zero, zero);
     REQUIRE(dead);
-    CHECK(dead.layer.dead_columns == 32);
+    CHECK(dead.layer.dead_inputs == 32);
     CHECK(dead.validation_error == 0);
 }
 

@@ -195,7 +195,7 @@ TEST_CASE("quantize_layer: says what it did instead, and in strict mode does not
     H.col(3).setZero();
     const auto refused = quantize_layer(W, H, {.optq = {.dead = magr::dead_columns::refuse}});
     CHECK(refused.status == quantization_status::dead_columns_refused);
-    CHECK(refused.optq->dead_columns == 1);
+    CHECK(refused.optq->dead_inputs == 1);
     CHECK_FALSE(refused);
     std::mt19937 random(5);
     const Eigen::VectorXd x = layers::normal_matrix(12, 1, random).col(0);
@@ -328,7 +328,7 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
                     const auto actual = quantize_layer(W, H, options);
                     INFO(nearly << static_cast<int>(zero) << static_cast<int>(policy) << kind);
                     REQUIRE(actual);
-                    CHECK(actual.dead_columns == static_cast<index_t>(dead.size()));
+                    CHECK(actual.dead_inputs == static_cast<index_t>(dead.size()));
                     CHECK(actual.clipped == expected.clipped);
                     if (!nearly) CHECK(actual.output_error == expected.output_error);
                     if (!nearly) CHECK(actual.output_error_rtn.value() == expected.output_error_rtn.value());
@@ -363,7 +363,7 @@ TEST_CASE("quantize_layer: a layer whose inputs are all dead follows the policy 
             options.preprocess.emplace();
             const auto rounded = quantize_layer(W, H, options);
             CHECK(rounded.status == quantization_status::as_requested);
-            CHECK(rounded.dead_columns == 16);
+            CHECK(rounded.dead_inputs == 16);
             CHECK(rounded.quantized.codes == magr::quantize_rtn(W, {.bits = 4}).codes);
             CHECK(rounded.output_error == 0);
             CHECK_FALSE(rounded.preprocess);

@@ -112,7 +112,7 @@ TEST_CASE("quantize_optq: golden table", "[quantize][optq][oracle]") {
         CHECK(result.status == quantization_status::as_requested);
         CHECK(result.damping == 0.01);
         CHECK(result.attempts == 1);
-        CHECK(result.dead_columns == 0);
+        CHECK(result.dead_inputs == 0);
     }
     const auto whole_row = quantize_optq(W, H, {.bits = 3});
     CHECK(whole_row.quantized.scales(0, 0) == Approx(0.3285714286));
@@ -372,8 +372,8 @@ TEST_CASE("quantize_optq: dead columns are rounded or zeroed, and change nothing
                 const MatrixXd Q = values_of(rounded.quantized);
                 const MatrixXd Z = values_of(zeroed.quantized);
                 CAPTURE(group, order == column_order::act_order, static_cast<int>(update));
-                CHECK(rounded.dead_columns == 3);
-                CHECK(zeroed.dead_columns == 3);
+                CHECK(rounded.dead_inputs == 3);
+                CHECK(zeroed.dead_inputs == 3);
                 CHECK(rounded.output_error == Approx(output_error(W, Q, H)).epsilon(1e-9));
                 CHECK(zeroed.output_error == Approx(output_error(W, Z, H)).epsilon(1e-9));
                 for (index_t j = 0; j < 24; ++j) {
@@ -694,11 +694,11 @@ TEST_CASE("quantize_optq: near-dead columns follow the policy for dead ones", "[
     CHECK(run(dead_columns::refuse, 0).status == quantization_status::as_requested);
     const auto refused = run(dead_columns::refuse, 1e-8);
     CHECK(refused.status == quantization_status::dead_columns_refused);
-    CHECK(refused.dead_columns == 2);
+    CHECK(refused.dead_inputs == 2);
     CHECK_FALSE(refused);
     const auto rounded = run(dead_columns::round, 1e-8);
     const auto zeroed = run(dead_columns::zero, 1e-8);
-    CHECK(rounded.dead_columns == 2);
+    CHECK(rounded.dead_inputs == 2);
     for (const index_t j : {4, 11})
         for (index_t i = 0; i < 5; ++i) {
             CHECK(rounded.quantized.codes(i, j) == quantize_rtn(W, {.bits = 3}).codes(i, j));

@@ -69,7 +69,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates with dead colu
                 const auto peak = static_cast<double>(
                     counted_memory::peak_of([&] { result.emplace(magr::quantize_optq(W, layer.H, grid_options{}, options, pool)); }));
                 CHECK(result->status == magr::quantization_status::as_requested);
-                CHECK(result->dead_columns == (options.dead_threshold > 0 ? 2 : 1));
+                CHECK(result->dead_inputs == (options.dead_threshold > 0 ? 2 : 1));
                 const auto expected = static_cast<double>(magr::workspace_bytes<TestType>(rows, cols, grid_options{}, options, workers));
                 CHECK(peak <= 1.01 * expected);
             }

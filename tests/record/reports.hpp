@@ -75,7 +75,7 @@ inline void add_optq(results& out, const magr::optq_report& r, const std::string
     out.add(of + "diagonal_floor", r.diagonal_floor);
     out.add(of + "attempts", r.attempts);
     out.add(of + "precision", word_of(r.precision));
-    out.add(of + "dead_columns", r.dead_columns);
+    out.add(of + "dead_columns", r.dead_inputs);
     out.add(of + "clipped", r.clipped);
     out.add(of + "loss", r.loss.value_or(0));
     out.add(of + "loss_bound", r.loss_bound.value_or(0));
@@ -94,7 +94,7 @@ template <class Scalar>
 void add_layer(results& out, const magr::layer_result<Scalar>& r) {
     out.add("status", to_string(r.status));
     out.add("tokens", r.tokens);
-    out.add("dead_columns", r.dead_columns);
+    out.add("dead_columns", r.dead_inputs);
     if (r.preprocess) add_preprocess(out, *r.preprocess, "preprocess.");
     if (r.optq) add_optq(out, *r.optq, "optq.");
     if (r.refinement) add_refinement(out, *r.refinement, "refinement.");

@@ -37,11 +37,11 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H
     std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
-        result.dead_columns = H.dead_inputs();
+        result.dead_inputs = H.dead_inputs();
         if (objection == quantization_status::dead_columns_refused && options.quantizer == layer_quantizer::optq) {
             result.optq.emplace();
             result.optq->status = quantization_status::dead_columns_refused;
-            result.optq->dead_columns = result.dead_columns;
+            result.optq->dead_inputs = result.dead_inputs;
         }
     } else {
         const matrix_view<const Scalar> fitted = preprocessed ? as_const_view(M) : in.weights();

@@ -120,7 +120,7 @@ template <compute_scalar Scalar>
                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
                                                 const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
-    result.dead_columns = in.H().dead_inputs();
+    result.dead_inputs = in.H().dead_inputs();
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     if (plan == nullptr) {
         result.status = quantization_status::as_requested;

@@ -17,7 +17,7 @@ struct [[nodiscard]] layer_result {
     quantized_matrix<Scalar> quantized;                        ///< empty (0 x 0) if `status` says that nothing was quantized
     quantization_status status = quantization_status::failed;  ///< what was done
     std::optional<index_t> tokens;                             ///< calibration tokens seen, if known
-    index_t dead_columns = 0;                     ///< by the largest `dead_threshold` of the options, which holds for all steps
+    index_t dead_inputs = 0;                      ///< by the largest `dead_threshold` of the options, which holds for all steps
     std::optional<preprocess_result> preprocess;  ///< how MagR went, if it ran
     std::optional<optq_report> optq;              ///< how OPTQ went, if it ran; its errors are relative to the weights that it rounded
     /// all rounds together, if there were any; passes are those of codes. Both losses use the damping of codes, or that of scales if codes

@@ -111,8 +111,8 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     result.diagonal_floor = factor.diagonal_floor;
     result.attempts = factor.attempts;
     result.precision = factor.precision;
-    result.dead_columns = static_cast<index_t>(factor.dead.size());
-    if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
+    result.dead_inputs = static_cast<index_t>(factor.dead.size());
+    if (result.dead_inputs > 0 && options.dead == dead_columns::refuse) {
         result.status = quantization_status::dead_columns_refused;
         return result;
     }

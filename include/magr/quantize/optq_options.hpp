@@ -87,7 +87,7 @@ struct optq_options {
     std::optional<index_t> block_size = {};
     column_order order = column_order::natural;                  ///< in which order columns are quantized
     group_update groups = group_update::fixed;                   ///< which weights the grids of groups are fitted to
-    magr::dead_columns dead = magr::dead_columns::round;         ///< what happens to dead columns
+    dead_columns dead = dead_columns::round;                     ///< what happens to dead columns
     double dead_threshold = 0;                                   ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     factor_fallback on_failure = factor_fallback::more_damping;  ///< what happens if H cannot be factored
     rounding_mode rounding = rounding_mode::nearest;             ///< how weights are rounded

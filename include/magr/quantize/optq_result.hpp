@@ -16,7 +16,7 @@ struct optq_report {
     double diagonal_floor = 0;                                 ///< of the last attempt: no entry of diag(H) was below it; unit of H
     int attempts = 0;                                          ///< number of dampings and floors tried
     factor_precision precision = factor_precision::float64;    ///< in which H was factored: float64 or float32
-    index_t dead_columns = 0;                                  ///< columns with H_jj <= dead_threshold * mean
+    index_t dead_inputs = 0;                                   ///< columns with H_jj <= dead_threshold * mean
     index_t clipped = 0;              ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;            ///< grids at the ends of what their storage type can hold
     std::optional<double> loss = {};  ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2, if OPTQ ran; unit of H times that of W squared
