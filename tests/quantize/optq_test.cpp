@@ -178,8 +178,8 @@ TEST_CASE("quantize_optq: everything but the output error comes without measurin
         const auto result = quantize_optq(W, gram, {.bits = 3}, options);
         CHECK(result.quantized.codes == expected.quantized.codes);
         CHECK(result.status == expected.status);
-        CHECK(result.loss.value() == expected.loss);
-        CHECK(result.loss_bound.value() == expected.loss_bound);
+        CHECK(result.loss == expected.loss);
+        CHECK(result.loss_bound == expected.loss_bound);
         CHECK(result.clipped == expected.clipped);
         CHECK_FALSE(result.output_error);
         REQUIRE(expected.output_error);
