@@ -191,6 +191,5 @@ TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as publish
 
 TEST_CASE("quantize_model: an option out of range reaches the caller", "[examples][quantize_model]") {
     const llama_model model = tiny::model();
-    CHECK_THROWS_AS(quantized(model, tiny::texts(model.config, {50}), {.method = method::rtn, .bits = 4, .beta = 2.0}),
-                    magr::option_error);
+    CHECK_THROWS_AS(quantized(model, tiny::texts(model.config, {50}), {.method = method::rtn, .bits = 4, .beta = 2.0}), magr::option_error);
 }
