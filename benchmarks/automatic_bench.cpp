@@ -17,11 +17,11 @@ using benchmarks::layer;
 void choose(benchmark::State& state, magr::range_search range, magr::index_t rounds) {
     const layer data(state.range(0));
     const layer::matrix validation = data.H * 0.25F + layer::matrix::Identity(data.H.rows(), data.H.cols()) * data.H(0, 0) * 0.05F;
-    const magr::layer_options options{.grid = {.bits = 3, .range = range}, .refinement_rounds = rounds};
+    const magr::layer_options options{.grid = {.bits = 3, .range = range}, .refinement = {.rounds = rounds}};
     magr::automatic_options automatic;
     automatic.layer = options;
     magr::layer_options single = options;
-    single.preprocessing = magr::preprocess_options{};
+    single.preprocess = magr::preprocess_options{};
     std::vector<double> own, yardstick;
     for (auto _ : state) {
         yardstick.push_back(seconds([&] { benchmark::DoNotOptimize(magr::quantize_layer(data.W, data.H, single).output_error); }));

@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <magr/pack/awq_impl.hpp>
 #include <magr/pack/compressed_tensors_impl.hpp>
-#include <magr/pack/gguf_impl.hpp>
 #include <magr/pack/gptq_impl.hpp>
-#include <magr/pack/k_quants_impl.hpp>
 #include <magr/pack/matmul_nbits_impl.hpp>
 #include <magr/pack/mlx_impl.hpp>
 
 // What the headers declare for each arithmetic type.
-#define MAGR_INSTANTIATE(Scalar)                                                                                             \
-    namespace magr::inline MAGR_ISA_NAMESPACE {                                                                              \
-    template awq_tensors pack_awq(const quantized_matrix<Scalar>&);                                                          \
-    template compressed_tensors_weight pack_compressed_tensors(const quantized_matrix<Scalar>&);                             \
-    template gguf_tensor pack_gguf(const quantized_matrix<Scalar>&, ggml_type);                                              \
-    template gptq_tensors pack_gptq(const quantized_matrix<Scalar>&, gptq_version);                                          \
-    template matmul_nbits_tensors pack_matmul_nbits(const quantized_matrix<Scalar>&);                                        \
-    template mlx_tensors pack_mlx(const quantized_matrix<Scalar>&);                                                          \
-    }                                                                                                                        \
-    namespace magr::detail::inline MAGR_ISA_NAMESPACE {                                                                      \
-    template weight_grids<Scalar> run_fit_k_quant_grids<Scalar>(const matrix_ref&, ggml_type);                               \
-    template weight_grids<Scalar> run_fit_k_quant_grids<Scalar>(const matrix_ref&, const gram_argument&, ggml_type, double); \
+#define MAGR_INSTANTIATE(Scalar)                                                                 \
+    namespace magr::inline MAGR_ISA_NAMESPACE {                                                  \
+    template awq_tensors pack_awq(const quantized_matrix<Scalar>&);                              \
+    template compressed_tensors_weight pack_compressed_tensors(const quantized_matrix<Scalar>&); \
+    template gptq_tensors pack_gptq(const quantized_matrix<Scalar>&, gptq_version);              \
+    template matmul_nbits_tensors pack_matmul_nbits(const quantized_matrix<Scalar>&);            \
+    template mlx_tensors pack_mlx(const quantized_matrix<Scalar>&);                              \
     }
 
 MAGR_INSTANTIATE(float)

@@ -6,13 +6,13 @@
 #define MAGR_INSTANTIATE(Scalar)                                                                                                       \
     namespace magr::detail::inline MAGR_ISA_NAMESPACE {                                                                                \
     template refinement_result run_refine_codes(quantized_matrix<Scalar>&, const matrix_ref&, const gram_argument&,                    \
-                                                const code_refinement&, executor_ref);                                                 \
+                                                const code_refinement_options&, executor_ref);                                         \
     template refinement_result run_refine_scales(quantized_matrix<Scalar>&, const matrix_ref&, const gram_argument&,                   \
-                                                 const scale_refinement&, executor_ref);                                               \
+                                                 const scale_refinement_options&, executor_ref);                                       \
     template refinement_result refine_checked<Scalar>(quantized_matrix<Scalar>&, matrix_view<const Scalar>, const hessian&,            \
-                                                      const code_refinement&, executor_ref);                                           \
+                                                      const code_refinement_options&, executor_ref);                                   \
     template refinement_result refine_checked<Scalar>(quantized_matrix<Scalar>&, matrix_view<const Scalar>, const hessian&,            \
-                                                      const scale_refinement&, executor_ref);                                          \
+                                                      const scale_refinement_options&, executor_ref);                                  \
     template double loss_of<Scalar>(const quantized_matrix<Scalar>&, matrix_view<const Scalar>, const hessian&, double, executor_ref); \
     }
 

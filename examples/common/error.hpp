@@ -8,7 +8,7 @@
 
 namespace examples {
 
-/// What the user gave cannot be worked with: a file, an option. The message is one line and names it; programs print it and exit with 2.
+/// Something that the user gave is unusable: a file, an option. The message is one line and names it; programs print it and exit with 2.
 class input_error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;

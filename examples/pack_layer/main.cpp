@@ -17,7 +17,7 @@ int main() {
     // GPTQ, for vLLM and others: options that fit the format, the reasons why it would be refused, the tensors of the layer
     const auto format = magr::packed_format::gptq_v1;
     const magr::grid_options options = magr::grid_options_for(format, 128);
-    for (const auto& problem : magr::problems(format, W.rows(), W.cols(), options)) std::puts(problem.c_str());
+    for (const auto& problem : magr::problems({W.rows(), W.cols()}, options, format)) std::puts(problem.c_str());
     const auto gptq = magr::quantize_optq(W, H, options).quantized;
     const magr::gptq_tensors tensors = magr::pack_gptq(gptq, magr::gptq_version::v1);
     std::printf("GPTQ, 4 bits: qweight %td x %td, output error %.4f\n", tensors.qweight.rows(), tensors.qweight.cols(),

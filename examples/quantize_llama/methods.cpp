@@ -23,9 +23,9 @@ namespace {
 
 /// What a report says about a layer with which something was not as usual.
 std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
-    std::string remark = remark_on_inputs(result.dead_columns, result.quantized.codes.cols(),
+    std::string remark = remark_on_inputs(result.dead_inputs, result.quantized.codes.cols(),
                                           options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
-    if (result.status != magr::layer_status::as_requested) remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
+    if (result.status != magr::quantization_status::as_requested) remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
     return remark;
 }
 
@@ -49,12 +49,12 @@ magr::layer_options layer_options_of(const quantization& how) {
                     .group_size = how.group_size,
                     .storage = how.storage,
                     .range = how.range.value_or(magr::range_search::min_max),
-                    .beta = how.beta};
+                    .range_factor = how.beta};
     options.optq.order = how.order;
     options.optq.precision = precision;
     options.target = how.target;
-    options.refinement_rounds = traits_of(how.method).refines ? how.refinement_rounds : 0;
-    if (how.damping) options.optq.damping = options.scales->damping = options.codes->damping = *how.damping;
+    options.refinement.rounds = traits_of(how.method).refines ? how.refinement_rounds : 0;
+    if (how.damping) options.optq.damping = options.refinement.scales->damping = options.refinement.codes->damping = *how.damping;
     return options;
 }
 
@@ -68,15 +68,15 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
     std::vector<double> penalties = {0};
     if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
     for (const double alpha : penalties) {
-        options.preprocessing.reset();
+        options.preprocess.reset();
         if (alpha > 0)
-            options.preprocessing =
+            options.preprocess =
                 magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
         const bool is_first = !layer.quantized;
-        if (!is_first && result.output_error >= record.output_error) continue;
-        record.output_error = result.output_error;
+        if (!is_first && *result.output_error >= record.output_error) continue;
+        record.output_error = *result.output_error;
         record.alpha = result.preprocess ? alpha : 0;  // without a live input there is nothing for MagR to do
         record.remark = remark_on(result, options);
         keep(layer, std::move(result.quantized));
@@ -98,25 +98,26 @@ quantized_layer search_penalty(const std::string& name, const matrix_f& W, const
 quantized_layer follow_paper(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
     magr::layer_options options = layer_options_of(how);
     const magr::index_t group = how.group_size.value_or(0);
-    options.preprocessing = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
-                                                     .group_size = how.group_size,
-                                                     .solver = magr::preprocess_solver::proximal_gradient,
-                                                     .damping = 0.0,
-                                                     .max_iterations = 200,
-                                                     .tolerance = 0.0};
+    options.preprocess = magr::preprocess_options{.alpha = group > 0 ? 1e-4 : 1e-3,
+                                                  .group_size = how.group_size,
+                                                  .solver = magr::preprocess_solver::proximal_gradient,
+                                                  .damping = 0.0,
+                                                  .max_iterations = 200,
+                                                  .tolerance = 0.0};
     const auto shrink_per_channel = [](int bits) { return bits == 2 ? 0.8 : bits == 3 ? 0.9 : 1.0; };
     options.grid.range = magr::range_search::min_max;
-    options.grid.beta = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
+    options.grid.range_factor = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
     options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero, .precision = precision};
-    options.refinement_rounds = 1;
-    options.scales.reset();
-    options.codes = magr::code_refinement{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
+    options.refinement.rounds = 1;
+    options.refinement.scales.reset();
+    options.refinement.codes =
+        magr::code_refinement_options{.max_passes = how.bits == 2 ? 30 : 1, .damping = 0.75, .denominator_offset = 0.1};
 
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
-    layer.record = {.name = name, .output_error = result.output_error, .remark = remark_on(result, options)};
-    if (result.preprocess) layer.record.alpha = *options.preprocessing->alpha;
+    layer.record = {.name = name, .output_error = *result.output_error, .remark = remark_on(result, options)};
+    if (result.preprocess) layer.record.alpha = *options.preprocess->alpha;
     keep(layer, std::move(result.quantized));
     return layer;
 }
@@ -128,8 +129,8 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     magr::coupled_options options;
     options.layer = layer_options_of(how);
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
-    options.layer.grid.beta = 1;
-    options.layer.refinement_rounds = how.refinement_rounds;
+    options.layer.grid.range_factor = 1;
+    options.layer.refinement.rounds = how.refinement_rounds;
 
     const magr::hessian H(calibration.fitting, 0, pool);
     matrix_f target = W;

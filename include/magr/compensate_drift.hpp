@@ -13,9 +13,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Changes the weights of a layer in place, before they are quantized, to restore the output that it had before the layers in front of it
 /// were quantized:
 ///
-///     W' = W + strength * W D (H + damping mean(diag H) I)^-1,      H = Y^T Y,   D = (X - Y)^T Y
+///     W' = W + fraction * W D (H + damping mean(diag H) I)^-1,      H = Y^T Y,   D = (X - Y)^T Y
 ///
-/// With strength 1 and no damping W' minimises ||Y W'^T - X W^T||_F, where X are the inputs in full precision and Y those of the quantized
+/// With fraction 1 and no damping W' minimises ||Y W'^T - X W^T||_F, where X are the inputs in full precision and Y those of the quantized
 /// network. Quantize W' with H as if it were the original. Dead columns, inputs that are always zero in the quantized network, do not count
 /// in the mean, and their weights stay unchanged. They affect the target only through their inputs in full precision.
 ///

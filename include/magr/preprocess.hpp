@@ -43,7 +43,6 @@ template <storage_scalar T, progress_observer Observer = ignore_progress>
 /// @par Shapes    W: out x in, any dense matrix (in/out) · H: in x in, the Gram matrix X^T X of the inputs, any positive multiple
 ///                of it, or a `hessian`
 /// @par Units     alpha: see `preprocess_options`; W keeps its unit
-/// @par Units     alpha: see `preprocess_options`; W keeps its unit
 /// @param observer  called whenever some rows are done; may cancel (see `progress_observer`)
 /// @param exec      runs the tiles of rows and the factorization (see `executor`); serial by default
 /// @post          no row's objective, measured on the row as stored, is above its value at W0, however early the iteration ends. After

@@ -10,11 +10,13 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/detail/share_rows.hpp>
 #include <magr/kernels/metric.hpp>
 #include <magr/kernels/prox.hpp>
 #include <magr/kernels/source.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 /// Euclidean and diagonally weighted projection onto the l1 ball and prox of the l_inf norm, in place. They take one vector, unchecked, or
 /// every row, column or group of a matrix, and then check their arguments.
@@ -113,26 +115,28 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Calls `kernel(source, first element within its row or column, length)` for every vector of a matrix.
 template <class T, class Kernel>
-void for_each_vector(matrix_view<T> m, const vectors_of& part, Kernel&& kernel) noexcept {
+void for_each_vector(matrix_view<T> m, const vectors_of& part, executor_ref exec, const Kernel& kernel) {
     if (part.along == vector_axis::columns) m = m.transposed();
     const index_t length = part.group_size.value_or(m.cols());
-    for (index_t i = 0; i < m.rows(); ++i)
-        for (index_t j = 0; j < m.cols(); j += length) {
-            const index_t n = m.cols() - j < length ? m.cols() - j : length;
-            T* first = m.data() + i * m.row_stride() + j * m.col_stride();
-            if constexpr (compute_scalar<T>) {
-                if (m.col_stride() == 1) {
-                    kernel(kernels::contiguous_source<T>{first}, j, n);
-                    continue;
+    share_rows(m.rows(), exec, [&](index_t first_row, index_t last_row) {
+        for (index_t i = first_row; i < last_row; ++i)
+            for (index_t j = 0; j < m.cols(); j += length) {
+                const index_t n = m.cols() - j < length ? m.cols() - j : length;
+                T* first = m.data() + i * m.row_stride() + j * m.col_stride();
+                if constexpr (compute_scalar<T>) {
+                    if (m.col_stride() == 1) {
+                        kernel(kernels::contiguous_source<T>{first}, j, n);
+                        continue;
+                    }
                 }
+                kernel(kernels::strided_source<compute_t<T>, T>{first, m.col_stride()}, j, n);
             }
-            kernel(kernels::strided_source<compute_t<T>, T>{first, m.col_stride()}, j, n);
-        }
+    });
 }
 
 template <class T>
-void require_vectors(const char* function, matrix_view<T> m, const vectors_of& part) {
-    require_finite(function, "M", m);
+void require_vectors(const char* function, matrix_view<T> m, const vectors_of& part, executor_ref exec) {
+    require_finite(function, "M", m, exec);
     require_enumerator(function, "along", part.along);
     if (part.group_size) require_option(*part.group_size >= 1, function, "group_size", "at least 1", *part.group_size);
 }
@@ -175,16 +179,18 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    M: any dense matrix; 16-bit entries are projected in float and rounded back
 /// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (radius < 0, group_size < 1)
-/// @par Cost      as for its vectors; strided and 16-bit vectors are gathered again for every pass
+/// @par Cost      as for its vectors, of which each worker takes some; strided and 16-bit vectors are gathered again for every pass
+/// @par Numerics  the same bits for every executor
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
+void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}, executor_ref exec = {}) {
     const auto view = as_mutable_view(M);
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
-    detail::require_vectors("project_l1_ball", view, part);
-    detail::for_each_vector(
-        view, part, [&](const auto& v, index_t, index_t n) { kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius); });
+    detail::require_vectors("project_l1_ball", view, part, exec);
+    detail::for_each_vector(view, part, exec, [&](const auto& v, index_t, index_t n) {
+        kernels::project_l1_ball<compute>(v, kernels::unit_metric{}, n, radius);
+    });
 }
 
 /// `project_l1_ball` in the metric diag(d) of every row, column or group of a matrix, in place.
@@ -196,14 +202,15 @@ void project_l1_ball(Matrix&& M, double radius, const vectors_of& part = {}) {
 /// @par Cost      as without d
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double radius, const vectors_of& part = {}) {
+void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double radius, const vectors_of& part = {},
+                     executor_ref exec = {}) {
     const auto view = as_mutable_view(M);
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(radius >= 0, "project_l1_ball", "radius", "at least 0", radius);
-    detail::require_vectors("project_l1_ball", view, part);
+    detail::require_vectors("project_l1_ball", view, part, exec);
     detail::require_metric("project_l1_ball", d, view, part);
     detail::require_weighted_finite("project_l1_ball", d, view, part);
-    detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
+    detail::for_each_vector(view, part, exec, [&](const auto& v, index_t first, index_t n) {
         kernels::project_l1_ball<compute>(v, kernels::dual_diagonal_metric<compute>{d.data() + first}, n, radius);
     });
 }
@@ -212,15 +219,16 @@ void project_l1_ball(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> 
 ///
 /// @par Shapes    M: any dense matrix; for 16-bit entries the prox is taken in float and rounded back
 /// @par Errors    before anything is written: value_error (an entry of M is not finite), option_error (t < 0, group_size < 1)
-/// @par Cost      as for its vectors; strided and 16-bit vectors are gathered again for every pass
+/// @par Cost      as for its vectors, of which each worker takes some; strided and 16-bit vectors are gathered again for every pass
+/// @par Numerics  the same bits for every executor
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
+void prox_linf(Matrix&& M, double t, const vectors_of& part = {}, executor_ref exec = {}) {
     const auto view = as_mutable_view(M);
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(t >= 0, "prox_linf", "t", "at least 0", t);
-    detail::require_vectors("prox_linf", view, part);
-    detail::for_each_vector(view, part,
+    detail::require_vectors("prox_linf", view, part, exec);
+    detail::for_each_vector(view, part, exec,
                             [&](const auto& v, index_t, index_t n) { kernels::prox_linf<compute>(v, kernels::unit_metric{}, n, t); });
 }
 
@@ -233,13 +241,14 @@ void prox_linf(Matrix&& M, double t, const vectors_of& part = {}) {
 /// @par Cost      as without d
 template <class Matrix>
     requires mutable_dense_matrix<Matrix>
-void prox_linf(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double t, const vectors_of& part = {}) {
+void prox_linf(Matrix&& M, std::span<const detail::arithmetic_of<Matrix>> d, double t, const vectors_of& part = {},
+               executor_ref exec = {}) {
     const auto view = as_mutable_view(M);
     using compute = detail::arithmetic_of<Matrix>;
     detail::require_option(t >= 0, "prox_linf", "t", "at least 0", t);
-    detail::require_vectors("prox_linf", view, part);
+    detail::require_vectors("prox_linf", view, part, exec);
     detail::require_metric("prox_linf", d, view, part);
-    detail::for_each_vector(view, part, [&](const auto& v, index_t first, index_t n) {
+    detail::for_each_vector(view, part, exec, [&](const auto& v, index_t first, index_t n) {
         kernels::prox_linf<compute>(v, kernels::diagonal_metric<compute>{d.data() + first}, n, t);
     });
 }

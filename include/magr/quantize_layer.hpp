@@ -29,7 +29,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, any storage and layout, or a `hessian`; neither is written
 /// @param exec    runs all steps; a `watched_executor` sees and cancels each of them
 /// @return        codes and grids with a report; check `status`
-/// @par Cost      the sum of its steps, and for the report two or three products of rows * cols^2 / 2 multiply-adds in double
+/// @par Cost      the sum of its steps, and for the report one product of rows * cols^2 / 2 multiply-adds in double, after MagR another;
+///                `measure_rtn` and `optq.measure_error` add to it
 /// @par Numerics  those of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back
 ///                before they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a

@@ -2,6 +2,7 @@
 #include <magr/calibration/column_order.hpp>
 
 #include <Eigen/Core>
+#include <cmath>
 #include <vector>
 
 #include <magr/matrix/eigen.hpp>
@@ -28,4 +29,16 @@ TEST_CASE("order_columns: group-aware keeps groups together, sorted inside and a
     CHECK(magr::order_columns(view, column_order::group_aware, 8) == magr::order_columns(view, column_order::act_order, 8));
     CHECK(magr::order_columns(view, column_order::group_aware, 100) == magr::order_columns(view, column_order::act_order, 8));
     CHECK(magr::order_columns(view, column_order::group_aware, 1) == magr::order_columns(view, column_order::act_order, 1));
+}
+
+TEST_CASE("order_columns: refuses what has no order", "[quantize][column_order][errors]") {
+    Eigen::MatrixXd H = Eigen::MatrixXd::Identity(3, 3);
+    const auto view = magr::as_const_view(H);
+    CHECK_THROWS_AS(magr::order_columns(magr::as_const_view(Eigen::MatrixXd(0, 0)), column_order::natural, 1), magr::shape_error);
+    CHECK_THROWS_AS(magr::order_columns(view.block(0, 0, 2, 3), column_order::natural, 1), magr::shape_error);
+    CHECK_THROWS_AS(magr::order_columns(view, static_cast<column_order>(3), 1), magr::option_error);
+    CHECK_THROWS_AS(magr::order_columns(view, column_order::group_aware, 0), magr::option_error);
+    H(1, 1) = std::nan("");
+    CHECK_THROWS_WITH(magr::order_columns(view, column_order::act_order, 1),
+                      "order_columns: H must be finite, entry (row 1, column 1) is nan");
 }

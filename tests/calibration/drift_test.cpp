@@ -108,7 +108,7 @@ TEST_CASE("drift_accumulator: refuses what does not fit, and stays as it was", "
     CHECK(sum.tokens() == 4);
 }
 
-TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses what is none", "[calibration][drift]") {
+TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses one that cannot be right", "[calibration][drift]") {
     const inputs data = drifting(500, 20, 0.3, 6);
     magr::drift_accumulator<> whole(20), early(20);
     for (auto* sum : {&whole, &early}) sum->add(data.X.topRows(200), data.Y.topRows(200));
@@ -141,7 +141,7 @@ TEST_CASE("compensate_drift: in full it is the least-squares fit to the original
     const auto residual = [&](const MatrixXd& V) { return MatrixXd(data.Y * V.transpose() - data.X * W.transpose()); };
 
     MatrixXd full = W;
-    const auto result = magr::compensate_drift(full, gram.gram(), drift.drift(), {.strength = 1, .damping = 0});
+    const auto result = magr::compensate_drift(full, gram.gram(), drift.drift(), {.fraction = 1, .damping = 0});
     CHECK(result.compensated);
     CHECK(result.change == Approx((full - W).norm() / W.norm()));
     // the residual of a least-squares fit is orthogonal to the inputs
@@ -151,13 +151,13 @@ TEST_CASE("compensate_drift: in full it is the least-squares fit to the original
     // the change is proportional to the strength, so every step on the way goes downhill
     for (const double strength : {0.0, 0.25, 0.5}) {
         MatrixXd part = W;
-        REQUIRE(magr::compensate_drift(part, gram.gram(), drift.drift(), {.strength = strength, .damping = 0}).compensated);
+        REQUIRE(magr::compensate_drift(part, gram.gram(), drift.drift(), {.fraction = strength, .damping = 0}).compensated);
         CHECK((part - W - strength * (full - W)).norm() <= 1e-12 * W.norm());
     }
 
     // with damping the same holds for (H + damping mean I)
     MatrixXd damped = W;
-    REQUIRE(magr::compensate_drift(damped, gram.gram(), drift.drift(), {.strength = 1, .damping = 0.3}).compensated);
+    REQUIRE(magr::compensate_drift(damped, gram.gram(), drift.drift(), {.fraction = 1, .damping = 0.3}).compensated);
     MatrixXd H = as_matrix(gram.gram());
     H.diagonal().array() += 0.3 * H.diagonal().mean();
     CHECK(((damped - W) * H - W * as_matrix(drift.drift())).norm() <= 1e-11 * H.norm() * W.norm());
@@ -226,7 +226,7 @@ TEST_CASE("compensate_drift: what cannot be done is said, and leaves the weights
 
     CHECK_THROWS_AS(magr::compensate_drift(V, H, MatrixXd::Zero(4, 3).eval()), magr::shape_error);
     CHECK_THROWS_AS(magr::compensate_drift(V, H.topLeftCorner(3, 3), D), magr::shape_error);
-    CHECK_THROWS_AS(magr::compensate_drift(V, H, D, {.strength = 1.5}), magr::option_error);
+    CHECK_THROWS_AS(magr::compensate_drift(V, H, D, {.fraction = 1.5}), magr::option_error);
     CHECK_THROWS_AS(magr::compensate_drift(V, H, D, {.damping = -1}), magr::option_error);
     MatrixXd bad = D;
     bad(1, 3) = std::numeric_limits<double>::infinity();

@@ -129,7 +129,7 @@ TEMPLATE_TEST_CASE("gram_accumulator: the same bits however tokens are split int
     CHECK(error_against_oracle(X, broken.gram()) < 384 * 6e-8);
 }
 
-TEMPLATE_TEST_CASE("gram_accumulator: the same bits whatever runs it", "[calibration][determinism]", float, double) {
+TEMPLATE_TEST_CASE("gram_accumulator: the same bits with every executor", "[calibration][determinism]", float, double) {
     const auto X = random_tokens<float>(1000, 410, 13);
     magr::gram_accumulator<TestType> serial(410);
     serial.add(X.topRows(500));

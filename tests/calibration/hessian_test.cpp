@@ -7,8 +7,8 @@
 #include <vector>
 
 #include <magr/compensate_drift.hpp>
+#include <magr/gguf/k_quants.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/pack/k_quants.hpp>
 #include <magr/preprocess.hpp>
 #include <magr/quantize.hpp>
 #include <magr/quantize_layer.hpp>
@@ -32,7 +32,7 @@ MatrixXf gram_of(index_t tokens, index_t inputs, unsigned seed) {
 magr::layer_options with_magr() {
     magr::layer_options options;
     options.grid = {.bits = 3, .group_size = 16};
-    options.preprocessing = magr::preprocess_options{.alpha = 1e-3, .group_size = 16};
+    options.preprocess = magr::preprocess_options{.alpha = 1e-3, .group_size = 16};
     return options;
 }
 
@@ -75,7 +75,7 @@ TEST_CASE("hessian: three layers factor it once", "[calibration][hessian]") {
     for (unsigned layer = 0; layer < 3; ++layer) {
         const MatrixXf W = random_matrix(20, 96, 10 + layer).cast<float>();
         const auto result = magr::quantize_layer(W, shared, with_magr());
-        CHECK(result.status == magr::layer_status::as_requested);
+        CHECK(result.status == magr::quantization_status::as_requested);
         made.push_back(shared.made());
     }
     CHECK(made[0] > 0);
@@ -182,7 +182,7 @@ TEST_CASE("hessian: one rule for dead inputs", "[calibration][hessian][dead]") {
     const auto derived = magr::quantize_optq(W, plain, grid, options), own = magr::quantize_optq(W, strict, grid);
     CHECK(plain.made() == before);
     CHECK(derived.quantized.codes == expected.quantized.codes);
-    CHECK(derived.dead_columns == 2);
+    CHECK(derived.dead_inputs == 2);
     CHECK(own.quantized.codes == expected.quantized.codes);
     CHECK(own.output_error == expected.output_error);
 }

@@ -71,7 +71,7 @@ void layer() {
         print("layer", magr::quantize_layer(W, H, {.grid = {.bits = 3, .zero_point = zero}}).quantized);
     }
     print("optq, double", magr::quantize_optq(X.topRows(10), H, {.bits = 3}).quantized);
-    print("layer, preprocessed", magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocessing = magr::preprocess_options{}}).quantized);
+    print("layer, preprocessed", magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocess = magr::preprocess_options{}}).quantized);
 }
 
 void packed() {

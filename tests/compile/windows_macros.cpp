@@ -90,7 +90,7 @@
 int main() {
     Eigen::MatrixXf W = Eigen::MatrixXf::Random(4, 32);
     Eigen::MatrixXd H = Eigen::MatrixXd::Identity(32, 32);
-    const magr::quantized_matrix<float> q = magr::quantize_layer(W, H, {.preprocessing = magr::preprocess_options{}}).quantized;
+    const magr::quantized_matrix<float> q = magr::quantize_layer(W, H, {.preprocess = magr::preprocess_options{}}).quantized;
     static_cast<void>(magr::pack_mlx(q));
     static_cast<void>(magr::compensate_drift(W, H, H));
     static_cast<void>(magr::quantize_automatic(W, H, H));

@@ -155,7 +155,7 @@ TEST_CASE("load_model: what does not match the configuration is refused", "[exam
     CHECK(refused([&](auto& t) { t.push_back(tiny::float_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", {5}, zeros)); }).empty());
 }
 
-TEST_CASE("load_model: a folder that is none is refused", "[examples][model]") {
+TEST_CASE("load_model: a path that is not a folder is refused", "[examples][model]") {
     const scratch_folder folder;
     CHECK_THAT(refusal([&] { return load_model(folder.path() / "none"); }), mentions("no such folder"));
     CHECK_THAT(refusal([&] { return load_model(folder.path()); }), mentions("config.json: no such file"));

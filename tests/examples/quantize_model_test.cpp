@@ -179,7 +179,7 @@ TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as publish
     for (const auto& [bits, beta, passes] : {std::tuple{2, 0.8, 30}, std::tuple{3, 0.9, 1}, std::tuple{4, 1.0, 1}}) {
         matrix_f M = W;
         magr::preprocess(M, gram.gram(), {.alpha = 1e-3, .solver = magr::preprocess_solver::proximal_gradient});
-        auto expected = magr::quantize_optq(M, gram.gram(), {.bits = bits, .beta = beta}, {.dead = magr::dead_columns::zero});
+        auto expected = magr::quantize_optq(M, gram.gram(), {.bits = bits, .range_factor = beta}, {.dead = magr::dead_columns::zero});
         static_cast<void>(
             magr::refine_codes(expected.quantized, W, gram.gram(), {.max_passes = passes, .damping = 0.75, .denominator_offset = 0.1}));
         const magr::matrix<float> Q = expected.quantized.dequantize();

@@ -4,7 +4,9 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <Eigen/LU>
+#include <cmath>
 #include <numeric>
+#include <vector>
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -355,4 +357,22 @@ TEST_CASE("factor_feedback: the same bits for any executor", "[quantize][feedbac
             CHECK(f.attempts == expected.attempts);
         }
     }
+}
+
+TEST_CASE("factor_feedback: refuses options and orders that make no sense", "[quantize][feedback_factor][errors]") {
+    const MatrixXd H = MatrixXd::Identity(3, 3);
+    const auto run = [&](std::vector<index_t> order, const magr::factor_options& options) {
+        return factor_feedback<double>(magr::as_const_view(H), order, options);
+    };
+    CHECK(run({2, 0, 1}, {}).status == factor_status::as_requested);
+    for (const double damping : {-1.0, HUGE_VAL, std::nan("")}) CHECK_THROWS_AS(run({0, 1, 2}, {.damping = damping}), magr::option_error);
+    for (const double threshold : {-1.0, 1.0, std::nan("")})
+        CHECK_THROWS_AS(run({0, 1, 2}, {.dead_threshold = threshold}), magr::option_error);
+    CHECK_THROWS_AS(run({0, 1, 2}, {.precision = static_cast<magr::factor_precision>(9)}), magr::option_error);
+    CHECK_THROWS_AS(run({0, 1}, {}), magr::shape_error);
+    CHECK_THROWS_WITH(run({0, 1, 3}, {}), "factor_feedback: order must contain each of 0..2 once, one entry is 3");
+    CHECK_THROWS_WITH(run({0, 1, 1}, {}), "factor_feedback: order must contain each of 0..2 once, one entry is 1");
+    CHECK_THROWS_AS(run({0, 1, -1}, {}), magr::value_error);
+    CHECK_THROWS_AS(factor_feedback<double>(magr::as_const_view(H).block(0, 0, 2, 3), std::vector<index_t>{0, 1, 2}, {}),
+                    magr::shape_error);
 }

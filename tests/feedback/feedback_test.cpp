@@ -158,6 +158,7 @@ TEST_CASE("round_onto: refuses what it cannot work with", "[quantize][feedback][
     CHECK_THROWS_AS(magr::round_onto(grids, W, MatrixXd(MatrixXd::Identity(5, 5)), feedback), magr::shape_error);
     CHECK_THROWS_AS(magr::round_onto(grids, MatrixXd(random_matrix(3, 6, 1)), H, feedback), magr::shape_error);
     CHECK_THROWS_AS(magr::round_onto(grids, W, H, feedback, {}, {.block_size = 0}), magr::option_error);
+    CHECK_THROWS_AS(magr::round_onto(grids, W, H, magr::ldl_feedback{.damping = -1}), magr::option_error);
     CHECK_THROWS_AS(magr::round_onto(grids, W, H, feedback, {}, {.order = static_cast<column_order>(9)}), magr::option_error);
     MatrixXd bad = W;
     bad(2, 3) = std::numeric_limits<double>::quiet_NaN();

@@ -115,9 +115,9 @@ magr::grid_options grid_options_of(byte_reader& in) {
     o.storage = static_cast<magr::storage_type>(in.choice(4));
     o.range = static_cast<magr::range_search>(in.choice(4));
     o.candidates = static_cast<magr::range_candidates>(in.choice(2));
-    if (in.choice(4) == 1) o.norm = in.number<double>();
-    if (in.choice(4) == 1) o.beta = in.number<double>();
-    o.anchor = static_cast<magr::shrink_anchor>(in.choice(3));
+    if (in.choice(4) == 1) o.error_exponent = in.number<double>();
+    if (in.choice(4) == 1) o.range_factor = in.number<double>();
+    o.shrink_towards = static_cast<magr::range_point>(in.choice(3));
     if (in.choice(4) == 1) {
         if (in.choice(8) > 0) o.zero_point = magr::zero_point::none;
         for (int level = in.choice(6); level > 0; --level) o.levels.push_back(in.number<double>());
@@ -143,8 +143,8 @@ magr::optq_options optq_options_of(byte_reader& in) {
 /// Numbers of passes, also invalid ones, but not so large that nearly parallel parameters chase each other for minutes.
 magr::index_t passes_of(byte_reader& in) { return std::min<magr::index_t>(in.size(), 127); }
 
-magr::code_refinement code_refinement_of(byte_reader& in) {
-    magr::code_refinement o;
+magr::code_refinement_options code_refinement_of(byte_reader& in) {
+    magr::code_refinement_options o;
     o.max_passes = passes_of(in);
     if (in.choice(2) == 1) o.damping = in.number<double>();
     if (in.choice(2) == 1) o.denominator_offset = in.number<double>();
@@ -152,8 +152,8 @@ magr::code_refinement code_refinement_of(byte_reader& in) {
     return o;
 }
 
-magr::scale_refinement scale_refinement_of(byte_reader& in) {
-    magr::scale_refinement o;
+magr::scale_refinement_options scale_refinement_of(byte_reader& in) {
+    magr::scale_refinement_options o;
     o.max_passes = passes_of(in);
     if (in.choice(2) == 1) o.damping = in.number<double>();
     return o;
@@ -177,12 +177,12 @@ magr::layer_options layer_options_of(byte_reader& in, const magr::grid_options& 
     magr::layer_options o;
     o.quantizer = static_cast<magr::layer_quantizer>(in.choice(2));
     o.grid = grid;
-    if (in.choice(2) == 1) o.preprocessing = preprocess_options_of(in);
+    if (in.choice(2) == 1) o.preprocess = preprocess_options_of(in);
     o.optq = optq;
     o.target = static_cast<magr::rounding_target>(in.choice(2));
-    o.refinement_rounds = in.choice(4) - 1;
-    o.scales = scale_refinement_of(in);
-    o.codes = code_refinement_of(in);
+    o.refinement.rounds = in.choice(4) - 1;
+    o.refinement.scales = scale_refinement_of(in);
+    o.refinement.codes = code_refinement_of(in);
     return o;
 }
 
@@ -252,8 +252,9 @@ void quantize(byte_reader& in) {
             if (result)
                 check(result.quantized, rows, cols);
             else
-                require(result.status == magr::optq_status::failed || result.status == magr::optq_status::dead_columns_refused ||
-                        result.status == magr::optq_status::overflowed);
+                require(result.status == magr::quantization_status::failed ||
+                        result.status == magr::quantization_status::dead_columns_refused ||
+                        result.status == magr::quantization_status::overflowed);
         }
         if (call == 3) check(magr::quantize_rtn(W, *grids), rows, cols);
         if (call == 5) {

@@ -40,7 +40,7 @@ oracle::grid_rules rules_of(const grid_options& options) {
     return {.bits = options.bits,
             .symmetric = options.zero_point == zero_point::none,
             .mse = options.range == range_search::mse,
-            .beta = options.beta};
+            .beta = options.range_factor};
 }
 
 }  // namespace
@@ -92,7 +92,7 @@ TEST_CASE("fit_grid: follows the published rules for every option", "[quantize][
                         std::vector<double> weights(n);
                         for (double& w : weights) w = heavy_tailed(random);
                         const grid_options options{
-                            .bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .beta = beta};
+                            .bits = bits, .zero_point = zero, .range = range, .candidates = range_candidates::shrink, .range_factor = beta};
                         const affine_grid<double> grid = fit(weights, options);
                         const oracle::grid expected = oracle::fit(to_row(weights), rules_of(options));
                         CAPTURE(bits, n, beta, zero == zero_point::none, range == range_search::mse);
@@ -146,7 +146,7 @@ TEMPLATE_TEST_CASE("fit_grid: zero is on every grid and no weight inside the ran
 
 TEST_CASE("fit_grid: a row of one sign keeps its zero point among the codes when beta shrinks the scale", "[quantize][fit_grid][edge]") {
     // the published rule gives round(7 / 0.8) = 9 for 3 bits: a code that does not exist
-    const auto grid = fit<double>({-1, -0.5, -0.25}, {.bits = 3, .beta = 0.8});
+    const auto grid = fit<double>({-1, -0.5, -0.25}, {.bits = 3, .range_factor = 0.8});
     CHECK(grid.zero == 7);
     CHECK(grid.scale == Approx(0.8 / 7));
 }
@@ -257,27 +257,27 @@ TEST_CASE("fit_grid: real zero points and offsets reach exactly from the smalles
 
 TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][oracle]") {
     const std::vector<double> weights{-1, 0.3, 3};  // range 4, middle 1
-    const auto ends = [&](magr::shrink_anchor anchor, zero_point zero) {
-        const auto grid = fit(weights, {.bits = 4, .zero_point = zero, .beta = 0.5, .anchor = anchor});
+    const auto ends = [&](magr::range_point anchor, zero_point zero) {
+        const auto grid = fit(weights, {.bits = 4, .zero_point = zero, .range_factor = 0.5, .shrink_towards = anchor});
         const double low = zero == zero_point::offset ? grid.zero : -grid.scale * grid.zero;
         CHECK(grid.scale == Approx(0.5 * 4 / 15));
         return std::pair{low, low + 15 * grid.scale};
     };
     for (const zero_point zero : {zero_point::real, zero_point::offset}) {
-        const auto [low_a, high_a] = ends(magr::shrink_anchor::low, zero);
+        const auto [low_a, high_a] = ends(magr::range_point::low, zero);
         CHECK(low_a == Approx(-1));
         CHECK(high_a == Approx(1));
-        const auto [low_b, high_b] = ends(magr::shrink_anchor::zero, zero);
+        const auto [low_b, high_b] = ends(magr::range_point::zero, zero);
         CHECK(low_b == Approx(-0.5));
         CHECK(high_b == Approx(1.5));
-        const auto [low_c, high_c] = ends(magr::shrink_anchor::centre, zero);
+        const auto [low_c, high_c] = ends(magr::range_point::centre, zero);
         CHECK(low_c == Approx(0).margin(1e-12));
         CHECK(high_c == Approx(2));
     }
     // an integer zero point is the code nearest to that
-    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::low}).zero == 8);   // 7.5, to even
-    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::zero}).zero == 4);  // 3.75
-    CHECK(fit(weights, {.bits = 4, .beta = 0.5, .anchor = magr::shrink_anchor::centre}).zero == 0);
+    CHECK(fit(weights, {.bits = 4, .range_factor = 0.5, .shrink_towards = magr::range_point::low}).zero == 8);   // 7.5, to even
+    CHECK(fit(weights, {.bits = 4, .range_factor = 0.5, .shrink_towards = magr::range_point::zero}).zero == 4);  // 3.75
+    CHECK(fit(weights, {.bits = 4, .range_factor = 0.5, .shrink_towards = magr::range_point::centre}).zero == 0);
 }
 
 TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joint above shrink", "[quantize][fit_grid][property]") {
@@ -296,7 +296,7 @@ TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joi
                     };
                     const double plain = error(fit(weights, options));
                     options.range = range_search::mse;
-                    options.norm = norm;
+                    options.error_exponent = norm;
                     options.candidates = range_candidates::shrink;
                     const double shrink = error(fit(weights, options));
                     options.candidates = range_candidates::joint;
@@ -313,7 +313,7 @@ TEST_CASE("fit_grid: a search never ends above the range it starts from, nor joi
 TEST_CASE("fit_grid: the joint search at 2 bits finds what trying everything finds", "[quantize][fit_grid][oracle]") {
     for (unsigned seed = 0; seed < 10; ++seed) {
         const auto weights = heavy_tailed_row(30, seed, 0.6);
-        const grid_options options{.bits = 2, .range = range_search::mse, .norm = 2};
+        const grid_options options{.bits = 2, .range = range_search::mse, .error_exponent = 2};
         const auto error = [&](affine_grid<double> g) {
             oracle::real sum = 0;
             for (const oracle::real e : errors_on(options, g, weights)) sum += e * e;
@@ -347,7 +347,7 @@ TEST_CASE("fit_grid: the output-error search weighs columns by their importance"
     for (double& v : importance) v = 1e-200;
     const auto tiny = fit_grid(std::span<const double>(weights), options, importance);
     CHECK(tiny.scale == expected.scale);
-    CHECK(fit(weights, {.bits = 3, .range = range_search::mse, .norm = 2}).scale == expected.scale);
+    CHECK(fit(weights, {.bits = 3, .range = range_search::mse, .error_exponent = 2}).scale == expected.scale);
     for (double& v : importance) v = 0;
     CHECK(fit_grid(std::span<const double>(weights), options, importance).scale == expected.scale);
 }
@@ -392,7 +392,7 @@ TEST_CASE("fit_grid: levels reach from the smallest to the largest weight", "[qu
     CHECK(scale({-0.25, -0.5}) == Approx(0.5));
     CHECK(scale({0, 0}) == Approx(2));                                                                       // as for the range -1 to 1
     CHECK(fit<double>({-3, -2}, {.bits = 2, .zero_point = zero_point::none, .levels = {0, 1}}).scale == 1);  // no scale fits
-    const grid_options search{.bits = 2, .zero_point = zero_point::none, .range = range_search::mse, .norm = 2, .levels = levels};
+    const grid_options search{.bits = 2, .zero_point = zero_point::none, .range = range_search::mse, .error_exponent = 2, .levels = levels};
     const auto weights = heavy_tailed_row(80, 5);
     const auto error = [&](affine_grid<double> g) {
         oracle::real sum = 0;
@@ -410,7 +410,7 @@ TEST_CASE("fit_grids: each search has the least error in its own measure", "[qua
         const auto [W, H] = layers::make_layer(6, 48, layers::inputs::outliers, seed);
         int s = 0;
         for (const auto range : {range_search::mse, range_search::output_error, range_search::row_output_error}) {
-            const grid_options options{.bits = 3, .group_size = 16, .range = range, .norm = 2};
+            const grid_options options{.bits = 3, .group_size = 16, .range = range, .error_exponent = 2};
             const auto grids = magr::fit_grids(W, H, options);
             for (index_t i = 0; i < 6; ++i)
                 for (index_t g = 0; g < 3; ++g) {

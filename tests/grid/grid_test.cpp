@@ -56,9 +56,9 @@ TEST_CASE("grid_options: every value outside of its range is refused by name", "
     for (const magr::index_t size : {0, -1, -128}) CHECK_THROWS_AS(validate(grid_options{.group_size = size}), magr::option_error);
     CHECK_NOTHROW(validate(grid_options{.group_size = 1}));
     for (const double beta : {0.0, -0.5, 1.5, std::nan(""), HUGE_VAL})
-        CHECK_THROWS_AS(validate(grid_options{.beta = beta}), magr::option_error);
-    CHECK_NOTHROW(validate(grid_options{.beta = 0.8}));
-    CHECK_THROWS_AS(validate(grid_options{.range = magr::range_search::mse, .beta = 0.8}), magr::option_error);
+        CHECK_THROWS_AS(validate(grid_options{.range_factor = beta}), magr::option_error);
+    CHECK_NOTHROW(validate(grid_options{.range_factor = 0.8}));
+    CHECK_THROWS_AS(validate(grid_options{.range = magr::range_search::mse, .range_factor = 0.8}), magr::option_error);
     CHECK_THROWS_WITH(validate(grid_options{.bits = 9}), "grid_options: bits must be in 2..8, it is 9");
 }
 
@@ -78,12 +78,12 @@ TEST_CASE("grid_options: levels out of order, too many, or with a zero point are
 
 TEST_CASE("problems: all of them at once", "[quantize][grid][edge]") {
     CHECK(problems(grid_options{}).empty());
-    const auto found = problems(grid_options{.bits = 9, .group_size = 0, .norm = 0.5, .beta = 2});
+    const auto found = problems(grid_options{.bits = 9, .group_size = 0, .error_exponent = 0.5, .range_factor = 2});
     REQUIRE(found.size() == 4);
     CHECK(found[0] == "grid_options: bits must be in 2..8, it is 9");
     CHECK(found[1] == "grid_options: group_size must be at least 1, it is 0");
-    CHECK(found[2] == "grid_options: norm must be in [1, 8], it is 0.5");
-    CHECK(found[3] == "grid_options: beta must be in (0, 1], it is 2");
+    CHECK(found[2] == "grid_options: error_exponent must be in [1, 8], it is 0.5");
+    CHECK(found[3] == "grid_options: range_factor must be in (0, 1], it is 2");
     CHECK_THROWS_WITH(validate(grid_options{.bits = 9, .group_size = 0}), found[0] + "; " + found[1]);
 }
 

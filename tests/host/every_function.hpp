@@ -75,7 +75,7 @@ numbers run_all(layer l, Executor&& exec) {
     const auto optq = magr::quantize_optq(l.W, l.H, grids, {}, exec);
     out.add(optq.quantized);
     out.add(optq.output_error.value());
-    out.add(magr::output_error(l.W, optq.quantized.dequantize(), l.H, exec));
+    out.add(magr::output_error(l.W, optq.quantized.dequantize(exec), l.H, exec));
     const auto live = magr::quantize_optq(l.W, l.H, {.bits = 3, .group_size = 64, .range = magr::range_search::mse},
                                           {.order = magr::column_order::act_order, .groups = magr::group_update::live}, exec);
     out.add(live.quantized);
@@ -100,7 +100,8 @@ numbers run_all(layer l, Executor&& exec) {
     out.add(dint.scales);
     out.add(magr::round_onto(dint, l.W, l.H, magr::ldl_feedback{}, magr::round_half_even{}, {}, exec)->dequantize());
     out.add(magr::measure_underflow(l.W, owq.quantized.dequantize(), l.H, exec).cross);
-    auto refined = magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50});
+    auto refined =
+        magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50}, magr::round_half_even{}, exec);
     magr::refine_scales(refined, l.W, l.H, {}, exec);
     magr::refine_codes(refined, l.W, l.H, {}, exec);
     out.add(refined);
@@ -110,8 +111,8 @@ numbers run_all(layer l, Executor&& exec) {
     out.add(magr::compensate_drift(compensated, l.H, drift.drift(), {}, exec).change);
     out.add(compensated);
     out.add(magr::quantize_automatic(l.W, l.H, l.H, {}, exec).layer.quantized);
-    out.add(magr::quantize_layer(l.W, l.H, {.grid = {.bits = 3, .group_size = 64}, .preprocessing = magr::preprocess_options{}}, exec)
-                .quantized);
+    out.add(
+        magr::quantize_layer(l.W, l.H, {.grid = {.bits = 3, .group_size = 64}, .preprocess = magr::preprocess_options{}}, exec).quantized);
 
     magr::matrix<float> magr_weights = l.W, by_gradient = l.W, in_double = l.W;
     out.add(magr::preprocess(magr_weights, l.H, {}, magr::ignore_progress{}, exec).objective);
@@ -125,16 +126,17 @@ numbers run_all(layer l, Executor&& exec) {
     out.add(magr::preprocess(by_gradient, l.H, {.solver = magr::preprocess_solver::proximal_gradient}, magr::ignore_progress{}, exec)
                 .objective);
 
-    magr::prox_linf(l.W, 0.1, {.along = magr::vector_axis::columns});
-    magr::project_l1_ball(l.W, 1.0);
+    magr::prox_linf(l.W, 0.1, {.along = magr::vector_axis::columns}, exec);
+    magr::project_l1_ball(l.W, 1.0, {}, exec);
     out.add(l.W);
     magr::matrix<float> wide(32, 4096);
     for (index_t i = 0; i < wide.rows(); ++i)
         for (index_t j = 0; j < wide.cols(); ++j) wide(i, j) = l.X(i, j % inputs);
-    magr::prox_linf(wide, 0.1);
-    const auto k_quant = magr::quantize_rtn(wide, magr::fit_k_quant_grids(wide, magr::ggml_type::q4_k));
+    magr::prox_linf(wide, 0.1, {}, exec);
+    const auto k_quant =
+        magr::quantize_rtn(wide, magr::fit_k_quant_grids(wide, magr::ggml_type::q4_k, exec), magr::round_half_even{}, exec);
     out.add(magr::unpack_gguf(magr::pack_gguf(k_quant, magr::ggml_type::q4_k)));
-    const auto awq = magr::quantize_rtn(wide, magr::grid_options_for(magr::packed_format::awq));
+    const auto awq = magr::quantize_rtn(wide, magr::grid_options_for(magr::packed_format::awq), magr::round_half_even{}, exec);
     out.add(magr::unpack_awq(magr::pack_awq(awq)));
     return out;
 }

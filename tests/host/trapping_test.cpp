@@ -102,7 +102,7 @@ TEST_CASE("trapping: layers are preprocessed and quantized, and methods chosen",
         for (const Eigen::MatrixXd& H : grams(cols)) {
             CAPTURE(H(0, 0), H(1, 0), H(3, 3));
             with_traps([&] {
-                static_cast<void>(magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocessing = magr::preprocess_options{}}));
+                static_cast<void>(magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocess = magr::preprocess_options{}}));
                 static_cast<void>(magr::quantize_automatic(W, H, H));
             });
             SUCCEED();

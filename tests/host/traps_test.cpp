@@ -54,9 +54,9 @@ std::vector<magr::grid_options> all_grids() {
                                    .range = search,
                                    .candidates = magr::range_candidates::joint});
                 }
-    all.push_back({.bits = 3, .range = magr::range_search::mse, .candidates = magr::range_candidates::shrink, .norm = 2.4});
-    all.push_back({.bits = 4, .range = magr::range_search::mse, .norm = 8});
-    all.push_back({.bits = 2, .beta = 0.8});
+    all.push_back({.bits = 3, .range = magr::range_search::mse, .candidates = magr::range_candidates::shrink, .error_exponent = 2.4});
+    all.push_back({.bits = 4, .range = magr::range_search::mse, .error_exponent = 8});
+    all.push_back({.bits = 2, .range_factor = 0.8});
     for (const auto search : searches)
         for (const auto& levels : {std::vector<double>{-1, 0, 1}, std::vector<double>{0, 1, 2, 4}, std::vector<double>{-4, -2, -1}})
             all.push_back({.bits = 2, .zero_point = magr::zero_point::none, .range = search, .levels = levels});
@@ -182,7 +182,7 @@ TEST_CASE("traps: layers of edge rows with Gram matrices of all kinds", "[host][
             for (const index_t step : {1, 3})
                 CHECK_NO_TRAP(magr::quantize_boa(heads, H, H_row, {.bits = 3}, {.rows_per_step = step, .scale_passes = 2}));
         }
-        CHECK_NO_TRAP(magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocessing = magr::preprocess_options{}}));
+        CHECK_NO_TRAP(magr::quantize_layer(W, H, {.grid = {.bits = 3}, .preprocess = magr::preprocess_options{}}));
         CHECK_NO_TRAP(magr::quantize_layer(W, H, {.grid = {.bits = 3, .zero_point = magr::zero_point::real, .group_size = 8}}));
         CHECK_NO_TRAP(magr::quantize_automatic(W, H, H));
         for (index_t i = 0; i < W.rows(); ++i) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <Eigen/Core>
 #include <magr/matrix/matrix.hpp>
+#include <magr/parallel/thread_pool.hpp>
 #include <magr/prox.hpp>
 
 #include "kernels/samples.hpp"
 #include "support/catch.hpp"
+#include "support/counting_executor.hpp"
 
 using Eigen::Dynamic;
 using magr::index_t;
@@ -132,6 +134,29 @@ TEMPLATE_TEST_CASE("prox: every layout and storage type gives the bits of the ve
         for (const auto along : {vector_axis::rows, vector_axis::columns})
             for (const std::optional<index_t> group_size : {std::optional<index_t>{}, {128}, {1}, {5000}})
                 for (const bool weighted : {false, true}) check_against_vectors<TestType>(what, {along, group_size}, weighted);
+}
+
+TEST_CASE("prox: workers share the vectors of a matrix, and every executor gives the same bits", "[kernels][prox][determinism]") {
+    std::mt19937 generator(12);
+    const auto made = Eigen::MatrixXf::NullaryExpr(150, 70, [&] { return static_cast<float>(samples::gaussian(generator)); }).eval();
+    const std::vector<float> ones(150, 1.5F);
+    const auto all = [&](magr::executor_ref exec) {
+        std::vector<Eigen::MatrixXf> results(4, made);
+        magr::project_l1_ball(results[0], 5, {}, exec);
+        magr::project_l1_ball(results[1], ones, 5, {vector_axis::columns, 16}, exec);
+        magr::prox_linf(results[2], 5, {vector_axis::rows, 16}, exec);
+        magr::prox_linf(results[3], ones, 5, {vector_axis::columns}, exec);
+        return results;
+    };
+    const auto expected = all({});
+    for (const index_t workers : {1, 2, 7}) {
+        magr::thread_pool pool(workers);
+        const auto found = all(pool);
+        for (std::size_t k = 0; k < found.size(); ++k) CHECK((found[k].array() == expected[k].array()).all());
+    }
+    counting_executor exec;
+    static_cast<void>(all(exec));
+    CHECK(exec.loops == std::vector<index_t>{3, 2, 3, 2});  // strips of 64 rows or columns
 }
 
 TEST_CASE("prox: an inner block is all that is written", "[kernels][prox][property]") {

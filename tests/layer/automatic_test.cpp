@@ -49,14 +49,14 @@ automatic_options options_for(const magr::layer_options& layer) {
 
 }  // namespace
 
-TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting data, measured on the validation data",
+TEST_CASE("quantize_automatic: a candidate is the result of its steps on the fitting data, measured on the validation data",
           "[quantize][automatic][oracle]") {
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .group_size = 20, .range = magr::range_search::min_max};
-    automatic_options given = options_for({.grid = grid, .refinement_rounds = 1});
+    automatic_options given = options_for({.grid = grid, .refinement = {.rounds = 1}});
     given.alphas = {1e-2, 1e-3};
     given.dampings = {1e-2, 1e-1};
-    given.betas = {0.97};
+    given.range_factors = {0.97};
     const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
     REQUIRE(result);
     // the first damping: 3 penalties including 0, x 2 ranges; the other damping: 0 and the best penalty so far
@@ -67,11 +67,11 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     CHECK(result.candidates[6].alpha == 0);
     CHECK(result.candidates[8].alpha == (first_error(2) < first_error(4) ? 1e-3 : 1e-2));
     for (const magr::automatic_candidate& candidate : result.candidates) {
-        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 0};
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement = {.rounds = 0}};
         if (candidate.alpha > 0)
-            options.preprocessing =
+            options.preprocess =
                 magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping, .tolerance = 1e-7};
-        if (candidate.beta) options.grid.beta = *candidate.beta;
+        if (candidate.range_factor) options.grid.range_factor = *candidate.range_factor;
         const auto alone = magr::quantize_layer(layer.W, layer.fitting, options);
         const double error = magr::output_error(layer.W, alone.quantized.dequantize(), layer.validation);
         // MagR ends at another point within its tolerance, which may change a code or two
@@ -87,11 +87,11 @@ TEST_CASE("quantize_automatic: a candidate is what its steps make of the fitting
     for (const magr::automatic_candidate& candidate : result.candidates)
         CHECK(candidate.refined_error.has_value() == (&candidate == with || &candidate == without));
     const auto refined = [&](const magr::automatic_candidate& candidate) {
-        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement_rounds = 1};
+        magr::layer_options options{.grid = grid, .optq = {.damping = candidate.damping}, .refinement = {.rounds = 1}};
         if (candidate.alpha > 0)
-            options.preprocessing = magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping};
-        if (candidate.beta) options.grid.beta = *candidate.beta;
-        options.scales->damping = options.codes->damping = candidate.damping;
+            options.preprocess = magr::preprocess_options{.alpha = candidate.alpha, .group_size = 20, .damping = candidate.damping};
+        if (candidate.range_factor) options.grid.range_factor = *candidate.range_factor;
+        options.refinement.scales->damping = options.refinement.codes->damping = candidate.damping;
         return magr::output_error(layer.W, magr::quantize_layer(layer.W, layer.fitting, options).quantized.dequantize(), layer.validation);
     };
     CHECK(*with->refined_error == Approx(refined(*with)));
@@ -109,8 +109,11 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
     const calibrated layer = make_layer(24, 40, 1);
     const magr::grid_options grid{.bits = 2, .range = magr::range_search::min_max};
     for (const auto quantizer : {magr::layer_quantizer::rtn, magr::layer_quantizer::optq}) {
-        automatic_options given = options_for(
-            {.quantizer = quantizer, .grid = grid, .preprocessing = magr::preprocess_options{.max_iterations = 2}, .refinement_rounds = 0});
+        automatic_options given = options_for({.quantizer = quantizer,
+                                               .grid = grid,
+                                               .preprocess = magr::preprocess_options{.max_iterations = 2},
+                                               .optq = {.measure_error = true},
+                                               .refinement = {.rounds = 0}});
         given.required_gain = 0;
         const auto result = quantize_automatic(layer.W, layer.fitting, layer.validation, given);
         const magr::automatic_candidate& chosen = result.candidates[result.chosen];
@@ -123,6 +126,7 @@ TEST_CASE("quantize_automatic: returns the candidate that it measured, also wher
         CHECK(result.layer.output_error_preprocessed == Approx(result.layer.preprocess->output_error).epsilon(1e-3));
         CHECK(result.layer.optq.has_value() == (quantizer == magr::layer_quantizer::optq));
         if (result.layer.optq) CHECK(std::isfinite(result.layer.optq->output_error.value()));
+        CHECK_FALSE(result.layer.output_error_rtn.has_value());
     }
 }
 
@@ -139,12 +143,12 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const auto with = quantize_automatic(W, layer.fitting, layer.validation);
     CHECK(with.layer.quantized.scales == without.layer.quantized.scales);
     CHECK(with.validation_error == without.validation_error);
-    CHECK(with.layer.dead_columns == 1);
+    CHECK(with.layer.dead_inputs == 1);
 
     layer.validation(5, 5) = layer.validation(4, 4);
     W.col(5).setConstant(2.0F);
     const auto known = quantize_automatic(W, layer.fitting, layer.validation);
-    CHECK(known.layer.dead_columns == 0);
+    CHECK(known.layer.dead_inputs == 0);
     const auto Q = known.layer.quantized.dequantize();
     for (index_t i = 0; i < W.rows(); ++i) CHECK(std::abs(Q(i, 5) - 2) < 0.5);
 
@@ -159,7 +163,7 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const auto small = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
     layer.W.col(5).setConstant(1e6F);
     const auto large = quantize_automatic(layer.W, layer.fitting, layer.validation, nearly);
-    CHECK(large.layer.dead_columns == 1);
+    CHECK(large.layer.dead_inputs == 1);
     CHECK(large.layer.quantized.scales == small.layer.quantized.scales);
     CHECK(large.chosen == small.chosen);
     CHECK(large.validation_error == small.validation_error);
@@ -167,14 +171,14 @@ TEST_CASE("quantize_automatic: dead inputs decide nothing, unless the validation
     const MatrixXd zero = MatrixXd::Zero(32, 32);
     const auto dead = quantize_automatic(layer.W, zero, zero);
     REQUIRE(dead);
-    CHECK(dead.layer.dead_columns == 32);
+    CHECK(dead.layer.dead_inputs == 32);
     CHECK(dead.validation_error == 0);
 }
 
 TEST_CASE("quantize_automatic: leaves MagR out where it does harm, and uses it where it helps", "[quantize][automatic]") {
     // outliers, and grids that must reach them: MagR helps
     const calibrated layer = make_layer(48, 64, 3);
-    const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement_rounds = 0});
+    const automatic_options plain = options_for({.grid = {.bits = 2, .range = magr::range_search::min_max}, .refinement = {.rounds = 0}});
     const auto helped = quantize_automatic(layer.W, layer.fitting, layer.validation, plain);
     CHECK(helped.candidates[helped.chosen].alpha > 0);
     CHECK(helped.candidates[helped.chosen].output_error.value() < 0.8 * helped.candidates[0].output_error.value());
@@ -250,7 +254,7 @@ TEST_CASE("quantize_automatic: candidates that fail are passed over, and if all 
     strict.dampings = {0};
     const auto none = quantize_automatic(layer.W, H, H, strict);
     CHECK_FALSE(none);
-    CHECK(none.layer.status == magr::layer_status::failed);
+    CHECK(none.layer.status == magr::quantization_status::failed);
 }
 
 TEST_CASE("quantize_automatic: refuses bad options and arguments before any work", "[quantize][automatic][errors]") {
@@ -261,7 +265,7 @@ TEST_CASE("quantize_automatic: refuses bad options and arguments before any work
     CHECK_THROWS_AS(run({.alphas = {-1}}), magr::option_error);
     CHECK_THROWS_AS(run({.dampings = {}}), magr::option_error);
     CHECK_THROWS_AS(run({.dampings = {std::nan("")}}), magr::option_error);
-    CHECK_THROWS_AS(run({.betas = {1.5}}), magr::option_error);
+    CHECK_THROWS_AS(run({.range_factors = {1.5}}), magr::option_error);
     CHECK_THROWS_AS(run({.required_gain = 1}), magr::option_error);
     CHECK_THROWS_AS(run(options_for({.grid = {.bits = 9}})), magr::option_error);
     CHECK_THROWS_AS(quantize_automatic(layer.W, layer.fitting, layer.validation.topLeftCorner(5, 5)), magr::shape_error);

@@ -31,7 +31,7 @@ bytes packed_by_definition(const bytes& codes, int bits) {
 
 }  // namespace
 
-TEST_CASE("pack_bits: puts every bit where the definition says, and nothing behind the end", "[pack][bit_packing][oracle]") {
+TEST_CASE("pack_bits: puts every bit where the definition says, and nothing after the end", "[pack][bit_packing][oracle]") {
     std::mt19937 random(1);
     for (int bits = 2; bits <= 8; ++bits)
         for (std::size_t count = 0; count <= 70; ++count) {
@@ -54,7 +54,7 @@ TEST_CASE("pack_bits: three-bit codes by hand", "[pack][bit_packing][oracle]") {
     CHECK(packed == bytes{0xD1, 0x58, 0x1F});
 }
 
-TEST_CASE("unpack_bits: undoes pack_bits, and writes nothing behind the end", "[pack][bit_packing][property]") {
+TEST_CASE("unpack_bits: undoes pack_bits, and writes nothing after the end", "[pack][bit_packing][property]") {
     std::mt19937 random(2);
     for (int bits = 2; bits <= 8; ++bits)
         for (const std::size_t count : {0U, 1U, 7U, 8U, 9U, 31U, 32U, 63U, 64U, 65U, 1000U, 4099U}) {
@@ -68,7 +68,7 @@ TEST_CASE("unpack_bits: undoes pack_bits, and writes nothing behind the end", "[
         }
 }
 
-TEST_CASE("unpack_bits: does not look at the bits behind the last code", "[pack][bit_packing][edge]") {
+TEST_CASE("unpack_bits: does not look at the bits after the last code", "[pack][bit_packing][edge]") {
     const bytes packed = {0xFF, 0xFF};
     bytes codes(5);
     magr::unpack_bits(packed, 3, codes);

@@ -119,7 +119,7 @@ TEST_CASE("grid_options_for: fits its format, whose packer takes what is quantiz
     for (const auto format : magr::packed_formats) {
         const grid_options options = magr::grid_options_for(format);
         CAPTURE(to_string(format));
-        CHECK(problems(format, W.rows(), W.cols(), options).empty());
+        CHECK(problems({W.rows(), W.cols()}, options, format).empty());
         CHECK(problems(options).empty());
         const auto q =
             has_two_levels(format) ? magr::quantize_rtn(W, magr::fit_k_quant_grids(W, k_type(format))) : magr::quantize_rtn(W, options);
@@ -132,7 +132,7 @@ TEST_CASE("grid_options_for: fits its format, whose packer takes what is quantiz
 
 TEST_CASE("grid_options_for: another group size", "[pack][format]") {
     CHECK(magr::grid_options_for(packed_format::gptq_v2, 32).group_size == 32);
-    CHECK(problems(packed_format::gguf_q4_0, 4, 256, magr::grid_options_for(packed_format::gguf_q4_0, 128)).empty());
+    CHECK(problems({4, 256}, magr::grid_options_for(packed_format::gguf_q4_0, 128), packed_format::gguf_q4_0).empty());
 }
 
 TEST_CASE("problems: each is reported, and the packer refuses for the same reason", "[pack][format][edge]") {
@@ -143,7 +143,7 @@ TEST_CASE("problems: each is reported, and the packer refuses for the same reaso
             index_t rows = 32, cols = 768;
             grid_options options = magr::grid_options_for(format);
             v.cause(rows, cols, options);
-            const auto found = problems(format, rows, cols, options);
+            const auto found = problems({rows, cols}, options, format);
             CAPTURE(to_string(format), v.reason, found);
             REQUIRE_FALSE(found.empty());
             CHECK(contains(found.front(), std::string(to_string(format)) + ": " + v.reason + " must be "));
@@ -173,8 +173,8 @@ TEST_CASE("problems: each is reported, and the packer refuses for the same reaso
 
 TEST_CASE("problems: all of them at once", "[pack][format][edge]") {
     const auto found =
-        problems(packed_format::gptq_v1, 33, 100,
-                 {.bits = 7, .zero_point = zero_point::offset, .group_size = 0, .storage = storage_type::f32, .levels = {0, 1}});
+        problems({33, 100}, {.bits = 7, .zero_point = zero_point::offset, .group_size = 0, .storage = storage_type::f32, .levels = {0, 1}},
+                 packed_format::gptq_v1);
     const std::vector<std::string> expected = {"gptq_v1: rows must be a multiple of 32, there are 33",
                                                "gptq_v1: columns must be a multiple of 32, there are 100",
                                                "gptq_v1: bits must be 2, 3, 4 or 8, it is 7",
@@ -197,11 +197,11 @@ TEST_CASE("problems: shapes that just fit have none", "[pack][format][edge]") {
         const index_t rows = to_string(format)[0] == 'g' && to_string(format)[1] == 'p' ? 32 : format == packed_format::awq ? 8 : 1;
         const index_t cols = has_two_levels(format) ? 256 : format == packed_format::mlx || format == packed_format::gguf_q2_0 ? 64 : 32;
         CAPTURE(to_string(format));
-        CHECK(problems(format, rows, cols, magr::grid_options_for(format)).empty());
+        CHECK(problems({rows, cols}, magr::grid_options_for(format), format).empty());
     }
     // the last block of a row may be short, and so may the last group of GPTQ
-    CHECK(problems(packed_format::matmul_nbits, 3, 33, magr::grid_options_for(packed_format::matmul_nbits)).empty());
-    CHECK(problems(packed_format::gptq_v2, 32, 160, magr::grid_options_for(packed_format::gptq_v2)).empty());
+    CHECK(problems({3, 33}, magr::grid_options_for(packed_format::matmul_nbits), packed_format::matmul_nbits).empty());
+    CHECK(problems({32, 160}, magr::grid_options_for(packed_format::gptq_v2), packed_format::gptq_v2).empty());
 }
 
 TEST_CASE("packed formats: every enumerator has its name", "[pack][format]") {
@@ -220,11 +220,11 @@ TEST_CASE("packed formats: every enumerator has its name", "[pack][format]") {
 
 TEST_CASE("packed formats: values that are no enumerators are refused", "[pack][format][edge]") {
     const auto nowhere = static_cast<packed_format>(17);
-    const std::vector<std::string> found = problems(nowhere, 32, 32, {});
+    const std::vector<std::string> found = problems({32, 32}, magr::grid_options{}, nowhere);
     REQUIRE(found.size() == 1);
     CHECK(contains(found.front(), "packed_format must be gptq_v1, gptq_v2, "));
     CHECK(contains(found.front(), " or gguf_q6_k, it is 17"));
-    CHECK(problems(magr::matrix_shape{32, 32}, {}, nowhere) == found);
+    CHECK(problems({32, 32}, magr::layer_options{}, nowhere) == found);
 
     std::mt19937 random(4);
     const auto q = samples::quantized(32, 32, {.storage = storage_type::f16}, random, 1);

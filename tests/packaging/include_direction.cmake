@@ -19,6 +19,7 @@ set(may_include_quantize ${base} matrix detail parallel simd kernels linalg cali
 set(may_include_attention ${base} matrix detail parallel simd kernels linalg calibration grid feedback quantize attention)
 set(may_include_refine ${base} matrix detail parallel simd kernels calibration grid refine)
 set(may_include_pack ${base} matrix detail parallel calibration grid pack)
+set(may_include_gguf ${base} matrix detail parallel calibration grid pack gguf)
 set(may_include_transform ${base} matrix detail parallel simd kernels linalg calibration grid transform)
 set(may_include_layer ${base} matrix detail parallel simd kernels linalg calibration preprocess grid feedback quantize refine pack transform layer)
 

@@ -32,7 +32,7 @@ struct layer {
         const MatrixXf X = random_matrix(200, 64, 2).cast<float>();
         H = X.transpose() * X;
         options.grid = {.bits = 3, .group_size = 16};
-        options.preprocessing = magr::preprocess_options{.alpha = 1e-3};
+        options.preprocess = magr::preprocess_options{.alpha = 1e-3};
     }
 };
 

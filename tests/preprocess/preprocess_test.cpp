@@ -479,7 +479,7 @@ TEST_CASE("preprocess: what is not a number certifies nothing", "[preprocess][ce
     }
 }
 
-TEMPLATE_TEST_CASE("preprocess: the same bits whatever executes it", "[preprocess][determinism]", float, double) {
+TEMPLATE_TEST_CASE("preprocess: the same bits with every executor", "[preprocess][determinism]", float, double) {
     const auto [W0, H] = random_layer(300, 130, 20);
     for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<TestType> expected = W0.cast<TestType>();

@@ -3,12 +3,15 @@
 
 #include <Eigen/Core>
 #include <cmath>
+#include <vector>
 
 #include <magr/matrix/eigen.hpp>
+#include <magr/parallel/thread_pool.hpp>
 
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"
 #include "support/catch.hpp"
+#include "support/counting_executor.hpp"
 
 using magr::grid_options;
 using magr::index_t;
@@ -99,6 +102,56 @@ TEMPLATE_TEST_CASE("quantize_rtn: 16-bit weights are quantized as the float numb
     CHECK(q.codes == expected.codes);
     CHECK(q.scales == expected.scales);
     CHECK(q.zeros == expected.zeros);
+}
+
+TEST_CASE("quantize_rtn: workers share the rows, and every executor gives the same bits", "[quantize][rtn][determinism]") {
+    const layers::layer layer = layers::make_layer(200, 24, layers::inputs::neighbours, 11);
+    const Eigen::MatrixXf W = layer.W.cast<float>();
+    const Eigen::Matrix<Eigen::half, Eigen::Dynamic, Eigen::Dynamic> half = W.cast<Eigen::half>();
+    const magr::stochastic_rounding at_random{7};
+    const grid_options options{.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 7};
+    const auto grids = magr::fit_grids(W, options);
+    const auto all = [&](magr::executor_ref exec) {
+        return std::vector{quantize_rtn(W, options, magr::round_half_even{}, exec),
+                           quantize_rtn(W, options, at_random, exec),
+                           quantize_rtn(half, options, at_random, exec),
+                           quantize_rtn(W, layer.H, {.range = magr::range_search::output_error}, magr::round_half_even{}, exec),
+                           quantize_rtn(W, layer.H, options, at_random, exec),
+                           quantize_rtn(W, grids, magr::round_half_even{}, exec),
+                           quantize_rtn(W, grids, at_random, exec)};
+    };
+    const auto expected = all({});
+    const auto check = [&](magr::executor_ref exec) {
+        const auto found = all(exec);
+        for (std::size_t k = 0; k < found.size(); ++k) {
+            CAPTURE(k);
+            CHECK(found[k].codes == expected[k].codes);
+            CHECK(found[k].scales == expected[k].scales);
+            CHECK(found[k].zeros == expected[k].zeros);
+            CHECK(found[k].dequantize(exec) == expected[k].dequantize());
+        }
+    };
+    for (const index_t workers : {1, 2, 7}) {
+        magr::thread_pool pool(workers);
+        check(pool);
+    }
+    CHECK(expected[4].codes == quantize_rtn(W, magr::fit_grids(W, layer.H, options), at_random).codes);
+
+    counting_executor rounding, dequantizing;
+    static_cast<void>(quantize_rtn(W, grids, magr::round_half_even{}, rounding));
+    CHECK(rounding.loops == std::vector<index_t>{4});  // strips of 64 rows
+    static_cast<void>(expected[0].dequantize(dequantizing));
+    CHECK(dequantizing.loops == std::vector<index_t>{4});
+}
+
+TEST_CASE("quantize_rtn: a rounding may know one arithmetic type only", "[quantize][rtn]") {
+    struct down {
+        double operator()(double steps, index_t, index_t) const { return std::floor(steps); }
+    };
+    const Eigen::MatrixXd W = Eigen::RowVector4d(0, 0.9, 1.9, 3);
+    const auto q = quantize_rtn(W, {.bits = 2}, down{});
+    CHECK(q.codes(0, 1) == 0);
+    CHECK(q.codes(0, 2) == 1);
 }
 
 TEST_CASE("quantize_rtn: refuses what it cannot quantize", "[quantize][rtn][edge]") {

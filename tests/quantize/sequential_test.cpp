@@ -165,7 +165,7 @@ TEST_CASE("quantize_sequentially: any number of rows, columns and columns per bl
     }
 }
 
-TEST_CASE("quantize_sequentially: the same bits whatever runs it", "[quantize][sequential][determinism]") {
+TEST_CASE("quantize_sequentially: the same bits with every executor", "[quantize][sequential][determinism]") {
     const auto [weights, H] = layers::make_layer(900, 150, layers::inputs::neighbours, 10);
     const MatrixXd W = 3 * weights;
     const auto serial = quantize(W, H, 0.01, 64, integer_quantizer{});

@@ -64,7 +64,7 @@ void formats_that_take(recorder& out, const std::string& of, const std::string& 
         const magr::grid_options grid = grid_options_of(s);
         for (const magr::packed_format format : magr::packed_formats) {
             const magr::grid_options usual = magr::grid_options_for(format);
-            found.add(to_string(format), magr::problems(format, l.W.rows, l.W.cols, grid).empty());
+            found.add(to_string(format), magr::problems({l.W.rows, l.W.cols}, grid, format).empty());
             found.add(std::string(to_string(format)) + ".usual", std::to_string(usual.bits) + "," + to_string(usual.zero_point) + "," +
                                                                      std::to_string(*usual.group_size) + "," + to_string(usual.storage));
         }

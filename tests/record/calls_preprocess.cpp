@@ -28,7 +28,7 @@ void compensate_drift(recorder& out, const std::string& of, const std::string& t
     run_with_gram(out, "compensate_drift", of, text, [](settings& s, results& found, const layer& l, auto W, auto H, auto& pool) {
         using gram_type = typename decltype(H)::value_type;
         magr::drift_options options;
-        s.number("strength", options.strength);
+        s.number("strength", options.fraction);
         s.number("damping", options.damping);
         s.number("dead_threshold", options.dead_threshold);
         magr::drift_accumulator<gram_type> drift(l.W.cols);

@@ -130,10 +130,10 @@ inline magr::grid_options grid_options_of(settings& s) {
                           {"row_output_error", range_search::row_output_error}},
                          options.range);
     s.word<range_candidates>("candidates", {{"shrink", range_candidates::shrink}, {"joint", range_candidates::joint}}, options.candidates);
-    s.number("norm", options.norm);
-    s.number("beta", options.beta);
-    s.word<shrink_anchor>("anchor", {{"low", shrink_anchor::low}, {"zero", shrink_anchor::zero}, {"centre", shrink_anchor::centre}},
-                          options.anchor);
+    s.number("norm", options.error_exponent);
+    s.number("beta", options.range_factor);
+    s.word<range_point>("anchor", {{"low", range_point::low}, {"zero", range_point::zero}, {"centre", range_point::centre}},
+                        options.shrink_towards);
     s.numbers("levels", options.levels);
     s.number("grid_dead_threshold", options.dead_threshold);
     return options;
@@ -144,8 +144,8 @@ inline magr::preprocess_options preprocess_options_of(settings& s, const std::st
     preprocess_options options;
     s.number(of + "alpha", options.alpha);
     s.number(of + "group_size", options.group_size);
-    s.word<preprocess_solver>(of + "solver", {{"admm", preprocess_solver::admm}, {"proximal_gradient", preprocess_solver::proximal_gradient}},
-                   options.solver);
+    s.word<preprocess_solver>(
+        of + "solver", {{"admm", preprocess_solver::admm}, {"proximal_gradient", preprocess_solver::proximal_gradient}}, options.solver);
     s.number(of + "damping", options.damping);
     s.number(of + "max_iterations", options.max_iterations);
     s.number(of + "tolerance", options.tolerance);
@@ -175,20 +175,20 @@ inline magr::optq_options optq_options_of(settings& s, const std::string& of = "
                          options.dead);
     s.number(of + "dead_threshold", options.dead_threshold);
     s.word<factor_fallback>(of + "on_failure",
-                     {{"none", factor_fallback::none},
-                      {"more_damping", factor_fallback::more_damping},
-                      {"round_to_nearest", factor_fallback::round_to_nearest}},
-                     options.on_failure);
+                            {{"none", factor_fallback::none},
+                             {"more_damping", factor_fallback::more_damping},
+                             {"round_to_nearest", factor_fallback::round_to_nearest}},
+                            options.on_failure);
     s.word<rounding_mode>(of + "rounding", {{"nearest", rounding_mode::nearest}, {"stochastic", rounding_mode::stochastic}},
                           options.rounding);
     s.number(of + "seed", options.seed);
     options.precision = factor_precision_of(s, of + "precision");
-    options.measure_error = s.yes(of + "measure_error", options.measure_error);
+    options.measure_error = s.yes(of + "measure_error", true);
     return options;
 }
 
-inline magr::code_refinement code_refinement_of(settings& s, const std::string& of = "") {
-    magr::code_refinement options;
+inline magr::code_refinement_options code_refinement_of(settings& s, const std::string& of = "") {
+    magr::code_refinement_options options;
     s.number(of + "max_passes", options.max_passes);
     s.number(of + "damping", options.damping);
     s.number(of + "denominator_offset", options.denominator_offset);
@@ -197,8 +197,8 @@ inline magr::code_refinement code_refinement_of(settings& s, const std::string& 
     return options;
 }
 
-inline magr::scale_refinement scale_refinement_of(settings& s, const std::string& of = "") {
-    magr::scale_refinement options;
+inline magr::scale_refinement_options scale_refinement_of(settings& s, const std::string& of = "") {
+    magr::scale_refinement_options options;
     s.number(of + "max_passes", options.max_passes);
     s.number(of + "damping", options.damping);
     s.number(of + "dead_threshold", options.dead_threshold);
@@ -210,16 +210,17 @@ inline magr::layer_options layer_options_of(settings& s) {
     layer_options options;
     s.word<layer_quantizer>("quantizer", {{"rtn", layer_quantizer::rtn}, {"optq", layer_quantizer::optq}}, options.quantizer);
     options.grid = grid_options_of(s);
-    if (s.yes("preprocess", false)) options.preprocessing = preprocess_options_of(s, "preprocess.");
+    if (s.yes("preprocess", false)) options.preprocess = preprocess_options_of(s, "preprocess.");
     options.optq = optq_options_of(s, "optq.");
     s.word<rounding_target>("target", {{"preprocessed", rounding_target::preprocessed}, {"original", rounding_target::original}},
                             options.target);
-    s.number("refinement_rounds", options.refinement_rounds);
-    options.scales = scale_refinement_of(s, "scales.");
-    options.codes = code_refinement_of(s, "codes.");
-    if (!s.yes("scales", true)) options.scales.reset();
-    if (!s.yes("codes", true)) options.codes.reset();
+    s.number("refinement_rounds", options.refinement.rounds);
+    options.refinement.scales = scale_refinement_of(s, "scales.");
+    options.refinement.codes = code_refinement_of(s, "codes.");
+    if (!s.yes("scales", true)) options.refinement.scales.reset();
+    if (!s.yes("codes", true)) options.refinement.codes.reset();
     s.number("minimum_tokens", options.minimum_tokens);
+    options.measure_rtn = true;
     return options;
 }
 
@@ -227,7 +228,7 @@ inline magr::automatic_options automatic_options_of(settings& s) {
     magr::automatic_options options;
     s.numbers("alphas", options.alphas);
     s.numbers("dampings", options.dampings);
-    s.numbers("betas", options.betas);
+    s.numbers("betas", options.range_factors);
     s.number("required_gain", options.required_gain);
     options.layer = layer_options_of(s);
     return options;

@@ -75,10 +75,10 @@ inline void add_optq(results& out, const magr::optq_report& r, const std::string
     out.add(of + "diagonal_floor", r.diagonal_floor);
     out.add(of + "attempts", r.attempts);
     out.add(of + "precision", word_of(r.precision));
-    out.add(of + "dead_columns", r.dead_columns);
+    out.add(of + "dead_columns", r.dead_inputs);
     out.add(of + "clipped", r.clipped);
-    out.add(of + "loss", r.loss);
-    out.add(of + "loss_bound", r.loss_bound);
+    out.add(of + "loss", r.loss.value_or(0));
+    out.add(of + "loss_bound", r.loss_bound.value_or(0));
     out.add(of + "output_error", r.output_error.value_or(std::numeric_limits<double>::quiet_NaN()));
     out.add(of + "bound_held", r.bound_held());
 }
@@ -94,15 +94,15 @@ template <class Scalar>
 void add_layer(results& out, const magr::layer_result<Scalar>& r) {
     out.add("status", to_string(r.status));
     out.add("tokens", r.tokens);
-    out.add("dead_columns", r.dead_columns);
+    out.add("dead_columns", r.dead_inputs);
     if (r.preprocess) add_preprocess(out, *r.preprocess, "preprocess.");
     if (r.optq) add_optq(out, *r.optq, "optq.");
     if (r.refinement) add_refinement(out, *r.refinement, "refinement.");
     out.add("clipped", r.clipped);
     add_limits(out, r.limits);
-    out.add("output_error_rtn", r.output_error_rtn);
+    out.add("output_error_rtn", r.output_error_rtn.value_or(0));
     out.add("output_error_preprocessed", r.output_error_preprocessed.value_or(0));
-    out.add("output_error", r.output_error);
+    out.add("output_error", r.output_error.value_or(0));
     add_quantized(out, r.quantized);
 }
 
@@ -115,7 +115,7 @@ void add_automatic(results& out, const magr::automatic_result<Scalar>& r) {
         const std::string of = "candidate" + std::to_string(k) + ".";
         out.add(of + "alpha", candidate.alpha);
         out.add(of + "damping", candidate.damping);
-        out.add(of + "beta", candidate.beta);
+        out.add(of + "beta", candidate.range_factor);
         out.add(of + "output_error", candidate.output_error.value_or(std::numeric_limits<double>::infinity()));
         out.add(of + "refined_error", candidate.refined_error);
     }

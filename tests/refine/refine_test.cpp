@@ -18,7 +18,7 @@
 #include "support/catch.hpp"
 
 using Eigen::MatrixXd;
-using magr::code_refinement;
+using magr::code_refinement_options;
 using magr::grid_options;
 using magr::index_t;
 using magr::quantized_matrix;
@@ -273,7 +273,8 @@ TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and le
     const auto [W, H] = layers::make_layer(3, 8, layers::inputs::neighbours, 2);
     const auto good = magr::quantize_rtn(W, {.bits = 3, .group_size = 4});
     auto q = good;
-    const auto refused = [&](const MatrixXd& w, const MatrixXd& h, const code_refinement& codes, const magr::scale_refinement& scales) {
+    const auto refused = [&](const MatrixXd& w, const MatrixXd& h, const code_refinement_options& codes,
+                             const magr::scale_refinement_options& scales) {
         const auto before = q;
         std::string message;
         try {
@@ -292,11 +293,13 @@ TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and le
         return message;
     };
     CHECK(refused(W, H, {.max_passes = 0}, {.max_passes = 0}) ==
-          "code_refinement: max_passes must be at least 1, it is 0; scale_refinement: max_passes must be at least 1, it is 0");
+          "code_refinement_options: max_passes must be at least 1, it is 0; scale_refinement_options: max_passes must be at least 1, it is "
+          "0");
     CHECK(refused(W, H, {.damping = -1}, {.damping = HUGE_VAL}) ==
-          "code_refinement: damping must be at least 0 and finite, it is -1; scale_refinement: damping must be at least 0 and finite, it "
+          "code_refinement_options: damping must be at least 0 and finite, it is -1; scale_refinement_options: damping must be at least 0 "
+          "and finite, it "
           "is inf");
-    CHECK(refused(W, H, {.denominator_offset = -1}, {.damping = -1}).find("code_refinement: denominator_offset") == 0);
+    CHECK(refused(W, H, {.denominator_offset = -1}, {.damping = -1}).find("code_refinement_options: denominator_offset") == 0);
     CHECK(refused(W.topRows(2), H, {}, {}) ==
           "refine_codes: Q.codes must be 2 x 8, it is 3 x 8; refine_scales: Q.codes must be 2 x 8, it is 3 x 8");
     CHECK(refused(W, H.topLeftCorner(7, 7), {}, {}).find("refine_codes: H must be 8 x 8") == 0);

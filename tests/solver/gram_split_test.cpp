@@ -89,7 +89,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
     }
 }
 
-TEST_CASE("split_gram: the same bits whatever executes it, and a step for any matrix", "[preprocess][determinism]") {
+TEST_CASE("split_gram: the same bits with every executor, and a step for any matrix", "[preprocess][determinism]") {
     magr::serial_executor serial;
     row_major<double> H = layers::random_layer(1, 200, 32).H;
     const auto problem = magr::detail::make_layer_problem(magr::hessian(H), 200, 1e-2);

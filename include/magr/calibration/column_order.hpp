@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include <magr/detail/contract.hpp>
+#include <magr/detail/finite.hpp>
 #include <magr/detail/matrix_ref.hpp>
 
 namespace magr {
@@ -34,11 +36,19 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// The columns in the order in which they are quantized.
 ///
-/// @par Shapes    H: n x n
+/// @par Shapes    H: n x n; only its diagonal is read
 /// @param group_size  columns per group, >= 1; only used by group_aware
 /// @return        n original column indices; equal diagonal entries keep their order
 /// @par Cost      O(n log n)
+/// @par Errors    shape_error if H is empty or not square; option_error; value_error if a diagonal entry is NaN or infinite
 [[nodiscard]] inline std::vector<index_t> order_columns(const detail::matrix_ref& H, column_order order, index_t group_size) {
+    detail::require_not_empty("order_columns", "H", H);
+    detail::require_shape("order_columns", "H", H, H.cols(), H.cols());
+    detail::require_enumerator("order_columns", "order", order);
+    detail::require_option(group_size >= 1, "order_columns", "group_size", "at least 1", group_size);
+    for (index_t j = 0; j < H.cols(); ++j)
+        if (!detail::is_finite(H(j, j)))
+            detail::raise<value_error>(detail::concat("order_columns: H must be finite, entry (row ", j, ", column ", j, ") is ", H(j, j)));
     std::vector<index_t> columns(static_cast<std::size_t>(H.cols()));
     std::iota(columns.begin(), columns.end(), index_t{0});
     const auto by_energy = [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; };

@@ -17,7 +17,7 @@ namespace magr {
 
 /// Options of `compensate_drift`.
 struct drift_options {
-    double strength = 0.5;      ///< fraction of the drift to compensate, in [0, 1]; 1 also fits noise of the calibration
+    double fraction = 0.5;      ///< fraction of the drift to compensate, in [0, 1]; 1 also fits noise of the calibration
     double damping = 0.1;       ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead and keep their weights; in [0, 1)
 };

@@ -26,7 +26,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
     detail::problem_list found("drift_options");
-    found.require(options.strength >= 0 && options.strength <= 1, "strength", "in [0, 1]", options.strength);
+    found.require(options.fraction >= 0 && options.fraction <= 1, "fraction", "in [0, 1]", options.fraction);
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
@@ -72,7 +72,7 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     const live_gram& live = h->live();
     if (!live.has_live()) return {};
     const std::vector<double> damping(static_cast<std::size_t>(n), options.damping);
-    const std::optional<matrix<double>> found = drift_change(W, live, D, options.strength, damping, exec);
+    const std::optional<matrix<double>> found = drift_change(W, live, D, options.fraction, damping, exec);
     if (!found) return {};
     const Eigen::Map<const row_major_matrix<double>> change(found->data(), W.rows(), n);
     row_major_matrix<double> before = load<double>(W);

@@ -44,7 +44,7 @@ template <compute_scalar Scalar>
 struct feedback_factor {
     factor_status status = factor_status::failed;
     double damping = 0;         ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;  ///< of the last attempt: smaller diagonal entries were raised to this, unit of H; 0: none was needed
+    double diagonal_floor = 0;  ///< of the last attempt: smaller entries of diag(H) were raised to it; unit of H
     int attempts = 0;           ///< number of dampings and floors tried
     factor_precision precision = factor_precision::float64;  ///< of the last attempt: float64 or float32
     std::vector<index_t> dead;                               ///< the dead columns, ascending, in the order of H
@@ -66,13 +66,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// double.
 ///
 /// @par Shapes    H: n x n; order: n, the columns of H in the order of the rows and columns of T
-/// @pre           H is finite and symmetric, with no negative diagonal entry; options in their ranges
+/// @pre           H is finite and symmetric, with no negative diagonal entry, as that of a `hessian`; not checked
 /// @return        the factors, or status `failed` after the last attempt
 /// @par Cost      n^3 / 6 multiply-adds per attempt, in parallel; allocates n^2 numbers of the chosen precision, the memory of
 ///                linalg::cholesky, and the result
 /// @par Numerics  in the chosen precision, T rounded to Scalar at the end; rounding errors in T enter an output error squared; only the
 ///                lower triangle of H is read; cH gives the same T; the same bits for every executor
-/// @par Errors    none; checked entry point: magr::quantize_optq
+/// @par Errors    shape_error; option_error; value_error if `order` is not an order of all columns
 /// @par Source    LDLQ of QuIP (arXiv 2307.13304); equals the Cholesky factor of the inverse in OPTQ (arXiv 2210.17323) by U = D^-1/2 T^-1.
 ///                The mean of the diagonal is that of OPTQ, but without dead columns. OPTQ sets these to 1, which would tie the damping to
 ///                the scale of H.

@@ -106,6 +106,25 @@ template <compute_scalar Factor, compute_scalar Scalar>
     return std::all_of(accepted.begin(), accepted.end(), [](char good) { return good != 0; });
 }
 
+/// Refuses arguments of `factor_feedback` that no result of the library can be.
+inline void require_factorable(const matrix_ref& H, std::span<const index_t> order, const factor_options& options) {
+    constexpr const char* function = "factor_feedback";
+    require_not_empty(function, "H", H);
+    require_shape(function, "H", H, H.cols(), H.cols());
+    require_option(options.damping >= 0 && is_finite(options.damping), function, "damping", "at least 0 and finite", options.damping);
+    require_option(options.dead_threshold >= 0 && options.dead_threshold < 1, function, "dead_threshold", "in [0, 1)",
+                   options.dead_threshold);
+    require_enumerator(function, "precision", options.precision);
+    const auto n = static_cast<std::size_t>(H.cols());
+    if (order.size() != n) raise<shape_error>(concat(function, ": order must have ", n, " entries, it has ", order.size()));
+    std::vector<char> seen(n);
+    for (const index_t j : order) {
+        if (j < 0 || j >= H.cols() || seen[static_cast<std::size_t>(j)] != 0)
+            raise<value_error>(concat(function, ": order must contain each of 0..", n - 1, " once, one entry is ", j));
+        seen[static_cast<std::size_t>(j)] = 1;
+    }
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
@@ -114,6 +133,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 feedback_factor<Scalar> factor_feedback(const detail::matrix_ref& H, std::span<const index_t> order, const factor_options& options,
                                         executor_ref exec) {
+    detail::require_factorable(H, order, options);
     constexpr double first_retry = 1e-6;
     constexpr double last_retry = 1;
     constexpr double first_floor = 1e-6;

@@ -45,8 +45,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   levels       scale = max(high / last level, low / first level)
 ///
 /// and high = 1, low = -1 (0 for real and offset) if all weights are zero. Scale, real zero point and offset are rounded to the storage
-/// type; the scale is rounded before anything is derived from it. `beta` multiplies the scale, and `anchor` determines the zero point that
-/// goes with it.
+/// type; the scale is rounded before anything is derived from it. `range_factor` multiplies the scale, and `shrink_towards` determines the
+/// zero point that goes with it.
 ///
 /// A search takes the grid with the least error among many candidates: the range times 1, 0.99, .. 0.21 about the weight 0 (an integer zero
 /// point stays unchanged); if `joint`, then for up to 3 bits every zero point with 20 scales, or for real ones and offsets each end of the
@@ -62,10 +62,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                number, or raised to `smallest_stored_scale`; so is a scale whose largest weight would overflow. `count_storage_limits`
 ///                counts such grids
 /// @par Errors    none; checked entry points: magr::fit_grids, magr::quantize_rtn, magr::quantize_optq
-/// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with beta <
-///                1 and weights of one sign the published rule leaves the range of codes. A grid without zero point keeps its range
-///                symmetric when no weight is negative, where the published rule clips more than half of it. `shrink` with norm 2.4 is the
-///                published search. Joint searches follow OWQ (arXiv 2306.02272), but coarse to fine
+/// @par Source    grid rules of OPTQ (arXiv 2210.17323) and MagR (arXiv 2406.00800), with differences. Zero is limited to 0..L: with
+///                range_factor < 1 and weights of one sign the published rule leaves the range of codes. A grid without zero point keeps
+///                its range symmetric when no weight is negative, where the published rule clips more than half of it. `shrink` with
+///                error_exponent 2.4 is the published search. Joint searches follow OWQ (arXiv 2306.02272), but coarse to fine
 template <compute_scalar Scalar>
 [[nodiscard]] affine_grid<Scalar> fit_grid(std::span<const Scalar> weights, const grid_options& options,
                                            std::span<const double> importance = {});

@@ -34,7 +34,7 @@ enum class zero_point {
 /// How the range of a grid is chosen.
 enum class range_search {
     min_max,          ///< from the smallest to the largest weight
-    mse,              ///< so that the sum of |error|^norm is least, which clips the largest weights
+    mse,              ///< so that the sum of |error|^error_exponent is least, which clips the largest weights
     output_error,     ///< so that sum_j H_jj error_j^2 is least
     row_output_error  ///< so that error H error^T is least, with H limited to the columns of the group
 };
@@ -65,19 +65,19 @@ enum class range_candidates {
     return "unknown";
 }
 
-/// Which point of the range stays in place when beta shrinks the range.
-enum class shrink_anchor {
+/// Which point of a range stays in place when the range shrinks.
+enum class range_point {
     low,    ///< the low end, so that only large weights are clipped: the published rule
     zero,   ///< the weight 0
     centre  ///< the middle of the range
 };
 
 /// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(shrink_anchor anchor) noexcept {
-    switch (anchor) {
-        case shrink_anchor::low: return "low";
-        case shrink_anchor::zero: return "zero";
-        case shrink_anchor::centre: return "centre";
+[[nodiscard]] constexpr const char* to_string(range_point point) noexcept {
+    switch (point) {
+        case range_point::low: return "low";
+        case range_point::zero: return "zero";
+        case range_point::centre: return "centre";
     }
     return "unknown";
 }
@@ -93,9 +93,9 @@ struct grid_options {
     storage_type storage = storage_type::native;            ///< of scales and of real zero points and offsets
     std::optional<range_search> range = std::nullopt;       ///< how the range is chosen; default: min_max, output_error in quantize_layer
     range_candidates candidates = range_candidates::joint;  ///< which ranges a search looks at
-    double norm = 2.4;                                      ///< exponent of the mse search, in [1, 8]
-    double beta = 1;                                        ///< factor on the min_max range, in (0, 1]; must be 1 with a search
-    shrink_anchor anchor = shrink_anchor::low;              ///< what beta leaves in place
+    double error_exponent = 2.4;                            ///< exponent of the mse search, in [1, 8]
+    double range_factor = 1;                        ///< factor on the min_max range, MagR's beta, in (0, 1]; must be 1 with a search
+    range_point shrink_towards = range_point::low;  ///< the point that range_factor leaves in place
     /// If not empty, the weights are scale * levels[code] instead: 2 to 2^bits numbers of at most 1e6, increasing also when rounded to
     /// float, and not all below 1e-6; zero_point must be none. The scale is chosen so that the levels reach from the smallest to the
     /// largest weight.

@@ -21,12 +21,12 @@ MAGR_CORE std::vector<std::string> problems(const grid_options& options) {
     found.require_enumerator("storage", options.storage);
     found.require_enumerator("range", options.range.value_or(range_search::min_max));
     found.require_enumerator("candidates", options.candidates);
-    found.require_enumerator("anchor", options.anchor);
-    found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
-    found.require(options.beta > 0 && options.beta <= 1, "beta", "in (0, 1]", options.beta);
+    found.require_enumerator("shrink_towards", options.shrink_towards);
+    found.require(options.error_exponent >= 1 && options.error_exponent <= 8, "error_exponent", "in [1, 8]", options.error_exponent);
+    found.require(options.range_factor > 0 && options.range_factor <= 1, "range_factor", "in (0, 1]", options.range_factor);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
-    if (options.range.value_or(range_search::min_max) != range_search::min_max && options.beta > 0 && options.beta <= 1)
-        found.require(options.beta == 1, "beta", "1 with a search, which finds the shrink itself", options.beta);
+    if (options.range.value_or(range_search::min_max) != range_search::min_max && options.range_factor > 0 && options.range_factor <= 1)
+        found.require(options.range_factor == 1, "range_factor", "1 with a search, which finds the shrink itself", options.range_factor);
     if (options.levels.empty()) return found.take();
 
     const auto& levels = options.levels;

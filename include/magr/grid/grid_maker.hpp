@@ -65,13 +65,13 @@ public:
     /// The grid of this scale and zero point.
     [[nodiscard]] affine_grid<Scalar> with_zero_code(double step, double zero) const { return {stored(step), static_cast<Scalar>(zero)}; }
 
-    /// The grid with beta applied, without a search.
+    /// The grid of the range times `range_factor`, without a search.
     [[nodiscard]] affine_grid<Scalar> min_max(weight_range range) const {
-        const double step = options_.beta * step_of(range);
-        switch (options_.anchor) {
-            case shrink_anchor::zero: return grid(step, options_.beta * range.low);
-            case shrink_anchor::centre: return grid(step, range.low + (1 - options_.beta) / 2 * step_of(range) * largest_);
-            case shrink_anchor::low: break;
+        const double step = options_.range_factor * step_of(range);
+        switch (options_.shrink_towards) {
+            case range_point::zero: return grid(step, options_.range_factor * range.low);
+            case range_point::centre: return grid(step, range.low + (1 - options_.range_factor) / 2 * step_of(range) * largest_);
+            case range_point::low: break;
         }
         return grid(step, range.low);
     }

@@ -27,7 +27,7 @@ public:
     /// sum |e|^norm
     [[nodiscard]] static grid_metric plain(const grid_options& options) {
         grid_metric metric;
-        metric.norm_ = options.range == range_search::mse ? static_cast<Scalar>(options.norm) : Scalar(2);
+        metric.norm_ = options.range == range_search::mse ? static_cast<Scalar>(options.error_exponent) : Scalar(2);
         return metric;
     }
 

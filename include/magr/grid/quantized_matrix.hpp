@@ -7,6 +7,7 @@
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/matrix/scalar.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 
@@ -20,24 +21,26 @@ struct quantized_matrix : weight_grids<Scalar> {
     matrix<std::uint8_t> codes;  ///< rows x cols
 
     /// The weights that the codes represent, rows x cols.
-    /// @par Numerics  with integer zero points code - zero is exact, so each weight is rounded once; otherwise twice
+    /// @par Numerics  with integer zero points code - zero is exact, so each weight is rounded once; otherwise twice. The same bits for
+    /// every
+    ///                executor
     /// @par Cost      O(rows * cols), allocates the result
-    [[nodiscard]] MAGR_ALWAYS_INLINE matrix<Scalar> dequantize() const;
+    [[nodiscard]] MAGR_ALWAYS_INLINE matrix<Scalar> dequantize(executor_ref exec = {}) const;
 };
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] matrix<Scalar> dequantize(const quantized_matrix<Scalar>& q);
+[[nodiscard]] matrix<Scalar> dequantize(const quantized_matrix<Scalar>& q, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 
 // inlined into every caller: this type may cross translation units, so it must leave no symbol that depends on the instruction set
 template <compute_scalar Scalar>
-MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize() const {
-    return detail::dequantize(*this);
+MAGR_ALWAYS_INLINE matrix<Scalar> quantized_matrix<Scalar>::dequantize(executor_ref exec) const {
+    return detail::dequantize(*this, exec);
 }
 
 }  // namespace magr

@@ -23,7 +23,7 @@ template <class T, class Source, class Metric, class Arch>
     T largest;
     sums = sums_above_and_largest(v, metric, n, tau, largest, arch);
     if (!(sums.weight > 0 && sums.excess >= total && sums.excess <= static_cast<double>(largest_number<T>))) return false;
-    // The root is not above where it were if all elements above tau were equal, and not below Newton's step.
+    // The root is at most where it would be if all elements above tau were equal, and at least Newton's step.
     const double mean_excess = total / sums.weight;
     const double if_equal = static_cast<double>(largest) - mean_excess;
     const double newton = static_cast<double>(tau) + (sums.excess - total) / sums.weight;

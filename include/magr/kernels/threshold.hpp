@@ -9,11 +9,11 @@
 #include <magr/kernels/wide_threshold.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
-/// The threshold search behind the projection onto the l1 ball and the prox of the l_inf norm: the only one in the library.
+/// The threshold search of the projection onto the l1 ball and the prox of the l_inf norm: the only one in the library.
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// `find_threshold` for one who has already seen the vector once.
+/// `find_threshold` for callers that already made one pass over the vector.
 /// @param sums  the sums above the hint, which may also be 0
 template <class T, class Source, class Metric, class Arch>
 [[nodiscard]] inline T continue_threshold(const Source& v, Metric metric, index_t n, double total, T hint, const threshold_sums& sums,

@@ -11,14 +11,14 @@
 namespace magr::kernels {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What one pass over a vector finds out.
+/// The result of one pass over a vector.
 struct threshold_sums {
     double excess = 0;  ///< sum of e_i (m_i - tau)_+
     double weight = 0;  ///< sum of e_i over m_i > tau
 };
 
-/// Whether additions under a mask are to take the place of a selection and additions: where mask registers are, and the weight is in a
-/// register, too; from memory, compilers would load it for each addition.
+/// Whether to add under a mask instead of selecting and adding. This is faster where the processor has mask registers and the weight is in
+/// a register; compilers would load it from memory for each addition.
 template <class Metric, class Arch>
 inline constexpr bool adds_under_mask = false;
 #if MAGR_HAS_XSIMD

@@ -19,7 +19,7 @@ struct automatic_options {
     /// MagR's penalties, at least 0; 0, without MagR, is always tried. If empty: 1e-4, 1e-3 and 1e-2, or a tenth of these with groups
     std::vector<double> alphas = {};
     std::vector<double> dampings = {1e-2, 1e-1};  ///< of MagR, OPTQ and refinement alike, at least 0; at least one
-    std::vector<double> betas = {};               ///< factors of the min_max range to try beside `layer.grid`, in (0, 1]
+    std::vector<double> range_factors = {};       ///< factors of the min_max range to try beside `layer.grid`, in (0, 1]
     double required_gain = 0.1;                   ///< MagR is used only if its error is lower by this fraction, in [0, 1)
     layer_options layer = {};                     ///< shared by all candidates, which replace its penalty and dampings
 };
@@ -28,7 +28,7 @@ struct automatic_options {
 struct automatic_candidate {
     double alpha = 0;                          ///< MagR's penalty; 0: without MagR
     double damping = 0;                        ///< of all steps
-    std::optional<double> beta = {};           ///< factor of the min_max range; no value: the range of the options
+    std::optional<double> range_factor = {};   ///< factor of the min_max range; no value: the range of the options
     std::optional<double> output_error = {};   ///< on the validation data, before refinement, if anything was quantized
     std::optional<double> refined_error = {};  ///< after refinement, of the best with MagR and the best without if they compete
 };
@@ -39,8 +39,8 @@ struct [[nodiscard]] automatic_result {
     layer_result<Scalar> layer;                   ///< of the chosen candidate, made from the fitting data, with its report
     std::vector<automatic_candidate> candidates;  ///< all candidates tried, in order of damping, penalty, range
     std::size_t chosen = 0;                       ///< which of them was chosen
-    std::optional<double>
-        validation_error;  ///< output error of the result, if there is one, on the validation data, which only made the choice
+    /// output error of the result, if there is one, on the validation data, which only made the choice
+    std::optional<double> validation_error;
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(layer); }

@@ -29,7 +29,7 @@ MAGR_CORE std::vector<std::string> problems(const automatic_options& options) {
     own.require(!options.dampings.empty(), "dampings", "at least one", options.dampings.size());
     for (const double damping : options.dampings)
         own.require(damping >= 0 && detail::is_finite(damping), "dampings", "finite and at least 0", damping);
-    for (const double beta : options.betas) own.require(beta > 0 && beta <= 1, "betas", "in (0, 1]", beta);
+    for (const double factor : options.range_factors) own.require(factor > 0 && factor <= 1, "range_factors", "in (0, 1]", factor);
     own.require(options.required_gain >= 0 && options.required_gain < 1, "required_gain", "in [0, 1)", options.required_gain);
     const std::vector<std::string> more = own.take();
     found.insert(found.end(), more.begin(), more.end());
@@ -45,18 +45,18 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] inline layer_options options_of(const automatic_candidate& candidate, const layer_options& shared) {
     layer_options options = shared;
     if (candidate.alpha > 0) {
-        if (!options.preprocessing) options.preprocessing = preprocess_options{.group_size = shared.grid.group_size};
-        options.preprocessing->alpha = candidate.alpha;
-        options.preprocessing->damping = candidate.damping;
+        if (!options.preprocess) options.preprocess.emplace();
+        options.preprocess->alpha = candidate.alpha;
+        options.preprocess->damping = candidate.damping;
     } else {
-        options.preprocessing.reset();
+        options.preprocess.reset();
     }
     options.optq.damping = candidate.damping;
-    if (options.scales) options.scales->damping = candidate.damping;
-    if (options.codes) options.codes->damping = candidate.damping;
-    if (candidate.beta) {
+    if (options.refinement.scales) options.refinement.scales->damping = candidate.damping;
+    if (options.refinement.codes) options.refinement.codes->damping = candidate.damping;
+    if (candidate.range_factor) {
         options.grid.range = range_search::min_max;
-        options.grid.beta = *candidate.beta;
+        options.grid.range_factor = *candidate.range_factor;
     }
     return options;
 }
@@ -73,11 +73,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// All candidates of one damping.
 [[nodiscard]] inline std::vector<automatic_candidate> candidates_of(double damping, std::span<const double> alphas,
-                                                                    std::span<const double> betas) {
+                                                                    std::span<const double> range_factors) {
     std::vector<automatic_candidate> candidates;
     for (const double alpha : alphas) {
         candidates.push_back({.alpha = alpha, .damping = damping});
-        for (const double beta : betas) candidates.push_back({.alpha = alpha, .damping = damping, .beta = beta});
+        for (const double factor : range_factors) candidates.push_back({.alpha = alpha, .damping = damping, .range_factor = factor});
     }
     return candidates;
 }
@@ -131,9 +131,9 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
     std::vector<double> alphas;
     for (const automatic_candidate& candidate : candidates)
         if (candidate.alpha > 0 && (alphas.empty() || alphas.back() < candidate.alpha)) alphas.push_back(candidate.alpha);
-    const layer_options last = options_of(candidates.back(), shared);
+    const layer_options last = with_defaults(options_of(candidates.back(), shared));
     std::vector<preprocessed_weights<Scalar>> solutions;
-    if (last.preprocessing) solutions = preprocess_weights(in, alphas, *last.preprocessing, exec);
+    if (last.preprocess) solutions = preprocess_weights(in, alphas, *last.preprocess, exec);
     const optq_plan<Scalar>* plan = nullptr;
     if (last.quantizer == layer_quantizer::optq) plan = &plan_optq<Scalar>(in.H(), columns_per_group(last.grid, W.cols()), last.optq, exec);
 
@@ -151,7 +151,7 @@ void try_candidates(matrix_view<const Scalar> W, const layer_input<Scalar>& in, 
         attempt.grids = fit_all<Scalar>(fitted, in.H(), options.grid, exec);
         attempt.layer = choose_codes(in, fitted, attempt.grids, plan, options, exec);
         if (attempt.layer) {
-            const double error = validation.error(W, attempt.layer.quantized.dequantize().view(), exec);
+            const double error = validation.error(W, attempt.layer.quantized.dequantize(exec).view(), exec);
             if (!detail::is_nan(error)) candidate.output_error = attempt.error = error;
         }
         std::optional<automatic_attempt<Scalar>>& slot = with_magr ? best.with : best.without;
@@ -184,7 +184,7 @@ template <compute_scalar Scalar>
     const hessian held_out(as_const_view(validation), 0, false);
     const output_meter meter(W, held_out, exec);
     const output_meter own_meter(W, H, exec);
-    const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(W, layer.quantized.dequantize().view(), exec); };
+    const auto measure = [&](const layer_result<Scalar>& layer) { return meter.error(W, layer.quantized.dequantize(exec).view(), exec); };
 
     std::vector<double> alphas = penalties_of(options);
     if (objection_to(in, tokens, shared)) {  // nothing to choose from
@@ -195,7 +195,7 @@ template <compute_scalar Scalar>
     }
     best_attempts<Scalar> best;
     for (const double damping : options.dampings) {
-        std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.betas);
+        std::vector<automatic_candidate> tried = candidates_of(damping, alphas, options.range_factors);
         try_candidates(W, in, meter, options.layer, result.candidates.size(), std::span(tried), best, exec);
         result.candidates.insert(result.candidates.end(), tried.begin(), tried.end());
         H.forget<optq_plan<Scalar>>();

@@ -21,27 +21,27 @@ layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H
     const output_meter meter(W, H, exec);
     std::optional<preprocess_result> preprocessed;
     std::optional<double> error_preprocessed;
-    std::optional<layer_status> objection = objection_to(in, tokens, options);
+    std::optional<quantization_status> objection = objection_to(in, tokens, options);
 
     row_major_matrix<Scalar> M;
-    if (!objection && options.preprocessing && H.live().has_live()) {
+    if (!objection && options.preprocess && H.live().has_live()) {
         M = load<Scalar>(in.weights());
-        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), H, *options.preprocessing, {}, exec);
+        preprocessed = preprocess_checked(as_const_view(M), as_mutable_view(M), H, *options.preprocess, {}, exec);
         in.restore_dead(M);
         error_preprocessed = meter.error(W, as_const_view(M), exec);
         if (preprocessed->stopped == stop_reason::not_factored)
-            objection =
-                options.optq.on_failure == factor_fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::failed;
+            objection = options.optq.on_failure == factor_fallback::round_to_nearest ? quantization_status::rounded_to_nearest
+                                                                                     : quantization_status::failed;
     }
     layer_result<Scalar> result;
     std::optional<weight_grids<Scalar>> grids;
     if (objection) {
         result.status = *objection;
-        result.dead_columns = H.dead_inputs();
-        if (objection == layer_status::dead_columns_refused && options.quantizer == layer_quantizer::optq) {
+        result.dead_inputs = H.dead_inputs();
+        if (objection == quantization_status::dead_columns_refused && options.quantizer == layer_quantizer::optq) {
             result.optq.emplace();
-            result.optq->status = optq_status::dead_columns_refused;
-            result.optq->dead_columns = result.dead_columns;
+            result.optq->status = quantization_status::dead_columns_refused;
+            result.optq->dead_inputs = result.dead_inputs;
         }
     } else {
         const matrix_view<const Scalar> fitted = preprocessed ? as_const_view(M) : in.weights();

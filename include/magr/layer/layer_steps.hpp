@@ -32,25 +32,17 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] inline layer_status status_of(optq_status status) {
-    switch (status) {
-        case optq_status::as_requested: return layer_status::as_requested;
-        case optq_status::damped_more: return layer_status::damped_more;
-        case optq_status::rounded_to_nearest: return layer_status::rounded_to_nearest;
-        case optq_status::dead_columns_refused: return layer_status::dead_columns_refused;
-        case optq_status::overflowed: return layer_status::overflowed;
-        case optq_status::failed: break;
-    }
-    return layer_status::failed;
-}
-
-/// Decides what the steps share: the range of the grids, and one threshold for dead columns, the largest.
+/// Decides what the steps share: the range of the grids, the size of groups, one threshold for dead columns, the largest, and that the
+/// error is measured at their end.
 [[nodiscard]] inline layer_options with_defaults(layer_options options) {
-    if (!options.grid.range) options.grid.range = options.grid.beta == 1 ? range_search::output_error : range_search::min_max;
+    if (!options.grid.range) options.grid.range = options.grid.range_factor == 1 ? range_search::output_error : range_search::min_max;
+    if (options.preprocess && !options.preprocess->group_size) options.preprocess->group_size = options.grid.group_size;
     double& threshold = options.optq.dead_threshold;
     threshold = (std::max)(threshold, options.grid.dead_threshold);
-    if (options.scales) threshold = (std::max)(threshold, options.scales->dead_threshold);
-    if (options.codes) threshold = (std::max)(threshold, options.codes->dead_threshold);
+    const auto& [rounds, scales, codes] = options.refinement;
+    if (scales) threshold = (std::max)(threshold, scales->dead_threshold);
+    if (codes) threshold = (std::max)(threshold, codes->dead_threshold);
+    if (!options.optq.measure_error) options.optq.measure_error = false;
     return options;
 }
 
@@ -58,7 +50,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Scales that were refined with another damping are kept only if they lower that loss.
 template <compute_scalar Scalar>
 [[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                       const layer_options& options, executor_ref exec) {
+                                       const refinement_options& options, executor_ref exec) {
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
@@ -79,7 +71,7 @@ template <compute_scalar Scalar>
         q = before;
         return {.loss_before = loss, .loss_after = loss};
     };
-    for (index_t round = 0; round < options.refinement_rounds; ++round) {
+    for (index_t round = 0; round < options.rounds; ++round) {
         bool changed = options.scales && add(scales_towards_codes());
         if (options.codes) {
             const refinement_result codes = refine_checked(q, w, H, *options.codes, exec);
@@ -128,32 +120,33 @@ template <compute_scalar Scalar>
                                                 const weight_grids<Scalar>& grids, const optq_plan<Scalar>* plan,
                                                 const layer_options& options, executor_ref exec) {
     layer_result<Scalar> result;
-    result.dead_columns = in.H().dead_inputs();
+    result.dead_inputs = in.H().dead_inputs();
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
     if (plan == nullptr) {
-        result.status = layer_status::as_requested;
-        result.quantized = round_onto_grids(target, grids, round_half_even{});
-        result.clipped = count_clipped(target, in.H(), grids);
+        result.status = quantization_status::as_requested;
+        result.quantized = round_onto_grids(target, grids, round_half_even{}, exec);
+        result.clipped = count_clipped(target, in.H(), grids, exec);
         return result;
     }
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = options.optq.groups == group_update::fixed || groups_per_row(options.grid, target.cols()) == 1;
     auto optq = optq_with_plan<Scalar>(target, in.H(), *plan, fixed ? &grids : nullptr, options.grid, options.optq, exec);
-    result.status = status_of(optq.status);
+    result.status = optq.status;
     result.clipped = optq.clipped;
     result.quantized = std::move(optq.quantized);
     result.optq = optq;
     return result;
 }
 
-/// Measures the error of OPTQ against the weights that it rounded, if the options ask for it and it is not known yet.
+/// Measures the error of OPTQ against the weights that it rounded, if the options, those of `with_defaults`, ask for it and it is not
+/// known yet.
 template <compute_scalar Scalar>
 void measure_optq(layer_result<Scalar>& result, const layer_input<Scalar>& in, std::type_identity_t<matrix_view<const Scalar>> M,
                   const layer_options& options, executor_ref exec) {
-    if (!result || !result.optq || !options.optq.measure_error) return;
+    if (!result || !result.optq || !*options.optq.measure_error) return;
     if (result.optq->output_error && !in.H().live().is_copy()) return;
     const matrix_view<const Scalar> target = options.target == rounding_target::original ? in.weights() : M;
-    result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize().view(), exec);
+    result.optq->output_error = output_meter(target, in.H(), exec).error(target, result.quantized.dequantize(exec).view(), exec);
 }
 
 /// Refines the chosen codes, or replaces them by plain rounding, and completes the report.
@@ -163,31 +156,37 @@ template <compute_scalar Scalar>
 void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<const Scalar>> w, const layer_input<Scalar>& in,
               const weight_grids<Scalar>* grids, const output_meter& meter, const layer_options& options, executor_ref exec) {
     const matrix_view<const Scalar> wanted = in.weights();
-    quantized_matrix<Scalar> rtn =
-        round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{});
-    result.output_error_rtn = meter.error(w, rtn.dequantize().view(), exec);
-    if (result.status == layer_status::rounded_to_nearest) {
+    const bool falls_back = result.status == quantization_status::rounded_to_nearest;
+    quantized_matrix<Scalar> rtn;
+    if (falls_back || options.measure_rtn)
+        rtn = round_onto_grids(wanted, grids != nullptr ? *grids : fit_all<Scalar>(wanted, in.H(), options.grid, exec), round_half_even{},
+                               exec);
+    if (options.measure_rtn) result.output_error_rtn = meter.error(w, rtn.dequantize(exec).view(), exec);
+    if (falls_back) {
         result.quantized = std::move(rtn);
-        result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized));
-    } else if (result && options.refinement_rounds > 0 && (options.scales || options.codes)) {
-        result.refinement = refine(result.quantized, wanted, in.H(), options, exec);
+        result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized), exec);
+    } else if (const auto& [rounds, scales, codes] = options.refinement; result && rounds > 0 && (scales || codes)) {
+        result.refinement = refine(result.quantized, wanted, in.H(), options.refinement, exec);
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);
-    result.output_error = meter.error(w, result.quantized.dequantize().view(), exec);
-    if (!detail::is_finite(result.output_error) && meter.has_energy()) {
-        result.status = layer_status::overflowed;
+    const double error = meter.error(w, result.quantized.dequantize(exec).view(), exec);
+    if (detail::is_finite(error) || !meter.has_energy()) {
+        result.output_error = error;
+    } else {
+        result.status = quantization_status::overflowed;
         result.quantized = {};
     }
 }
 
 /// The reason not to use H with either quantizer; no value if H is usable. `rounded_to_nearest` means to do that instead.
 template <compute_scalar Scalar>
-[[nodiscard]] std::optional<layer_status> objection_to(const layer_input<Scalar>& in, std::optional<index_t> tokens,
-                                                       const layer_options& options) {
-    if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return layer_status::dead_columns_refused;
+[[nodiscard]] std::optional<quantization_status> objection_to(const layer_input<Scalar>& in, std::optional<index_t> tokens,
+                                                              const layer_options& options) {
+    if (in.H().dead_inputs() > 0 && options.optq.dead == dead_columns::refuse) return quantization_status::dead_columns_refused;
     if (!tokens || *tokens >= options.minimum_tokens) return std::nullopt;
-    return options.optq.on_failure == factor_fallback::round_to_nearest ? layer_status::rounded_to_nearest : layer_status::too_few_tokens;
+    return options.optq.on_failure == factor_fallback::round_to_nearest ? quantization_status::rounded_to_nearest
+                                                                        : quantization_status::too_few_tokens;
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -41,22 +41,30 @@ enum class rounding_target {
     return "unknown";
 }
 
+/// How `quantize_layer` improves the codes that were chosen, towards the original weights: in each round scales, then codes.
+struct refinement_options {
+    index_t rounds = 3;                                                           ///< >= 0; they end earlier when one changes nothing
+    std::optional<scale_refinement_options> scales = scale_refinement_options{};  ///< no value: scales stay unchanged
+    std::optional<code_refinement_options> codes = code_refinement_options{};     ///< no value: codes stay unchanged
+};
+
 /// Options of `quantize_layer`, step by step.
 struct layer_options {
-    layer_quantizer quantizer = layer_quantizer::optq;               ///< which quantizer chooses the codes
-    grid_options grid = {};                                          ///< the grids; range: output_error unless told otherwise or beta < 1
-    std::optional<preprocess_options> preprocessing = std::nullopt;  ///< MagR before the grids are fitted; default: none
+    layer_quantizer quantizer = layer_quantizer::optq;  ///< which quantizer chooses the codes
+    grid_options grid = {};                             ///< the grids; range: output_error unless told otherwise or range_factor < 1
+    /// MagR before the grids are fitted, with their group size unless told otherwise; default: none
+    std::optional<preprocess_options> preprocess = std::nullopt;
     optq_options optq = {};  ///< of OPTQ; both quantizers obey its policies for dead columns and for an unusable H
-    rounding_target target = rounding_target::preprocessed;       ///< which weights OPTQ rounds; `original` needs fixed groups
-    index_t refinement_rounds = 3;                                ///< of scales, then codes, towards the original weights; >= 0
-    std::optional<scale_refinement> scales = scale_refinement{};  ///< in each round; no value: scales stay unchanged
-    std::optional<code_refinement> codes = code_refinement{};     ///< in each round; no value: codes stay unchanged
-    index_t minimum_tokens = 0;                                   ///< with fewer calibration tokens H is unusable; >= 0
+    rounding_target target = rounding_target::preprocessed;  ///< which weights OPTQ rounds; `original` needs fixed groups
+    refinement_options refinement = {};                      ///< of the chosen codes; rounds = 0: none
+    index_t minimum_tokens = 0;                              ///< with fewer calibration tokens H is unusable; >= 0
+    bool measure_rtn = false;  ///< whether to compute `layer_result::output_error_rtn`; after MagR this takes grids of its own
 };
 
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every problem of these options; empty if there is none.
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const refinement_options& options);
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const layer_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

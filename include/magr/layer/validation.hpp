@@ -6,17 +6,9 @@
 #include <vector>
 
 #include <magr/layer/options.hpp>
-#include <magr/matrix/matrix_view.hpp>
 #include <magr/pack/format.hpp>
 
 namespace magr {
-
-/// Rows and columns of a weight matrix.
-struct matrix_shape {
-    index_t rows;
-    index_t cols;
-};
-
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every reason why `quantize_layer` with these options would refuse a matrix of this shape, or why its result could not be packed in the

@@ -22,7 +22,7 @@ MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_opti
         for (std::string& problem : own.take()) found.push_back(std::move(problem));
         return found;
     }
-    for (std::string& problem : problems(*format, shape.rows, shape.cols, options.grid)) found.push_back(std::move(problem));
+    for (std::string& problem : problems(shape, options.grid, *format)) found.push_back(std::move(problem));
     if (!detail::is_enumerator(*format)) return found;
 
     const detail::format_rules rules = detail::rules_of(*format);

@@ -129,8 +129,8 @@ public:
     /// panel <- L^-T panel
     void backward(T* panel) const noexcept {
         for (index_t first = padded() - tile::rows; first >= 0; first -= tile::rows) {
-            const index_t behind = first + tile::rows;
-            kernels::multiply_tile(padded() - behind, packed_.data() + first * side_ + behind * tile::rows, panel + behind * cols,
+            const index_t after = first + tile::rows;
+            kernels::multiply_tile(padded() - after, packed_.data() + first * side_ + after * tile::rows, panel + after * cols,
                                    panel + first * cols, cols, Arch{});
             substitute<true>(first, panel);
         }

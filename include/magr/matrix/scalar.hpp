@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-// As Eigen declares them: who has no matrix of them does not need <Eigen/Core>.
+// Declared as in Eigen, so that code without matrices of them does not need <Eigen/Core>.
 namespace Eigen {
 struct half;
 struct bfloat16;

@@ -10,9 +10,16 @@
 #include <magr/pack/packed_format.hpp>
 
 namespace magr {
+
+/// Rows and columns of a weight matrix.
+struct matrix_shape {
+    index_t rows;
+    index_t cols;
+};
+
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Every reason why a rows x cols matrix that is quantized with these options cannot be packed in this format; empty if there is none.
+/// Every reason why a matrix of this shape that is quantized with these options cannot be packed in this format; empty if there is none.
 ///
 /// Call this before starting hours of work. It cannot know what depends on the weights: `gptq_v1` cannot hold a zero point 0 (without zero
 /// points it is never 0), `mlx` holds an integer zero point only where -scale * zero is exact in the storage type, and the types of GGUF
@@ -21,7 +28,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @pre           validate(options) passes
 /// @par Cost      O(1)
-[[nodiscard]] MAGR_CORE std::vector<std::string> problems(packed_format format, index_t rows, index_t cols, const grid_options& options);
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const grid_options& options, packed_format format);
 
 /// Options whose grids fit a format: 4 bits where there is a choice, and a zero point if the format can hold every one that is found.
 /// @param group_size  columns per grid; without a value, the usual number of the format

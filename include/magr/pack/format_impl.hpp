@@ -12,8 +12,8 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::vector<std::string> problems(packed_format format, index_t rows, index_t cols, const grid_options& options) {
-    auto found = detail::problems_of(to_string(format), format, rows, cols, options);
+MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const grid_options& options, packed_format format) {
+    auto found = detail::problems_of(to_string(format), format, shape.rows, shape.cols, options);
     found.of_shape.insert(found.of_shape.end(), found.of_options.begin(), found.of_options.end());
     return found.of_shape;
 }

@@ -43,8 +43,8 @@ public:
 ///
 /// The observer is called on the caller's thread, after every few tasks for each worker. After `observer_flow::stop` no other task begins,
 /// and `cancelled` leaves the function, which returns nothing. What a function works on in place is then valid but half done: `preprocess`
-/// leaves each row as it was or solved (its own observer says which), the refinements leave a matrix that is no worse than before, and an
-/// accumulator refuses to be used again.
+/// leaves each row as it was or solved (its own observer says which), the proximal operators leave each vector as it was or done, the
+/// refinements leave a matrix that is no worse than before, and an accumulator refuses to be used again.
 ///
 /// Watch one call at a time. It does not own the other executor.
 ///

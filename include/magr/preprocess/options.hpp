@@ -28,10 +28,11 @@ enum class preprocess_solver {
 /// Options of `preprocess`. Options without a value are derived; each comment ends with the default.
 struct preprocess_options {
     std::optional<double> alpha = {};  ///< l_inf penalty in the units of H / lambda_max(H), at least 0; 1e-3, or 1e-4 with groups (paper)
-    std::optional<index_t> group_size = {};              ///< inputs per group, at least 1, the last group may be shorter; the whole row
+    /// inputs per group, at least 1, the last group may be shorter; the whole row, in `quantize_layer` that of the grid
+    std::optional<index_t> group_size = {};
     preprocess_solver solver = preprocess_solver::admm;  ///< which algorithm
-    std::optional<double> damping =
-        {};  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)
+    /// added to diag(H), as a fraction of its mean over live columns, >= 0; 1e-2 for admm, 0 for proximal_gradient (authors)
+    std::optional<double> damping = {};
     std::optional<index_t> max_iterations = {};  ///< at least 1; 100 for admm, 200 for proximal_gradient (authors)
     /// stop at this relative duality gap, at least 0; 0: never; 1e-3 for admm, 0 for proximal_gradient (authors). With float weights,
     /// rounding may keep the gap above 1e-6, see `preprocess_result`

@@ -42,6 +42,12 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
+[[nodiscard]] inline bool measures_error(const optq_options& options) noexcept { return options.measure_error.value_or(true); }
+
+[[nodiscard]] inline index_t columns_per_block(const optq_options& options) noexcept {
+    return options.block_size.value_or(options.groups == group_update::stale ? 128 : 96);
+}
+
 /// Chooses codes for W. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor,
@@ -50,9 +56,9 @@ template <compute_scalar Scalar, class Rounding>
                                                executor_ref exec) {
     const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
     const auto run = [&](auto&& quantizer) {
-        const sequential_pass<Scalar> pass(factor.feedback.view(), options.block_size, exec);
+        const sequential_pass<Scalar> pass(factor.feedback.view(), columns_per_block(options), exec);
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-        auto sums = pass.run(w.rows(), load, quantizer, finish, options.measure_error, exec);
+        auto sums = pass.run(w.rows(), load, quantizer, finish, measures_error(options), exec);
         result.clipped = quantizer.clipped();
         return sums;
     };
@@ -86,23 +92,24 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     result.diagonal_floor = factor.diagonal_floor;
     result.attempts = factor.attempts;
     result.precision = factor.precision;
-    result.dead_columns = static_cast<index_t>(factor.dead.size());
-    if (result.dead_columns > 0 && options.dead == dead_columns::refuse) {
-        result.status = optq_status::dead_columns_refused;
+    result.dead_inputs = static_cast<index_t>(factor.dead.size());
+    if (result.dead_inputs > 0 && options.dead == dead_columns::refuse) {
+        result.status = quantization_status::dead_columns_refused;
         return result;
     }
     if (factor.status == factor_status::failed) {
         if (options.on_failure != factor_fallback::round_to_nearest) return result;
         const auto round = [&](const auto& rounding) {
-            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding);
+            return round_onto_grids(w, given != nullptr ? *given : fit_all<Scalar>(w, H, grid, exec), rounding, exec);
         };
-        result.status = optq_status::rounded_to_nearest;
+        result.status = quantization_status::rounded_to_nearest;
         result.quantized = options.rounding == rounding_mode::nearest ? round(round_half_even{}) : round(stochastic_rounding{options.seed});
         result.limits = count_storage_limits(result.quantized);
-        if (options.measure_error) result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
+        if (measures_error(options))
+            result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
         return result;
     }
-    result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
+    result.status = factor.status == factor_status::as_requested ? quantization_status::as_requested : quantization_status::damped_more;
 
     // a row that is one group has no earlier columns that could have changed its weights
     const bool fixed = given != nullptr || options.groups == group_update::fixed || groups_per_row(grid, w.cols()) == 1;
@@ -130,12 +137,13 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     };
     // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
     const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
-    result.loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    const double loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    result.loss = loss;
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
-    if (options.measure_error) result.output_error = error_ratio(2 * result.loss - weighted(factor.added, sums.residuals), energy);
-    if (!detail::is_finite(result.loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
-        result.status = optq_status::overflowed;
+    if (measures_error(options)) result.output_error = error_ratio(2 * loss - weighted(factor.added, sums.residuals), energy);
+    if (!detail::is_finite(loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
+        result.status = quantization_status::overflowed;
         result.quantized = {};
     }
     return result;
@@ -152,8 +160,8 @@ template <compute_scalar Scalar>
     };
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
     // inputs that are dead by the threshold alone still contribute to the error
-    if (H.live().is_copy() && options.measure_error && result)
-        result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize().view(), exec);
+    if (H.live().is_copy() && measures_error(options) && result)
+        result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
     return result;
 }
 
@@ -192,12 +200,12 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
                                                               : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));
     const std::size_t quantizing =
-        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, options.block_size, workers);
+        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, columns_per_block(options), workers);
     const std::size_t zeroed = options.dead == dead_columns::zero ? bytes(rows * cols, sizeof(Scalar)) : 0;
     if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
     const std::size_t copy = bytes(cols * cols, sizeof(double));
     const std::size_t measuring =
-        options.measure_error ? codes + bytes(rows * cols, sizeof(Scalar)) + output_meter::bytes(rows, cols, workers) : 0;
+        measures_error(options) ? codes + bytes(rows * cols, sizeof(Scalar)) + output_meter::bytes(rows, cols, workers) : 0;
     return copy + plan + (std::max)({factoring, zeroed + quantizing, measuring});
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,17 +81,21 @@ enum class rounding_mode {
 
 /// Options of `quantize_optq`; `grid_options` describe the grids.
 struct optq_options {
-    double damping = 1e-2;                                ///< added to diag(H), as a fraction of its mean over live columns, >= 0
-    index_t block_size = 128;                             ///< columns per matrix product, >= 1; with stale groups it changes the result
-    column_order order = column_order::natural;           ///< in which order columns are quantized
-    group_update groups = group_update::fixed;            ///< which weights the grids of groups are fitted to
-    magr::dead_columns dead = magr::dead_columns::round;  ///< what happens to dead columns
-    double dead_threshold = 0;                            ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
+    double damping = 1e-2;  ///< added to diag(H), as a fraction of its mean over live columns, >= 0
+    /// columns per matrix product, >= 1; default: 96, a multiple of the columns that kernels take at once, or with stale groups, where it
+    /// changes the result, the published 128
+    std::optional<index_t> block_size = {};
+    column_order order = column_order::natural;                  ///< in which order columns are quantized
+    group_update groups = group_update::fixed;                   ///< which weights the grids of groups are fitted to
+    dead_columns dead = dead_columns::round;                     ///< what happens to dead columns
+    double dead_threshold = 0;                                   ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
     factor_fallback on_failure = factor_fallback::more_damping;  ///< what happens if H cannot be factored
     rounding_mode rounding = rounding_mode::nearest;             ///< how weights are rounded
     std::uint64_t seed = 0;                                      ///< of stochastic rounding
     factor_precision precision = factor_precision::automatic;    ///< in which H is factored
-    bool measure_error = true;                                   ///< whether to compute `optq_report::output_error`: a third of the time
+    /// whether to compute `optq_report::output_error`, a third of the time; default: yes, but not in `quantize_layer`, whose report
+    /// measures the final result
+    std::optional<bool> measure_error = {};
 };
 
 inline namespace MAGR_ISA_NAMESPACE {

@@ -14,7 +14,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 MAGR_CORE std::vector<std::string> problems(const optq_options& options) {
     detail::problem_list found("optq_options");
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
-    found.require(options.block_size >= 1, "block_size", "at least 1", options.block_size);
+    found.require(options.block_size.value_or(1) >= 1, "block_size", "at least 1", options.block_size.value_or(1));
     found.require_enumerator("order", options.order);
     found.require_enumerator("groups", options.groups);
     found.require_enumerator("dead", options.dead);

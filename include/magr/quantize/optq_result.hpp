@@ -5,50 +5,29 @@
 
 #include <magr/feedback/factor_precision.hpp>
 #include <magr/grid/quantized_matrix.hpp>
+#include <magr/quantize/quantization_status.hpp>
 
 namespace magr {
 
-/// What `quantize_optq` did.
-enum class optq_status {
-    as_requested,          ///< OPTQ with the damping asked for
-    damped_more,           ///< OPTQ with more damping, or with a floor under the diagonal of H
-    rounded_to_nearest,    ///< H could not be factored: plain rounding, as `factor_fallback::round_to_nearest` allows
-    dead_columns_refused,  ///< nothing: there are dead columns, which `dead_columns::refuse` forbids
-    failed,                ///< nothing: H could not be factored as far as `fallback` allows
-    overflowed             ///< nothing: weights or errors left the range of numbers
-};
-
-/// The enumerator's name.
-[[nodiscard]] constexpr const char* to_string(optq_status status) noexcept {
-    switch (status) {
-        case optq_status::as_requested: return "as_requested";
-        case optq_status::damped_more: return "damped_more";
-        case optq_status::rounded_to_nearest: return "rounded_to_nearest";
-        case optq_status::dead_columns_refused: return "dead_columns_refused";
-        case optq_status::failed: return "failed";
-        case optq_status::overflowed: return "overflowed";
-    }
-    return "unknown";
-}
-
 /// How an OPTQ quantization went.
 struct optq_report {
-    optq_status status = optq_status::failed;  ///< what was done
-    double damping = 0;                        ///< of the last attempt, as a fraction of the mean diagonal entry
-    double diagonal_floor = 0;                 ///< of the last attempt: diag(H) was raised to this; 0: none was needed. Unit of H
-    int attempts = 0;                          ///< number of dampings and floors tried
-    factor_precision precision = factor_precision::float64;  ///< in which H was factored: float64 or float32
-    index_t dead_columns = 0;                                ///< columns with H_jj <= dead_threshold * mean
-    index_t clipped = 0;    ///< weights of live columns more than half a step outside of their grid when they were rounded
-    storage_limits limits;  ///< grids at the ends of what their storage type can hold
-    double loss = 0;        ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2; unit of H times that of W squared
-    double loss_bound = 0;  ///< upper bound of `loss` if nothing was clipped: half the sum of D_k (s/2)^2, or of D_k s^2 if stochastic
+    quantization_status status = quantization_status::failed;  ///< what was done
+    double damping = 0;                                        ///< of the last attempt, as a fraction of the mean diagonal entry
+    double diagonal_floor = 0;                                 ///< of the last attempt: no entry of diag(H) was below it; unit of H
+    int attempts = 0;                                          ///< number of dampings and floors tried
+    factor_precision precision = factor_precision::float64;    ///< in which H was factored: float64 or float32
+    index_t dead_inputs = 0;                                   ///< columns with H_jj <= dead_threshold * mean
+    index_t clipped = 0;              ///< weights of live columns more than half a step outside of their grid when they were rounded
+    storage_limits limits;            ///< grids at the ends of what their storage type can hold
+    std::optional<double> loss = {};  ///< tr((Q - W) (H + diag(added)) (Q - W)^T) / 2, if OPTQ ran; unit of H times that of W squared
+    /// upper bound of `loss` if nothing was clipped: half the sum of D_k (s/2)^2, or of D_k s^2 if stochastic
+    std::optional<double> loss_bound = {};
     std::optional<double> output_error = {};  ///< tr((Q - W) H (Q - W)^T) / tr(W H W^T), if it was measured
 
     /// Whether the bound held; no value if it does not apply, because weights were clipped or OPTQ did not run.
     [[nodiscard]] MAGR_ALWAYS_INLINE std::optional<bool> bound_held() const noexcept {
-        if (clipped > 0 || (status != optq_status::as_requested && status != optq_status::damped_more)) return std::nullopt;
-        return loss <= loss_bound * (1 + 1e-4);  // each step is rounded to the precision of the weights
+        if (clipped > 0 || (status != quantization_status::as_requested && status != quantization_status::damped_more)) return std::nullopt;
+        return *loss <= *loss_bound * (1 + 1e-4);  // each step is rounded to the precision of the weights
     }
 };
 

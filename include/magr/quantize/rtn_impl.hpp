@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <utility>
+
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/grid/fit_grid.hpp>
@@ -11,37 +13,43 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options) {
+weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("quantize_rtn", "W", W);
-    require_finite("quantize_rtn", "W", W);
-    return fit_all<Scalar>("quantize_rtn", W, options, {});
+    require_finite("quantize_rtn", "W", W, exec);
+    return fit_all<Scalar>("quantize_rtn", W, options, exec);
 }
 
 template <compute_scalar Scalar>
-quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& options) {
-    weight_grids<Scalar> grids = fit_grids_for_rtn<Scalar>(W, options);
-    return round_onto_grids(weights_in<Scalar>(W).view(), std::move(grids), round_half_even{});
+weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
+    validate(options);
+    const used_hessian h("quantize_rtn", W, H, options.dead_threshold, exec);
+    return fit_all<Scalar>(W, *h, options, exec);
+}
+
+template <compute_scalar Scalar>
+quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec) {
+    weight_grids<Scalar> grids = fit_grids_for_rtn<Scalar>(W, options, exec);
+    return round_onto_grids(weights_in<Scalar>(W).view(), std::move(grids), round_half_even{}, exec);
 }
 
 template <compute_scalar Scalar>
 quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
-    validate(options);
-    const used_hessian h("quantize_rtn", W, H, options.dead_threshold, exec);
-    return round_onto_grids(weights_in<Scalar>(W).view(), fit_all<Scalar>(W, *h, options, exec), round_half_even{});
+    weight_grids<Scalar> grids = fit_grids_for_rtn<Scalar>(W, H, options, exec);
+    return round_onto_grids(weights_in<Scalar>(W).view(), std::move(grids), round_half_even{}, exec);
 }
 
 template <compute_scalar Scalar>
-void require_roundable(const matrix_ref& W, const weight_grids<Scalar>& grids) {
+void require_roundable(const matrix_ref& W, const weight_grids<Scalar>& grids, executor_ref exec) {
     require_not_empty("quantize_rtn", "W", W);
     require_grids("quantize_rtn", grids, W.rows(), W.cols());
-    require_finite("quantize_rtn", "W", W);
+    require_finite("quantize_rtn", "W", W, exec);
 }
 
 template <compute_scalar Scalar>
-quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const weight_grids<Scalar>& grids) {
-    require_roundable(W, grids);
-    return round_onto_grids(weights_in<Scalar>(W).view(), grids, round_half_even{});
+quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const weight_grids<Scalar>& grids, executor_ref exec) {
+    require_roundable(W, grids, exec);
+    return round_onto_grids(weights_in<Scalar>(W).view(), grids, round_half_even{}, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

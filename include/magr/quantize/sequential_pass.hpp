@@ -26,7 +26,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 class sequential_pass {
 public:
-    /// Bytes that a pass over so many rows allocates; what it makes of panels, a few for each column, is not among them.
+    /// Bytes that a pass over so many rows allocates, without the list of panels, which takes a few for each column.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t n, index_t block_size, index_t workers) {
         const index_t block = (std::min)(block_size, n);
         const index_t numbers = packed_size(n, block) + workers * working_memory::size(n, kernels::round_up(block, tile::rows));
@@ -55,7 +55,7 @@ public:
     /// As `magr::quantize_sequentially`, of weights that come from anywhere and go nowhere.
     /// @param load      load(first row, row count, strip) writes `row_strips::height` weights of each column in order, zeros for rows that
     ///                  are missing
-    /// @param finish    finish(first row, row count, strip) reads what has become of them: W - Q
+    /// @param finish    finish(first row, row count, strip) reads W - Q of these rows
     /// @param measured  whether to compute `sequential_sums::energies`, which takes as long as the quantization
     template <class Load, class Quantizer, class Finish>
     [[nodiscard]] sequential_sums run(index_t rows, const Load& load, Quantizer& quantizer, const Finish& finish, bool measured,
@@ -226,7 +226,7 @@ private:
         });
     }
 
-    /// Column k of a strip becomes W - Q, and enters the sums of the columns behind it in the panel.
+    /// Column k of a strip becomes W - Q, and enters the sums of the later columns of the panel.
     static void feed_forward(index_t in_panel, index_t width, const Scalar* T, index_t s, index_t k,
                              const working_memory& memory) noexcept {
         using traits = simd::pack_traits<Scalar, simd::default_arch>;

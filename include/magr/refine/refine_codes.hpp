@@ -17,7 +17,7 @@
 namespace magr {
 
 /// How codes are refined.
-struct code_refinement {
+struct code_refinement_options {
     index_t max_passes = 5;         ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
     double damping = 1e-2;          ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 0.75 in the authors' code
     double denominator_offset = 0;  ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
@@ -28,7 +28,7 @@ struct code_refinement {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every problem of these options; empty if there is none.
-[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const code_refinement& options);
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const code_refinement_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
 
@@ -36,8 +36,8 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
-                                   executor_ref exec);
+refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
+                                   const code_refinement_options& options, executor_ref exec);
 
 /// tr((Q - W) (H + damping mean(diag H) I) (Q - W)^T) / 2
 template <compute_scalar Scalar>
@@ -47,7 +47,7 @@ template <compute_scalar Scalar>
 /// The same after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                 const code_refinement& options, executor_ref exec);
+                                 const code_refinement_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -72,7 +72,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    the pass that MagR (arXiv 2406.00800) marks with a dagger. Differs from the authors' code in that a code is changed only
 ///                if it lowers the loss, and the target is always W
 template <compute_scalar Scalar, class Weights, class Gram>
-refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement& options = {},
+refinement_result refine_codes(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const code_refinement_options& options = {},
                                executor_ref exec = {}) {
     return detail::run_refine_codes(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }

@@ -25,8 +25,8 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::vector<std::string> problems(const code_refinement& options) {
-    detail::problem_list found("code_refinement");
+MAGR_CORE std::vector<std::string> problems(const code_refinement_options& options) {
+    detail::problem_list found("code_refinement_options");
     const auto amount = [](double value) { return value >= 0 && detail::is_finite(value); };
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
@@ -86,7 +86,7 @@ template <compute_scalar Scalar, class Scales>
 /// `refine_codes` after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                 const code_refinement& options, executor_ref exec) {
+                                 const code_refinement_options& options, executor_ref exec) {
     const std::vector<index_t> order = order_columns(H.live().view(), options.order, Q.group_size);
     const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     return refine_panels(
@@ -105,8 +105,8 @@ double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_vi
 }
 
 template <compute_scalar Scalar>
-refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H, const code_refinement& options,
-                                   executor_ref exec) {
+refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
+                                   const code_refinement_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("refine_codes", W, H, options.dead_threshold, exec);
     require_refinable("refine_codes", Q, W);

@@ -16,7 +16,7 @@
 namespace magr {
 
 /// How scales are refined.
-struct scale_refinement {
+struct scale_refinement_options {
     index_t max_passes = 1;     ///< over all groups, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
     double damping = 1e-2;      ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
@@ -25,7 +25,7 @@ struct scale_refinement {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every problem of these options; empty if there is none.
-[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const scale_refinement& options);
+[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const scale_refinement_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
 
@@ -34,12 +34,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
 refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
-                                    const scale_refinement& options, executor_ref exec);
+                                    const scale_refinement_options& options, executor_ref exec);
 
 /// The same after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                 const scale_refinement& options, executor_ref exec);
+                                 const scale_refinement_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -64,7 +64,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    as refine_codes
 /// @par Source    scale refinement of TurboBoA (arXiv 2602.04929) without its row Hessian, extended to zero points
 template <compute_scalar Scalar, class Weights, class Gram>
-refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement& options = {},
+refinement_result refine_scales(quantized_matrix<Scalar>& Q, const Weights& W, const Gram& H, const scale_refinement_options& options = {},
                                 executor_ref exec = {}) {
     return detail::run_refine_scales(Q, as_const_view(W), detail::as_gram(H), options, exec);
 }

@@ -26,8 +26,8 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::vector<std::string> problems(const scale_refinement& options) {
-    detail::problem_list found("scale_refinement");
+MAGR_CORE std::vector<std::string> problems(const scale_refinement_options& options) {
+    detail::problem_list found("scale_refinement_options");
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     found.require(options.max_passes >= 1, "max_passes", "at least 1", options.max_passes);
     found.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
@@ -182,7 +182,7 @@ private:
 /// `refine_scales` after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                 const scale_refinement& options, executor_ref exec) {
+                                 const scale_refinement_options& options, executor_ref exec) {
     std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
     std::iota(order.begin(), order.end(), index_t{0});
     const auto parameter = [&](index_t j) {
@@ -215,7 +215,7 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
 
 template <compute_scalar Scalar>
 refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_ref& W, const gram_argument& H,
-                                    const scale_refinement& options, executor_ref exec) {
+                                    const scale_refinement_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("refine_scales", W, H, options.dead_threshold, exec);
     require_refinable("refine_scales", Q, W);

@@ -32,7 +32,7 @@ int main() {
     const auto report = magr::preprocess(W, H);
     const auto nearest = magr::quantize_rtn(W, {.bits = 3});
     const auto optq = magr::quantize_optq(W, H, {.bits = 3});
-    const bool works = report.stopped == magr::stop_reason::converged && optq.status == magr::optq_status::as_requested &&
+    const bool works = report.stopped == magr::stop_reason::converged && optq.status == magr::quantization_status::as_requested &&
                        magr::output_error(W, nearest.dequantize(), H) < 1 && optq.output_error.value_or(1) < 1;
     if (!works) return 1;
 

@@ -50,7 +50,7 @@ double MAGR_UNIT() {
     auto layer =
         magr::quantize_layer(W, calibration,
                              {.grid = {.bits = 2, .zero_point = magr::zero_point::real, .storage = magr::storage_type::f16},
-                              .preprocessing = magr::preprocess_options{},
+                              .preprocess = magr::preprocess_options{},
                               .optq = {.rounding = magr::rounding_mode::stochastic, .precision = magr::factor_precision::float32}});
     const auto levels = magr::quantize_rtn(
         W, H, {.bits = 2, .zero_point = magr::zero_point::none, .range = magr::range_search::row_output_error, .levels = {-1, 0, 1}});
@@ -82,7 +82,7 @@ double MAGR_UNIT() {
         magr::unpack_gguf(magr::pack_gguf(k_quant, magr::ggml_type::q4_k))};
     double packing = 0;
     for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
-    if (layer && layer.optq->bound_held().value_or(true)) packing += layer.output_error;
+    if (layer && layer.optq->bound_held().value_or(true)) packing += *layer.output_error;
     packing += boa.loss;
 
     magr::thread_pool pool(2);

@@ -9,11 +9,11 @@
 #include <limits>
 
 #include <magr/detail/finite.hpp>
+#include <magr/gguf/gguf_block.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/storage.hpp>
 #include <magr/grid/storage_type.hpp>
 #include <magr/matrix/matrix_view.hpp>
-#include <magr/pack/gguf_block.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

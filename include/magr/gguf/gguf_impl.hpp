@@ -11,12 +11,12 @@
 #include <vector>
 
 #include <magr/detail/finite.hpp>
+#include <magr/gguf/gguf.hpp>
+#include <magr/gguf/gguf_block.hpp>
 #include <magr/grid/grid_weights.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format_rules.hpp>
-#include <magr/pack/gguf.hpp>
-#include <magr/pack/gguf_block.hpp>
 #include <magr/pack/packing.hpp>
 #include <magr/pack/stored_numbers.hpp>
 

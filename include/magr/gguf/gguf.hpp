@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include <magr/gguf/gguf_block.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/format.hpp>
-#include <magr/pack/gguf_block.hpp>
 
 namespace magr {
 
@@ -55,5 +55,5 @@ template <compute_scalar Scalar>
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/gguf_impl.hpp>
+#include <magr/gguf/gguf_impl.hpp>
 #endif

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <magr/pack/gguf.hpp>
+#include <magr/gguf/gguf.hpp>
 
 #include "pack/samples.hpp"
 

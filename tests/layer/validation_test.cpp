@@ -11,7 +11,7 @@
 
 #include <magr/pack.hpp>
 
-#include "pack/textbook_gguf.hpp"
+#include "gguf/textbook_gguf.hpp"
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
 
@@ -50,11 +50,11 @@ bool packs(const magr::quantized_matrix<float>& q, packed_format format) {
 
 }  // namespace
 
-TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[pack][validate][property]") {
+TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[layer][validate][property]") {
     const auto [weights, H] = layers::make_layer(32, 256, layers::inputs::neighbours, 1);
     const Eigen::MatrixXf W = 1e-3F * weights.cast<float>();  // makes scales that are subnormal f16 numbers
     for (const packed_format format : magr::packed_formats) {
-        layer_options options{.grid = magr::grid_options_for(format), .refinement_rounds = 1};
+        layer_options options{.grid = magr::grid_options_for(format), .refinement = {.rounds = 1}};
         CAPTURE(to_string(format));
         if (magr::detail::rules_of(format).two_level) {
             CHECK(all(problems({32, 256}, options, format)).find("fit_k_quant_grids") != std::string::npos);
@@ -65,7 +65,7 @@ TEST_CASE("validate: what it lets pass is quantized, refined and packed", "[pack
     }
 }
 
-TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids", "[pack][validate][property]") {
+TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids", "[layer][validate][property]") {
     const auto [weights, H] = layers::make_layer(4, 256, layers::inputs::neighbours, 2);
     const Eigen::MatrixXf W = 0.05F * weights.cast<float>();
     for (const auto type :
@@ -88,13 +88,13 @@ TEST_CASE("validate: k-quants go through OPTQ and refinement on their own grids"
     }
 }
 
-TEST_CASE("validate: groups that act_order scatters come back from the formats that store them", "[pack][validate][property]") {
+TEST_CASE("validate: groups that act_order scatters come back from the formats that store them", "[layer][validate][property]") {
     const auto [weights, H] = layers::make_layer(32, 256, layers::inputs::outliers, 3);
     const Eigen::MatrixXf W = weights.cast<float>();
     for (const auto format : {packed_format::gptq_v2, packed_format::compressed_tensors}) {
         const layer_options options{.grid = magr::grid_options_for(format, 32),
                                     .optq = {.order = magr::column_order::act_order, .groups = magr::group_update::live},
-                                    .refinement_rounds = 1};
+                                    .refinement = {.rounds = 1}};
         CHECK(problems({32, 256}, options, format).empty());
         const auto q = magr::quantize_layer(W, H, options).quantized;
         CHECK_FALSE(std::is_sorted(q.group_of_column.begin(), q.group_of_column.end()));
@@ -106,7 +106,7 @@ TEST_CASE("validate: groups that act_order scatters come back from the formats t
     }
 }
 
-TEST_CASE("validate: reports everything at once", "[pack][validate][edge]") {
+TEST_CASE("validate: reports everything at once", "[layer][validate][edge]") {
     CHECK(problems({3, 5}, {}).empty());
     CHECK(all(problems({0, -1}, {})) == "matrix_shape: rows must be at least 1, it is 0; matrix_shape: cols must be at least 1, it is -1");
     const layer_options bad{.grid = {.bits = 5, .zero_point = magr::zero_point::real, .group_size = 48},

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include <magr/pack/gguf.hpp>
+#include <magr/gguf/gguf.hpp>
 
 #include <array>
 #include <cmath>
 #include <random>
 #include <vector>
 
+#include "gguf/textbook_gguf.hpp"
 #include "pack/samples.hpp"
-#include "pack/textbook_gguf.hpp"
 #include "support/catch.hpp"
 
 using magr::ggml_type;
@@ -61,7 +61,7 @@ using bytes = std::vector<std::uint8_t>;
 
 }  // namespace
 
-TEST_CASE("pack_gguf: blocks come back bit for bit, and mean the same weights by ggml's definition", "[pack][gguf][property][oracle]") {
+TEST_CASE("pack_gguf: blocks come back bit for bit, and mean the same weights by ggml's definition", "[gguf][property][oracle]") {
     std::mt19937 random(1);
     for (const auto& b : block_types)
         for (const auto& [rows, blocks] : {std::pair<index_t, index_t>{1, 1}, {3, 2}, {7, 5}}) {
@@ -81,7 +81,7 @@ TEST_CASE("pack_gguf: blocks come back bit for bit, and mean the same weights by
         }
 }
 
-TEST_CASE("pack_gguf: bytes by hand", "[pack][gguf][oracle]") {
+TEST_CASE("pack_gguf: bytes by hand", "[gguf][oracle]") {
     // f16: 1 is 3C00, -8 is C800, written low byte first. q4: byte j holds code j low and code j + 16 high, both j.
     const bytes nibbles = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF};
     const auto join = [](bytes head, const bytes& tail) {
@@ -106,7 +106,7 @@ TEST_CASE("pack_gguf: bytes by hand", "[pack][gguf][oracle]") {
     }
 }
 
-TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[pack][gguf][oracle]") {
+TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[gguf][oracle]") {
     magr::quantized_matrix<float> q;
     q.bits = 2;
     q.storage = storage_type::f16;
@@ -132,7 +132,7 @@ TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[pack][g
     CHECK_THROWS_WITH(magr::pack_gguf(q, ggml_type::q2_0), "pack_gguf: zero point (row 0, group 0) must be 1 or 2, it is 0");
 }
 
-TEST_CASE("pack_gguf: a group longer than a block has its scale written for each", "[pack][gguf][property]") {
+TEST_CASE("pack_gguf: a group longer than a block has its scale written for each", "[gguf][property]") {
     std::mt19937 random(2);
     for (const auto& b : block_types)
         for (const index_t blocks : {2, 3, 8}) {  // per group; the last group of a row of 8 blocks may be shorter
@@ -144,14 +144,14 @@ TEST_CASE("pack_gguf: a group longer than a block has its scale written for each
         }
 }
 
-TEST_CASE("pack_gguf: double grids of f16 numbers pack to the same bytes", "[pack][gguf][property]") {
+TEST_CASE("pack_gguf: double grids of f16 numbers pack to the same bytes", "[gguf][property]") {
     std::mt19937 random(3), again(3);
     const magr::grid_options options{.bits = 4, .zero_point = zero_point::offset, .group_size = 32, .storage = storage_type::f16};
     CHECK(magr::pack_gguf(samples::quantized<double>(4, 96, options, random), ggml_type::q4_1) ==
           magr::pack_gguf(samples::quantized<float>(4, 96, options, again), ggml_type::q4_1));
 }
 
-TEST_CASE("pack_gguf: refuses what the type cannot hold", "[pack][gguf][edge]") {
+TEST_CASE("pack_gguf: refuses what the type cannot hold", "[gguf][edge]") {
     std::mt19937 random(4);
     const auto good = sample(block_types[1], 2, 64, 32, random);
     auto q = good;
@@ -167,7 +167,7 @@ TEST_CASE("pack_gguf: refuses what the type cannot hold", "[pack][gguf][edge]") 
     CHECK_THROWS_AS(magr::pack_gguf(good, static_cast<ggml_type>(1)), magr::option_error);
 }
 
-TEST_CASE("unpack_gguf: reads what other programs write, and refuses what is no tensor", "[pack][gguf][edge]") {
+TEST_CASE("unpack_gguf: reads what other programs write, and refuses what is no tensor", "[gguf][edge]") {
     std::mt19937 random(5);
     auto t = magr::pack_gguf(sample(block_types[0], 2, 64, 32, random), ggml_type::q4_0);
     t.data[1] ^= 0x80;  // ggml itself makes d negative if that suits the largest weight

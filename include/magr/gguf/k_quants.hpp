@@ -3,19 +3,20 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/gguf/gguf.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/dense_matrix.hpp>
-#include <magr/pack/gguf.hpp>
+#include <magr/parallel/executor_ref.hpp>
 
 namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type);
+[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type, executor_ref exec);
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type,
-                                                         double dead_threshold);
+[[nodiscard]] weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, const gram_argument& H, ggml_type type, double dead_threshold,
+                                                         executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
@@ -39,14 +40,14 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @return        grids whose scales are d sc and whose offsets are -dmin m, exactly; `shared` holds the parts
 /// @post          every scale > 0: d is at least the smallest f16 number, sc at least 1. What f16 cannot hold is limited to its range
 /// @par Cost      100 to 250 passes over W; allocates the result
-/// @par Numerics  in double, in units of the largest weight of 256
+/// @par Numerics  in double, in units of the largest weight of 256; the same bits for every executor
 /// @par Errors    option_error if the type is not a k-quant; shape_error; value_error if an entry is NaN or infinite
 /// @par Source    the layout is ggml's, the search is not: ggml chooses codes along with the grid. The lower middle code as zero point
 ///                corresponds to its negative sc
 template <class Weights>
-[[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type) {
+[[nodiscard]] auto fit_k_quant_grids(const Weights& W, ggml_type type, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, type);
+    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, type, exec);
 }
 
 /// The same with errors weighted by H_jj, as ggml does with an importance matrix. Weights of dead columns, H_jj <= dead_threshold * mean,
@@ -56,14 +57,14 @@ template <class Weights>
 /// @par Errors    also value_error if H is not a Gram matrix; option_error if dead_threshold is not in [0, 1)
 template <class Weights, class Gram>
     requires gram_like<Gram>
-[[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type, double dead_threshold = 0) {
+[[nodiscard]] auto fit_k_quant_grids(const Weights& W, const Gram& H, ggml_type type, double dead_threshold = 0, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), type, dead_threshold);
+    return detail::run_fit_k_quant_grids<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), type, dead_threshold, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr
 
 #ifndef MAGR_COMPILED
-#include <magr/pack/k_quants_impl.hpp>
+#include <magr/gguf/k_quants_impl.hpp>
 #endif

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
-#include <magr/pack/k_quants.hpp>
+#include <magr/gguf/k_quants.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include <magr/parallel/thread_pool.hpp>
+
+#include "gguf/textbook_gguf.hpp"
 #include "pack/samples.hpp"
-#include "pack/textbook_gguf.hpp"
 #include "support/catch.hpp"
+#include "support/counting_executor.hpp"
 
 using magr::ggml_type;
 using magr::index_t;
@@ -129,7 +133,7 @@ bool same_shared(const magr::shared_scales<float>& a, const magr::shared_scales<
 }  // namespace
 
 TEST_CASE("k-quants: any grids and codes come back bit for bit, and mean the same weights by ggml's definition",
-          "[pack][k_quants][property][oracle]") {
+          "[gguf][k_quants][property][oracle]") {
     std::mt19937 random(1);
     for (const auto& k : k_types)
         for (const index_t cols : {256, 768}) {
@@ -146,7 +150,7 @@ TEST_CASE("k-quants: any grids and codes come back bit for bit, and mean the sam
         }
 }
 
-TEST_CASE("k-quants: fitted grids are what the format holds", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: fitted grids are what the format holds", "[gguf][k_quants][property]") {
     std::mt19937 random(2);
     for (const auto& k : k_types)
         for (const bool heavy : {false, true}) {
@@ -179,7 +183,7 @@ TEST_CASE("k-quants: fitted grids are what the format holds", "[pack][k_quants][
         }
 }
 
-TEST_CASE("k-quants: the search has a smaller error than ranges from smallest to largest", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: the search has a smaller error than ranges from smallest to largest", "[gguf][k_quants][property]") {
     std::mt19937 random(3);
     for (const auto& k : k_types)
         for (const bool heavy : {false, true}) {
@@ -191,7 +195,7 @@ TEST_CASE("k-quants: the search has a smaller error than ranges from smallest to
         }
 }
 
-TEST_CASE("k-quants: weights on a grid of the format are nearly found again", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: weights on a grid of the format are nearly found again", "[gguf][k_quants][property]") {
     std::mt19937 random(4);
     for (const auto& k : k_types) {
         const auto q = random_quantized(k, 4, 512, random);
@@ -205,7 +209,7 @@ TEST_CASE("k-quants: weights on a grid of the format are nearly found again", "[
     }
 }
 
-TEST_CASE("k-quants: zeros, huge, tiny and constant weights have grids that can be stored", "[pack][k_quants][edge]") {
+TEST_CASE("k-quants: zeros, huge, tiny and constant weights have grids that can be stored", "[gguf][k_quants][edge]") {
     for (const auto& k : k_types) {
         weights W(8, 256);
         for (index_t j = 0; j < 256; ++j) {
@@ -241,7 +245,7 @@ TEST_CASE("k-quants: zeros, huge, tiny and constant weights have grids that can 
     }
 }
 
-TEST_CASE("k-quants: errors count where the inputs are", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: errors count where the inputs are", "[gguf][k_quants][property]") {
     std::mt19937 random(5);
     const weights W = gaussian(8, 512, random);
     magr::matrix<float> H(512, 512);
@@ -254,7 +258,7 @@ TEST_CASE("k-quants: errors count where the inputs are", "[pack][k_quants][prope
     }
 }
 
-TEST_CASE("k-quants: weights of dead inputs decide nothing that live ones share", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: weights of dead inputs decide nothing that live ones share", "[gguf][k_quants][property]") {
     std::mt19937 random(11);
     weights W = gaussian(4, 768, random), other = W;
     magr::matrix<float> H(768, 768);
@@ -281,7 +285,7 @@ TEST_CASE("k-quants: weights of dead inputs decide nothing that live ones share"
     CHECK_THROWS_AS(magr::fit_k_quant_grids(W, H, k_types[0].type, 1.0), magr::option_error);
 }
 
-TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][k_quants][property]") {
+TEST_CASE("k-quants: double weights have the same grids as float ones", "[gguf][k_quants][property]") {
     std::mt19937 random(7);
     const weights W = gaussian(3, 256, random);
     magr::matrix<double> same(3, 256);
@@ -292,7 +296,28 @@ TEST_CASE("k-quants: double weights have the same grids as float ones", "[pack][
               magr::pack_gguf(magr::quantize_rtn(same, magr::fit_k_quant_grids(same, k.type)), k.type));
 }
 
-TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
+TEST_CASE("k-quants: workers share the rows, and every executor gives the same grids", "[gguf][k_quants][determinism]") {
+    std::mt19937 random(8);
+    const weights W = gaussian(70, 256, random);
+    magr::matrix<double> H(256, 256);
+    for (index_t j = 0; j < 256; ++j) H(j, j) = static_cast<double>(j % 5);
+    for (const auto& k : k_types) {
+        magr::thread_pool pool(3);
+        counting_executor exec;
+        const auto plain = magr::fit_k_quant_grids(W, k.type), weighted = magr::fit_k_quant_grids(W, H, k.type);
+        for (const auto& [expected, found] : {std::pair{plain, magr::fit_k_quant_grids(W, k.type, pool)},
+                                              {plain, magr::fit_k_quant_grids(W, k.type, exec)},
+                                              {weighted, magr::fit_k_quant_grids(W, H, k.type, 0, pool)},
+                                              {weighted, magr::fit_k_quant_grids(W, H, k.type, 0, exec)}}) {
+            CHECK(found.scales == expected.scales);
+            CHECK(found.zeros == expected.zeros);
+            CHECK(found.shared.scale_codes == expected.shared.scale_codes);
+        }
+        CHECK(exec.loops == std::vector<index_t>{2, 2});  // strips of 64 rows
+    }
+}
+
+TEST_CASE("k-quants: bytes by hand", "[gguf][k_quants][oracle]") {
     // one block with d = 1, and dmin = 2 if there is one; codes and the integers of the groups as given
     const auto check = [](const k_type& k, const auto& code, const auto& sc, const auto& m, const std::vector<std::uint8_t>& expected) {
         std::mt19937 random(8);
@@ -379,7 +404,7 @@ TEST_CASE("k-quants: bytes by hand", "[pack][k_quants][oracle]") {
         k_types[4], [](index_t j) { return j % 64; }, from_one, none, bytes);
 }
 
-TEST_CASE("k-quants: refuses what cannot be fitted or packed", "[pack][k_quants][edge]") {
+TEST_CASE("k-quants: refuses what cannot be fitted or packed", "[gguf][k_quants][edge]") {
     std::mt19937 random(9);
     weights W = gaussian(2, 256, random);
     CHECK_THROWS_AS(magr::fit_k_quant_grids(W, ggml_type::q4_0), magr::option_error);
@@ -414,7 +439,7 @@ TEST_CASE("k-quants: refuses what cannot be fitted or packed", "[pack][k_quants]
     CHECK_THROWS_AS(magr::pack_gguf(q, ggml_type::q4_k), magr::shape_error);
 }
 
-TEST_CASE("k-quants: any bytes with finite numbers are read as ggml reads them", "[pack][k_quants][property][oracle]") {
+TEST_CASE("k-quants: any bytes with finite numbers are read as ggml reads them", "[gguf][k_quants][property][oracle]") {
     std::mt19937 random(10);
     for (const auto& k : k_types) {
         magr::gguf_tensor t{k.type, 4, 512, {}};
