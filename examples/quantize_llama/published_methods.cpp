@@ -27,7 +27,7 @@ magr::grid_options grid_of(const quantization& how) {
             .group_size = how.group_size,
             .storage = how.storage,
             .range = how.range.value_or(magr::range_search::min_max),
-            .beta = how.beta};
+            .range_factor = how.beta};
 }
 
 magr::optq_options optq_of(const quantization& how) {

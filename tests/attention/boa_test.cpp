@@ -188,7 +188,7 @@ TEST_CASE("quantize_boa: dead columns and dead rows neither hand on errors nor t
         CHECK(std::equal(expected, expected + 12, &boa.quantized.codes(i, 0)));
     }
     CHECK(boa.loss == Approx(optq.loss).epsilon(1e-9));
-    CHECK(boa.dead_columns == 2);
+    CHECK(boa.dead_inputs == 2);
     CHECK(boa.dead_rows == 2);
 
     // no input counts: everything is rounded to nearest, at no cost
@@ -207,9 +207,9 @@ TEST_CASE("quantize_boa: dead columns and dead rows neither hand on errors nor t
 
     // a column may be dead by its threshold, or the caller's
     H.row(2).setConstant(1e-9), H.col(2).setConstant(1e-9);
-    CHECK(magr::quantize_boa(W, H, H_row, grids, {.dead_threshold = 1e-6}).dead_columns == 2);
-    CHECK(magr::quantize_boa(W, magr::hessian(H, 1e-6), H_row, grids).dead_columns == 2);
-    CHECK(magr::quantize_boa(W, H, H_row, grids).dead_columns == 1);
+    CHECK(magr::quantize_boa(W, H, H_row, grids, {.dead_threshold = 1e-6}).dead_inputs == 2);
+    CHECK(magr::quantize_boa(W, magr::hessian(H, 1e-6), H_row, grids).dead_inputs == 2);
+    CHECK(magr::quantize_boa(W, H, H_row, grids).dead_inputs == 1);
 }
 
 TEST_CASE("quantize_boa: blocks of rows are followed by the least-squares optimum", "[attention][boa][oracle]") {
@@ -366,7 +366,7 @@ TEST_CASE("quantize_boa: the loss to the original outputs is that to the compens
         magr::drift_accumulator<double> drift(n);
         drift.add(X, Y);
         MatrixXd target = W;
-        REQUIRE(magr::compensate_drift(target, H, drift.drift(), {.strength = 1, .damping = 0}).compensated);
+        REQUIRE(magr::compensate_drift(target, H, drift.drift(), {.fraction = 1, .damping = 0}).compensated);
 
         const auto to_original = [&](const MatrixXd& Q) { return (K * (Q * Y.transpose() - W * X.transpose())).squaredNorm(); };
         const boa_options options{.damping = 0};

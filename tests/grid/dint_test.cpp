@@ -182,7 +182,7 @@ TEST_CASE("fit_dint_grids: mse takes the best of 80 scales", "[grid][dint][oracl
     int shrunk = 0;
     for (const bool symmetric : {false, true}) {
         const auto whole = fit_dint_grids(W, {.bits = 3, .symmetric = symmetric});
-        const auto found = fit_dint_grids(W, {.bits = 3, .symmetric = symmetric, .range = magr::range_search::mse, .norm = 2});
+        const auto found = fit_dint_grids(W, {.bits = 3, .symmetric = symmetric, .range = magr::range_search::mse, .error_exponent = 2});
         for (index_t i = 0; i < 5; ++i) {
             double least = std::numeric_limits<double>::infinity(), best = 0;
             for (int k = 0; k < 80; ++k) {
@@ -330,7 +330,7 @@ TEST_CASE("dint grids: bad input is refused", "[grid][dint][contract]") {
     rejected({.storage = static_cast<magr::storage_type>(9)});
     rejected({.range = magr::range_search::output_error});
     rejected({.range = static_cast<magr::range_search>(9)});
-    rejected({.norm = 0.5});
+    rejected({.error_exponent = 0.5});
     rejected({.dead_threshold = 1});
     MatrixXd bad = W;
     bad(1, 2) = std::numeric_limits<double>::quiet_NaN();

@@ -62,10 +62,10 @@ TEST_CASE("quantize_coupled_rows: each row makes up for those before it as well 
     const MatrixXd W = random_matrix(m, n, 1), H = correlated_gram(n, 60, 2), A = correlated_gram(m, 30, 4);
     magr::coupled_options options{.range_factors = {1}, .passes = 0, .rows_per_step = 1};
     for (const index_t rounds : {0, 2}) {
-        options.layer = {.grid = {.bits = 3}, .refinement_rounds = rounds};
+        options.layer = {.grid = {.bits = 3}, .refinement = {.rounds = rounds}};
         const auto found = magr::quantize_coupled_rows(W, H, A, options);
         REQUIRE(found);
-        CHECK(found.status == magr::layer_status::as_requested);
+        CHECK(found.status == magr::quantization_status::as_requested);
         const MatrixXd expected = by_definition(W, H, damped(A, options.damping), options.layer);
         CHECK((values_of(found.quantized) - expected).cwiseAbs().maxCoeff() < 1e-9);
     }
@@ -177,6 +177,6 @@ TEST_CASE("quantize_coupled_rows: bad input is refused before any work", "[layer
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.passes = -1}), magr::option_error);
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.rows_per_step = 0}), magr::option_error);
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.damping = -1}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.layer = {.preprocessing = magr::preprocess_options{}}}), magr::option_error);
+    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.layer = {.preprocess = magr::preprocess_options{}}}), magr::option_error);
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.layer = {.quantizer = magr::layer_quantizer::rtn}}), magr::option_error);
 }

@@ -27,7 +27,7 @@
 using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using magr::index_t;
-using magr::optq_status;
+using magr::quantization_status;
 using magr::quantize_quip;
 using magr::quip_options;
 using magr::rotation_kind;
@@ -83,7 +83,7 @@ TEST_CASE("quantize_quip: is its steps, one after another", "[quip][property]") 
             CHECK(result.loss == Approx(expected.loss).epsilon(1e-9));
             CHECK(result.greedy.changes == greedy.changes);
             CHECK(result.greedy.loss_after <= result.greedy.loss_before);
-            CHECK(result.status == optq_status::as_requested);
+            CHECK(result.status == quantization_status::as_requested);
             CHECK(result.output_error == Approx(magr::output_error(W, result.weights, H)).epsilon(1e-12));
         }
 }
@@ -182,22 +182,22 @@ TEST_CASE("quantize_quip: dead inputs", "[quip][dead]") {
     W.col(2).array() += 50;
     W.col(13).setConstant(std::numeric_limits<double>::max());
     const auto after = quantize_quip(W, H, {.bits = 3});
-    CHECK(before.dead_columns == 2);
+    CHECK(before.dead_inputs == 2);
     CHECK(before.weights == after.weights);
     W.col(13).setConstant(30);
     const auto widened = quantize_quip(W, H, {.bits = 3, .optq = {.dead = magr::dead_columns::round}});
     CHECK(widened.quantized.quantized.scales(0, 0) > 2 * after.quantized.quantized.scales(0, 0));
     const auto refused = quantize_quip(W, H, {.optq = {.dead = magr::dead_columns::refuse}});
-    CHECK(refused.status == optq_status::dead_columns_refused);
+    CHECK(refused.status == quantization_status::dead_columns_refused);
     CHECK(!refused);
     // dead by a threshold
     MatrixXd weak = H;
     weak(2, 2) = 1e-9;
-    CHECK(quantize_quip(W, weak, {.optq = {.dead = magr::dead_columns::zero, .dead_threshold = 1e-6}}).dead_columns == 2);
+    CHECK(quantize_quip(W, weak, {.optq = {.dead = magr::dead_columns::zero, .dead_threshold = 1e-6}}).dead_inputs == 2);
     // all inputs dead
     const auto none = quantize_quip(W, MatrixXd(MatrixXd::Zero(24, 24)), {.bits = 3});
     REQUIRE(none);
-    CHECK(none.dead_columns == 24);
+    CHECK(none.dead_inputs == 24);
     CHECK(none.output_error == 0);
 }
 
@@ -223,20 +223,20 @@ TEST_CASE("quantize_quip: weights and H of any size, or a status that says so", 
           usual.quantized.quantized.codes);
     const double largest = std::numeric_limits<double>::max();
     const auto beyond = quantize_quip(MatrixXd(MatrixXd::Constant(6, 12, largest)), H);
-    CHECK(beyond.status == optq_status::overflowed);
+    CHECK(beyond.status == quantization_status::overflowed);
     CHECK(!beyond);
     CHECK(beyond.weights.empty());
     const auto wide = quantize_quip(W, MatrixXd(MatrixXd::Constant(12, 12, largest)));
-    CHECK(wide.status == optq_status::overflowed);
+    CHECK(wide.status == quantization_status::overflowed);
 }
 
 TEST_CASE("quantize_quip: H that cannot be factored is reported", "[quip]") {
     const MatrixXd W = random_matrix(4, 6, 1), x = random_matrix(1, 6, 2), H = x.transpose() * x;
     const auto failed = quantize_quip(W, H, {.optq = {.damping = 0, .on_failure = magr::factor_fallback::none}});
-    CHECK(failed.status == optq_status::failed);
+    CHECK(failed.status == quantization_status::failed);
     CHECK(!failed);
     CHECK(failed.weights.empty());
-    CHECK(quantize_quip(W, H, {.optq = {.damping = 0}}).status == optq_status::damped_more);
+    CHECK(quantize_quip(W, H, {.optq = {.damping = 0}}).status == quantization_status::damped_more);
 }
 
 TEST_CASE("quantize_quip: bad options and arguments are refused", "[quip]") {

@@ -499,7 +499,7 @@ TEST_CASE("bound_errors: bounds Qronos in its projection form", "[quantize][boun
                 return (X * W0.transpose() - Y * Q.transpose()).squaredNorm() + lambda * (W0 - Q).squaredNorm();
             };
             MatrixXd W = W0;
-            REQUIRE(magr::compensate_drift(W, H, D, {.strength = 1, .damping = damping}).compensated);
+            REQUIRE(magr::compensate_drift(W, H, D, {.fraction = 1, .damping = damping}).compensated);
             const MatrixXd G = Y.transpose() * X;
             CHECK((W - (W0 * G.transpose() + lambda * W0) * damped(H, damping).inverse()).norm() < 1e-8 * W.norm());
             const auto q = quantize_optq(W, H, magr::fit_grids(MatrixXd(2 * W), {.bits = 5}), {.damping = damping}).quantized;

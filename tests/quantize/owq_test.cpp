@@ -28,7 +28,7 @@ using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using magr::column_order;
 using magr::index_t;
-using magr::optq_status;
+using magr::quantization_status;
 using magr::owq_options;
 using magr::quantize_optq;
 using magr::quantize_owq;
@@ -175,7 +175,7 @@ TEST_CASE("quantize_owq: without weak columns it is quantize_optq, bit for bit",
                             CHECK(owq.loss_bound == optq.loss_bound);
                             CHECK(owq.clipped == optq.clipped);
                             CHECK(owq.status == optq.status);
-                            CHECK(owq.dead_columns == optq.dead_columns);
+                            CHECK(owq.dead_inputs == optq.dead_inputs);
                             CHECK(*owq.output_error == Approx(*optq.output_error).epsilon(1e-3));
                             CHECK(owq.quantized.weak_ids.empty());
                         };
@@ -359,7 +359,7 @@ TEST_CASE("quantize_owq: the search for grids takes zeros, huge and tiny weights
             const MatrixXf H = MatrixXf::Identity(3, 3);
             const auto result = quantize_owq(W, H, {.weak_columns = 1, .weak_storage = storage_type::f32, .grid = {.zero_point = kind}});
             CAPTURE(size);
-            REQUIRE((result || result.status == optq_status::overflowed));
+            REQUIRE((result || result.status == quantization_status::overflowed));
             if (size < 1) {
                 REQUIRE(result);
                 CHECK((values_of(result.quantized) - W.cast<double>()).cwiseAbs().maxCoeff() <= std::max<double>(0.5 * size, 1e-38));
@@ -375,7 +375,7 @@ TEST_CASE("quantize_owq: dead columns decide nothing, and are kept only if nothi
     for (const index_t j : {0, 4, 7}) other.col(j) *= 100;
     for (const auto order : {column_order::natural, column_order::act_order}) {
         const auto a = quantize_owq(W, H, exact(3, order)), b = quantize_owq(other, H, exact(3, order));
-        CHECK(a.dead_columns == 3);
+        CHECK(a.dead_inputs == 3);
         CHECK(a.quantized.weak_ids == b.quantized.weak_ids);
         CHECK(a.quantized.weak_values == b.quantized.weak_values);
         CHECK(a.quantized.codes.scales == b.quantized.codes.scales);
@@ -387,7 +387,7 @@ TEST_CASE("quantize_owq: dead columns decide nothing, and are kept only if nothi
     options.optq.dead = magr::dead_columns::zero;
     CHECK(quantize_owq(W, H, options).quantized.weak_values(0, 0) == 0);
     options.optq.dead = magr::dead_columns::refuse;
-    CHECK(quantize_owq(W, H, options).status == optq_status::dead_columns_refused);
+    CHECK(quantize_owq(W, H, options).status == quantization_status::dead_columns_refused);
     CHECK(!quantize_owq(W, H, options));
     const MatrixXd nothing = MatrixXd::Zero(10, 10);
     CHECK(quantize_owq(W, nothing, exact(2)).quantized.weak_ids == ids{0, 1});
@@ -406,7 +406,7 @@ TEST_CASE("quantize_owq: dead columns by a threshold", "[quantize][owq][dead]") 
     owq_options options = exact(9);
     options.grid.dead_threshold = 1e-3;
     const auto result = quantize_owq(W, H, options);
-    CHECK(result.dead_columns == 1);
+    CHECK(result.dead_inputs == 1);
     CHECK(result.quantized.weak_ids == others({3}, 10));
     CHECK(*result.output_error == Approx(magr::output_error(W, values_of(result.quantized), H)));
     CHECK(magr::owq_select(W, H, options) == result.quantized.weak_ids);
@@ -417,13 +417,13 @@ TEST_CASE("quantize_owq: what happens if H cannot be factored is in the status",
     MatrixXd hopeless = MatrixXd::Identity(6, 6);
     hopeless(0, 2) = hopeless(2, 0) = 1e6;
     owq_options options = exact(2);
-    CHECK(quantize_owq(W, hopeless, options).status == optq_status::failed);
+    CHECK(quantize_owq(W, hopeless, options).status == quantization_status::failed);
     CHECK(!quantize_owq(W, hopeless, options));
     options.optq.on_failure = magr::factor_fallback::round_to_nearest;
     for (const auto rounding : {magr::rounding_mode::nearest, magr::rounding_mode::stochastic}) {
         options.optq.rounding = rounding;
         const auto result = quantize_owq(W, hopeless, options);
-        CHECK(result.status == optq_status::rounded_to_nearest);
+        CHECK(result.status == quantization_status::rounded_to_nearest);
         REQUIRE(result);
         for (std::size_t k = 0; k < 2; ++k)
             for (index_t i = 0; i < 4; ++i) {
@@ -494,7 +494,7 @@ TEST_CASE("quantize_owq: bad input is refused", "[quantize][owq][contract]") {
     rejected([](auto& o) { o.grid = {.bits = 2, .zero_point = magr::zero_point::none, .levels = {-1, 0, 1}}; });
     rejected([](auto& o) { o.clips = 0; });
     rejected([](auto& o) { o.grid.range = magr::range_search::min_max; });
-    rejected([](auto& o) { o.grid.beta = 0.9; });
+    rejected([](auto& o) { o.grid.range_factor = 0.9; });
     rejected([](auto& o) { o.optq.damping = -1; });
     rejected([](auto& o) { o.optq.groups = magr::group_update::live; });
     rejected([](auto& o) { o.optq.order = column_order::group_aware; });

@@ -209,7 +209,7 @@ TEST_CASE("qronos: the projection is compensate_drift in full", "[quantize][drif
     kill(layer, {0, 9});
     const MatrixXd H = layer.H(), C = layer.C();
     MatrixXd compensated = layer.W;
-    REQUIRE(magr::compensate_drift(compensated, H, C, {.strength = 1, .damping = 0.03}).compensated);
+    REQUIRE(magr::compensate_drift(compensated, H, C, {.fraction = 1, .damping = 0.03}).compensated);
     for (const auto order : every_order) {
         const auto target = magr::drift_target(layer.W, H, C, qronos{.damping = 0.03, .unit = qronos_damping_unit::mean}, order, 8);
         REQUIRE(target);

@@ -90,7 +90,7 @@ template <compute_scalar Scalar>
     const planned_hessian<Scalar> columns{
         &H, &plan_optq<Scalar>(H, group_size, {.damping = options.damping, .order = options.order, .on_failure = on_failure}, exec)};
     result.damping = columns.plan->factor.damping;
-    result.dead_columns = H.dead_inputs();
+    result.dead_inputs = H.dead_inputs();
     if (columns.plan->factor.status == factor_status::failed) return result;  // hessian_failed
     result.status = columns.plan->factor.status == factor_status::as_requested ? boa_status::as_requested : boa_status::damped_more;
 

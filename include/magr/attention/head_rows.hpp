@@ -93,7 +93,7 @@ public:
     /// Chooses all codes.
     /// @return        how many weights were clipped
     [[nodiscard]] index_t run(executor_ref exec) {
-        const sequential_pass<Scalar> pass(columns_.plan->factor.feedback.view(), optq_options{}.block_size, exec);
+        const sequential_pass<Scalar> pass(columns_.plan->factor.feedback.view(), columns_per_block({}), exec);
         grid_quantizer<Scalar, round_half_even> quantizer(gathered_, columns_.plan->order, columns_.plan->factor.pivots, {});
         const index_t most = order_.heads * order_.width(0);
         matrix<Scalar> changes(most, rows_.cols()), errors(rows_.cols(), most);

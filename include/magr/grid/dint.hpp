@@ -27,7 +27,7 @@ struct dint_options {
     bool symmetric = false;                            ///< whether the range is symmetric, so that all zero points are (p + 1) / 2
     storage_type storage = storage_type::native;       ///< of scales
     range_search range = range_search::min_max;        ///< how the range is chosen: min_max or mse
-    double norm = 2.4;                                 ///< exponent of the mse search, in [1, 8]
+    double error_exponent = 2.4;                        ///< exponent of the mse search, in [1, 8]
     double dead_threshold = 0;                         ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
 
@@ -149,7 +149,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   scale = (high - low) / p, zero = round(-low / scale)          p = 2^bits - 3
 ///   symmetric: scale = 2 max(high, -low) / p, zero = (p + 1) / 2
 ///
-/// and high = 1, low = -1 if all weights are zero. `mse` takes the scale times 1, 0.99, .. 0.21 with the least sum of |error|^norm.
+/// and high = 1, low = -1 if all weights are zero. `mse` takes the scale times 1, 0.99, .. 0.21 with the least sum of |error|^error_exponent.
 ///
 /// Against integers of as many bits and the same range, the scale is (p + 2) / p times as large, 15/13 for 4 bits. Weights up to a quarter
 /// of it become 0, instead of half; large weights lose up to half of the larger scale.

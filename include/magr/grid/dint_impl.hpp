@@ -27,7 +27,7 @@ MAGR_CORE std::vector<std::string> problems(const dint_options& options) {
     found.require_enumerator("storage", options.storage);
     found.require(options.range == range_search::min_max || options.range == range_search::mse, "range", "min_max or mse",
                   to_string(options.range));
-    found.require(options.norm >= 1 && options.norm <= 8, "norm", "in [1, 8]", options.norm);
+    found.require(options.error_exponent >= 1 && options.error_exponent <= 8, "error_exponent", "in [1, 8]", options.error_exponent);
     found.require(options.dead_threshold >= 0 && options.dead_threshold < 1, "dead_threshold", "in [0, 1)", options.dead_threshold);
     return found.take();
 }
@@ -45,7 +45,7 @@ public:
 
     explicit dint_fitter(const dint_options& options)
         : options_(options),
-          affine_{.zero_point = options.symmetric ? zero_point::none : zero_point::integer, .range = options.range, .norm = options.norm},
+          affine_{.zero_point = options.symmetric ? zero_point::none : zero_point::integer, .range = options.range, .error_exponent = options.error_exponent},
           maker_(affine_),
           metric_(grid_metric<Scalar>::plain(affine_)) {}
     dint_fitter(const dint_fitter&) = delete;
@@ -91,7 +91,7 @@ private:
     }
 
     const dint_options& options_;
-    grid_options affine_;  ///< whose range and norm are the same
+    grid_options affine_;  ///< whose range and exponent are the same
     grid_maker<Scalar> maker_;
     grid_metric<Scalar> metric_;
 };

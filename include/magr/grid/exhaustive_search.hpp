@@ -15,7 +15,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// The best grid among all pairs of a scale and a zero point, by the sum of |error|^norm. With L = 2^bits - 1:
+/// The best grid among all pairs of a scale and a zero point, by the sum of |error|^error_exponent. With L = 2^bits - 1:
 ///
 ///   integer      scale = (high - low) / L * i / clips           zero = 0, .. L
 ///   none         scale = max(high, -low) / 2^(bits-1) * i / clips
@@ -36,9 +36,9 @@ template <compute_scalar Scalar>
 [[nodiscard]] affine_grid<Scalar> exhaustive_search(const grid_options& options, index_t clips, row_major_matrix<Scalar> weights) {
     using panel = row_major_matrix<Scalar>;
     constexpr index_t part = 64;
-    grid_options with_norm = options;
-    with_norm.range = range_search::mse;
-    const auto metric = grid_metric<Scalar>::plain(with_norm);
+    grid_options by_error = options;
+    by_error.range = range_search::mse;
+    const auto metric = grid_metric<Scalar>::plain(by_error);
     const grid_maker<Scalar> maker(options);
     const weight_range range = maker.range_of(weights.row(0));
     affine_grid<Scalar> best = maker.min_max(range);

@@ -32,8 +32,8 @@ struct coupled_options {
 template <compute_scalar Scalar>
 struct [[nodiscard]] coupled_result {
     quantized_matrix<Scalar> quantized;          ///< empty (0 x 0) if `status` says that nothing was quantized
-    layer_status status = layer_status::failed;  ///< what was done
-    index_t dead_columns = 0;                    ///< by the largest `dead_threshold` of the options
+    quantization_status status = quantization_status::failed;  ///< what was done
+    index_t dead_inputs = 0;                    ///< by the largest `dead_threshold` of the options
     std::vector<double> losses;                  ///< after the first pass and after each later one; never rises
     double output_error = 0;                     ///< tr(E H E^T) / tr(W H W^T), H as passed in
 

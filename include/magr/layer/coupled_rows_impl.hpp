@@ -32,7 +32,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 MAGR_CORE std::vector<std::string> problems(const coupled_options& options) {
     std::vector<std::string> found = problems(options.layer);
     detail::problem_list own("coupled_options");
-    own.require(!options.layer.preprocessing, "layer.preprocessing", "not set, because MagR is not run", "set");
+    own.require(!options.layer.preprocess, "layer.preprocess", "not set, because MagR is not run", "set");
     own.require(options.layer.quantizer == layer_quantizer::optq, "layer.quantizer", "optq", to_string(options.layer.quantizer));
     own.require(options.layer.optq.groups == group_update::fixed, "layer.optq.groups", "fixed", to_string(options.layer.optq.groups));
     own.require(!options.range_factors.empty(), "range_factors", "at least one", options.range_factors.size());
@@ -251,14 +251,14 @@ coupled_result<Scalar> run_coupled_rows(const matrix_ref& W, const gram_argument
     const weights_in<Scalar> weights(W);
     const layer_input<Scalar> in(weights.view(), *h, layer);
     coupled_result<Scalar> result;
-    result.dead_columns = h->dead_inputs();
-    if (result.dead_columns > 0 && layer.optq.dead == dead_columns::refuse) {
-        result.status = layer_status::dead_columns_refused;
+    result.dead_inputs = h->dead_inputs();
+    if (result.dead_inputs > 0 && layer.optq.dead == dead_columns::refuse) {
+        result.status = quantization_status::dead_columns_refused;
         return result;
     }
     coupled_rows<Scalar> rows(in, A, options, exec);
     if (!rows.can_run()) return result;
-    result.status = layer_status::overflowed;
+    result.status = quantization_status::overflowed;
     if (!rows.first_pass()) return result;
     result.losses.push_back(rows.loss());
     for (index_t pass = 0; pass < options.passes; ++pass) {
@@ -269,7 +269,7 @@ coupled_result<Scalar> run_coupled_rows(const matrix_ref& W, const gram_argument
     }
     result.quantized = std::move(rows.quantized());
     result.output_error = output_meter(weights.view(), *h, exec).error(weights.view(), result.quantized.dequantize().view(), exec);
-    result.status = rows.damped_more() ? layer_status::damped_more : layer_status::as_requested;
+    result.status = rows.damped_more() ? quantization_status::damped_more : quantization_status::as_requested;
     return result;
 }
 

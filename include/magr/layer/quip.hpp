@@ -29,7 +29,7 @@ struct quip_options {
 };
 
 /// Outcome of `quantize_quip`. The numbers of the report are those of the rotated layer, relative to the weights that were rounded (limited
-/// to the grid with `clamp`), before greedy passes; `output_error` and `dead_columns` are those of the layer.
+/// to the grid with `clamp`), before greedy passes; `output_error` and `dead_inputs` are those of the layer.
 template <compute_scalar Scalar>
 struct [[nodiscard]] quip_result : optq_report {
     transformed_matrix<Scalar> quantized;  ///< empty (0 x 0) if `status` says that nothing was quantized

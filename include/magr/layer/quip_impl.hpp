@@ -75,16 +75,16 @@ struct rotated_hessian {
 template <compute_scalar Scalar>
 quip_result<Scalar> quip_checked(matrix_view<const Scalar> W, const hessian& H, const quip_options& options, executor_ref exec) {
     quip_result<Scalar> result;
-    result.dead_columns = H.dead_inputs();
-    if (result.dead_columns > 0 && options.optq.dead == dead_columns::refuse) {
-        result.status = optq_status::dead_columns_refused;
+    result.dead_inputs = H.dead_inputs();
+    if (result.dead_inputs > 0 && options.optq.dead == dead_columns::refuse) {
+        result.status = quantization_status::dead_columns_refused;
         return result;
     }
     row_major_matrix<Scalar> w = options.optq.dead == dead_columns::zero ? without_dead<Scalar>(W, H) : load<Scalar>(W);
     const auto overflowed = [&] {
         quip_result<Scalar> nothing;
-        nothing.status = optq_status::overflowed;
-        nothing.dead_columns = H.dead_inputs();
+        nothing.status = quantization_status::overflowed;
+        nothing.dead_inputs = H.dead_inputs();
         return nothing;
     };
     std::vector<double> diagonal;
@@ -106,7 +106,7 @@ quip_result<Scalar> quip_checked(matrix_view<const Scalar> W, const hessian& H, 
     const optq_plan<Scalar>& plan = plan_optq<Scalar>(*rotated.gram, W.cols(), optq, exec);
     optq_result<Scalar> rounded = optq_with_plan<Scalar>(as_const_view(w), *rotated.gram, plan, &grids, {}, optq, exec);
     static_cast<optq_report&>(result) = rounded;
-    result.dead_columns = H.dead_inputs();
+    result.dead_inputs = H.dead_inputs();
     if (!rounded) return result;
     if (options.greedy_passes > 0)
         result.greedy = refine_checked<Scalar>(rounded.quantized, as_const_view(w), *rotated.gram,
@@ -115,7 +115,7 @@ quip_result<Scalar> quip_checked(matrix_view<const Scalar> W, const hessian& H, 
     transform.undo(result.weights.view(), exec);
     if (!is_finite(matrix_ref(result.weights.view()))) return overflowed();
     result.quantized = {std::move(rounded.quantized), transform.recipe()};
-    if (options.optq.measure_error) result.output_error = output_meter(W, H, exec).error(W, result.weights.view(), exec);
+    if (measures_error(options.optq)) result.output_error = output_meter(W, H, exec).error(W, result.weights.view(), exec);
     return result;
 }
 

@@ -58,7 +58,7 @@ public:
           natural_(static_cast<std::size_t>(H.inputs())) {
         std::iota(natural_.begin(), natural_.end(), index_t{0});
         if (status() != factor_status::failed)
-            damped_ = &damped_gram(H, natural_, layer.codes ? layer.codes->damping : layer.optq.damping, exec);
+            damped_ = &damped_gram(H, natural_, layer.refinement.codes ? layer.refinement.codes->damping : layer.optq.damping, exec);
     }
 
     /// Whether H could be factored.
@@ -94,7 +94,7 @@ public:
         }
         if (now != nullptr)
             for (index_t i = 0; i < count; ++i) copy_row(*now, i, q, fresh * count + i);
-        static_cast<void>(refine<Scalar>(q, wanted, H_, layer_, exec_));
+        static_cast<void>(refine<Scalar>(q, wanted, H_, layer_.refinement, exec_));
         return measured(std::move(q), wanted);
     }
 

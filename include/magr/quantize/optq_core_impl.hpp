@@ -42,12 +42,6 @@ template <compute_scalar Scalar>
     return finite(grids.scales) && finite(grids.zeros);
 }
 
-[[nodiscard]] inline bool measures_error(const optq_options& options) noexcept { return options.measure_error.value_or(true); }
-
-[[nodiscard]] inline index_t columns_per_block(const optq_options& options) noexcept {
-    return options.block_size.value_or(options.groups == group_update::stale ? 128 : 96);
-}
-
 /// Chooses codes for W. `fitter` is null if the grids are fixed.
 template <compute_scalar Scalar, class Rounding>
 [[nodiscard]] sequential_sums quantize_columns(std::type_identity_t<matrix_view<const Scalar>> w, const feedback_factor<Scalar>& factor,

@@ -104,6 +104,17 @@ inline namespace MAGR_ISA_NAMESPACE {
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const optq_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
+
+[[nodiscard]] inline index_t columns_per_block(const optq_options& options) noexcept {
+    return options.block_size.value_or(options.groups == group_update::stale ? 128 : 96);
+}
+[[nodiscard]] inline bool measures_error(const optq_options& options) noexcept { return options.measure_error.value_or(true); }
+
+}  // namespace MAGR_ISA_NAMESPACE
+}  // namespace detail
 }  // namespace magr
 
 #ifndef MAGR_COMPILED

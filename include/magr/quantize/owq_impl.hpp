@@ -47,7 +47,7 @@ MAGR_CORE std::vector<std::string> problems(const owq_options& options) {
         found.require(*options.clips >= 1, "clips", "at least 1", *options.clips);
         found.require(!options.grid.range, "grid.range", "unset with clips, which are a search of their own",
                       to_string(options.grid.range.value_or(range_search::min_max)));
-        found.require(options.grid.beta == 1, "grid.beta", "1 with clips, which find the shrink themselves", options.grid.beta);
+        found.require(options.grid.range_factor == 1, "grid.range_factor", "1 with clips, which find the shrink themselves", options.grid.range_factor);
     }
     const auto groups = options.optq.groups;
     found.require(groups == group_update::fixed, "optq.groups", "fixed", to_string(groups));
@@ -121,7 +121,7 @@ template <compute_scalar Scalar>
 
 template <compute_scalar Scalar>
 [[nodiscard]] owq_ranking rank_columns(std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H, weight_grids<Scalar> grids) {
-    const matrix<Scalar> rounded = round_onto_grids(w, std::move(grids), round_half_even{}).dequantize();
+    const matrix<Scalar> rounded = round_onto_grids(w, std::move(grids), round_half_even{}, {}).dequantize();
     const auto error = [&](index_t i, index_t j) { return std::abs(static_cast<double>(rounded(i, j)) - static_cast<double>(w(i, j))); };
     double unit = 0;  // in which no square overflows
     for (index_t i = 0; i < w.rows(); ++i)
@@ -222,27 +222,28 @@ void owq_with_order(std::type_identity_t<matrix_view<const Scalar>> w, const hes
         fit_owq_grids<Scalar>(w, H, strong, options.grid, options.grid.group_size ? fewer(options.clips) : options.clips, exec);
     q.weak_values = matrix<Scalar>(w.rows(), weak);
     if (failed) {
-        q.codes = round_onto_grids(w, std::move(q.codes), rounding);
+        q.codes = round_onto_grids(w, std::move(q.codes), rounding, exec);
         for (index_t i = 0; i < w.rows(); ++i)
             for (index_t k = 0; k < weak; ++k) q.weak_values(i, k) = w(i, q.weak_ids[static_cast<std::size_t>(k)]);
-        result.status = optq_status::rounded_to_nearest;
+        result.status = quantization_status::rounded_to_nearest;
     } else {
         q.codes.codes = matrix<std::uint8_t>(w.rows(), w.cols());
         weak_column_quantizer<Scalar, Rounding> quantizer(q.codes, q.weak_values, order, factor.pivots, rounding);
         const auto load = [&](index_t row, index_t rows, Scalar* strip) { load_strip(w.block(row, 0, rows, w.cols()), order, strip); };
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
-        const sequential_sums sums = sequential_pass<Scalar>(factor.feedback.view(), options.optq.block_size, exec)
+        const sequential_sums sums = sequential_pass<Scalar>(factor.feedback.view(), columns_per_block(options.optq), exec)
                                          .run(w.rows(), load, quantizer, finish, false, exec);
+        double& loss = result.loss.emplace(0.0);
         for (std::size_t k = 0; k < strong.size(); ++k)
-            if (factor.pivots[k] > 0) result.loss += 0.5 * factor.pivots[k] * sums.rounding_errors[k];
+            if (factor.pivots[k] > 0) loss += 0.5 * factor.pivots[k] * sums.rounding_errors[k];
         result.loss_bound =
             loss_bound_of(q.codes, order.first(strong.size()), factor.pivots) * (options.optq.rounding == rounding_mode::nearest ? 1 : 4);
         result.clipped = quantizer.clipped();
-        result.status = factor.status == factor_status::as_requested ? optq_status::as_requested : optq_status::damped_more;
+        result.status = factor.status == factor_status::as_requested ? quantization_status::as_requested : quantization_status::damped_more;
     }
     result.limits = count_storage_limits(q.codes);
-    if (!store_weak_columns(result) || !is_finite(result.loss)) {
-        result.status = optq_status::overflowed;
+    if (!store_weak_columns(result) || (result.loss && !is_finite(*result.loss))) {
+        result.status = quantization_status::overflowed;
         q = {};
     }
 }
@@ -254,15 +255,15 @@ owq_result<Scalar> run_owq(const matrix_ref& W, const gram_argument& H, const ow
     require_option(options.weak_columns <= W.cols(), "quantize_owq", "weak_columns", "at most the number of columns", options.weak_columns);
 
     owq_result<Scalar> result;
-    result.dead_columns = h->dead_inputs();
-    if (result.dead_columns > 0 && options.optq.dead == dead_columns::refuse) {
-        result.status = optq_status::dead_columns_refused;
+    result.dead_inputs = h->dead_inputs();
+    if (result.dead_inputs > 0 && options.optq.dead == dead_columns::refuse) {
+        result.status = quantization_status::dead_columns_refused;
         return result;
     }
     const weights_in<Scalar> weights(W);
     row_major_matrix<Scalar> zeroed;
     matrix_view<const Scalar> w = weights.view();
-    if (result.dead_columns > 0 && options.optq.dead == dead_columns::zero) {
+    if (result.dead_inputs > 0 && options.optq.dead == dead_columns::zero) {
         zeroed = without_dead<Scalar>(w, *h);
         w = as_const_view(zeroed);
     }
@@ -280,7 +281,7 @@ owq_result<Scalar> run_owq(const matrix_ref& W, const gram_argument& H, const ow
         owq_with_order<Scalar>(w, *h, order, options, round_half_even{}, result, exec);
     else
         owq_with_order<Scalar>(w, *h, order, options, stochastic_rounding{options.optq.seed}, result, exec);
-    if (result && options.optq.measure_error)
+    if (result && measures_error(options.optq))
         result.output_error = output_meter(W, *h, exec).error(W, result.quantized.dequantize().view(), exec);
     return result;
 }
