@@ -166,7 +166,7 @@ TEST_CASE("quantize_boa: OPTQ with the Kronecker product", "[attention][boa][ora
         const auto optq = magr::quantize_optq(whole.W, whole.H, whole.grids, {.damping = 0});
         REQUIRE(boa);
         CHECK(std::equal(boa.quantized.codes.data(), boa.quantized.codes.data() + d * n, optq.quantized.codes.data()));
-        CHECK(boa.loss == Approx(optq.loss).epsilon(1e-9));
+        CHECK(boa.loss == Approx(*optq.loss).epsilon(1e-9));
         CHECK(boa.clipped == optq.clipped);
     }
 }
@@ -187,7 +187,7 @@ TEST_CASE("quantize_boa: dead columns and dead rows neither hand on errors nor t
         const std::uint8_t* const expected = i == 0 || i == 4 ? &by_columns.quantized.codes(i, 0) : &optq.quantized.codes(0, 12 * i);
         CHECK(std::equal(expected, expected + 12, &boa.quantized.codes(i, 0)));
     }
-    CHECK(boa.loss == Approx(optq.loss).epsilon(1e-9));
+    CHECK(boa.loss == Approx(*optq.loss).epsilon(1e-9));
     CHECK(boa.dead_inputs == 2);
     CHECK(boa.dead_rows == 2);
 

@@ -129,7 +129,7 @@ magr::optq_options optq_options_of(byte_reader& in) {
     magr::optq_options o;
     if (in.choice(2) == 1) o.damping = in.number<double>();
     if (in.choice(2) == 1) o.block_size = in.size();
-    o.order = static_cast<magr::column_order>(in.choice(3));
+    o.order = static_cast<magr::column_order>(in.choice(4));
     o.groups = static_cast<magr::group_update>(in.choice(3));
     o.dead = static_cast<magr::dead_columns>(in.choice(3));
     if (in.choice(4) == 1) o.dead_threshold = in.number<double>();
@@ -148,7 +148,7 @@ magr::code_refinement_options code_refinement_of(byte_reader& in) {
     o.max_passes = passes_of(in);
     if (in.choice(2) == 1) o.damping = in.number<double>();
     if (in.choice(2) == 1) o.denominator_offset = in.number<double>();
-    o.order = static_cast<magr::column_order>(in.choice(3));
+    o.order = static_cast<magr::column_order>(in.choice(4));
     return o;
 }
 

@@ -80,7 +80,7 @@ TEST_CASE("quantize_quip: is its steps, one after another", "[quip][property]") 
             CHECK(result.quantized.quantized.codes == expected.quantized.codes);
             CHECK(result.quantized.quantized.scales == grids.scales);
             CHECK(result.quantized.recipe == transform.recipe());
-            CHECK(result.loss == Approx(expected.loss).epsilon(1e-9));
+            CHECK(*result.loss == Approx(*expected.loss).epsilon(1e-9));
             CHECK(result.greedy.changes == greedy.changes);
             CHECK(result.greedy.loss_after <= result.greedy.loss_before);
             CHECK(result.status == quantization_status::as_requested);

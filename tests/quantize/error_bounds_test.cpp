@@ -150,7 +150,7 @@ TEMPLATE_TEST_CASE("bound_errors: agrees with the report of OPTQ, and the bound 
                         CHECK(bounds.clipped == result.clipped);
                         CHECK(bounds.outside >= bounds.clipped);
                         CHECK(bounds.unexplained == 0);
-                        CHECK(bounds.loss == Approx(2 * result.loss).epsilon(precision));
+                        CHECK(bounds.loss == Approx(2 * *result.loss).epsilon(precision));
                         CHECK(bounds.loss_bound == Approx(2 * result.loss_bound).epsilon(precision));
                         CHECK(bounds.loss_bound_held() == result.bound_held());
                         (bounds.loss_bound_applies() ? bounded : unbounded) += 1;
@@ -625,7 +625,7 @@ TEST_CASE("bound_errors: says if H cannot be factored", "[quantize][bounds][edge
     CHECK(more.damping == result.damping);
     CHECK(more.damping > 0);
     CHECK(more.unexplained == 0);
-    CHECK(more.loss == Approx(2 * result.loss));
+    CHECK(more.loss == Approx(2 * *result.loss));
 }
 
 TEST_CASE("bound_errors: refuses what does not belong together", "[quantize][bounds][errors]") {

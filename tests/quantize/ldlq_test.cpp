@@ -87,7 +87,7 @@ TEST_CASE("LDLQ: last to first is QuIP's own H = L D L^T, and the natural order 
         const auto backward = magr::quantize_optq(W, H, grids, {.order = column_order::reversed});
         for (index_t r = 0; r < 7; ++r)
             for (index_t j = 0; j < 30; ++j) CHECK(backward.quantized.codes(r, j) == forward.quantized.codes(r, 29 - j));
-        CHECK(backward.loss == Approx(forward.loss).epsilon(1e-12));
+        CHECK(*backward.loss == Approx(*forward.loss).epsilon(1e-12));
     }
 }
 

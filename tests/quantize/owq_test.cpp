@@ -204,9 +204,9 @@ TEST_CASE("quantize_owq: weak columns are the least-squares optimum given the co
                 const MatrixXd expected = W(Eigen::all, weak) + change;
                 CAPTURE(kind, k);
                 CHECK((Q(Eigen::all, weak) - expected).norm() <= 1e-9 * expected.norm());
-                CHECK(proxy(W, Q, Hd) == Approx(2 * result.loss).epsilon(1e-9).margin(1e-15));
+                CHECK(proxy(W, Q, Hd) == Approx(2 * *result.loss).epsilon(1e-9).margin(1e-15));
                 CHECK(*result.output_error == Approx(magr::output_error(W, Q, H)));
-                CHECK(result.loss <= result.loss_bound + (result.clipped > 0 ? 1e300 : 0));
+                CHECK(*result.loss <= *result.loss_bound + (result.clipped > 0 ? 1e300 : 0));
 
                 owq_options stored = exact(k, order);
                 for (const auto type : {storage_type::f16, storage_type::bf16}) {

@@ -167,7 +167,7 @@ TEMPLATE_TEST_CASE("qronos: without drift it is OPTQ, bit by bit", "[quantize][d
                 const auto optq = magr::quantize_optq(W, H, grids, options);
                 const auto q = magr::round_onto_drift(grids, W, H, C,
                                                       qronos{.damping = 0.01, .unit = qronos_damping_unit::mean, .first_step = first_step},
-                                                      {}, {.order = order, .block_size = options.block_size});
+                                                      {}, {.order = order, .block_size = 96});
                 REQUIRE(q);
                 CHECK(q->codes == optq.quantized.codes);
             }
