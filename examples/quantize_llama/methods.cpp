@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "quantize_llama/methods.hpp"
 
-#include <Eigen/Cholesky>
 #include <algorithm>
-#include <cstdlib>
 #include <exception>
-#include <functional>
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/preprocess.hpp>
-#include <magr/quantize_automatic.hpp>
 #include <stdexcept>
 #include <utility>
 
@@ -25,7 +21,8 @@ namespace {
 std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
     std::string remark = remark_on_inputs(result.dead_inputs, result.quantized.codes.cols(),
                                           options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
-    if (result.status != magr::quantization_status::as_requested) remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
+    if (result.status != magr::quantization_status::as_requested)
+        remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
     return remark;
 }
 
@@ -128,41 +125,24 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
                               const quantization& how, magr::thread_pool& pool) {
     magr::coupled_options options;
     options.layer = layer_options_of(how);
+    options.layer.target = magr::rounding_target::preprocessed;
+    options.rows_per_step = 16;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;
 
     const magr::hessian H(calibration.fitting, 0, pool);
     matrix_f target = W;
-    {
-        using matrix_d = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-        const Eigen::Index n = W.cols();
-        matrix_d h = Eigen::Map<const matrix_d>(calibration.fitting.data(), n, n);
-        h.diagonal().array() += 0.1 * h.diagonal().mean();
-        matrix_d numerator = how.drift * W.cast<double>() * Eigen::Map<const matrix_d>(calibration.drift.data(), n, n);
-        if (!calibration.residual_drift.empty())
-            numerator += how.drift * Eigen::Map<const matrix_d>(calibration.residual_drift.data(), W.rows(), n);
-        target += h.ldlt().solve(numerator.transpose()).transpose().cast<float>();
-    }
-    static const char *env_r = std::getenv("ROWS"), *env_f = std::getenv("FACTORS"), *env_p = std::getenv("PASSES"),
-                      *env_s = std::getenv("SCRATCH"), *env_d = std::getenv("ADAMP");
-    if (env_r) options.rows_per_step = std::atoi(env_r);
-    if (env_f) options.range_factors = {1};
-    if (env_p) options.passes = std::atoi(env_p);
-    if (env_s) options.from_scratch = std::atoi(env_s) != 0;
-    if (env_d) options.damping = std::atof(env_d);
-    static const char* env_i = std::getenv("IDENT");
-    magr::matrix<double> own = metric.all;
-    if (env_i) {
-        for (magr::index_t i = 0; i < own.rows(); ++i)
-            for (magr::index_t j = 0; j < own.cols(); ++j) own(i, j) = i == j;
-    }
-    auto result = magr::quantize_coupled_rows(target, H, own, options, pool);
+    const magr::drift_options drift{.fraction = how.drift};
+    static_cast<void>(calibration.residual_drift.empty()
+                          ? magr::compensate_drift(target, H, calibration.drift, drift, pool)
+                          : magr::compensate_drift(target, H, calibration.drift, calibration.residual_drift, drift, pool));
+    auto result = magr::quantize_coupled_rows(target, H, metric.all, options, pool);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
-    layer.record = {.name = name};
+    layer.record = {.name = name, .remark = remark_on_inputs(result.dead_inputs, W.cols(), "rounded to the nearest")};
     keep(layer, std::move(result.quantized));
-    layer.record.output_error = magr::output_error(W, layer.values, calibration.fitting);
+    layer.record.output_error = magr::output_error(W, layer.values, H, pool);
     return layer;
 }
 

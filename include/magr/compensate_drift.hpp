@@ -28,7 +28,24 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Source    arXiv 2504.09629 (QEP), with its strength of 1/2; the damping, the same for all inputs, is ours
 template <class Weights, class Gram, class Drift>
 drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const drift_options& options = {}, executor_ref exec = {}) {
-    return detail::run_compensate_drift(as_mutable_view(W), detail::as_gram(H), as_const_view(D), options, exec);
+    return detail::run_compensate_drift(as_mutable_view(W), detail::as_gram(H), as_const_view(D), nullptr, options, exec);
+}
+
+/// The same for a layer whose output is added to a residual stream that has drifted itself, and which makes up for that as well:
+///
+///     W' = W + fraction * (W D + R) (H + damping mean(diag H) I)^-1,      R = (r - s)^T Y
+///
+/// where r is the stream in full precision beside which the output is added, and s that of the quantized network.
+///
+/// @par Shapes    R: out x in, a sum over the same tokens as H and D
+/// @par Errors    also those of R
+/// @par Source    ours
+template <class Weights, class Gram, class Drift, class Residual>
+    requires dense_matrix<const Residual>
+drift_result compensate_drift(Weights&& W, const Gram& H, const Drift& D, const Residual& R, const drift_options& options = {},
+                              executor_ref exec = {}) {
+    const detail::matrix_ref residual = as_const_view(R);
+    return detail::run_compensate_drift(as_mutable_view(W), detail::as_gram(H), as_const_view(D), &residual, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -37,8 +37,8 @@ MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D, double strength,
-                                                     std::span<const double> damping, executor_ref exec) {
+MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D, const matrix_ref* R,
+                                                     double strength, std::span<const double> damping, executor_ref exec) {
     const index_t n = W.cols();
     row_major_matrix<double> factor = load<double>(H.view()) / H.mean();
     for (index_t j = 0; j < n; ++j) factor(j, j) = H.is_dead(j) ? 1 : factor(j, j) + damping[static_cast<std::size_t>(j)];
@@ -52,6 +52,10 @@ MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const 
     matrix<double> change(W.rows(), n);
     for_each_row_panel(W, natural, exec, [&](index_t first, matrix_view<const double> weights, double* scratch) {
         matrix<double> columns(n, weights.cols());  // the change of some rows, transposed
+        for (index_t i = 0; R != nullptr && i < columns.cols(); ++i)
+            R->visit_row(first + i, 0, n, [&](index_t j, double value) {
+                if (!H.is_dead(j)) columns(j, i) = value / H.mean() * strength;
+            });
         kernels::multiply_add(columns.view(), 1.0, as_const_view(per_input).transposed(), weights, scratch);
         linalg::solve_lower(as_const_view(factor), columns.view(), scratch);
         linalg::solve_lower_transposed(as_const_view(factor), columns.view(), scratch);
@@ -61,18 +65,22 @@ MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const 
     return change;
 }
 
-MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
+MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D, const matrix_ref* R,
                                             const drift_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("compensate_drift", W, H, options.dead_threshold, exec);
     require_shape("compensate_drift", "D", D, W.cols(), W.cols());
     require_finite("compensate_drift", "D", D, exec);
+    if (R != nullptr) {
+        require_shape("compensate_drift", "R", *R, W.rows(), W.cols());
+        require_finite("compensate_drift", "R", *R, exec);
+    }
 
     const index_t n = W.cols();
     const live_gram& live = h->live();
     if (!live.has_live()) return {};
     const std::vector<double> damping(static_cast<std::size_t>(n), options.damping);
-    const std::optional<matrix<double>> found = drift_change(W, live, D, options.fraction, damping, exec);
+    const std::optional<matrix<double>> found = drift_change(W, live, D, R, options.fraction, damping, exec);
     if (!found) return {};
     const Eigen::Map<const row_major_matrix<double>> change(found->data(), W.rows(), n);
     row_major_matrix<double> before = load<double>(W);

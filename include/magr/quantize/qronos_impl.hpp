@@ -71,7 +71,7 @@ std::optional<drift_terms<Scalar>> qronos::make(const detail::matrix_ref& W, con
     if (factor.status == factor_status::failed) return std::nullopt;
     std::vector<double> added(order.size());
     for (std::size_t k = 0; k < order.size(); ++k) added[static_cast<std::size_t>(order[k])] = factor.added[k] / H.mean();
-    const std::optional<matrix<double>> change = detail::drift_change(W, H.live(), C, 1, added, exec);
+    const std::optional<matrix<double>> change = detail::drift_change(W, H.live(), C, nullptr, 1, added, exec);
     if (!change) return std::nullopt;
 
     drift_terms<Scalar> terms;
