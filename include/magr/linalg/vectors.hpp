@@ -6,21 +6,24 @@
 #include <cmath>
 
 #include <magr/matrix/matrix_view.hpp>
+#include <magr/matrix/scalar.hpp>
 
 /// Sums and products of Krylov methods, by Eigen, for contiguous vectors and matrices by columns. Each is compiled once, where something
 /// calls it; expressions of Eigen would be compiled for each combination of their operands.
 namespace magr::linalg {
 inline namespace MAGR_ISA_NAMESPACE {
 
-template <int Instance = 0>
-[[nodiscard]] double sum(const double* x, index_t n) {
-    return Eigen::Map<const Eigen::VectorXd>(x, n).sum();
+/// The order of its additions depends on how x is aligned.
+template <compute_scalar T>
+[[nodiscard]] T sum(const T* x, index_t n) {
+    return Eigen::Map<const Eigen::Vector<T, Eigen::Dynamic>>(x, n).sum();
 }
 
 /// x^T y
-template <int Instance = 0>
-[[nodiscard]] double dot(const double* x, const double* y, index_t n) {
-    return Eigen::Map<const Eigen::VectorXd>(x, n).dot(Eigen::Map<const Eigen::VectorXd>(y, n));
+template <compute_scalar T>
+[[nodiscard]] T dot(const T* x, const T* y, index_t n) {
+    using vector = Eigen::Map<const Eigen::Vector<T, Eigen::Dynamic>>;
+    return vector(x, n).dot(vector(y, n));
 }
 
 template <int Instance = 0>
