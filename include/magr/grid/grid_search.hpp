@@ -175,8 +175,7 @@ private:
         const Scalar highest = lowest + static_cast<Scalar>(maker_.largest());
         kernels::for_each_pack<Scalar>(steps.cols(), [&, in = &weights_(i, 0), out = &steps(i, 0)](index_t j, auto arch) {
             using traits = simd::pack_traits<Scalar, decltype(arch)>;
-            const auto unlimited =
-                (traits::load(in + j) - traits::broadcast(offset)) / traits::broadcast(scale) + traits::broadcast(shift);
+            const auto unlimited = (traits::load(in + j) - traits::broadcast(offset)) / traits::broadcast(scale) + traits::broadcast(shift);
             const auto limited = (simd::min)(traits::broadcast(highest), (simd::max)(traits::broadcast(lowest), unlimited));
             simd::store(out + j, simd::rint(limited));
         });

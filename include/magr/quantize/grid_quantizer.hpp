@@ -22,8 +22,8 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What quantizers that round columns to grids have in common, whatever the rounding. Codes go to a `quantized_matrix`, which also holds the
-/// grids.
+/// What quantizers that round columns to grids have in common, whatever the rounding. Codes go to a `quantized_matrix`, which also holds
+/// the grids.
 ///
 /// It keeps references to its arguments, which must outlive it.
 template <compute_scalar Scalar>
@@ -166,8 +166,7 @@ public:
         const group_run& run = run_at_[static_cast<std::size_t>(k)];
         if (run.end == 0) return;  // no group begins here
         const auto found = fit_group(fitter_, run, window, update_ == group_update::live ? k : window.block_begin(), k);
-        for (std::size_t i = 0; i < found.size(); ++i)
-            this->set_grid(window.first_row() + static_cast<index_t>(i), run.group, found[i]);
+        for (std::size_t i = 0; i < found.size(); ++i) this->set_grid(window.first_row() + static_cast<index_t>(i), run.group, found[i]);
     }
 
 private:

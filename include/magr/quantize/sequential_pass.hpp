@@ -58,7 +58,8 @@ public:
     template <class F>
         requires(!std::is_same_v<F, strip_function_ref>)
     strip_function_ref(const F& f) noexcept  // NOLINT(google-explicit-constructor)
-        : f_(&f), call_([](const void* self, index_t row, index_t rows, Scalar* strip) { (*static_cast<const F*>(self))(row, rows, strip); }) {}
+        : f_(&f),
+          call_([](const void* self, index_t row, index_t rows, Scalar* strip) { (*static_cast<const F*>(self))(row, rows, strip); }) {}
 
     void operator()(index_t row, index_t rows, Scalar* strip) const { call_(f_, row, rows, strip); }
 

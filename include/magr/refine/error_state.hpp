@@ -64,8 +64,8 @@ struct error_state {
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
-/// A function of a state that changes Q and the state, and returns how many changes it made, by two pointers: passes are run by code that is
-/// compiled once.
+/// A function of a state that changes Q and the state, and returns how many changes it made, by two pointers: passes are run by code that
+/// is compiled once.
 class pass_ref {
 public:
     template <class Pass>

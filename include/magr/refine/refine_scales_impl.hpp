@@ -119,7 +119,7 @@ private:
         const index_t g = group(k), j = column(k);
         if (which == grid_parameter::zero) {
             for (index_t row = first_row; double& value : out) {
-                value = shares()                                 ? -static_cast<double>(q_.shared.offset_codes(row, g))
+                value = shares()                              ? -static_cast<double>(q_.shared.offset_codes(row, g))
                         : q_.zero_point == zero_point::offset ? 1
                                                               : -static_cast<double>(q_.scales(row, g));
                 ++row;

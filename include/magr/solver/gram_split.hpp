@@ -190,8 +190,8 @@ template <int Instance = 0>  // compiled only where it is called
             Eigen::ArrayXd lowest(n);
             eigenvector(0, lowest.data());
             for (index_t i = 0; i < n; ++i) work(i) = lowest(i) * lowest(i) / made.D(i);
-            made.low = ritz.eigenvalues()(0) -
-                       0.9 * problem.shift * linalg::sum(work.data(), n) / linalg::dot(lowest.data(), lowest.data(), n);
+            made.low =
+                ritz.eigenvalues()(0) - 0.9 * problem.shift * linalg::sum(work.data(), n) / linalg::dot(lowest.data(), lowest.data(), n);
             return made;
         }
         const index_t before = made.directions();
