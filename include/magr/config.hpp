@@ -13,6 +13,9 @@
 
 #define MAGR_ALWAYS_INLINE inline __attribute__((always_inline))
 
+/// Marks functions that hardly ever run, such as those that write messages: compilers then want them small and out of the way.
+#define MAGR_COLD __attribute__((cold, noinline))
+
 /// Marks the functions that `magr::compiled` contains. With it, which defines `MAGR_COMPILED`, headers only declare them; otherwise each
 /// unit that includes a header compiles what it calls.
 #ifdef MAGR_COMPILED

@@ -52,6 +52,8 @@ void check_operations() {
     check_lanes<T, Arch>(
         "abs", [](auto a, auto) { return simd::abs(a); }, same_bits<T>);
     check_lanes<T, Arch>(
+        "rint", [](auto a, auto) { return simd::rint(a / decltype(a)(T(2))); }, equal<T>);
+    check_lanes<T, Arch>(
         "max", [](auto a, auto b) { return simd::max(a, b); }, equal<T>);  // either of two zeros may be the larger one
     check_lanes<T, Arch>(
         "min", [](auto a, auto b) { return simd::min(a, b); }, equal<T>);

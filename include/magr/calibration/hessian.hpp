@@ -66,21 +66,14 @@ public:
     /// @tparam Made  the type of the result; different results need different types
     template <class Made, class Make>
     [[nodiscard]] const Made& remember(const std::vector<double>& key, const Make& make) const {
-        for (const remembered& one : memory_)
-            if (one.type == &mark<Made> && one.key == key) return *static_cast<const Made*>(one.made.get());
-        const auto made = std::make_shared<const Made>(make());
-        memory_.push_back({&mark<Made>, key, made});
-        ++made_;
-        return *made;
+        if (const void* const made = find(&mark<Made>, key)) return *static_cast<const Made*>(made);
+        return *static_cast<const Made*>(keep(&mark<Made>, key, std::make_shared<const Made>(make())));
     }
 
     /// Frees everything of this type that was remembered.
     template <class Made>
     void forget() const {
-        std::vector<remembered> rest;
-        for (remembered& one : memory_)
-            if (one.type != &mark<Made>) rest.push_back(std::move(one));
-        memory_ = std::move(rest);
+        forget(&mark<Made>);
     }
     /// Frees everything that was remembered.
     void forget() const { memory_.clear(); }
@@ -107,6 +100,11 @@ private:
     };
     template <class Made>
     static constexpr char mark = 0;
+
+    /// What was remembered of this type and key, or null.
+    [[nodiscard]] const void* find(const void* type, const std::vector<double>& key) const;
+    const void* keep(const void* type, const std::vector<double>& key, std::shared_ptr<const void> made) const;
+    void forget(const void* type) const;
 
     /// A matrix, and what keeps it alive if that was a temporary.
     struct source {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/contract.hpp>
 
@@ -12,6 +16,25 @@ MAGR_CORE double hessian::checked(const detail::matrix_ref& H, double dead_thres
     detail::require_gram("hessian", "H", H, H.rows(), exec);
     detail::require_option(dead_threshold >= 0 && dead_threshold < 1, "hessian", "dead_threshold", "in [0, 1)", dead_threshold);
     return dead_threshold;
+}
+
+MAGR_CORE const void* hessian::find(const void* type, const std::vector<double>& key) const {
+    for (const remembered& one : memory_)
+        if (one.type == type && one.key == key) return one.made.get();
+    return nullptr;
+}
+
+MAGR_CORE const void* hessian::keep(const void* type, const std::vector<double>& key, std::shared_ptr<const void> made) const {
+    memory_.push_back({type, key, std::move(made)});
+    ++made_;
+    return memory_.back().made.get();
+}
+
+MAGR_CORE void hessian::forget(const void* type) const {
+    std::vector<remembered> rest;
+    for (remembered& one : memory_)
+        if (one.type != type) rest.push_back(std::move(one));
+    memory_ = std::move(rest);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

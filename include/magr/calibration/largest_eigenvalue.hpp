@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/linalg/vectors.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr::detail {
@@ -43,12 +44,9 @@ template <int Instance = 0>  // compiled only where it is called
     const index_t n = H.rows();
     if (H.row_stride() > H.col_stride()) H = H.transposed();
     const index_t limit = (std::min<index_t>)(n, 200);
-    const aligned_buffer<double> memory(n * limit);
-    Eigen::Map<Eigen::MatrixXd> basis(memory.data(), n, limit);
-    Eigen::VectorXd diagonal(limit);
-    Eigen::VectorXd off(limit);
-    Eigen::VectorXd next = Eigen::VectorXd::Zero(n);
-    Eigen::VectorXd scaled(n);
+    const aligned_buffer<double> basis(n * limit), next(n), work(n);
+    std::vector<double> diagonal, off, shares(static_cast<std::size_t>(limit));
+    const auto column = [&](index_t k) { return basis.data() + k * n; };
     // The start vector has scattered signs and sizes, because a regular one could be orthogonal to the wanted eigenvector. It depends on
     // the digits of H, so that no direction is missed for all matrices alike.
     std::uint64_t state = 0x9e3779b97f4a7c15u;
@@ -63,23 +61,29 @@ template <int Instance = 0>  // compiled only where it is called
     }
     for (index_t i = 0; i < n; ++i) {
         state = next_scattered(state);
-        next(i) = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
+        next.data()[i] = static_cast<double>(state >> 11) * 0x1p-52 - 1.0;
     }
-    basis.col(0) = next / next.norm();
-    Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
+    const auto take_next = [&](index_t k, double length) {
+        for (index_t i = 0; i < n; ++i) column(k)[i] = next.data()[i] / length;
+    };
+    take_next(0, linalg::norm(next.data(), n));
     double theta = 0;
     for (index_t k = 0; k < limit; ++k) {
-        scaled = scale * basis.col(k);
-        for (index_t i = 0; i < n; ++i) next(i) = H.column_times(i, scaled.data());
-        diagonal(k) = next.dot(basis.col(k));
-        for (int pass = 0; pass < 2; ++pass) next -= basis.leftCols(k + 1) * (basis.leftCols(k + 1).transpose() * next);
-        off(k) = next.norm();
-        if ((k + 1) % 4 == 0 || k + 1 == limit || off(k) <= 1e-14 * diagonal.head(k + 1).maxCoeff()) {
-            ritz.computeFromTridiagonal(diagonal.head(k + 1), off.head(k), Eigen::ComputeEigenvectors);
-            theta = ritz.eigenvalues()(k);
-            if (off(k) * std::abs(ritz.eigenvectors()(k, k)) <= 1e-10 * theta) break;
+        for (index_t i = 0; i < n; ++i) work.data()[i] = scale * column(k)[i];
+        for (index_t i = 0; i < n; ++i) next.data()[i] = H.column_times(i, work.data());
+        diagonal.push_back(linalg::dot(next.data(), column(k), n));
+        for (int pass = 0; pass < 2; ++pass) {
+            linalg::multiply_transposed(basis.data(), n, k + 1, next.data(), shares.data());
+            linalg::multiply(basis.data(), n, k + 1, shares.data(), work.data());
+            for (index_t i = 0; i < n; ++i) next.data()[i] -= work.data()[i];
         }
-        if (k + 1 < limit) basis.col(k + 1) = next / off(k);
+        off.push_back(linalg::norm(next.data(), n));
+        if ((k + 1) % 4 == 0 || k + 1 == limit || off.back() <= 1e-14 * *std::max_element(diagonal.begin(), diagonal.end())) {
+            const auto ritz = linalg::tridiagonal_eigenvectors(diagonal.data(), off.data(), k + 1);
+            theta = ritz.eigenvalues()(k);
+            if (off.back() * std::abs(ritz.eigenvectors()(k, k)) <= 1e-10 * theta) break;
+        }
+        if (k + 1 < limit) take_next(k + 1, off.back());
     }
     return theta;
 }

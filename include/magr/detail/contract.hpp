@@ -151,21 +151,27 @@ template <class Enum>
     return std::string_view(to_string(value)) != "unknown";
 }
 
-/// The enumerators of a type in words; they must be 0, 1, 2 ..
-template <class Enum>
-[[nodiscard]] std::string enumerators() {
-    std::string names = to_string(Enum{});
-    for (int k = 1; is_enumerator(static_cast<Enum>(k)); ++k) {
-        names += is_enumerator(static_cast<Enum>(k + 1)) ? ", " : " or ";
-        names += to_string(static_cast<Enum>(k));
+/// @param name  of an enumerator, or "unknown"
+[[nodiscard]] MAGR_COLD inline std::string enumerators(const char* (*name)(int)) {
+    const auto is_last = [&](int k) { return std::string_view(name(k + 1)) == "unknown"; };
+    std::string names = name(0);
+    for (int k = 0; !is_last(k); ++k) {
+        append(names, is_last(k + 1) ? " or " : ", ");
+        append(names, name(k + 1));
     }
     return names;
+}
+
+/// The enumerators of a type in words; they must be 0, 1, 2 ..
+template <class Enum>
+[[nodiscard]] MAGR_COLD std::string enumerators() {
+    return enumerators([](int k) { return to_string(static_cast<Enum>(k)); });
 }
 
 /// Refuses a value that is not an enumerator.
 template <class Enum>
 void require_enumerator(const char* function, const char* option, Enum value) {
-    require_option(is_enumerator(value), function, option, enumerators<Enum>().c_str(), static_cast<int>(value));
+    if (!is_enumerator(value)) require_option(false, function, option, enumerators<Enum>().c_str(), static_cast<int>(value));
 }
 
 /// Gathers everything that is wrong with some options, so that one error can report it all.
@@ -176,17 +182,21 @@ public:
     /// Like `require_option`, but records the problem and goes on.
     template <class Value>
     void require(bool holds, const char* option, const char* allowed, const Value& actual) {
-        if (holds && is_comparable(actual)) return;
-        problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+        if (!holds || !is_comparable(actual)) add(option, allowed, actual);
     }
     /// As the function of that name, but goes on.
     template <class Enum>
     void require_enumerator(const char* option, Enum value) {
-        require(is_enumerator(value), option, enumerators<Enum>().c_str(), static_cast<int>(value));
+        if (!is_enumerator(value)) add(option, enumerators<Enum>().c_str(), static_cast<int>(value));
     }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 
 private:
+    template <class Value>
+    MAGR_COLD void add(const char* option, const char* allowed, const Value& actual) {
+        problems_.push_back(concat(function_, ": ", option, " must be ", allowed, ", it is ", actual));
+    }
+
     const char* function_;
     std::vector<std::string> problems_;
 };

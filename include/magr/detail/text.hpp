@@ -12,12 +12,12 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-inline void append(std::string& text, std::string_view part) { text += part; }
+MAGR_COLD inline void append(std::string& text, std::string_view part) { text += part; }
 
 /// A number as `printf` writes it with %.9g, with a decimal point whatever the host's locale says.
 template <class Number>
     requires std::is_arithmetic_v<Number>
-void append(std::string& text, Number number) {
+MAGR_COLD void append(std::string& text, Number number) {
     char digits[32];
     const char* end = digits;
     if constexpr (std::is_floating_point_v<Number>)
@@ -28,7 +28,7 @@ void append(std::string& text, Number number) {
 }
 
 template <class... Parts>
-[[nodiscard]] std::string concat(const Parts&... parts) {
+[[nodiscard]] MAGR_COLD std::string concat(const Parts&... parts) {
     std::string text;
     (append(text, parts), ...);
     return text;
@@ -42,7 +42,7 @@ struct any_shape {
     index_t rows, cols;
 };
 
-[[nodiscard]] inline std::string shape_text(any_shape shape) { return concat(shape.rows, " x ", shape.cols); }
+[[nodiscard]] MAGR_COLD inline std::string shape_text(any_shape shape) { return concat(shape.rows, " x ", shape.cols); }
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

@@ -13,7 +13,7 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Refuses options with problems, naming all of them.
-inline void refuse_problems(const std::vector<std::string>& problems) {
+MAGR_COLD inline void refuse_problems(const std::vector<std::string>& problems) {
     if (problems.empty()) return;
     std::string message = problems.front();
     for (std::size_t i = 1; i < problems.size(); ++i) message += "; " + problems[i];

@@ -36,7 +36,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar, class Weights>
 [[nodiscard]] row_major_matrix<Scalar> columns_of(const Weights& weights, std::span<const index_t> columns) {
     row_major_matrix<Scalar> out(weights.rows(), static_cast<index_t>(columns.size()));
-    for (std::size_t k = 0; k < columns.size(); ++k) out.col(static_cast<index_t>(k)) = weights.col(columns[k]);
+    for (index_t i = 0; i < out.rows(); ++i)
+        for (index_t k = 0; k < out.cols(); ++k) out(i, k) = weights(i, columns[static_cast<std::size_t>(k)]);
     return out;
 }
 

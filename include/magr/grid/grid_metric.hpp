@@ -12,8 +12,11 @@
 #include <magr/detail/convert.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/kernels/packed_product.hpp>
+#include <magr/kernels/packwise.hpp>
+#include <magr/linalg/vectors.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix_view.hpp>
+#include <magr/simd/pack.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -65,19 +68,27 @@ public:
     /// The error of each row of `e`.
     [[nodiscard]] std::vector<double> errors(const panel& e) const {
         std::vector<double> sums(static_cast<std::size_t>(e.rows()));
-        Eigen::Map<Eigen::VectorXd> out(sums.data(), e.rows());
-        if (norm_ != 2)
-            out = e.array().abs().pow(norm_).rowwise().sum().matrix().template cast<double>();
-        else
-            out = apply(e).cwiseProduct(e).rowwise().sum().template cast<double>();
+        if (norm_ != 2) {
+            const Eigen::Array<Scalar, Eigen::Dynamic, 1> powers = e.array().abs().pow(norm_).rowwise().sum();
+            std::copy_n(powers.data(), e.rows(), sums.data());
+            return sums;
+        }
+        const panel weighted = apply(e);
+        for (index_t i = 0; i < e.rows(); ++i)
+            sums[static_cast<std::size_t>(i)] = static_cast<double>(linalg::dot(&weighted(i, 0), &e(i, 0), e.cols()));
         return sums;
     }
 
     /// Rows times the matrix of the quadratic form; the identity for a norm.
     [[nodiscard]] panel apply(const panel& e) const {
         if (!full_.empty()) return times_full(e);
-        if (importance_.size() > 0) return (e.array().rowwise() * importance_.transpose()).matrix();
-        return e;
+        panel product = e;
+        for (index_t i = 0; importance_.size() > 0 && i < e.rows(); ++i)
+            kernels::for_each_pack<Scalar>(e.cols(), [&, out = &product(i, 0)](index_t j, auto arch) {
+                using traits = simd::pack_traits<Scalar, decltype(arch)>;
+                simd::store(out + j, traits::load(out + j) * traits::load(importance_.data() + j));
+            });
+        return product;
     }
 
 private:

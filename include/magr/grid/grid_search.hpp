@@ -17,6 +17,9 @@
 #include <magr/grid/grid_maker.hpp>
 #include <magr/grid/grid_metric.hpp>
 #include <magr/grid/storage.hpp>
+#include <magr/kernels/packwise.hpp>
+#include <magr/linalg/vectors.hpp>
+#include <magr/simd/pack.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
@@ -37,7 +40,7 @@ public:
             const bool is_far =
                 ranges_.back().high / 4 - ranges_.back().low / 4 > static_cast<double>((std::numeric_limits<Scalar>::max)()) / 16;
             parts_.push_back(is_far ? Scalar(1) / 32 : Scalar(1));
-            if (is_far) weights_.row(i) *= parts_.back();
+            for (index_t j = 0; is_far && j < weights.cols(); ++j) weights_(i, j) *= parts_.back();
             const double magnitude = (std::max)(-ranges_.back().low, ranges_.back().high);
             units_.push_back(
                 (std::max)({maker_.step_of(ranges_.back()), smallest_stored_scale<Scalar>(options.storage), 1e-6 * magnitude}));
@@ -122,26 +125,30 @@ private:
             const auto& grid = best_[static_cast<std::size_t>(i)];
             const Scalar part = parts_[static_cast<std::size_t>(i)];
             const Scalar unit = part * static_cast<Scalar>(units_[static_cast<std::size_t>(i)]);
-            target.row(i) = weights_.row(i) / unit;
             steps_of(i, grid, position);
-            if (options_.zero_point == zero_point::real) position.row(i).array() -= grid.zero;
-            if (options_.zero_point == zero_point::offset) target.row(i).array() -= part * grid.zero / unit;
+            const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
+            const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero / unit : Scalar(0);
+            for (index_t j = 0; j < weights_.cols(); ++j) {
+                position(i, j) -= shift;
+                target(i, j) = weights_(i, j) / unit - offset;
+            }
         }
         const panel weighted = metric_.apply(position);
         panel ones;
-        if (!has_code_zero(options_.zero_point)) ones = metric_.apply(panel::Ones(1, weights_.cols()));
+        const index_t n = weights_.cols();
+        if (!has_code_zero(options_.zero_point)) ones = metric_.apply(panel::Ones(1, n));
         consider([&](std::size_t k) {
             const auto i = static_cast<index_t>(k);
             const double unit = units_[k];
-            const auto p = weighted.row(i);
-            const double pp = static_cast<double>(p.dot(position.row(i)));
-            const double pt = static_cast<double>(p.dot(target.row(i)));
+            const Scalar *const p = &weighted(i, 0), *const t = &target(i, 0);
+            const auto pp = static_cast<double>(linalg::dot(p, &position(i, 0), n));
+            const auto pt = static_cast<double>(linalg::dot(p, t, n));
             if (has_code_zero(options_.zero_point))
                 return pt > 0 && pp > 0 ? maker_.with_zero_code(pt / pp * unit, static_cast<double>(best_[k].zero)) : best_[k];
             // target = scale * position + change of the offset
-            const double oo = static_cast<double>(ones.sum());
-            const double po = static_cast<double>(p.sum());
-            const double ot = static_cast<double>(ones.row(0).dot(target.row(i)));
+            const auto oo = static_cast<double>(linalg::sum(ones.data(), n));
+            const auto po = static_cast<double>(linalg::sum(p, n));
+            const auto ot = static_cast<double>(linalg::dot(ones.data(), t, n));
             const double determinant = pp * oo - po * po;
             if (std::abs(determinant) <= std::numeric_limits<double>::epsilon() * pp * oo) return best_[k];  // nearly all codes are equal
             const double scale = (pt * oo - po * ot) / determinant;
@@ -166,8 +173,12 @@ private:
         const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
         const Scalar lowest = has_code_zero(options_.zero_point) ? -grid.zero : Scalar(0);
         const Scalar highest = lowest + static_cast<Scalar>(maker_.largest());
-        const auto unlimited = (weights_.row(i).array() - offset) / scale + shift;
-        steps.row(i) = unlimited.matrix().cwiseMax(lowest).cwiseMin(highest).array().rint().matrix();
+        kernels::for_each_pack<Scalar>(steps.cols(), [&, in = &weights_(i, 0), out = &steps(i, 0)](index_t j, auto arch) {
+            using traits = simd::pack_traits<Scalar, decltype(arch)>;
+            const auto unlimited = (traits::load(in + j) - traits::broadcast(offset)) / traits::broadcast(scale) + traits::broadcast(shift);
+            const auto limited = (simd::min)(traits::broadcast(highest), (simd::max)(traits::broadcast(lowest), unlimited));
+            simd::store(out + j, simd::rint(limited));
+        });
     }
 
     /// The error of each row on its grid. Errors are in units of the row, so that tiny and huge weights neither under- nor overflow when
@@ -181,7 +192,13 @@ private:
             steps_of(i, grid, error);
             const Scalar offset = options_.zero_point == zero_point::offset ? part * grid.zero : Scalar(0);
             const Scalar shift = options_.zero_point == zero_point::real ? grid.zero : Scalar(0);
-            error.row(i) = (part * grid.scale / unit * (error.row(i).array() - shift) - (weights_.row(i).array() - offset) / unit).matrix();
+            const Scalar step = part * grid.scale / unit;
+            kernels::for_each_pack<Scalar>(error.cols(), [&, in = &weights_(i, 0), out = &error(i, 0)](index_t j, auto arch) {
+                using traits = simd::pack_traits<Scalar, decltype(arch)>;
+                const auto found = traits::broadcast(step) * (traits::load(out + j) - traits::broadcast(shift));
+                const auto wanted = (traits::load(in + j) - traits::broadcast(offset)) / traits::broadcast(unit);
+                simd::store(out + j, found - wanted);
+            });
         }
         return metric_.errors(error);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <magr/kernels/apply_threshold.hpp>
+#include <magr/kernels/source.hpp>
 #include <magr/kernels/threshold.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/simd/pack.hpp>
@@ -15,7 +16,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <class T, class Source, class Metric, class Arch = simd::default_arch>
 inline T project_l1_ball(const Source& v, Metric metric, index_t n, double radius, T hint = T(0), Arch arch = {}) noexcept {
     if (n == 0) return T(0);
-    const T tau = find_threshold(v, metric, n, radius, hint, arch);
+    const T tau = find_threshold(read_only(v), metric, n, radius, hint, arch);
     if (tau > T(0)) apply_threshold_to<shrink>(v, metric, n, tau, arch);
     return tau;
 }
@@ -25,7 +26,7 @@ inline T project_l1_ball(const Source& v, Metric metric, index_t n, double radiu
 template <class T, class Source, class Metric, class Arch = simd::default_arch>
 inline T prox_linf(const Source& v, Metric metric, index_t n, double t, T hint = T(0), Arch arch = {}) noexcept {
     if (n == 0) return T(0);
-    const T tau = find_threshold(v, metric, n, t, hint, arch);
+    const T tau = find_threshold(read_only(v), metric, n, t, hint, arch);
     if (t > 0) apply_threshold_to<clip>(v, metric, n, tau, arch);
     return tau;
 }

@@ -29,5 +29,15 @@ struct strided_source {
     }
 };
 
+/// The same source for code that only reads, so that this is compiled once for vectors that are written and those that are not.
+template <class Source>
+MAGR_ALWAYS_INLINE const Source& read_only(const Source& v) noexcept {
+    return v;
+}
+template <class T>
+MAGR_ALWAYS_INLINE contiguous_source<const T> read_only(const contiguous_source<T>& v) noexcept {
+    return {v.data};
+}
+
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::kernels

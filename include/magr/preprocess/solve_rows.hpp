@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
 
+#include <magr/detail/aligned_buffer.hpp>
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/matrix/scalar.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -34,7 +34,8 @@ template <compute_scalar S>
     std::vector<row_tile<S>> memory;
     memory.reserve(static_cast<std::size_t>(workers));
     for (index_t k = 0; k < workers; ++k) memory.emplace_back(problem.cols(), problem.groups());
-    const Eigen::Array<S, 1, Eigen::Dynamic> diagonal = problem.diagonal.transpose().template cast<S>();
+    const aligned_buffer<S> diagonal(problem.cols());
+    for (index_t j = 0; j < problem.cols(); ++j) diagonal.data()[j] = static_cast<S>(problem.diagonal(j));
     const index_t batch = progress.is_used() ? 4 * workers : tiles;
     for (index_t first = 0; first < tiles; first += batch) {
         const index_t begin = first * height, end = (std::min)((first + batch) * height, total);

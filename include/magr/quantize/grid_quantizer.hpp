@@ -22,20 +22,20 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// Rounds columns to grids. Codes go to a `quantized_matrix`, which also holds the grids.
+/// What quantizers that round columns to grids have in common, whatever the rounding. Codes go to a `quantized_matrix`, which also holds
+/// the grids.
 ///
 /// It keeps references to its arguments, which must outlive it.
-template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
-class grid_quantizer {
+template <compute_scalar Scalar>
+class grid_columns {
 public:
     /// @param out      holds the grids, and receives the codes, in the order of the original columns
     /// @param order    original columns in the order of processing
     /// @param pivots   of the factor of H in that order: 0 for dead columns, whose clipped weights are not counted
-    grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots, Rounding rounding)
+    grid_columns(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots)
         : out_(out),
           order_(order),
           pivots_(pivots),
-          rounding_(std::move(rounding)),
           scales_(out.scales.cols(), out.rows()),
           zeros_(out.scales.cols(), out.rows()),
           codes_(out.cols(), out.rows()),
@@ -45,34 +45,6 @@ public:
                 scales_(g, i) = out.scales(i, g);
                 zeros_(g, i) = out.zeros(i, g);
             }
-    }
-
-    /// Rounds column k of the order, in some rows. Several threads may call this at once for different rows.
-    void operator()(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
-        const index_t column = order_[static_cast<std::size_t>(k)];
-        const index_t group = out_.group_of_column[static_cast<std::size_t>(column)];
-        const auto rows = static_cast<index_t>(weights.size());
-        const Scalar* const scales = &scales_(group, first_row);
-        const Scalar* const zeros = &zeros_(group, first_row);
-        const Scalar* const in = weights.data();
-        Scalar* const out = rounded.data();
-        with_code_map(out_, [&](const auto& map_of) {
-            std::uint8_t* const codes = &codes_(column, first_row);
-            std::int32_t clipped = 0;
-            for (index_t i = 0; i < rows; ++i) {
-                const auto map = map_of(scales[i], zeros[i]);
-                const Scalar wanted = map.steps(in[i]);
-                const Scalar limited = limited_steps(map, wanted);
-                clipped += std::abs(wanted - limited) <= Scalar(0.5) ? 0 : 1;
-                out[i] = rounding_(limited, first_row + i, column);
-            }
-            if (pivots_[static_cast<std::size_t>(k)] > 0) clipped_[static_cast<std::size_t>(first_row)] += clipped;
-            for (index_t i = 0; i < rows; ++i) {
-                const auto map = map_of(scales[i], zeros[i]);
-                codes[i] = static_cast<std::uint8_t>(map.code(out[i]));
-                out[i] = map.weight(out[i]);
-            }
-        });
     }
 
     /// Copies the codes of some rows to `out`, after all of their columns are rounded.
@@ -99,17 +71,77 @@ protected:
         out_.zeros(row, group) = zeros_(group, row) = grid.zero;
     }
 
+    /// steps <- weights of column k of the order in steps of their grids, limited to these
+    void limit(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> steps) {
+        const index_t group = group_of(k);
+        const Scalar *const scales = &scales_(group, first_row), *const zeros = &zeros_(group, first_row);
+        with_code_map(out_, [&, in = weights.data(), out = steps.data()](const auto& map_of) {
+            const auto rows = static_cast<index_t>(weights.size());
+            std::int32_t clipped = 0;
+            for (index_t i = 0; i < rows; ++i) {
+                const auto map = map_of(scales[i], zeros[i]);
+                const Scalar wanted = map.steps(in[i]);
+                const Scalar limited = limited_steps(map, wanted);
+                clipped += std::abs(wanted - limited) <= Scalar(0.5) ? 0 : 1;
+                out[i] = limited;
+            }
+            if (pivots_[static_cast<std::size_t>(k)] > 0) clipped_[static_cast<std::size_t>(first_row)] += clipped;
+        });
+    }
+    /// Stores the codes of rounded steps. steps <- their weights
+    void take(index_t k, index_t first_row, std::span<Scalar> steps) {
+        const index_t group = group_of(k);
+        const Scalar *const scales = &scales_(group, first_row), *const zeros = &zeros_(group, first_row);
+        with_code_map(out_, [&, out = steps.data(), codes = &codes_(column(k), first_row)](const auto& map_of) {
+            const auto rows = static_cast<index_t>(steps.size());
+            for (index_t i = 0; i < rows; ++i) {
+                const auto map = map_of(scales[i], zeros[i]);
+                codes[i] = static_cast<std::uint8_t>(map.code(out[i]));
+                out[i] = map.weight(out[i]);
+            }
+        });
+    }
+    [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
+
     quantized_matrix<Scalar>& out_;
     std::span<const index_t> order_;
 
 private:
+    [[nodiscard]] index_t group_of(index_t k) const { return out_.group_of_column[static_cast<std::size_t>(column(k))]; }
+
     std::span<const double> pivots_;
-    Rounding rounding_;
     matrix<Scalar> scales_;  // groups x rows: the grids of a group are contiguous
     matrix<Scalar> zeros_;
     matrix<std::uint8_t> codes_;    // columns x rows: those of one column are written together
     std::vector<index_t> clipped_;  // one counter per strip of rows, at its first row, because tasks must not share one
 };
+
+/// Rounds columns to grids.
+template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
+class grid_quantizer : public grid_columns<Scalar> {
+public:
+    grid_quantizer(quantized_matrix<Scalar>& out, std::span<const index_t> order, std::span<const double> pivots, Rounding rounding)
+        : grid_columns<Scalar>(out, order, pivots), rounding_(std::move(rounding)) {}
+
+    /// Rounds column k of the order, in some rows. Several threads may call this at once for different rows.
+    void operator()(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
+        this->limit(k, first_row, weights, rounded);
+        const index_t column = this->column(k), rows = static_cast<index_t>(rounded.size());
+        Scalar* const steps = rounded.data();
+        for (index_t i = 0; i < rows; ++i) steps[i] = rounding_(steps[i], first_row + i, column);
+        this->take(k, first_row, rounded);
+    }
+
+private:
+    Rounding rounding_;
+};
+
+/// The grids of a group, fitted to what the weights of its columns are by least squares. See `sequential_window`.
+template <compute_scalar Scalar>
+[[nodiscard]] std::vector<affine_grid<Scalar>> fit_group(const grid_fitter<Scalar>& fitter, const group_run& run,
+                                                         const sequential_window<Scalar>& window, index_t given, index_t first) {
+    return fitter.fit(run.group, window.least_squares_weights(given, first, run.end));
+}
 
 /// The same, but fits the grids of a group when it reaches the group.
 template <compute_scalar Scalar, rounding_policy<Scalar> Rounding>
@@ -133,9 +165,8 @@ public:
     void prepare(index_t k, const sequential_window<Scalar>& window) {
         const group_run& run = run_at_[static_cast<std::size_t>(k)];
         if (run.end == 0) return;  // no group begins here
-        const auto weights = window.least_squares_weights(update_ == group_update::live ? k : window.block_begin(), k, run.end);
-        const auto found = fitter_.fit(run.group, weights);
-        for (index_t i = 0; i < weights.rows(); ++i) this->set_grid(window.first_row() + i, run.group, found[static_cast<std::size_t>(i)]);
+        const auto found = fit_group(fitter_, run, window, update_ == group_update::live ? k : window.block_begin(), k);
+        for (std::size_t i = 0; i < found.size(); ++i) this->set_grid(window.first_row() + static_cast<index_t>(i), run.group, found[i]);
     }
 
 private:

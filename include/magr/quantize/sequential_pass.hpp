@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <magr/detail/aligned_buffer.hpp>
@@ -18,6 +19,54 @@
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// A `column_quantizer` of any type, by pointers: what feeds errors through T is compiled once for all of them.
+template <compute_scalar Scalar>
+class column_quantizer_ref {
+public:
+    template <class Quantizer>
+    explicit column_quantizer_ref(Quantizer& quantizer) noexcept
+        : quantizer_(const_cast<void*>(static_cast<const void*>(&quantizer))), round_(&round<Quantizer>) {
+        if constexpr (requires(const sequential_window<Scalar>& window) { quantizer.prepare(index_t{}, window); })
+            prepare_ = [](void* self, index_t k, const sequential_window<Scalar>& window) {
+                static_cast<Quantizer*>(self)->prepare(k, window);
+            };
+    }
+
+    void prepare(index_t k, const sequential_window<Scalar>& window) const {
+        if (prepare_ != nullptr) prepare_(quantizer_, k, window);
+    }
+    void operator()(index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) const {
+        round_(quantizer_, k, first_row, weights, rounded);
+    }
+
+private:
+    template <class Quantizer>
+    static void round(void* self, index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded) {
+        (*static_cast<Quantizer*>(self))(k, first_row, weights, rounded);
+    }
+
+    void* quantizer_;
+    void (*round_)(void* quantizer, index_t k, index_t first_row, std::span<const Scalar> weights, std::span<Scalar> rounded);
+    void (*prepare_)(void* quantizer, index_t k, const sequential_window<Scalar>& window) = nullptr;
+};
+
+/// A function of (first row, row count, strip) of any type, likewise.
+template <compute_scalar Scalar>
+class strip_function_ref {
+public:
+    template <class F>
+        requires(!std::is_same_v<F, strip_function_ref>)
+    strip_function_ref(const F& f) noexcept  // NOLINT(google-explicit-constructor)
+        : f_(&f),
+          call_([](const void* self, index_t row, index_t rows, Scalar* strip) { (*static_cast<const F*>(self))(row, rows, strip); }) {}
+
+    void operator()(index_t row, index_t rows, Scalar* strip) const { call_(f_, row, rows, strip); }
+
+private:
+    const void* f_;
+    void (*call_)(const void* f, index_t row, index_t rows, Scalar* strip);
+};
 
 /// Quantization of rows that feeds errors through T, and what is measured on the way: T packed once, and a tile of rows at a time.
 ///
@@ -57,9 +106,20 @@ public:
     ///                  are missing
     /// @param finish    finish(first row, row count, strip) reads W - Q of these rows
     /// @param measured  whether to compute `sequential_sums::energies`, which takes as long as the quantization
-    template <class Load, class Quantizer, class Finish>
-    [[nodiscard]] sequential_sums run(index_t rows, const Load& load, Quantizer& quantizer, const Finish& finish, bool measured,
-                                      executor_ref exec) const {
+    template <class Quantizer>
+    [[nodiscard]] sequential_sums run(index_t rows, strip_function_ref<Scalar> load, Quantizer& quantizer,
+                                      strip_function_ref<Scalar> finish, bool measured, executor_ref exec) const {
+        return run_any(rows, load, column_quantizer_ref<Scalar>(quantizer), finish, measured, exec);
+    }
+
+private:
+    using tile = kernels::register_tile<Scalar, simd::default_arch>;
+    using strips_type = row_strips<Scalar>;
+    static constexpr index_t tile_rows = 256;
+    static_assert(tile_rows % strips_type::height == 0);
+
+    [[nodiscard]] sequential_sums run_any(index_t rows, strip_function_ref<Scalar> load, column_quantizer_ref<Scalar> quantizer,
+                                          strip_function_ref<Scalar> finish, bool measured, executor_ref exec) const {
         const index_t n = feedback_.cols(), block = kernels::round_up(block_size_, tile::rows), size = working_memory::size(n, block);
         const index_t tiles = (rows + tile_rows - 1) / tile_rows;
         const aligned_buffer<Scalar> data(exec.concurrency() * size);
@@ -85,12 +145,6 @@ public:
         for (const sequential_sums& part : of_tiles) sums += part;
         return sums;
     }
-
-private:
-    using tile = kernels::register_tile<Scalar, simd::default_arch>;
-    using strips_type = row_strips<Scalar>;
-    static constexpr index_t tile_rows = 256;
-    static_assert(tile_rows % strips_type::height == 0);
 
     /// Columns first..end()-1 of T, the rows before end() of them, packed as a left operand of register tiles.
     struct panel {
@@ -193,8 +247,7 @@ private:
             for (index_t k = 0; k < feedback_.cols(); ++k) sums[static_cast<std::size_t>(k)] += squared_norm(memory.residual.column(s, k));
     }
 
-    template <class Quantizer>
-    void quantize_rows(const working_memory& memory, index_t first_row, index_t rows, Quantizer& quantizer,
+    void quantize_rows(const working_memory& memory, index_t first_row, index_t rows, column_quantizer_ref<Scalar> quantizer,
                        std::vector<double>& squared_errors) const {
         constexpr index_t height = strips_type::height;
         const index_t strips = strips_of(rows);
@@ -209,7 +262,7 @@ private:
                 }
                 for (index_t k = columns.first; k < columns.end(); ++k) {
                     const index_t in_panel = k - columns.first;
-                    if constexpr (requires { quantizer.prepare(k, window); }) quantizer.prepare(k, window);
+                    quantizer.prepare(k, window);
                     for (index_t s = 0; s < strips; ++s) {
                         const Scalar* const own = memory.residual.column(s, k);
                         const Scalar* const others = memory.sums.column(s, in_panel);

@@ -64,35 +64,48 @@ struct error_state {
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
+/// A function of a state that changes Q and the state, and returns how many changes it made, by two pointers: passes are run by code that
+/// is compiled once.
+class pass_ref {
+public:
+    template <class Pass>
+        requires(!std::is_same_v<Pass, pass_ref>)
+    pass_ref(const Pass& pass) noexcept  // NOLINT(google-explicit-constructor)
+        : pass_(&pass), call_([](const void* self, error_state& state) { return (*static_cast<const Pass*>(self))(state); }) {}
+
+    [[nodiscard]] index_t operator()(error_state& state) const { return call_(pass_, state); }
+
+private:
+    const void* pass_;
+    index_t (*call_)(const void* pass, error_state& state);
+};
+
 /// Runs passes over a quantized matrix until one changes nothing or gains almost nothing. Each task takes some rows.
 ///
-/// @param order    of the columns of H, which is damped
-/// @param one_pass function of (maps, state) that changes Q and state, and returns how many changes it made
-template <compute_scalar Scalar, class Pass>
+/// @param order  of the columns of H, which is damped
+template <compute_scalar Scalar>
 [[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W,
-                                              const packed_gram& H, std::span<const index_t> order, index_t max_passes,
-                                              const Pass& one_pass, executor_ref exec) {
+                                              const packed_gram& H, std::span<const index_t> order, index_t max_passes, pass_ref one_pass,
+                                              executor_ref exec) {
     constexpr double smallest_gain = 1e-12;  // otherwise passes continue with vanishing gains
     struct outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
         index_t passes = 0, changes = 0;
         double loss_before = 0, loss_after = 0;
     };
     std::vector<outcome> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
-    with_code_map(q, [&](const auto& map_of) {
-        exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
-            outcome& result = panels[static_cast<std::size_t>(task)];
-            error_state state(q, W, H, order, task * error_state::panel);
-            double loss = result.loss_before = state.loss();
-            for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
-                const double before = loss;
-                const index_t changes = one_pass(map_of, state);
-                loss = state.loss();
-                result.changes += changes;
-                if (changes == 0 || !(before - loss > smallest_gain * before)) break;
-            }
-            result.passes = (std::min)(result.passes, max_passes);
-            result.loss_after = loss;
-        });
+    exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
+        outcome& result = panels[static_cast<std::size_t>(task)];
+        error_state state(q, W, H, order, task * error_state::panel);
+        double loss = result.loss_before = state.loss();
+        for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
+            const double before = loss;
+            const index_t changes = one_pass(state);
+            loss = state.loss();
+            result.changes += changes;
+            if (changes == 0 || !(before - loss > smallest_gain * before)) break;
+        }
+        result.passes = (std::min)(result.passes, max_passes);
+        result.loss_after = loss;
     });
     refinement_result result;
     for (const outcome& panel : panels) {

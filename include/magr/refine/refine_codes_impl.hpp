@@ -42,8 +42,8 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Runs one pass of coordinate descent over some rows and returns how many codes changed.
-template <compute_scalar Scalar, class Scales>
-[[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const Scales& map_of, const packed_gram& gram, std::span<const index_t> order,
+template <compute_scalar Scalar>
+[[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const packed_gram& gram, std::span<const index_t> order,
                               double denominator_offset, error_state& state) {
     constexpr index_t block = packed_gram::square;
     const index_t n = gram.cols();
@@ -62,21 +62,23 @@ template <compute_scalar Scalar, class Scales>
             gradient.noalias() += change.leftCols(k - begin) * Eigen::Map<const Eigen::VectorXd>(gram.own_column(k), k - begin);
             const index_t j = order[static_cast<std::size_t>(k)];
             const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
-            for (index_t i = 0; i < state.rows(); ++i) {
-                const index_t row = state.first_row + i;
-                const auto map = map_of(q.scales(row, group), q.zeros(row, group));
-                const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
-                const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
-                const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
-                const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
-                const double gain = step * (0.5 * curvature * step + gradient[i]);
-                // a smaller gain could be rounding, and would let codes oscillate
-                if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
-                q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
-                change(i, k - begin) = step;
-                state.error(i, k) += step;
-                ++changes;
-            }
+            with_code_map(q, [&](const auto& map_of) {
+                for (index_t i = 0; i < state.rows(); ++i) {
+                    const index_t row = state.first_row + i;
+                    const auto map = map_of(q.scales(row, group), q.zeros(row, group));
+                    const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
+                    const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
+                    const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
+                    const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
+                    const double gain = step * (0.5 * curvature * step + gradient[i]);
+                    // a smaller gain could be rounding, and would let codes oscillate
+                    if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
+                    q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
+                    change(i, k - begin) = step;
+                    state.error(i, k) += step;
+                    ++changes;
+                }
+            });
         }
         if (changes > changes_before) gram.add_product(as_const_view(change.leftCols(width)), begin, state.gradient, state.scratch.data());
     }
@@ -91,7 +93,7 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
     const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     return refine_panels(
         Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, error_state& state) { return descend(Q, map_of, damped, order, options.denominator_offset, state); }, exec);
+        [&](error_state& state) { return descend(Q, damped, order, options.denominator_offset, state); }, exec);
 }
 
 template <compute_scalar Scalar>
@@ -100,7 +102,7 @@ double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_vi
     const std::vector<index_t> order = order_columns(H.live().view(), column_order::natural, H.inputs());
     const packed_gram& damped = damped_gram(H, order, damping, exec);
     return refine_panels(
-               q, W, damped, order, 1, [](const auto&, error_state&) { return index_t{0}; }, exec)
+               q, W, damped, order, 1, [](error_state&) { return index_t{0}; }, exec)
         .loss_before;
 }
 

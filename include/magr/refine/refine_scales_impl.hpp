@@ -56,14 +56,13 @@ public:
     parameter_refiner(quantized_matrix<Scalar>& q, const packed_gram& H, std::span<const index_t> order) : q_(q), H_(H), order_(order) {}
 
     /// @return  how many rows changed
-    template <class Scales>
-    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, const Scales& map_of, error_state& state) {
+    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, error_state& state) {
         const index_t width = run.last - run.first;
         const index_t rows = state.rows();
         // the derivative of each weight with respect to the stored number
         col_major_matrix<double> direction(rows, width);
         for (index_t k = 0; k < width; ++k)
-            for (index_t i = 0; i < rows; ++i) direction(i, k) = derivative(run.first + k, state.first_row + i, which, map_of);
+            load_derivative(run.first + k, state.first_row, which, std::span(&direction(0, k), static_cast<std::size_t>(rows)));
         const auto gradient = state.gradient.middleCols(run.first, width);
         const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
         const Eigen::VectorXd curvature = times_own_columns(run, direction, state).cwiseProduct(direction).rowwise().sum();
@@ -77,13 +76,13 @@ public:
             double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
             if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // ggml stores no negative ones
             if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
-            const std::vector<Scalar> old = weights(run, row, map_of);
+            const std::vector<Scalar> old = weights(run, row);
             set(row, run, which, wanted);
             if (!has_finite_weights(row, run)) {
                 restore(row, run, which, before[static_cast<std::size_t>(i)]);
                 continue;
             }
-            const std::vector<Scalar> now = weights(run, row, map_of);
+            const std::vector<Scalar> now = weights(run, row);
             for (std::size_t k = 0; k < now.size(); ++k)
                 change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
@@ -115,27 +114,37 @@ private:
     [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
     [[nodiscard]] index_t group(index_t k) const { return q_.group_of_column[static_cast<std::size_t>(column(k))]; }
 
-    template <class Scales>
-    [[nodiscard]] double derivative(index_t k, index_t row, grid_parameter which, const Scales& map_of) const {
-        const index_t g = group(k);
+    /// The derivative of the weights of column k, in the rows from `first_row` on, with respect to the stored number.
+    void load_derivative(index_t k, index_t first_row, grid_parameter which, std::span<double> out) const {
+        const index_t g = group(k), j = column(k);
         if (which == grid_parameter::zero) {
-            if (shares()) return -static_cast<double>(q_.shared.offset_codes(row, g));
-            return q_.zero_point == zero_point::offset ? 1 : -static_cast<double>(q_.scales(row, g));
+            for (index_t row = first_row; double& value : out) {
+                value = shares()                              ? -static_cast<double>(q_.shared.offset_codes(row, g))
+                        : q_.zero_point == zero_point::offset ? 1
+                                                              : -static_cast<double>(q_.scales(row, g));
+                ++row;
+            }
+            return;
         }
-        // the weight at scale 1, without its offset
-        const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
-        const auto map = map_of(Scalar(1), zero);
-        const auto steps = static_cast<double>(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
-        return shares() ? steps * q_.shared.scale_codes(row, g) : steps;
+        with_code_map(q_, [&](const auto& map_of) {
+            for (index_t row = first_row; double& value : out) {
+                // the weight at scale 1, without its offset
+                const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
+                const auto steps = static_cast<double>(weight_of_code(map_of(Scalar(1), zero), static_cast<Scalar>(q_.codes(row, j))));
+                value = shares() ? steps * q_.shared.scale_codes(row, g) : steps;
+                ++row;
+            }
+        });
     }
 
-    template <class Scales>
-    [[nodiscard]] std::vector<Scalar> weights(const scale_run& run, index_t row, const Scales& map_of) const {
-        std::vector<Scalar> out;
-        for (index_t k = run.first; k < run.last; ++k) {
-            const auto map = map_of(q_.scales(row, group(k)), q_.zeros(row, group(k)));
-            out.push_back(weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k)))));
-        }
+    [[nodiscard]] std::vector<Scalar> weights(const scale_run& run, index_t row) const {
+        std::vector<Scalar> out(static_cast<std::size_t>(run.last - run.first));
+        with_code_map(q_, [&](const auto& map_of) {
+            for (index_t k = run.first; k < run.last; ++k) {
+                const auto map = map_of(q_.scales(row, group(k)), q_.zeros(row, group(k)));
+                out[static_cast<std::size_t>(k - run.first)] = weight_of_code(map, static_cast<Scalar>(q_.codes(row, column(k))));
+            }
+        });
         return out;
     }
 
@@ -202,11 +211,11 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
     parameter_refiner<Scalar> refiner(Q, damped, order);
     return refine_panels(
         Q, w, damped, order, options.max_passes,
-        [&](const auto& map_of, error_state& state) {
+        [&](error_state& state) {
             index_t changes = 0;
             for (const auto& run : runs) {
-                changes += refiner.refine(run, grid_parameter::scale, map_of, state);
-                if (moves_zero) changes += refiner.refine(run, grid_parameter::zero, map_of, state);
+                changes += refiner.refine(run, grid_parameter::scale, state);
+                if (moves_zero) changes += refiner.refine(run, grid_parameter::zero, state);
             }
             return changes;
         },

@@ -74,6 +74,9 @@ MAGR_ALWAYS_INLINE T select(bool condition, T a, T b) noexcept {
 }
 MAGR_ALWAYS_INLINE float copysign(float magnitude, float sign) noexcept { return __builtin_copysignf(magnitude, sign); }
 MAGR_ALWAYS_INLINE double copysign(double magnitude, double sign) noexcept { return __builtin_copysign(magnitude, sign); }
+/// The nearest integer, half-way cases to even.
+MAGR_ALWAYS_INLINE float rint(float a) noexcept { return __builtin_rintf(a); }
+MAGR_ALWAYS_INLINE double rint(double a) noexcept { return __builtin_rint(a); }
 /// a * b + c, rounded once if the instruction set has an instruction for it, else twice: never a call into the C library.
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_FEATURE_FMA)
 MAGR_ALWAYS_INLINE float fma(float a, float b, float c) noexcept { return __builtin_fmaf(a, b, c); }
@@ -132,6 +135,10 @@ MAGR_ALWAYS_INLINE xsimd::batch<T, A> select(const xsimd::batch_bool<T, A>& c, c
 template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> copysign(const xsimd::batch<T, A>& magnitude, const xsimd::batch<T, A>& sign) noexcept {
     return xsimd::copysign(magnitude, sign);
+}
+template <class T, class A>
+MAGR_ALWAYS_INLINE xsimd::batch<T, A> rint(const xsimd::batch<T, A>& a) noexcept {
+    return xsimd::rint(a);
 }
 template <class T, class A>
 MAGR_ALWAYS_INLINE xsimd::batch<T, A> fma(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b, const xsimd::batch<T, A>& c) noexcept {

@@ -10,6 +10,7 @@
 #include <magr/kernels/admm_step.hpp>
 #include <magr/kernels/packwise.hpp>
 #include <magr/linalg/spd_inverse.hpp>
+#include <magr/linalg/vectors.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/solver/admm_metric.hpp>
 #include <magr/solver/gram_floor.hpp>
@@ -23,15 +24,25 @@ template <compute_scalar S>
 class row_floor {
 public:
     row_floor(const gram_floor& floor, const gram_split& split) {
-        if (!(floor.floor.minCoeff() > 0)) return;
-        inverse_ = floor.floor.inverse().template cast<S>();
-        if (!(floor.strength > 0).all()) return;
-        reciprocal_ = floor.strength.inverse();
-        const Eigen::MatrixXd scaled = split.V.array().colwise() / floor.floor;
-        for (index_t k = 0; k < directions(); ++k)
-            for (index_t l = 0; l <= k; ++l) small_(k, l) = split.V.col(k).dot(scaled.col(l)) + (k == l ? reciprocal_(k) : 0.0);
-        if (!small_.factor(directions())) reciprocal_.resize(0);
-        scaled_ = scaled.template cast<S>();
+        const index_t n = floor.floor.size();
+        const auto is_positive = [](double value) { return value > 0; };
+        if (!std::all_of(floor.floor.data(), floor.floor.data() + n, is_positive)) return;
+        inverse_.resize(n);
+        for (index_t j = 0; j < n; ++j) inverse_(j) = static_cast<S>(1 / floor.floor(j));
+        const index_t r = floor.strength.size();
+        if (!std::all_of(floor.strength.data(), floor.strength.data() + r, is_positive)) return;
+        reciprocal_.resize(r);
+        Eigen::MatrixXd scaled(n, r);
+        for (index_t k = 0; k < r; ++k) {
+            reciprocal_(k) = 1 / floor.strength(k);
+            for (index_t j = 0; j < n; ++j) scaled(j, k) = split.V(j, k) / floor.floor(j);
+        }
+        for (index_t k = 0; k < r; ++k)
+            for (index_t l = 0; l <= k; ++l)
+                small_(k, l) = linalg::dot(split.V.data() + k * n, scaled.data() + l * n, n) + (k == l ? reciprocal_(k) : 0.0);
+        if (!small_.factor(r)) reciprocal_.resize(0);
+        scaled_.resize(n, r);
+        std::transform(scaled.data(), scaled.data() + n * r, scaled_.data(), [](double value) { return static_cast<S>(value); });
     }
 
     /// Prepares f = s + g of a row, with s = d u.
@@ -41,7 +52,7 @@ public:
         if (directions() == 0) return {inverse_.data()};
         direction_vector c{};
         for (index_t k = 0; k < directions(); ++k) {
-            const S* const v = scaled_.col(k).data();
+            const S* const v = scaled_.data() + k * scaled_.rows();
             c[static_cast<std::size_t>(k)] = kernels::sum_packs<S>(metric.cols(), [&](index_t i, auto arch) {
                 using traits = simd::pack_traits<S, decltype(arch)>;
                 const auto f = simd::fma(traits::load(metric.diagonal() + i), traits::load(u + i), traits::load(g + i));
@@ -103,9 +114,9 @@ public:
 
     /// z, u <- the first point of row r, product of `slot` <- the next operand of the inverse
     void start(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot, double alpha) const noexcept override {
-        t.row(t.z(r)) = t.row(t.w0(r));
-        t.row(t.u(r)).setZero();
-        t.row(t.y()).setZero();
+        std::copy_n(t.w0(r), problem.cols(), t.z(r));
+        std::fill_n(t.u(r), problem.cols(), S(0));
+        std::fill_n(t.y(), problem.cols(), S(0));
         iterate(problem, t, r, slot, alpha, S(1));
     }
 
@@ -113,7 +124,7 @@ public:
     /// @return  the bounds of the row
     [[nodiscard]] row_bounds advance(const layer_problem& problem, const row_tile<S>& t, index_t r, index_t slot,
                                      double alpha) const noexcept override {
-        t.row(t.y()) = t.row(t.product(slot));
+        std::copy_n(t.product(slot), problem.cols(), t.y());
         pull(t, r, t.y(), t.g());
         iterate(problem, t, r, slot, alpha, relaxation_);
         row_bounds bounds = bound_row(problem, t, r, metric_.diagonal(), floor_.of(metric_, t.u(r), t.g(), t.left()), alpha);
@@ -194,8 +205,10 @@ template <compute_scalar S>
                                                double relaxation, executor_ref exec) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     admm_metric<S> metric(split, rho);
-    aligned_buffer<S> inverse = load_triangle<S>(problem, split.V, admm_metric<S>::share * split.lambda,
-                                                 [&](index_t j) { return static_cast<double>(metric.diagonal()[j]); });
+    Eigen::ArrayXd strength(split.directions()), added(n);
+    for (index_t k = 0; k < split.directions(); ++k) strength(k) = metric.strength(k);
+    for (index_t j = 0; j < n; ++j) added(j) = static_cast<double>(metric.diagonal()[j]);
+    aligned_buffer<S> inverse = load_triangle<S>(problem, split.V, strength, added);
     if (!linalg::spd_inverse(matrix_view<S>(inverse.data(), n, n, stride), exec)) return {};
     return admm<S>(packed_matrix<S>(std::move(inverse), n), std::move(metric), row_floor<S>(floor, split), rho, relaxation);
 }

@@ -28,20 +28,25 @@ public:
     static constexpr index_t workspace = 5;  ///< how many rows `prox` needs
 
     admm_metric(const gram_split& split, double rho)
-        : d_((rho * split.D).template cast<S>()),
-          V_(split.V.template cast<S>()),
-          s_(share * split.lambda),
-          weight_(d_.size()),
-          reciprocal_((rho * split.D).inverse().template cast<S>()) {
-        Eigen::ArrayXd weight = Eigen::ArrayXd::Zero(d_.size());
-        for (index_t k = 0; k < directions(); ++k) weight += s_(k) * split.V.col(k).array().square();
-        weight_ = weight.template cast<S>();
+        : d_(split.D.size()), V_(split.D.size(), split.directions()), s_(split.directions()), weight_(d_.size()), reciprocal_(d_.size()) {
+        for (index_t k = 0; k < directions(); ++k) s_(k) = share * split.lambda(k);
+        for (index_t j = 0; j < cols(); ++j) {
+            const double d = rho * split.D(j);
+            d_(j) = static_cast<S>(d);
+            reciprocal_(j) = static_cast<S>(1 / d);
+            double weight = 0;
+            for (index_t k = 0; k < directions(); ++k) {
+                V_(j, k) = static_cast<S>(split.V(j, k));
+                weight += s_(k) * (split.V(j, k) * split.V(j, k));
+            }
+            weight_(j) = static_cast<S>(weight);
+        }
     }
 
     [[nodiscard]] index_t cols() const noexcept { return d_.size(); }
     [[nodiscard]] index_t directions() const noexcept { return s_.size(); }
     [[nodiscard]] const S* diagonal() const noexcept { return d_.data(); }
-    [[nodiscard]] const S* direction(index_t k) const noexcept { return V_.col(k).data(); }
+    [[nodiscard]] const S* direction(index_t k) const noexcept { return V_.data() + k * cols(); }
     [[nodiscard]] double strength(index_t k) const noexcept { return s_(k); }
 
     /// V_k^T x

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <magr/calibration/largest_eigenvalue.hpp>
+#include <magr/linalg/vectors.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/solver/direction_matrix.hpp>
@@ -34,13 +36,13 @@ struct gram_split {
 
 /// Lanczos steps from a vector of scattered signs, in which all eigenvectors that are not left out have similar weight.
 struct lanczos_steps {
-    Eigen::MatrixXd basis;
-    Eigen::VectorXd diagonal, off;
+    std::vector<double> basis;  // in x size
+    std::vector<double> diagonal, off;
 
     /// mean of shift / (eigenvalue + shift), by quadrature: ((T + shift)^-1)_11 of the tridiagonal matrix T
     [[nodiscard]] double mean_share(double shift) const noexcept {
         double fraction = 0;
-        for (index_t k = diagonal.size() - 1; k >= 0; --k) fraction = 1 / (diagonal(k) + shift - off(k) * off(k) * fraction);
+        for (std::size_t k = diagonal.size(); k-- > 0;) fraction = 1 / (diagonal[k] + shift - off[k] * off[k] * fraction);
         return shift * fraction;
     }
 };
@@ -51,34 +53,31 @@ template <class Apply>
 [[nodiscard]] lanczos_steps run_lanczos(const Eigen::MatrixXd& without, const Apply& apply) {
     const index_t n = without.rows();
     const index_t limit = (std::min<index_t>)(n, 32);
-    lanczos_steps made{Eigen::MatrixXd(n, limit), Eigen::VectorXd(limit), Eigen::VectorXd(limit)};
+    lanczos_steps made{std::vector<double>(static_cast<std::size_t>(n * limit)), {}, {}};
     std::uint64_t state = 0x9e3779b97f4a7c15u;
+    double* const basis = made.basis.data();
     for (index_t i = 0; i < n; ++i) {
         state = next_scattered(state);
-        made.basis(i, 0) = (state >> 63 != 0 ? 1 : -1) / std::sqrt(static_cast<double>(n));
+        basis[i] = (state >> 63 != 0 ? 1 : -1) / std::sqrt(static_cast<double>(n));
     }
-    const auto leave_out = [&](auto&& x) {
-        for (index_t j = 0; j < without.cols(); ++j) x -= x.dot(without.col(j)) * without.col(j);
-    };
-    leave_out(made.basis.col(0));
-    made.basis.col(0).normalize();
-    Eigen::VectorXd next(n);
-    index_t k = 0;
-    for (;; ++k) {
-        apply(made.basis.col(k).data(), next.data());
-        made.diagonal(k) = next.dot(made.basis.col(k));
+    linalg::leave_out(without.data(), without.cols(), basis, n);
+    const double length = linalg::norm(basis, n);
+    for (index_t i = 0; i < n && length > 0; ++i) basis[i] /= length;
+    std::vector<double> next(static_cast<std::size_t>(n));
+    for (index_t k = 0;; ++k) {
+        apply(basis + k * n, next.data());
+        made.diagonal.push_back(linalg::dot(next.data(), basis + k * n, n));
         for (int pass = 0; pass < 2; ++pass) {
-            leave_out(next);
-            for (index_t j = 0; j <= k; ++j) next -= next.dot(made.basis.col(j)) * made.basis.col(j);
+            linalg::leave_out(without.data(), without.cols(), next.data(), n);
+            linalg::leave_out(basis, k + 1, next.data(), n);
         }
-        made.off(k) = next.norm();
+        made.off.push_back(linalg::norm(next.data(), n));
+        double largest = 0;
+        for (const double value : made.diagonal) largest = (std::max)(largest, std::abs(value));
         // Below this the Krylov space of the first vector is exhausted.
-        if (k + 1 == limit || !(made.off(k) > 1e-13 * made.diagonal.head(k + 1).cwiseAbs().maxCoeff())) break;
-        made.basis.col(k + 1) = next / made.off(k);
+        if (k + 1 == limit || !(made.off.back() > 1e-13 * largest)) break;
+        for (index_t i = 0; i < n; ++i) basis[(k + 1) * n + i] = next[static_cast<std::size_t>(i)] / made.off.back();
     }
-    made.basis.conservativeResize(Eigen::NoChange, k + 1);
-    made.diagonal.conservativeResize(k + 1);
-    made.off.conservativeResize(k + 1);
     return made;
 }
 
@@ -112,58 +111,69 @@ template <int Instance = 0>  // compiled only where it is called
 [[nodiscard]] gram_split split_gram(const layer_problem& problem, bool all, executor_ref exec) {
     const index_t n = problem.cols();
     gram_split made;
-    Eigen::ArrayXd left = problem.diagonal + problem.shift;  // diag(B)
-    const auto metric = [](const Eigen::ArrayXd& diagonal) {
-        return (diagonal.cwiseMax(0.0) + 1e-3 * diagonal.cwiseMax(0.0).mean()).eval();
+    Eigen::ArrayXd left(n), work(n);  // left: diag(B)
+    for (index_t i = 0; i < n; ++i) left(i) = problem.diagonal(i) + problem.shift;
+    const auto set_metric = [&](const Eigen::ArrayXd& diagonal, Eigen::ArrayXd& D) {
+        D.resize(n);
+        for (index_t i = 0; i < n; ++i) D(i) = (std::max)(diagonal(i), 0.0);
+        const double mean = linalg::sum(D.data(), n) / static_cast<double>(n);
+        for (index_t i = 0; i < n; ++i) D(i) += 1e-3 * mean;
     };
-    made.D = metric(left);
+    set_metric(left, made.D);
     made.V.resize(n, 0);
     made.lambda.resize(0);
-    Eigen::VectorXd scaled(n);
+    Eigen::ArrayXd scaled(n), root(n);
     Eigen::MatrixXd null(n, 0);  // spanned by vectors that B maps to zero
     for (int look = 0;; ++look) {
-        const Eigen::ArrayXd root = made.D.rsqrt();
+        for (index_t i = 0; i < n; ++i) root(i) = 1 / std::sqrt(made.D(i));
         const auto apply = [&](const double* x, double* y) {
-            const Eigen::Map<const Eigen::ArrayXd> in(x, n);
-            scaled = problem.scale * (root * in).matrix();
-            Eigen::VectorXd along(made.directions());
-            for (index_t k = 0; k < made.directions(); ++k) along(k) = made.lambda(k) * (made.V.col(k).array() * root * in).sum();
+            for (index_t i = 0; i < n; ++i) scaled(i) = problem.scale * (root(i) * x[i]);
+            direction_vector along{};
+            for (index_t k = 0; k < made.directions(); ++k) {
+                for (index_t i = 0; i < n; ++i) work(i) = made.V(i, k) * root(i);
+                along[static_cast<std::size_t>(k)] = made.lambda(k) * linalg::dot(work.data(), x, n);
+            }
             constexpr index_t chunk = 64;
             exec.parallel_for((n + chunk - 1) / chunk, [&](index_t task, index_t) {
                 for (index_t i = task * chunk; i < (std::min)(n, (task + 1) * chunk); ++i) {
-                    double sum = problem.unit * problem.H.column_times(i, scaled.data()) + problem.shift * root(i) * in(i);
-                    for (index_t k = 0; k < made.directions(); ++k) sum -= made.V(i, k) * along(k);
+                    double sum = problem.unit * problem.H.column_times(i, scaled.data()) + problem.shift * root(i) * x[i];
+                    for (index_t k = 0; k < made.directions(); ++k) sum -= made.V(i, k) * along[static_cast<std::size_t>(k)];
                     y[i] = root(i) * sum;
                 }
             });
         };
-        Eigen::MatrixXd without = null.array().colwise() / root;
+        Eigen::MatrixXd without(n, null.cols());
         for (index_t k = 0; k < without.cols(); ++k) {
-            for (int pass = 0; pass < 2; ++pass)
-                for (index_t j = 0; j < k; ++j) without.col(k) -= without.col(k).dot(without.col(j)) * without.col(j);
-            without.col(k).normalize();
+            double* const v = without.data() + k * n;
+            for (index_t i = 0; i < n; ++i) v[i] = null(i, k) / root(i);
+            for (int pass = 0; pass < 2; ++pass) linalg::leave_out(without.data(), k, v, n);
+            const double length = linalg::norm(v, n);
+            for (index_t i = 0; i < n && length > 0; ++i) v[i] /= length;
         }
         const lanczos_steps steps = run_lanczos(without, apply);
-        const index_t size = steps.diagonal.size();
-        Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> ritz;
-        ritz.computeFromTridiagonal(steps.diagonal, steps.off.head(size - 1), Eigen::ComputeEigenvectors);
+        const auto size = static_cast<index_t>(steps.diagonal.size());
+        const auto ritz = linalg::tridiagonal_eigenvectors(steps.diagonal.data(), steps.off.data(), size);
+        const auto eigenvector = [&](index_t k, double* to) {
+            linalg::multiply(steps.basis.data(), n, size, ritz.eigenvectors().data() + k * size, to);
+        };
 
         index_t found = 0;
-        Eigen::MatrixXd directions(n, 0);
-        Eigen::ArrayXd values(0), kept = left;
+        Eigen::MatrixXd directions(n, most_directions);
+        Eigen::ArrayXd kept = left, D(n);
+        direction_vector values{};
         for (index_t k = 0; look < 4 && k < (std::min)(size, most_directions - made.directions()); ++k) {
             const index_t at = size - 1 - k;
             const double value = ritz.eigenvalues()(at);
             // An eigenvector that has not converged has an eigenvalue close to the next ones.
-            if (!(value > 0 && steps.off(size - 1) * std::abs(ritz.eigenvectors()(size - 1, at)) <= 1e-9 * value)) break;
-            directions.conservativeResize(Eigen::NoChange, k + 1);
-            values.conservativeResize(k + 1);
-            directions.col(k) = (made.D.sqrt() * (steps.basis * ritz.eigenvectors().col(at)).array()).matrix();
-            values(k) = value;
-            kept -= value * directions.col(k).array().square();
-            const Eigen::ArrayXd D = metric(kept);
-            const Eigen::ArrayXd dominance = value * directions.col(k).array().square() / D;
-            if (value > 1.5 && (all ? dominance.sum() : (made.D > 4 * D).select(dominance, 0.0).sum()) > 40) {
+            if (!(value > 0 && steps.off.back() * std::abs(ritz.eigenvectors()(size - 1, at)) <= 1e-9 * value)) break;
+            double* const v = directions.data() + k * n;
+            eigenvector(at, v);
+            for (index_t i = 0; i < n; ++i) v[i] = std::sqrt(made.D(i)) * v[i];
+            values[static_cast<std::size_t>(k)] = value;
+            for (index_t i = 0; i < n; ++i) kept(i) -= value * (v[i] * v[i]);
+            set_metric(kept, D);
+            for (index_t i = 0; i < n; ++i) work(i) = all || made.D(i) > 4 * D(i) ? value * (v[i] * v[i]) / D(i) : 0.0;
+            if (value > 1.5 && linalg::sum(work.data(), n) > 40) {
                 found = k + 1;
                 left = kept;
             }
@@ -177,18 +187,25 @@ template <int Instance = 0>  // compiled only where it is called
                 (steps.mean_share(middle / 4) < 0.125 ? low : high) = middle;
             }
             made.rho = low * (1 + 1.4 * low);
-            const Eigen::ArrayXd lowest = (steps.basis * ritz.eigenvectors().col(0)).array();
-            made.low = ritz.eigenvalues()(0) - 0.9 * problem.shift * (lowest.square() / made.D).sum() / lowest.square().sum();
+            Eigen::ArrayXd lowest(n);
+            eigenvector(0, lowest.data());
+            for (index_t i = 0; i < n; ++i) work(i) = lowest(i) * lowest(i) / made.D(i);
+            made.low =
+                ritz.eigenvalues()(0) - 0.9 * problem.shift * linalg::sum(work.data(), n) / linalg::dot(lowest.data(), lowest.data(), n);
             return made;
         }
         const index_t before = made.directions();
         made.V.conservativeResize(Eigen::NoChange, before + found);
         made.lambda.conservativeResize(before + found);
-        made.V.rightCols(found) = directions.leftCols(found);
-        made.lambda.tail(found) = values.head(found);
         null.conservativeResize(Eigen::NoChange, before + found);
-        null.rightCols(found) = directions.leftCols(found).array().colwise() / made.D;
-        made.D = metric(left);
+        for (index_t k = 0; k < found; ++k) {
+            made.lambda(before + k) = values[static_cast<std::size_t>(k)];
+            for (index_t i = 0; i < n; ++i) {
+                made.V(i, before + k) = directions(i, k);
+                null(i, before + k) = directions(i, k) / made.D(i);
+            }
+        }
+        set_metric(left, made.D);
     }
 }
 

@@ -45,9 +45,9 @@ private:
 
 /// The lower triangle of H_d + V diag(strength) V^T + diag(added), rows `packed_matrix::stride_for` elements apart.
 /// @param V  in x r
-template <compute_scalar S, class Added>
+template <compute_scalar S>
 [[nodiscard]] aligned_buffer<S> load_triangle(const layer_problem& problem, const Eigen::MatrixXd& V, const Eigen::ArrayXd& strength,
-                                              const Added& added) {
+                                              const Eigen::ArrayXd& added) {
     const index_t n = problem.cols(), stride = packed_matrix<S>::stride_for(n);
     aligned_buffer<S> values(n * stride);
     constexpr index_t tile = 32;  // H is read by columns and written by rows

@@ -76,8 +76,8 @@ private:
                         [&](index_t j, double value) { w0[j] = problem_.is_dead(j) ? S(0) : static_cast<S>(value * row.scale); });
             std::fill_n(t_.thresholds(r, problem_.groups()), problem_.groups(), S(0));
         }
-        measure(
-            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.w0(r)[j]; });
+        for (index_t r = 0; r < count(); ++r) waiting_[at(r)] = r;
+        measure(count(), false);
         for (index_t r = 0; r < count(); ++r) {
             row_progress& row = progress_[at(r)];
             report(r).energy = (std::max)(0.0, row.energy) / (row.scale * row.scale);
@@ -119,13 +119,12 @@ private:
     /// Measures the rows that wait for it.
     /// @return  how many have to go on
     [[nodiscard]] index_t measure_waiting() {
-        const auto row_of = [&](index_t slot) { return waiting_[at(slot)]; };
-        measure(waiting_count_, row_of, [&](index_t r, index_t j) { return t_.z(r)[j] - t_.w0(r)[j]; });
+        measure(waiting_count_, true);
         index_t active = 0;
         for (index_t slot = 0; slot < waiting_count_; ++slot) {
-            const index_t r = row_of(slot);
+            const index_t r = waiting_[at(slot)];
             row_progress& row = progress_[at(r)];
-            complete(r, [&](index_t j) { return t_.z(r)[j]; });
+            complete(r);
             report(r).products += 0.5;
             if (is_imprecise(r)) {
                 report(r).state = row_state::imprecise;
@@ -154,23 +153,27 @@ private:
                 for (index_t k = 0; k < size; ++k) z[first + k] = static_cast<S>(chunk[k] * scale);
             });
         }
-        measure(
-            count(), [](index_t slot) { return slot; }, [&](index_t r, index_t j) { return t_.z(r)[j] - t_.w0(r)[j]; });
+        for (index_t r = 0; r < count(); ++r) waiting_[at(r)] = r;
+        measure(count(), true);
         for (index_t r = 0; r < count(); ++r) {
             if (report(r).state == row_state::imprecise) continue;
-            complete(r, [&](index_t j) { return t_.z(r)[j]; });
+            complete(r);
             report(r).products += 0.5;
             if (report(r).state == row_state::converged && !closes(r, report(r).objective)) report(r).state = row_state::rounded;
         }
     }
 
-    /// energy <- x^T H x of rows x, norm <- x^T x, and how far rounding may have taken the energy away.
-    template <class RowOf, class Element>
-    void measure(index_t count, const RowOf& row_of, const Element& element) {
+    /// energy <- x^T H x of `count` rows that wait for it, norm <- x^T x, and how far rounding may have taken the energy away.
+    /// @param moved  whether x is z - w0 or w0
+    void measure(index_t count, bool moved) {
         for (index_t slot = 0; slot < count; ++slot) {
-            const index_t r = row_of(slot);
+            const index_t r = waiting_[at(slot)];
             S* const x = t_.product(slot);
-            for (index_t j = 0; j < problem_.cols(); ++j) x[j] = element(r, j);
+            const S *const w0 = t_.w0(r), *const z = t_.z(r);
+            if (moved)
+                for (index_t j = 0; j < problem_.cols(); ++j) x[j] = z[j] - w0[j];
+            else
+                std::copy_n(w0, problem_.cols(), x);
             const auto weighted_square = [&](const auto& weight_at) {
                 return kernels::sum_packs<S>(problem_.cols(), [&](index_t j, auto arch) {
                     using traits = simd::pack_traits<S, decltype(arch)>;
@@ -184,13 +187,13 @@ private:
                            weighted_square([&](index_t j, auto arch) { return simd::pack_traits<S, decltype(arch)>::load(diagonal_ + j); });
         }
         t_.measure(problem_, count, energy_.data());
-        for (index_t slot = 0; slot < count; ++slot) progress_[at(row_of(slot))].energy = energy_[at(slot)];
+        for (index_t slot = 0; slot < count; ++slot) progress_[at(waiting_[at(slot)])].energy = energy_[at(slot)];
     }
 
     /// The report of row r, after z - w0 was measured.
-    template <class Element>
-    void complete(index_t r, const Element& z) {
+    void complete(index_t r) {
         const row_progress& row = progress_[at(r)];
+        const S* const z = t_.z(r);
         row_report& to = report(r);
         const double squared = 1 / (row.scale * row.scale);
         to.error = (std::max)(0.0, row.energy) * squared;
@@ -198,7 +201,7 @@ private:
         to.linf_after = 0;
         problem_.for_each_group([&](index_t, index_t j, index_t size) {
             S largest = 0;
-            for (index_t k = j; k < j + size; ++k) largest = (std::max)(largest, std::abs(z(k)));
+            for (index_t k = j; k < j + size; ++k) largest = (std::max)(largest, std::abs(z[k]));
             const double linf = static_cast<double>(largest) / row.scale;
             to.sum_linf_after += linf;
             to.linf_after = (std::max)(to.linf_after, linf);

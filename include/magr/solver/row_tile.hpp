@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 
 #include <magr/detail/aligned_buffer.hpp>
@@ -11,10 +10,6 @@
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
-
-/// A row of some matrix as an Eigen array.
-template <compute_scalar S>
-using row_of = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic>>;
 
 /// The working memory of one worker: rows that are solved together, so that they stay in cache while a matrix of H's size passes by.
 template <compute_scalar S>
@@ -44,8 +39,6 @@ public:
     // the packed rows of a product; at other times scratch for two rows
     [[nodiscard]] S* left() const noexcept { return w0(4 * capacity + 2); }
     [[nodiscard]] S* thresholds(index_t r, index_t groups) const noexcept { return left() + capacity * cols_ + r * groups; }
-
-    [[nodiscard]] row_of<S> row(S* data) const noexcept { return {data, cols_}; }
 
     /// product <- (its current rows) * matrix
     void multiply(const packed_matrix<S>& matrix, index_t count) const noexcept {
