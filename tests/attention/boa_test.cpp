@@ -234,7 +234,7 @@ TEST_CASE("quantize_boa: OPTQ bit for bit with the identity, or with a whole hea
                 CHECK(boa.quantized.codes == optq.quantized.codes);
                 CHECK(boa.quantized.scales == optq.quantized.scales);
                 CHECK(boa.clipped == optq.clipped);
-                CHECK(boa.loss == Approx(1.01 * optq.loss).epsilon(1e-5));
+                CHECK(boa.loss == Approx(1.01 * *optq.loss).epsilon(1e-5));
             }
             const auto at_once = magr::quantize_boa(W, H, others, grid, {.order = order, .rows_per_step = d});
             CHECK(at_once.quantized.codes == optq.quantized.codes);
