@@ -142,10 +142,11 @@ void run(const options& o) {
     }
 
     report results;
-    const double calibration_passes = 2;  // to collect Gram matrices, and to feed the next block
     const auto runs = static_cast<double>(o.bits.size() * o.methods.size());
+    double passes = 0;  // over the calibration text
+    for (const method m : o.methods) passes += calibration_passes(m, o.how.effort);
     display.expect((runs + 1) * static_cast<double>(count_tokens(evaluation)) +
-                   runs * calibration_passes * static_cast<double>(count_tokens(calibration)));
+                   static_cast<double>(o.bits.size()) * passes * static_cast<double>(count_tokens(calibration)));
     const evaluator evaluate(model, evaluation, pool, display);
     const sampler samples(o, model.config(), decoder ? &*decoder : nullptr, evaluation.front());
 

@@ -131,7 +131,7 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;
 
-    const magr::hessian H(calibration.fitting, 0, pool);
+    const magr::hessian H(calibration.gram, 0, pool);
     matrix_f target = W;
     const magr::drift_options drift{.fraction = how.drift};
     static_cast<void>(calibration.residual_drift.empty()
@@ -181,10 +181,10 @@ namespace {
 
 quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
                               const quantization& how, magr::thread_pool& pool) {
-    if (how.method == method::paper) return follow_paper(name, W, calibration.fitting, how);
+    if (how.method == method::paper) return follow_paper(name, W, calibration.gram, how);
     if (how.method == method::automatic) return weigh_outputs(name, W, calibration, metric, how, pool);
     if (traits_of(how.method).published) return follow_published(name, W, calibration, metric, how, pool);
-    return search_penalty(name, W, calibration.fitting, how);
+    return search_penalty(name, W, calibration.gram, how);
 }
 
 }  // namespace

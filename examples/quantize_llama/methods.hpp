@@ -22,7 +22,7 @@ enum class method {
     magr_optq,
     magr_optq_refine,
     paper,      ///< the recipe of MagR's authors, to the letter: their iteration, penalty, grid, OPTQ, and coordinate descent
-    automatic,  ///< everything chosen on calibration texts that were held out, and the error of earlier layers made up for
+    automatic,  ///< weights make up for what earlier layers lost, rows for each other, in a metric of the outputs
     optq_stochastic,
     quip,
     magr_quip,
@@ -45,7 +45,6 @@ struct method_traits {
     bool optq = false;            ///< rounds column by column, each making up for the errors of those before it
     bool refines = false;         ///< refines scales and codes
     bool in_order = false;        ///< quantizes the layers of a block one after the other, and knows the drift of their inputs
-    bool holds_out = false;       ///< chooses on calibration texts that it does not fit to
     bool weighs_outputs = false;  ///< takes the model's gradients to say what errors at the outputs of a layer cost
     bool published = false;       ///< a method of another paper, followed by `follow_published`
     bool has_codes = true;        ///< codes and grids are all that it stores of a layer, so that --out can write them
@@ -102,6 +101,7 @@ struct quantization {
     magr::rounding_target target = magr::rounding_target::preprocessed;
     magr::index_t refinement_rounds = 3;  ///< of the methods that refine
     double drift = 1;                     ///< part of the drift of a layer's inputs that `automatic` makes up for
+    int effort = 1;  ///< of `automatic`: with 2, scales and norms are tuned together in the end, which takes several times as long
     /// Bits to which a program rounds the inputs of linear layers, token by token; default: none. Calibration sees them rounded as well.
     std::optional<int> activation_bits = {};
 };
@@ -121,11 +121,10 @@ struct layer_record {
     std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
 };
 
-/// What is known of a layer's inputs. Gram matrices are in x in.
+/// What is known of a layer's inputs.
 struct layer_calibration {
-    magr::matrix<double> fitting;     ///< from all sequences, or from those that are not held out
-    magr::matrix<double> validation;  ///< from the others; empty unless the method holds texts out
-    magr::matrix<double> drift;       ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
+    magr::matrix<double> gram;   ///< of the inputs
+    magr::matrix<double> drift;  ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
     /// out x in, the sum over tokens of (r - s) y^T: the drift of the residual stream beside which the layer's output is added, and the
     /// layer's input; empty where there is none, or unless the method quantizes in order
     magr::matrix<double> residual_drift = {};

@@ -176,6 +176,13 @@ void add_options(CLI::App& app, options& o) {
         ->check(number_between(0, 1))
         ->capture_default_str();
 
+    app.add_option("--effort", o.how.effort,
+                   "Of auto: 2 tunes all scales and the norms together in the end, which takes the whole model in memory and several times "
+                   "as long")
+        ->group(quantizing)
+        ->type_name("N")
+        ->check(CLI::Range(1, 2))
+        ->capture_default_str();
     app.add_option("--activation-bits", o.how.activation_bits,
                    "Round the inputs of the linear layers to so many bits, token by token, as a program with integer products does "
                    "(default: they keep float32)")

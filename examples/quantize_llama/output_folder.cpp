@@ -89,7 +89,7 @@ std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false
 ordered_json options_of(const quantization& how, magr::storage_type weights) {
     // All members, so that a new one cannot be forgotten.
     const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds,
-                 drift, activation_bits] = how;
+                 drift, effort, activation_bits] = how;
     const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
     return {{"method", name_of(method)},
             {"bits", bits},
@@ -105,6 +105,7 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
             {"target", to_string(target)},
             {"refinement_rounds", refinement_rounds},
             {"drift", drift},
+            {"effort", effort},
             {"activation_bits", optional(activation_bits)},
             {"out_dtype", to_string(weights)}};
 }
@@ -315,6 +316,7 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
                           magr::storage_type weights) {
     model_ = &model;
     weights_ = weights;
+    is_tuned_ = how.method == method::automatic && how.effort > 1;
     const ordered_json manifest{{"program", program_name()},
                                 {"model", hash_of(model)},
                                 {"calibration", hash_of(calibration)},
@@ -390,8 +392,20 @@ void output_folder::write(std::int64_t layer, quantized_block& block) {
         return std::any_of(weights.begin(), weights.begin() + std::ssize(all_linears),
                            [&](const auto& tensor) { return tensor.name == name; });
     };
-    for (const std::string& name : model_->tensors().names())
-        if (name.starts_with(prefix) && !is_quantized(name)) weights.push_back(as_it_was(model_->tensors().file_of(name), name));
+    const auto tuned_norm = [&](const std::string& name) -> const row_f* {
+        if (!is_tuned_ || !name.starts_with(prefix)) return nullptr;
+        if (name == prefix + "input_layernorm.weight") return &block.block.input_norm;
+        return name == prefix + "post_attention_layernorm.weight" ? &block.block.post_attention_norm : nullptr;
+    };
+    for (const std::string& name : model_->tensors().names()) {
+        if (const row_f* const norm = tuned_norm(name))
+            weights.push_back({name,
+                               "F32",
+                               {static_cast<std::uint64_t>(norm->size())},
+                               std::as_bytes(std::span<const float>(norm->data(), static_cast<std::size_t>(norm->size())))});
+        else if (name.starts_with(prefix) && !is_quantized(name))
+            weights.push_back(as_it_was(model_->tensors().file_of(name), name));
+    }
 
     const magr::quantized_matrix<float>& any = block.layers.front().quantized.value();
     const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";

@@ -83,6 +83,7 @@ private:
     std::optional<std::string> index_;  ///< contents of the index that an earlier run has left
     const model_folder* model_ = nullptr;
     magr::storage_type weights_ = magr::storage_type::f32;
+    bool is_tuned_ = false;  ///< whether norms change as well
 };
 
 /// The files of a model's folder that belong to the tokenizer or say how texts are generated: what transformers and vLLM read besides

@@ -145,7 +145,7 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
 
 quantized_layer follow_published(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                  const output_metric& metric, const quantization& how, magr::thread_pool& pool) {
-    const magr::hessian H(calibration.fitting, 0, pool);
+    const magr::hessian H(calibration.gram, 0, pool);
     std::vector<double> penalties = {0};
     if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
     std::optional<quantized_layer> best;

@@ -8,34 +8,19 @@
 #include <functional>
 #include <iterator>
 #include <magr/calibration/drift.hpp>
+#include <magr/calibration/gram.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "common/error.hpp"
 #include "quantize_llama/forward.hpp"
 #include "quantize_llama/head_metrics.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/output_metrics.hpp"
 #include "quantize_llama/scaled_block.hpp"
+#include "quantize_llama/tune.hpp"
 
 namespace examples {
-
-void site_grams::add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool) {
-    if (!validation_) return fitting_.add(inputs, pool);
-    Eigen::Index row = 0;
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-        const bool held_out = (first_sequence + i) % validation_period == validation_period - 1;
-        (held_out ? *validation_ : fitting_).add(inputs.middleRows(row, std::ssize(sequences[i])), pool);
-        row += std::ssize(sequences[i]);
-    }
-}
-
-layer_calibration site_grams::result(magr::thread_pool& pool, magr::matrix<double> drift) const {
-    layer_calibration sums{fitting_.gram(pool), {}, std::move(drift)};
-    if (validation_) sums.validation = validation_->gram(pool);
-    return sums;
-}
 
 namespace {
 
@@ -44,9 +29,9 @@ constexpr std::uint32_t metric_seed = 1;  // of the labels that gradients are ta
 /// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
 std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text,
                                                         magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    const auto empty = [&](linear kind) { return site_grams(shape_of(text.config(), kind).cols, false); };
-    std::array<site_grams, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
-                                             empty(linear::down_proj)};
+    const auto empty = [&](linear kind) { return magr::gram_accumulator<double>(shape_of(text.config(), kind).cols); };
+    std::array<magr::gram_accumulator<double>, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
+                                                                 empty(linear::down_proj)};
 
     // Several chunks of the text are computed at once, and then added in order.
     constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
@@ -64,15 +49,15 @@ std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, cons
             for (std::size_t s = 0; s < site_count; ++s) {
                 require_finite(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i),
                                "calibration text: " + input_name(layer, all_sites[s]));
-                grams[s].add(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i), pool);
+                grams[s].add(inputs[i][s], pool);
             }
     }
     inputs.clear();
 
     std::array<layer_calibration, site_count> result;
     for (std::size_t s = 0; s < site_count; ++s) {
-        result[s] = grams[s].result(pool);
-        grams[s] = site_grams(1, false);  // gives the memory back
+        result[s].gram = grams[s].gram(pool);
+        grams[s] = magr::gram_accumulator<double>(1);  // gives the memory back
     }
     return result;
 }
@@ -144,15 +129,15 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             inputs[c] = calibration.site_input(c, result.block, where, inputs[c]);
             original_inputs[c] = untouched.site_input(c, original, where, original_inputs[c]);
         });
-        site_grams grams(inputs.front().cols(), traits_of(how.method).holds_out);
+        magr::gram_accumulator<double> grams(inputs.front().cols());
         magr::drift_accumulator<double> drift(inputs.front().cols());
         for (std::size_t c = 0; c < inputs.size(); ++c) {
             for (const matrix_f& x : {std::cref(inputs[c]), std::cref(original_inputs[c])})
                 require_finite(x, calibration.sequences(c), calibration.first_sequence(c), "calibration text: " + input_name(layer, where));
-            grams.add(inputs[c], calibration.sequences(c), calibration.first_sequence(c), pool);
+            grams.add(inputs[c], pool);
             drift.add(original_inputs[c], inputs[c], pool);
         }
-        layer_calibration found = grams.result(pool, drift.drift());
+        layer_calibration found{grams.gram(pool), drift.drift(), {}};
         if (where == site::attention_output || where == site::mlp_hidden)
             found.residual_drift = residual_drift(untouched, calibration, inputs, pool);
         std::vector<linear> here;
@@ -173,7 +158,24 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
     return result;
 }
 
+/// Whether scales and norms are tuned when all blocks are quantized.
+bool tunes(const quantization& how) { return how.method == method::automatic && how.effort > 1; }
+
+/// Whether an earlier run has written all blocks, and they are as they were.
+bool has_all_blocks(const output_folder& out, std::int64_t blocks) {
+    for (std::int64_t layer = 0; layer < blocks; ++layer)
+        if (!out.read(layer)) return false;
+    return true;
+}
+
 }  // namespace
+
+double calibration_passes(method m, int effort) {
+    double passes = 2;  // to collect Gram matrices, and to feed the next block
+    if (traits_of(m).weighs_outputs) passes += 3;
+    if (m == method::automatic && effort > 1) passes += 3 * tuning_epochs;
+    return passes;
+}
 
 double quantization_record::bits_per_weight() const {
     double bits = 0, weights = 0;
@@ -192,9 +194,6 @@ double quantization_record::mean_output_error() const {
 
 quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
                                    magr::thread_pool& pool, progress& progress, const block_observer& finished, output_folder* out) {
-    if (traits_of(how.method).holds_out && calibration.size() < validation_period)
-        refuse(name_of(how.method), " holds every fourth calibration text out; it needs at least ", validation_period, ", there are ",
-               calibration.size());
     using clock = std::chrono::steady_clock;
     const std::int64_t blocks = model.config().num_hidden_layers;
     const auto chunk_done = [&](std::int64_t tokens) { progress.advance(static_cast<double>(tokens) / static_cast<double>(blocks)); };
@@ -208,6 +207,8 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, gradients");
         metrics = output_metrics(model, calibration, metric_seed, pool, progress);
     }
+    std::vector<quantized_block> untuned;  // all blocks, if they are tuned together in the end
+    const bool goes_on = out && (!tunes(how) || has_all_blocks(*out, blocks));
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, layer " + std::to_string(layer + 1) +
                        "/" + std::to_string(blocks));
@@ -215,7 +216,7 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         const std::clock_t processor_begin = std::clock();
         llama_block block;
         std::optional<finished_block> earlier;
-        if (out) earlier = out->read(layer);
+        if (goes_on) earlier = out->read(layer);
         if (earlier) {
             block = std::move(earlier->block);
             block.activation_bits = how.activation_bits;
@@ -231,14 +232,32 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
                 return quantize_block(layer, std::move(original), states, how, pool, chunk_done);
             };
             quantized_block result = quantize(model.block(layer));
-            if (out) out->write(layer, result);
-            block = std::move(result.block);
-            for (quantized_layer& done : result.layers) record.layers.push_back(std::move(done.record));
+            if (tunes(how)) {
+                block = result.block;
+                untuned.push_back(std::move(result));
+            } else {
+                if (out) out->write(layer, result);
+                block = std::move(result.block);
+                for (quantized_layer& done : result.layers) record.layers.push_back(std::move(done.record));
+            }
         }
         record.seconds += std::chrono::duration<double>(clock::now() - begin).count();
         record.processor_seconds += static_cast<double>(std::clock() - processor_begin) / CLOCKS_PER_SEC;
         states.require_finite("calibration text: the output of layers." + std::to_string(layer));
-        finished(block);
+        if (untuned.empty()) finished(block);
+    }
+    if (!untuned.empty()) {
+        progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, tuning");
+        const auto begin = clock::now();
+        const std::clock_t processor_begin = std::clock();
+        tune_scales(model, untuned, calibration, pool, progress);
+        for (std::size_t layer = 0; layer < untuned.size(); ++layer) {
+            if (out) out->write(static_cast<std::int64_t>(layer), untuned[layer]);
+            for (quantized_layer& done : untuned[layer].layers) record.layers.push_back(std::move(done.record));
+        }
+        record.seconds += std::chrono::duration<double>(clock::now() - begin).count();
+        record.processor_seconds += static_cast<double>(std::clock() - processor_begin) / CLOCKS_PER_SEC;
+        for (const quantized_block& done : untuned) finished(done.block);
     }
     if (out) out->complete();
     return record;

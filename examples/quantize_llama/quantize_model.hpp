@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <magr/calibration/gram.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <optional>
 #include <span>
@@ -26,29 +25,6 @@ struct quantized_block {
     std::array<quantized_layer, all_linears.size()> layers;  ///< in the order of `linear`
 };
 
-/// Every fourth sequence is held out of the fitting by methods that choose on what they do not fit to.
-inline constexpr std::size_t validation_period = 4;
-
-/// The Gram matrices of one site's inputs.
-class site_grams {
-public:
-    /// @param holds_out  whether every fourth sequence is kept apart
-    site_grams(std::int64_t inputs, bool holds_out) : fitting_(inputs) {
-        if (holds_out) validation_.emplace(inputs);
-    }
-
-    /// Adds the inputs of some sequences.
-    /// @param first_sequence  number of the first of them in the text
-    /// @param pool            does not influence the result: a Gram matrix has the same bits however its tokens are handed out
-    void add(const matrix_f& inputs, std::span<const sequence> sequences, std::size_t first_sequence, magr::thread_pool& pool);
-
-    [[nodiscard]] layer_calibration result(magr::thread_pool& pool, magr::matrix<double> drift = {}) const;
-
-private:
-    magr::gram_accumulator<double> fitting_;
-    std::optional<magr::gram_accumulator<double>> validation_;
-};
-
 /// What quantizing a model has shown.
 struct quantization_record {
     std::vector<layer_record> layers;
@@ -61,6 +37,9 @@ struct quantization_record {
 
 /// Sees every finished block, in order.
 using block_observer = std::function<void(const llama_block&)>;
+
+/// How many passes over the calibration text a run's progress counts.
+[[nodiscard]] double calibration_passes(method m, int effort);
 
 /// Quantizes the linear layers of a model block by block, with one block in memory at a time.
 ///

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "common/error.hpp"
+#include "quantize_llama/backward.hpp"
 #include "quantize_llama/forward.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
@@ -43,21 +44,26 @@ TEST_CASE("quantize_model: only the blocks' linear layers change, to values of t
     const llama_model model = tiny::model();
     const auto texts = calibration(model);
     for (const method m : all_methods) {
+        CAPTURE(name_of(m));
         const quantized_llama result = quantized(model, texts, {.method = m, .bits = 2});
         REQUIRE(result.model.blocks.size() == 2);
         REQUIRE(result.record.layers.size() == 14);
         CHECK(result.record.layers[8].name == "layers.1.self_attn.k_proj");
         for (std::size_t layer = 0; layer < 2; ++layer) {
-            CHECK(result.model.blocks[layer].input_norm == model.blocks[layer].input_norm);
+            CHECK((result.model.blocks[layer].input_norm == model.blocks[layer].input_norm) == (m != method::aqas));
             for (const linear kind : all_linears) {
                 const matrix_f& W = result.model.blocks[layer][kind];
                 CHECK(W != model.blocks[layer][kind]);
-                for (Eigen::Index i = 0; i < W.rows(); ++i) CHECK(std::set<float>(W.row(i).begin(), W.row(i).end()).size() <= 4);
+                if (traits_of(m).has_codes)
+                    for (Eigen::Index i = 0; i < W.rows(); ++i) CHECK(std::set<float>(W.row(i).begin(), W.row(i).end()).size() <= 4);
             }
         }
+        CHECK(result.record.bits_per_weight() > 2);
         for (const layer_record& layer : result.record.layers) {
             CHECK(layer.output_error > 0);
             CHECK(layer.output_error < 1);
+            CHECK(layer.weights > 0);
+            CHECK(layer.stored_bits > 2 * static_cast<double>(layer.weights));
             CHECK(layer.largest_before.empty() != uses_magr(m));
             CHECK(layer.largest_after.size() == layer.largest_before.size());
         }
@@ -118,37 +124,6 @@ TEST_CASE("quantize_model: the last bit does not depend on the threads", "[examp
     CHECK(one.record.mean_output_error() == three.record.mean_output_error());
 }
 
-TEST_CASE("site_grams: every fourth sequence is held out if the method validates, else none", "[examples][quantize_model]") {
-    const llama_model model = tiny::model();
-    const auto texts = tiny::texts(model.config, {20, 7, 9, 31, 1, 12, 5, 8, 40, 3});
-    const matrix_f inputs = embed(model.embedding, texts);
-    matrix_f fitted(0, inputs.cols()), held_out(0, inputs.cols());
-    Eigen::Index row = 0;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-        matrix_f& part = i % 4 == 3 ? held_out : fitted;
-        matrix_f longer(part.rows() + std::ssize(texts[i]), part.cols());
-        longer << part, inputs.middleRows(row, std::ssize(texts[i]));
-        part = std::move(longer);
-        row += std::ssize(texts[i]);
-    }
-    const auto gram_of = [](const matrix_f& x) {
-        magr::gram_accumulator<double> sum(x.cols());
-        sum.add(x);
-        return magr::matrix<double>(sum.gram());
-    };
-    magr::thread_pool pool(2);
-    const std::span<const sequence> all(texts);
-    const Eigen::Index first_rows = count_tokens(all.first(3));
-    for (const bool validates : {true, false}) {
-        site_grams grams(inputs.cols(), validates);  // in two parts, where the second does not begin at a multiple of four
-        grams.add(inputs.topRows(first_rows), all.first(3), 0, pool);
-        grams.add(inputs.bottomRows(inputs.rows() - first_rows), all.subspan(3), 3, pool);
-        const layer_calibration found = grams.result(pool);
-        CHECK(found.fitting == gram_of(validates ? fitted : inputs));
-        CHECK((validates ? found.validation == gram_of(held_out) : found.validation.empty()));
-    }
-}
-
 TEST_CASE("quantize_model: auto makes up for the layers in front, and is the same for any number of threads",
           "[examples][quantize_model]") {
     const llama_model model = tiny::model();
@@ -164,7 +139,67 @@ TEST_CASE("quantize_model: auto makes up for the layers in front, and is the sam
     CHECK(distance(one.model) < distance(plain.model));
     CHECK(distance(one.model) < distance(quantized(model, texts, {.method = method::paper, .bits = 2}).model));
     for (std::size_t layer = 0; layer < 2; ++layer) CHECK(one.model.blocks[layer].weights == three.model.blocks[layer].weights);
-    CHECK_THROWS_AS(quantized(model, tiny::texts(model.config, {50, 50, 50}), how), input_error);
+}
+
+TEST_CASE("quantize_model: no method depends on the number of threads", "[examples][quantize_model]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    for (const method_traits& traits : method_table) {
+        CAPTURE(traits.name);
+        const quantization how{.method = traits.value, .bits = 3, .group_size = 8, .activation_bits = 8};
+        const quantized_llama one = quantized(model, texts, how, 1), three = quantized(model, texts, how, 3);
+        for (std::size_t layer = 0; layer < 2; ++layer) CHECK(one.model.blocks[layer].weights == three.model.blocks[layer].weights);
+        CHECK(one.record.mean_output_error() == three.record.mean_output_error());
+    }
+}
+
+TEST_CASE("quantize_model: tuning comes closer to the original predictions, with the same codes and any number of threads",
+          "[examples][quantize_model][tune]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    const rope_table rope = make_rope_table(model.config, texts);
+    const auto divergence = [&](const llama_model& other) {
+        matrix_f p = forward(model, rope, texts) * model.head().transpose(), q = forward(other, rope, texts) * model.head().transpose();
+        double sum = 0;
+        for (Eigen::Index t = 0; t < p.rows(); ++t) {
+            softmax(p.row(t));
+            softmax(q.row(t));
+            sum += static_cast<double>((p.row(t).array() * (p.row(t).array() / q.row(t).array()).log()).sum());
+        }
+        return sum / static_cast<double>(p.rows());
+    };
+    const quantized_llama plain = quantized(model, texts, {.method = method::automatic, .bits = 2});
+    const quantization how{.method = method::automatic, .bits = 2, .effort = 2};
+    const quantized_llama tuned = quantized(model, texts, how, 1), again = quantized(model, texts, how, 3);
+    CHECK(divergence(tuned.model) < 0.97 * divergence(plain.model));
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+        CHECK(tuned.model.blocks[layer].weights == again.model.blocks[layer].weights);
+        CHECK(tuned.model.blocks[layer].input_norm == again.model.blocks[layer].input_norm);
+        CHECK(tuned.model.blocks[layer].input_norm != model.blocks[layer].input_norm);
+        const matrix_f& W = tuned.model.blocks[layer][linear::down_proj];
+        for (Eigen::Index i = 0; i < W.rows(); ++i) CHECK(std::set<float>(W.row(i).begin(), W.row(i).end()).size() <= 4);
+    }
+}
+
+TEST_CASE("quantize_model: rounded inputs cost something, and AQAS gets part of it back", "[examples][quantize_model][activations]") {
+    llama_model model = tiny::model();
+    for (llama_block& block : model.blocks) {  // a few channels with large activations, as language models have them
+        block.input_norm[3] *= 40;
+        block.post_attention_norm[5] *= 40;
+        for (const linear kind : {linear::q_proj, linear::k_proj, linear::v_proj}) block[kind].col(3) /= 40;
+        for (const linear kind : {linear::gate_proj, linear::up_proj}) block[kind].col(5) /= 40;
+    }
+    const auto texts = calibration(model);
+    const rope_table rope = make_rope_table(model.config, texts);
+    const matrix_f wanted = forward(model, rope, texts);
+    const auto distance = [&](const quantization& how) {
+        return static_cast<double>((forward(quantized(model, texts, how).model, rope, texts) - wanted).norm());
+    };
+    const double exact = distance({.method = method::optq, .bits = 8}),
+                 rounded = distance({.method = method::optq, .bits = 8, .activation_bits = 4});
+    const double scaled = distance({.method = method::aqas, .bits = 8, .activation_bits = 4});
+    CHECK(exact < 0.5 * rounded);
+    CHECK(scaled < 0.8 * rounded);
 }
 
 TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as published", "[examples][quantize_model][oracle]") {

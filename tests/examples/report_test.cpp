@@ -21,13 +21,14 @@ report sample_report() {
     r.prompt = "Once & ";
     r.baseline_sample = "full <b>text</b>";
     for (const int bits : {2, 3})
-        for (const method m : all_methods) {
+        for (const method m : default_methods()) {
             run_record run;
             run.how.method = m;
             run.how.bits = bits;
             run.perplexity = 10.0 * bits + static_cast<double>(m);
             run.kl_divergence = 0.5;
             run.output_error = 0.125;
+            run.bits_per_weight = 2.25;
             run.seconds = 1.5;
             run.processor_seconds = 2.5;
             run.peak_memory_bytes = 250'000'000;
@@ -56,6 +57,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
     CHECK(object.at("results")[0] == json{{"method", "rtn"},
                                           {"bits", 2},
                                           {"group_size", 64},
+                                          {"bits_per_weight", 2.25},
                                           {"perplexity", 20.0},
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
@@ -75,8 +77,8 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
 TEST_CASE("report: the table has a line for full precision and for every run", "[examples][report]") {
     const std::string table = table_text(sample_report());
     CHECK_THAT(table, mentions("full precision"));
-    for (const char* part : {"rtn                 2        20.00         0.5000        0.1250    1.500",
-                             "magr+optq           3        34.00", "at most 250 MB of memory"})
+    for (const char* part : {"rtn                 2        2.250       20.00         0.5000        0.1250    1.500",
+                             "magr+optq           3        2.250       34.00", "at most 250 MB of memory"})
         CHECK_THAT(table, mentions(part));
 }
 

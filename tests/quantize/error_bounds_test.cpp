@@ -151,7 +151,7 @@ TEMPLATE_TEST_CASE("bound_errors: agrees with the report of OPTQ, and the bound 
                         CHECK(bounds.outside >= bounds.clipped);
                         CHECK(bounds.unexplained == 0);
                         CHECK(bounds.loss == Approx(2 * *result.loss).epsilon(precision));
-                        CHECK(bounds.loss_bound == Approx(2 * result.loss_bound).epsilon(precision));
+                        CHECK(bounds.loss_bound == Approx(2 * *result.loss_bound).epsilon(precision));
                         CHECK(bounds.loss_bound_held() == result.bound_held());
                         (bounds.loss_bound_applies() ? bounded : unbounded) += 1;
                         if (bounds.loss_bound_applies()) CHECK(bounds.loss <= bounds.loss_bound);

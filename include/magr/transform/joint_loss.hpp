@@ -24,7 +24,7 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// The power of two that brings `largest` near 1.
-[[nodiscard]] inline int exponent_of(double largest) noexcept {
+[[nodiscard]] inline int near_one_exponent(double largest) noexcept {
     int exponent = 0;
     static_cast<void>(std::frexp(largest, &exponent));
     return std::clamp(exponent, -1000, 1000);  // its reciprocal must be a normal number
@@ -40,7 +40,7 @@ public:
         for (const matrix_ref& layer : W) rows_ += layer.rows();
         weights_ = matrix<Scalar>(rows_, X.cols());
         outputs_ = matrix<Scalar>(X.rows(), rows_);
-        unit_ = exponent_of(largest(inputs.largest_input)) + exponent_of(largest(inputs.largest_weight));
+        unit_ = near_one_exponent(largest(inputs.largest_input)) + near_one_exponent(largest(inputs.largest_weight));
         const index_t height = (std::min)(strip, X.rows());
         for (index_t k = 0; k < exec.concurrency(); ++k)
             workers_.push_back({matrix<Scalar>(height, X.cols()), matrix<Scalar>(height, rows_), aligned_buffer<Scalar>(blocks::scratch),
@@ -103,7 +103,7 @@ private:
             w = (std::max)(w, inputs_.largest_weight[j] * s[j]);
         }
         if (!is_finite(x) || !(w <= static_cast<double>((std::numeric_limits<Scalar>::max)()))) return {};
-        return {x, exponent_of(x), exponent_of(w), true};
+        return {x, near_one_exponent(x), near_one_exponent(w), true};
     }
 
     void load_weights(const std::vector<double>& s, const factors& f, bool rounded) {
