@@ -68,7 +68,7 @@ TEST_CASE("callback_executor: keeps the contract of executors on the pool of an 
 TEST_CASE("callback_executor: keeps the contract of executors on a pool in C++", "[parallel][callback][property]") {
     for (const index_t concurrency : {1, 2, 7}) {
         magr::thread_pool pool(concurrency);
-        const callback_executor exec(  // as in README.md
+        const callback_executor exec(  // a lambda without captures becomes the function
             [](void* context, std::size_t count, auto task, void* task_data) {
                 static_cast<magr::thread_pool*>(context)->parallel_for(static_cast<index_t>(count), [=](index_t i, index_t thread) {
                     task(task_data, static_cast<std::size_t>(i), static_cast<std::size_t>(thread));
