@@ -91,7 +91,7 @@ quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hes
 quantized_layer owq(const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
     constexpr double more_bits = 0.1;  // for weak columns: 2.1, 3.1, 4.1, as in the paper
     magr::owq_options options{.grid = grid_of(how), .optq = optq_of(how)};
-    options.weak_columns = magr::owq_weak_columns(how.bits + more_bits, how.bits, magr::layer_shape{W.rows(), W.cols()});
+    options.weak_columns = magr::owq_weak_columns(how.bits + more_bits, how.bits, magr::matrix_shape{W.rows(), W.cols()});
     const auto result = checked(magr::quantize_owq(W, H, options, pool));
     quantized_layer layer;
     layer.values = values_of(result.quantized.dequantize());

@@ -218,7 +218,7 @@ TEST_CASE("quantize_owq: weak columns are the least-squares optimum given the co
                         for (index_t j = 0; j < k; ++j)
                             CHECK(rounded.quantized.weak_values(i, j) ==
                                   magr::round_to_storage<double>(result.quantized.weak_values(i, j), type));
-                    CHECK(proxy(W, values_of(rounded.quantized), Hd) >= 2 * result.loss * (1 - 1e-9));
+                    CHECK(proxy(W, values_of(rounded.quantized), Hd) >= 2 * *result.loss * (1 - 1e-9));
                     CHECK(*rounded.output_error == Approx(magr::output_error(W, values_of(rounded.quantized), H)));
                     CHECK(rounded.weak_limited == 0);
                 }
@@ -252,7 +252,7 @@ TEST_CASE("quantize_owq: the other codes are those of OPTQ with weak columns las
             double of_weak = 0;
             for (index_t j = 18 - k; j < 18; ++j)
                 of_weak += factor.pivots[static_cast<std::size_t>(j)] * rounding_errors.col(j).squaredNorm() / 2;
-            CHECK(result.loss == Approx(all.loss - of_weak).epsilon(1e-9));
+            CHECK(*result.loss == Approx(*all.loss - of_weak).epsilon(1e-9));
         }
 }
 
@@ -463,7 +463,7 @@ TEST_CASE("quantize_owq: stochastic rounding, every storage and layout, the same
             CHECK(other.output_error == serial.output_error);
         }
         CHECK(magr::owq_sensitivity(copy, H, options, pool) == magr::owq_sensitivity(copy, H, options));
-        CHECK(serial.loss <= serial.loss_bound + (serial.clipped > 0 ? 1e300 : 0));
+        CHECK(*serial.loss <= *serial.loss_bound + (serial.clipped > 0 ? 1e300 : 0));
     }
 }
 
@@ -519,7 +519,7 @@ TEST_CASE("owq_weak_columns: as many as fit below the target, and an even number
     CHECK(magr::owq_weak_columns(3 + 13.0 * 2 / 7, 3, {5, 7}) == 2);  // exactly two columns
     std::mt19937 random(18);
     for (int trial = 0; trial < 300; ++trial) {
-        std::vector<magr::layer_shape> layers(1 + random() % 7);
+        std::vector<magr::matrix_shape> layers(1 + random() % 7);
         double weights = 0, extra = 0;
         for (auto& layer : layers) {
             layer = {1 + static_cast<index_t>(random() % 300), 1 + static_cast<index_t>(random() % 300)};
@@ -545,5 +545,5 @@ TEST_CASE("owq_weak_columns: as many as fit below the target, and an even number
     CHECK_THROWS_AS(magr::owq_weak_columns(std::nan(""), 3, {4, 4}), magr::option_error);
     CHECK_THROWS_AS(magr::owq_weak_columns(10, 9, {4, 4}), magr::option_error);
     CHECK_THROWS_AS(magr::owq_weak_columns(4, 3, {0, 4}), magr::shape_error);
-    CHECK_THROWS_AS(magr::owq_weak_columns(4, 3, std::vector<magr::layer_shape>{}), magr::shape_error);
+    CHECK_THROWS_AS(magr::owq_weak_columns(4, 3, std::vector<magr::matrix_shape>{}), magr::shape_error);
 }

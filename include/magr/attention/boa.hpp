@@ -62,7 +62,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// A change is kept only if it lowers the loss, and passes end early when one gains less than 1e-12 of it.
 ///
-/// If the inputs have drifted because layers in front are quantized, call `compensate_drift` with strength 1 and no damping first. The loss
+/// If the inputs have drifted because layers in front are quantized, call `compensate_drift` with fraction 1 and no damping first. The loss
 /// towards the original scores is that towards the changed weights, plus a number that does not depend on Q.
 ///
 /// @par Shapes    W: (heads * head_size) x cols, heads one below the other; H: cols x cols, or a `hessian`; H_rows: one matrix or a

@@ -38,13 +38,13 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D, const matrix_ref* R,
-                                                     double strength, std::span<const double> damping, executor_ref exec) {
+                                                     double fraction, std::span<const double> damping, executor_ref exec) {
     const index_t n = W.cols();
     row_major_matrix<double> factor = load<double>(H.view()) / H.mean();
     for (index_t j = 0; j < n; ++j) factor(j, j) = H.is_dead(j) ? 1 : factor(j, j) + damping[static_cast<std::size_t>(j)];
     if (!linalg::cholesky(matrix_view<double>(factor.data(), n, n), exec)) return std::nullopt;
 
-    row_major_matrix<double> per_input = load<double>(D) / H.mean() * strength;
+    row_major_matrix<double> per_input = load<double>(D) / H.mean() * fraction;
     for (index_t j = 0; j < n; ++j)
         if (H.is_dead(j)) per_input.col(j).setZero();
     std::vector<index_t> natural(static_cast<std::size_t>(n));
@@ -54,7 +54,7 @@ MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const 
         matrix<double> columns(n, weights.cols());  // the change of some rows, transposed
         for (index_t i = 0; R != nullptr && i < columns.cols(); ++i)
             R->visit_row(first + i, 0, n, [&](index_t j, double value) {
-                if (!H.is_dead(j)) columns(j, i) = value / H.mean() * strength;
+                if (!H.is_dead(j)) columns(j, i) = value / H.mean() * fraction;
             });
         kernels::multiply_add(columns.view(), 1.0, as_const_view(per_input).transposed(), weights, scratch);
         linalg::solve_lower(as_const_view(factor), columns.view(), scratch);

@@ -6,16 +6,11 @@
 #include <vector>
 
 #include <magr/grid/grid.hpp>
+#include <magr/matrix/matrix_shape.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/pack/packed_format.hpp>
 
 namespace magr {
-
-/// Rows and columns of a weight matrix.
-struct matrix_shape {
-    index_t rows;
-    index_t cols;
-};
 
 inline namespace MAGR_ISA_NAMESPACE {
 

@@ -130,7 +130,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// Without tokens, sqrt(max_rk s_rk^2 D_k) takes the place of the last factor, and H must be X^T X itself, not a multiple of it.
 ///
 /// This bounds Qronos in its projection form, too. With inputs Y of the quantized network and X of the original one, pass as W what
-/// `compensate_drift` makes of the weights W0 with strength 1 and the same damping. Then
+/// `compensate_drift` makes of the weights W0 with fraction 1 and the same damping. Then
 ///
 ///   ||X W0^T - Y Q^T||^2 + damping mean(diag H) ||W0 - Q||^2        over live columns
 ///

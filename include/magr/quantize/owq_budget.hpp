@@ -7,15 +7,10 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/error.hpp>
+#include <magr/matrix/matrix_shape.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
 namespace magr {
-
-/// Rows and columns of the weights of a layer.
-struct layer_shape {
-    index_t rows = 0;
-    index_t cols = 0;
-};
 
 inline namespace MAGR_ISA_NAMESPACE {
 
@@ -35,19 +30,19 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                k = round(cols r ratio) with r = 12 / (16 - bits) (target_bits - bits) / L, plus 1 if odd, where 12 is the number of
 ///                square matrices that a block of OPT consists of and ratio is 1 for attention, 0.25 or 0.375 for others. It depends on
 ///                such shapes, and may exceed its target: 3.0107 for 3.01 bits
-[[nodiscard]] inline std::vector<index_t> owq_weak_columns(double target_bits, int bits, std::span<const layer_shape> layers) {
+[[nodiscard]] inline std::vector<index_t> owq_weak_columns(double target_bits, int bits, std::span<const matrix_shape> layers) {
     constexpr const char* function = "owq_weak_columns";
     detail::require_option(bits >= 2 && bits <= 8, function, "bits", "in 2..8", bits);
     detail::require_option(target_bits >= bits && target_bits <= 16, function, "target_bits", "in [bits, 16]", target_bits);
     if (layers.empty()) detail::raise<shape_error>(detail::concat(function, ": layers must not be empty"));
     double weights = 0;
-    for (const layer_shape& layer : layers) {
+    for (const matrix_shape& layer : layers) {
         if (layer.rows < 1 || layer.cols < 1)
             detail::raise<shape_error>(detail::concat(function, ": layers must not be empty, one is ", layer.rows, " x ", layer.cols));
         weights += static_cast<double>(layer.rows) * static_cast<double>(layer.cols);
     }
     std::vector<index_t> counts;
-    for (const layer_shape& layer : layers) {
+    for (const matrix_shape& layer : layers) {
         const double share = weights / static_cast<double>(layers.size()) / static_cast<double>(layer.rows);  // in columns
         const auto bits_with = [&](index_t k) { return bits + (16 - bits) * static_cast<double>(k) / share; };
         const double most = (std::min)(share * (target_bits - bits) / (16 - bits), static_cast<double>(layer.cols));
@@ -59,8 +54,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 /// The same for one layer.
-[[nodiscard]] inline index_t owq_weak_columns(double target_bits, int bits, layer_shape layer) {
-    return owq_weak_columns(target_bits, bits, std::span<const layer_shape>(&layer, 1)).front();
+[[nodiscard]] inline index_t owq_weak_columns(double target_bits, int bits, matrix_shape layer) {
+    return owq_weak_columns(target_bits, bits, std::span<const matrix_shape>(&layer, 1)).front();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
