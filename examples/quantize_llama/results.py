@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 
-METHODS = ["rtn", "optq", "paper", "magr+rtn", "magr+optq", "auto without MagR", "auto"]
+METHODS = ["rtn", "optq", "paper", "magr+rtn", "magr+optq", "auto", "auto effort 2"]
 BITS = [2, 3, 4]
 
 
@@ -23,25 +23,19 @@ def run(program, folder, name, group, options):
         for bits in BITS:
             rows = f"{name}.{group or 'channel'}.{bits}"
             out = folder / f"{rows}.{method.replace(' ', '_')}.json"
-            same_as_auto = method == "auto without MagR" and layers_with_magr(folder / f"{rows}.auto.json") == 0
-            if same_as_auto or out.exists():
+            if out.exists():
                 continue
             command = [program, *options, "--bits", str(bits), "--methods", method.split()[0], "--sample-tokens", "0", "--json", str(out)]
             if group:
                 command += ["--group-size", str(group)]
-            if method == "auto without MagR":
-                command += ["--alpha", "0"]
+            if method == "auto effort 2":
+                command += ["--effort", "2"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def layers_with_magr(file):
-    return json.loads(file.read_text())["results"][0]["layers_with_magr"]
 
 
 def read(folder):
     """
-    {(name, group): {(method, bits): row}} with the excess log-perplexity in each row. Where auto took MagR in no layer, it would have done the same
-    without: its row stands for both.
+    {(name, group): {(method, bits): row}} with the excess log-perplexity in each row.
     """
     tables = {}
     for file in sorted(folder.glob("*.json")):
@@ -51,11 +45,6 @@ def read(folder):
         row["baseline"] = report["baseline"]["perplexity"]
         row["excess"] = math.log(row["perplexity"] / row["baseline"])
         tables.setdefault((name, group), {})[method.replace("_", " "), int(bits)] = row
-    for rows in tables.values():
-        for bits in BITS:
-            auto, without = rows.get(("auto", bits)), ("auto without MagR", bits)
-            if auto and without not in rows and auto["layers_with_magr"] == 0:
-                rows[without] = auto
     return tables
 
 
@@ -80,7 +69,7 @@ def table(name, group, rows):
 
 def verdicts(tables):
     """What auto's excess is in units of that of other methods, and where it is more than 1% above it."""
-    lines = ["| model | bits | auto : paper | auto : auto without MagR | auto : optq |", "|" + "---|" * 5]
+    lines = ["| model | bits | auto : paper | auto : optq | effort 2 : auto |", "|" + "---|" * 5]
     exceptions = []
     for (name, group), rows in tables.items():
         for bits in BITS:
@@ -88,12 +77,14 @@ def verdicts(tables):
             if not auto:
                 continue
             cells = []
-            for other in ["paper", "auto without MagR", "optq"]:
+            for other in ["paper", "optq"]:
                 row = rows.get((other, bits))
                 cells.append(f"{auto['excess'] / row['excess']:.3f}" if row else "-")
                 if row and auto["excess"] > 1.01 * row["excess"]:
                     worse, divergence = auto["excess"] / row["excess"] - 1, auto["kl"] / row["kl"] - 1
                     exceptions.append(f"* {title(name, group)}, {bits} bits: {worse:+.1%} against {other}; KL divergence {divergence:+.1%}")
+            more = rows.get(("auto effort 2", bits))
+            cells.append(f"{more['excess'] / auto['excess']:.3f}" if more else "-")
             lines.append(f"| {title(name, group)} | {bits} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n", "\n".join(exceptions) + "\n"
 
