@@ -172,11 +172,17 @@ TEST_CASE("quantize_coupled_rows: bad input is refused before any work", "[layer
     bad = A;
     bad(1, 2) += 1;
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, bad), magr::value_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.range_factors = {}}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.range_factors = {1, 0}}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.passes = -1}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.rows_per_step = 0}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.damping = -1}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.layer = {.preprocess = magr::preprocess_options{}}}), magr::option_error);
-    CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, {.layer = {.quantizer = magr::layer_quantizer::rtn}}), magr::option_error);
+    const auto refused = [&](const auto& spoil) {
+        magr::coupled_options options;
+        spoil(options);
+        CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, options), magr::option_error);
+    };
+    refused([](magr::coupled_options& o) { o.range_factors.clear(); });
+    refused([](magr::coupled_options& o) { o.range_factors.back() = 0; });
+    refused([](magr::coupled_options& o) { o.passes = -1; });
+    refused([](magr::coupled_options& o) { o.rows_per_step = 0; });
+    refused([](magr::coupled_options& o) { o.damping = -1; });
+    refused([](magr::coupled_options& o) { o.layer.preprocess.emplace(); });
+    refused([](magr::coupled_options& o) { o.layer.quantizer = magr::layer_quantizer::rtn; });
+    refused([](magr::coupled_options& o) { o.layer.optq.groups = magr::group_update::live; });
 }

@@ -204,8 +204,9 @@ TEST_CASE("round_onto_drift: refuses what does not fit", "[quantize][drift][erro
     for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
         MatrixXd broken = C;
         broken(2, 4) = bad;
-        refused(layer.W, H, broken, std::string("C must be finite, entry (row 2, column 4) is ") + (bad > 0 ? "inf" : "nan"),
-                magr::value_error(""));
+        const char* const message =
+            bad > 0 ? "C must be finite, entry (row 2, column 4) is inf" : "C must be finite, entry (row 2, column 4) is nan";
+        refused(layer.W, H, broken, message, magr::value_error(""));
         MatrixXd weights = layer.W;
         weights(1, 5) = bad;
         CHECK_THROWS_AS(target(weights, H, C), magr::value_error);
