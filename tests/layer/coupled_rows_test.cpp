@@ -38,6 +38,16 @@ MatrixXd damped(MatrixXd H, double damping) {
     return H;
 }
 
+/// Only the fitted ranges are tried.
+magr::coupled_options one_range(const magr::layer_options& layer, index_t passes, index_t rows_per_step) {
+    magr::coupled_options options;
+    options.layer = layer;
+    options.range_factors.assign(1, 1.0);
+    options.passes = passes;
+    options.rows_per_step = rows_per_step;
+    return options;
+}
+
 double cost(const MatrixXd& A, const MatrixXd& E, const MatrixXd& H) { return (A * E * H * E.transpose()).trace(); }
 
 /// One row after the other, in the given order, each rounded from where it makes up best for those before it; by the definition.
@@ -60,9 +70,8 @@ MatrixXd by_definition(const MatrixXd& W, const MatrixXd& H, const MatrixXd& A, 
 TEST_CASE("quantize_coupled_rows: each row makes up for those before it as well as it can", "[layer][coupled_rows][oracle]") {
     const index_t m = 9, n = 20;
     const MatrixXd W = random_matrix(m, n, 1), H = correlated_gram(n, 60, 2), A = correlated_gram(m, 30, 4);
-    magr::coupled_options options{.range_factors = {1}, .passes = 0, .rows_per_step = 1};
     for (const index_t rounds : {0, 2}) {
-        options.layer = {.grid = {.bits = 3}, .refinement = {.rounds = rounds}};
+        const magr::coupled_options options = one_range({.grid = {.bits = 3}, .refinement = {.rounds = rounds}}, 0, 1);
         const auto found = magr::quantize_coupled_rows(W, H, A, options);
         REQUIRE(found);
         CHECK(found.status == magr::quantization_status::as_requested);
@@ -99,7 +108,7 @@ TEST_CASE("quantize_coupled_rows: with the identity each row is that of quantize
     const index_t m = 35, n = 24;
     const Eigen::MatrixXf W = random_matrix(m, n, 5).cast<float>();
     const MatrixXd H = correlated_gram(n, 60, 6);
-    const magr::coupled_options options{.layer = {.grid = {.bits = 3, .group_size = 8}}, .range_factors = {1}, .passes = 2};
+    const magr::coupled_options options = one_range({.grid = {.bits = 3, .group_size = 8}}, 2, 32);
     const auto found = magr::quantize_coupled_rows(W, H, MatrixXd(3 * MatrixXd::Identity(m, m)), options);
     const auto expected = magr::quantize_layer(W, H, options.layer);
     REQUIRE(found);
@@ -109,8 +118,7 @@ TEST_CASE("quantize_coupled_rows: with the identity each row is that of quantize
         return Eigen::VectorXd((errors * damped(H, 0.01)).cwiseProduct(errors).rowwise().sum());
     };
     for (index_t i = 0; i < m; ++i) CHECK(row_costs(E)(i) <= row_costs(F)(i) * (1 + 1e-6));
-    const auto once =
-        magr::quantize_coupled_rows(W, H, MatrixXd(MatrixXd::Identity(m, m)), {.layer = options.layer, .range_factors = {1}, .passes = 0});
+    const auto once = magr::quantize_coupled_rows(W, H, MatrixXd(MatrixXd::Identity(m, m)), one_range(options.layer, 0, 32));
     CHECK(values_of(once.quantized) == values_of(expected.quantized));
 }
 
@@ -177,8 +185,7 @@ TEST_CASE("quantize_coupled_rows: bad input is refused before any work", "[layer
         spoil(options);
         CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, A, options), magr::option_error);
     };
-    refused([](magr::coupled_options& o) { o.range_factors.clear(); });
-    refused([](magr::coupled_options& o) { o.range_factors.back() = 0; });
+    refused([](magr::coupled_options& o) { o.range_factors.assign(2, 0); });
     refused([](magr::coupled_options& o) { o.passes = -1; });
     refused([](magr::coupled_options& o) { o.rows_per_step = 0; });
     refused([](magr::coupled_options& o) { o.damping = -1; });

@@ -20,8 +20,8 @@ namespace magr {
 struct coupled_options {
     /// Grid, OPTQ and refinement of each row; MagR is not run, and the quantizer is OPTQ.
     layer_options layer = {};
-    /// Each grid is tried with its fitted scale times each of these, > 0; the row keeps the best after refinement.
-    std::vector<double> range_factors = {0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1};
+    /// Each grid is tried with its fitted scale times each of these, > 0; the row keeps the best after refinement. Empty: 0.8, 0.85, .. 1.1
+    std::vector<double> range_factors = {};
     index_t passes = 3;          ///< over all rows after the first one, >= 0
     bool from_scratch = true;    ///< whether passes also quantize each row anew, instead of only refining its codes and scales
     index_t rows_per_step = 32;  ///< rows that do not see each other's errors until the next step, >= 1
@@ -31,11 +31,11 @@ struct coupled_options {
 /// Outcome of `quantize_coupled_rows`. Losses are tr(A E H E^T) / 2, E = Q - W, with both matrices damped.
 template <compute_scalar Scalar>
 struct [[nodiscard]] coupled_result {
-    quantized_matrix<Scalar> quantized;          ///< empty (0 x 0) if `status` says that nothing was quantized
+    quantized_matrix<Scalar> quantized;                        ///< empty (0 x 0) if `status` says that nothing was quantized
     quantization_status status = quantization_status::failed;  ///< what was done
-    index_t dead_inputs = 0;                    ///< by the largest `dead_threshold` of the options
-    std::vector<double> losses;                  ///< after the first pass and after each later one; never rises
-    double output_error = 0;                     ///< tr(E H E^T) / tr(W H W^T), H as passed in
+    index_t dead_inputs = 0;                                   ///< by the largest `dead_threshold` of the options
+    std::vector<double> losses;                                ///< after the first pass and after each later one; never rises
+    double output_error = 0;                                   ///< tr(E H E^T) / tr(W H W^T), H as passed in
 
     /// Whether there is a quantized matrix.
     [[nodiscard]] explicit operator bool() const noexcept { return !quantized.codes.empty(); }

@@ -35,7 +35,6 @@ MAGR_CORE std::vector<std::string> problems(const coupled_options& options) {
     own.require(!options.layer.preprocess, "layer.preprocess", "not set, because MagR is not run", "set");
     own.require(options.layer.quantizer == layer_quantizer::optq, "layer.quantizer", "optq", to_string(options.layer.quantizer));
     own.require(options.layer.optq.groups == group_update::fixed, "layer.optq.groups", "fixed", to_string(options.layer.optq.groups));
-    own.require(!options.range_factors.empty(), "range_factors", "at least one", options.range_factors.size());
     for (const double factor : options.range_factors)
         own.require(factor > 0 && detail::is_finite(factor), "range_factors", "positive and finite", factor);
     own.require(options.passes >= 0, "passes", "at least 0", options.passes);
@@ -72,7 +71,8 @@ public:
           options_(options),
           layer_(step_options(options.layer)),
           exec_(exec),
-          candidates_(in.H(), layer_, options.range_factors, exec) {
+          factors_(factors_of(options)),
+          candidates_(in.H(), layer_, factors_, exec) {
         if (candidates_.status() == factor_status::failed) return;
         const index_t rows = in.weights().rows(), steps = (rows + options.rows_per_step - 1) / options.rows_per_step;
         for (index_t s = 0; s < steps; ++s) {
@@ -174,6 +174,11 @@ private:
     /// The row of W at a position of the order.
     [[nodiscard]] index_t row(index_t position) const { return order_[static_cast<std::size_t>(position)]; }
     [[nodiscard]] double weight(index_t position) const { return A_(position, position); }
+    [[nodiscard]] static std::vector<double> factors_of(const coupled_options& options) {
+        if (!options.range_factors.empty()) return options.range_factors;
+        return {0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1};
+    }
+
     [[nodiscard]] static layer_options step_options(const layer_options& given) {
         layer_options options = with_defaults(given);
         options.optq.measure_error = false;
@@ -233,6 +238,7 @@ private:
     const coupled_options& options_;
     layer_options layer_;
     executor_ref exec_;
+    std::vector<double> factors_;
     row_candidates<Scalar> candidates_;
     std::vector<index_t> order_, first_;  // of rows; where each step begins in it
     row_major_matrix<double> A_;          // damped, in this order
