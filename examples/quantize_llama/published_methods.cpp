@@ -90,7 +90,13 @@ quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hes
 
 quantized_layer owq(const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
     constexpr double more_bits = 0.1;  // for weak columns: 2.1, 3.1, 4.1, as in the paper
-    magr::owq_options options{.grid = grid_of(how), .optq = optq_of(how)};
+    magr::owq_options options;
+    options.grid = grid_of(how);
+    options.optq = optq_of(how);
+    if (how.range || how.beta != 1)
+        options.clips.reset();
+    else
+        options.grid.range.reset();  // it has a search of its own
     options.weak_columns = magr::owq_weak_columns(how.bits + more_bits, how.bits, magr::matrix_shape{W.rows(), W.cols()});
     const auto result = checked(magr::quantize_owq(W, H, options, pool));
     quantized_layer layer;

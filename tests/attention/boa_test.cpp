@@ -524,8 +524,8 @@ TEST_CASE("boa_options: every problem is named", "[attention][boa][errors]") {
     };
     const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
     for (const double bad : {-1.0, nan, infinity}) CHECK(names({.damping = bad}, "damping"));
-    CHECK(names({.order = static_cast<column_order>(3)}, "order"));
-    for (const auto bad : {column_order::group_aware, static_cast<column_order>(3), static_cast<column_order>(-1)})
+    CHECK(names({.order = static_cast<column_order>(4)}, "order"));
+    for (const auto bad : {column_order::group_aware, static_cast<column_order>(4), static_cast<column_order>(-1)})
         CHECK(names({.row_order = bad}, "row_order"));
     for (const index_t bad : {0, -1}) CHECK(names({.rows_per_step = bad}, "rows_per_step"));
     CHECK(names({.scale_passes = -1}, "scale_passes"));

@@ -253,7 +253,9 @@ TEST_CASE("quantize_llama: a layer whose inputs are all zero is rounded, and the
                     }
                     if (result.at("method") == "magr+optq" && *alpha) CHECK(result.at("layers_with_magr") == 41);
                     CHECK(result.at("perplexity") > 1);
-                    CHECK(result.at("output_error") > 0);
+                    // QuIP's grid has no zero, so weights that are all zero change, of which no finite share is lost
+                    const bool rotated = result.at("method") == "quip" || result.at("method") == "magr+quip";
+                    CHECK((rotated ? result.at("output_error").is_null() : result.at("output_error") > 0));
                     CHECK_THAT(folder.read("out"), mentions(result.at("method").get<std::string>() + ", 3 bits: " + dead + ": " + remark));
                 }
                 CHECK_THAT(folder.read("r.html"), mentions(dead + ": " + remark));

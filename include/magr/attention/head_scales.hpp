@@ -43,7 +43,12 @@ public:
     /// @param scratch   product_blocks<double>::scratch elements
     head_scales(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, index_t first_row,
                 const row_major_matrix<double>& H, const row_major_matrix<double>& H_row, double* scratch)
-        : q_(q), first_row_(first_row), H_row_(H_row), direction_(H_row.rows(), w.cols()), error_(H_row.rows(), w.cols()) {
+        : q_(q),
+          first_row_(first_row),
+          H_row_(H_row),
+          scratch_(scratch),
+          direction_(H_row.rows(), w.cols()),
+          error_(H_row.rows(), w.cols()) {
         with_code_map(q, [&](const auto& map_of) {
             for (index_t j = 0; j < H_row.rows(); ++j) {
                 const index_t row = first_row + j;
@@ -66,7 +71,11 @@ public:
     }
 
     /// tr(H_row E H E^T)
-    [[nodiscard]] double loss() const { return H_row_.cwiseProduct(error_ * error_H_.transpose()).sum(); }
+    [[nodiscard]] double loss() const {
+        row_major_matrix<double> costs = row_major_matrix<double>::Zero(error_.rows(), error_.rows());
+        kernels::multiply_add(as_mutable_view(costs), 1.0, as_const_view(error_), as_const_view(error_H_).transposed(), scratch_);
+        return H_row_.cwiseProduct(costs).sum();
+    }
 
     /// @return  how many scales changed
     [[nodiscard]] index_t refine() {
@@ -96,6 +105,7 @@ private:
     quantized_matrix<Scalar>& q_;
     index_t first_row_;
     const row_major_matrix<double>& H_row_;
+    double* scratch_;
     row_major_matrix<double> direction_, error_, direction_H_, error_H_;
 };
 
