@@ -160,6 +160,7 @@ void run(const options& o) {
         results.prompt = samples.prompt();
         results.baseline_sample = samples.sample(load_model(model));
     }
+    std::vector<block_metrics> metrics;
     for (const int bits : o.bits)
         for (const method m : o.methods) {
             quantization how = o.how;
@@ -171,7 +172,7 @@ void run(const options& o) {
                 evaluate.pass(states, block);
                 if (samples.is_on()) blocks.push_back(block);
             };
-            quantization_record record = quantize_model(model, calibration, how, pool, display, finished, out ? &*out : nullptr);
+            quantization_record record = quantize_model(model, calibration, how, pool, display, finished, out ? &*out : nullptr, &metrics);
             display.stage(std::string(name_of(m)) + " " + std::to_string(bits) + " bits, evaluation");
             const examples::evaluation score = evaluate.score(states);
             results.runs.push_back({.how = how,

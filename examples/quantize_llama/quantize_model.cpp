@@ -193,7 +193,8 @@ double quantization_record::mean_output_error() const {
 }
 
 quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
-                                   magr::thread_pool& pool, progress& progress, const block_observer& finished, output_folder* out) {
+                                   magr::thread_pool& pool, progress& progress, const block_observer& finished, output_folder* out,
+                                   std::vector<block_metrics>* kept_metrics) {
     using clock = std::chrono::steady_clock;
     const std::int64_t blocks = model.config().num_hidden_layers;
     const auto chunk_done = [&](std::int64_t tokens) { progress.advance(static_cast<double>(tokens) / static_cast<double>(blocks)); };
@@ -202,11 +203,17 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
     text_states states(model.config(), model.embedding(), calibration);
     std::optional<text_states> untouched;  // the text on its way through the model in full precision
     if (traits_of(how.method).in_order) untouched.emplace(states);
-    std::vector<block_metrics> metrics(static_cast<std::size_t>(blocks));
-    if (traits_of(how.method).weighs_outputs) {
+    std::vector<block_metrics> own_metrics;
+    std::vector<block_metrics>& metrics = kept_metrics ? *kept_metrics : own_metrics;
+    const auto begin_metrics = clock::now();
+    const std::clock_t processor_begin_metrics = std::clock();
+    if (traits_of(how.method).weighs_outputs && metrics.empty()) {
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, gradients");
         metrics = output_metrics(model, calibration, metric_seed, pool, progress);
     }
+    const block_metrics no_metrics;
+    record.seconds += std::chrono::duration<double>(clock::now() - begin_metrics).count();
+    record.processor_seconds += static_cast<double>(std::clock() - processor_begin_metrics) / CLOCKS_PER_SEC;
     std::vector<quantized_block> untuned;  // all blocks, if they are tuned together in the end
     const bool goes_on = out && (!tunes(how) || has_all_blocks(*out, blocks));
     for (std::int64_t layer = 0; layer < blocks; ++layer) {
@@ -227,7 +234,8 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         } else {
             const auto quantize = [&](llama_block original) {
                 if (untouched)
-                    return quantize_block_in_order(layer, original, states, *untouched, metrics[static_cast<std::size_t>(layer)], how, pool,
+                    return quantize_block_in_order(layer, original, states, *untouched,
+                                                   metrics.empty() ? no_metrics : metrics[static_cast<std::size_t>(layer)], how, pool,
                                                    chunk_done);
                 return quantize_block(layer, std::move(original), states, how, pool, chunk_done);
             };

@@ -12,6 +12,7 @@
 #include "common/progress.hpp"
 #include "quantize_llama/methods.hpp"
 #include "quantize_llama/model.hpp"
+#include "quantize_llama/output_metrics.hpp"
 #include "quantize_llama/text_states.hpp"
 #include "quantize_llama/tokens.hpp"
 
@@ -48,9 +49,10 @@ using block_observer = std::function<void(const llama_block&)>;
 /// Methods that know the drift go layer by layer instead: each sees what the quantized layers before it in the block put out, and how far
 /// that is from what the text is on its way through the original model. Embedding, norms and head keep full precision.
 ///
-/// @param out  if not null, where each block is written; blocks that an earlier run has left there are taken as they are
+/// @param out      if not null, where each block is written; blocks that an earlier run has left there are taken as they are
+/// @param metrics  of the outputs, for all runs with this model and calibration text: empty until a method needs them
 [[nodiscard]] quantization_record quantize_model(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
                                                  magr::thread_pool& pool, progress& progress, const block_observer& finished,
-                                                 output_folder* out = nullptr);
+                                                 output_folder* out = nullptr, std::vector<block_metrics>* metrics = nullptr);
 
 }  // namespace examples

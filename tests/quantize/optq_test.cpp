@@ -204,9 +204,10 @@ TEST_CASE("quantize_optq: the block size changes no code, except with stale grou
 }
 
 TEST_CASE("quantize_optq: stale groups have blocks of 128 columns unless told otherwise", "[quantize][optq]") {
-    const auto [W, H] = layers::make_layer(20, 260, layers::inputs::neighbours, 22);
+    const auto layer = layers::make_layer(20, 260, layers::inputs::neighbours, 22);
     const auto codes = [&](std::optional<index_t> block) {
-        return quantize_optq(W, H, {.bits = 3, .group_size = 16}, {.block_size = block, .groups = group_update::stale}).quantized.codes;
+        return quantize_optq(layer.W, layer.H, {.bits = 3, .group_size = 16}, {.block_size = block, .groups = group_update::stale})
+            .quantized.codes;
     };
     CHECK(codes({}) == codes(128));
     CHECK_FALSE(codes({}) == codes(96));

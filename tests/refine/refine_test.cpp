@@ -16,6 +16,7 @@
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
+#include "support/random_matrix.hpp"
 
 using Eigen::MatrixXd;
 using magr::code_refinement_options;
@@ -320,4 +321,19 @@ TEST_CASE("refine_codes, refine_scales: refuse what they cannot work with and le
     q = good;
     q.group_of_column.pop_back();
     CHECK(refused(W, H, {}, {}).find("refine_codes: grids.group_of_column must have 8 entries, it has 7") == 0);
+}
+
+TEST_CASE("refine_codes: a small row beside a large one gets as far as alone", "[refine][edge]") {
+    const Eigen::Index n = 40;
+    const Eigen::MatrixXd X = tests::random_matrix(90, n, 5) * (tests::random_matrix(n, n, 6) + 2 * Eigen::MatrixXd::Identity(n, n));
+    const Eigen::MatrixXd H = X.transpose() * X, small = tests::random_matrix(8, n, 7);
+    Eigen::MatrixXd both(9, n);
+    both << small, 1e7 * tests::random_matrix(1, n, 8);
+    auto alone = magr::quantize_rtn(small, {.bits = 2}), together = magr::quantize_rtn(both, {.bits = 2});
+    static_cast<void>(magr::refine_codes(alone, small, H));
+    static_cast<void>(magr::refine_codes(together, both, H));
+    magr::index_t different = 0;
+    for (magr::index_t i = 0; i < 8; ++i)
+        for (magr::index_t j = 0; j < n; ++j) different += alone.codes(i, j) != together.codes(i, j);
+    CHECK(different == 0);
 }

@@ -22,10 +22,11 @@ struct coupled_options {
     layer_options layer = {};
     /// Each grid is tried with its fitted scale times each of these, > 0; the row keeps the best after refinement. Empty: 0.8, 0.85, .. 1.1
     std::vector<double> range_factors = {};
-    index_t passes = 3;          ///< over all rows after the first one, >= 0
-    bool from_scratch = true;    ///< whether passes also quantize each row anew, instead of only refining its codes and scales
-    index_t rows_per_step = 32;  ///< rows that do not see each other's errors until the next step, >= 1
-    double damping = 0.1;        ///< added to diag(A), as a fraction of its mean over live outputs, >= 0
+    index_t refined_candidates = 3;  ///< of these, the ones with the least loss are refined, per row; >= 1
+    index_t passes = 3;              ///< over all rows after the first one, >= 0
+    bool from_scratch = true;        ///< whether passes also quantize each row anew, instead of only refining its codes and scales
+    index_t rows_per_step = 32;      ///< rows that do not see each other's errors until the next step, >= 1
+    double damping = 0.1;            ///< added to diag(A), as a fraction of its mean over live outputs, >= 0
 };
 
 /// Outcome of `quantize_coupled_rows`. Losses are tr(A E H E^T) / 2, E = Q - W, with both matrices damped.
@@ -73,7 +74,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, or a `hessian`; A: rows x rows, up to a positive factor
 /// @return        codes and grids, with a report; there is no silent fallback
-/// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each range factor, and rows^2 * cols multiply-adds a pass;
+/// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each candidate that is refined, and rows^2 * cols
+/// multiply-adds a pass;
 ///                allocates W, A and H in double, and eight times the rows of a step
 /// @par Numerics  losses in double. Rows far apart are taken together in a step, since neighbouring rows depend most on each other. The
 ///                same bits for every executor

@@ -37,6 +37,7 @@ MAGR_CORE std::vector<std::string> problems(const coupled_options& options) {
     own.require(options.layer.optq.groups == group_update::fixed, "layer.optq.groups", "fixed", to_string(options.layer.optq.groups));
     for (const double factor : options.range_factors)
         own.require(factor > 0 && detail::is_finite(factor), "range_factors", "positive and finite", factor);
+    own.require(options.refined_candidates >= 1, "refined_candidates", "at least 1", options.refined_candidates);
     own.require(options.passes >= 0, "passes", "at least 0", options.passes);
     own.require(options.rows_per_step >= 1, "rows_per_step", "at least 1", options.rows_per_step);
     own.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
@@ -72,7 +73,7 @@ public:
           layer_(step_options(options.layer)),
           exec_(exec),
           factors_(factors_of(options)),
-          candidates_(in.H(), layer_, factors_, exec) {
+          candidates_(in.H(), layer_, factors_, options.refined_candidates, exec) {
         if (candidates_.status() == factor_status::failed) return;
         const index_t rows = in.weights().rows(), steps = (rows + options.rows_per_step - 1) / options.rows_per_step;
         for (index_t s = 0; s < steps; ++s) {

@@ -49,10 +49,12 @@ class row_candidates {
 public:
     /// @param factors  each fitted grid is tried with its scale times each of these
     /// It keeps references to its arguments, which must outlive it.
-    row_candidates(const hessian& H, const layer_options& layer, std::span<const double> factors, executor_ref exec)
+    /// @param refined  how many of them are refined, those with the least loss
+    row_candidates(const hessian& H, const layer_options& layer, std::span<const double> factors, index_t refined, executor_ref exec)
         : H_(H),
           layer_(layer),
           factors_(factors),
+          refined_((std::min)(refined, static_cast<index_t>(factors.size()))),
           exec_(exec),
           plan_(plan_optq<Scalar>(H, columns_per_group(layer.grid, H.inputs()), layer.optq, exec)),
           natural_(static_cast<std::size_t>(H.inputs())) {
@@ -74,28 +76,18 @@ public:
         return q;
     }
 
-    /// Rounds each target anew, once for each factor, and refines that; then come the rows as they are, if given, refined towards these
-    /// targets. Candidate c of row i is row c * targets.rows() + i. Without codes if a number left its range.
+    /// Rounds each target anew, once for each factor, and refines the best of these; then come the rows as they are, if given, refined
+    /// towards these targets. Candidate c of row i is row c * targets.rows() + i. Without codes if a number left its range.
     /// @param anew  whether there are more candidates than the rows as they are
     [[nodiscard]] rounded_rows<Scalar> round(matrix_view<const Scalar> targets, const quantized_matrix<Scalar>* now, bool anew) const {
-        const index_t count = targets.rows(), n = targets.cols();
-        const index_t fresh = anew ? static_cast<index_t>(factors_.size()) : 0, all = fresh + (now != nullptr ? 1 : 0);
-        matrix<Scalar> repeated(all * count, n);
-        for (index_t c = 0; c < all * count; ++c)
-            for (index_t j = 0; j < n; ++j) repeated(c, j) = targets(c % count, j);
-        const matrix_view<const Scalar> wanted = std::as_const(repeated).view();
+        const index_t count = targets.rows(), fresh = anew ? refined_ : 0, all = fresh + (now != nullptr ? 1 : 0);
         quantized_matrix<Scalar> q = empty_rows(all * count);
-        if (anew) {
-            const weight_grids<Scalar> grids = tried_grids(targets);
-            const optq_result<Scalar> optq =
-                optq_with_plan<Scalar>(wanted.block(0, 0, fresh * count, n), H_, plan_, &grids, layer_.grid, layer_.optq, exec_);
-            if (!optq) return {};
-            for (index_t c = 0; c < fresh * count; ++c) copy_row(optq.quantized, c, q, c);
-        }
+        if (anew && !round_anew(targets, q)) return {};
         if (now != nullptr)
             for (index_t i = 0; i < count; ++i) copy_row(*now, i, q, fresh * count + i);
-        static_cast<void>(refine<Scalar>(q, wanted, H_, layer_.refinement, exec_));
-        return measured(std::move(q), wanted);
+        const matrix<Scalar> wanted = repeated(targets, all);
+        static_cast<void>(refine<Scalar>(q, wanted.view(), H_, layer_.refinement, exec_));
+        return measured(std::move(q), wanted.view());
     }
 
     /// These codes and grids, and what they leave of the targets.
@@ -111,6 +103,31 @@ public:
     }
 
 private:
+    [[nodiscard]] static matrix<Scalar> repeated(matrix_view<const Scalar> targets, index_t times) {
+        matrix<Scalar> rows(times * targets.rows(), targets.cols());
+        for (index_t c = 0; c < rows.rows(); ++c)
+            for (index_t j = 0; j < rows.cols(); ++j) rows(c, j) = targets(c % targets.rows(), j);
+        return rows;
+    }
+
+    /// Rounds each target with each factor, and puts the best candidates of each row in front in q. Returns whether all numbers are finite.
+    [[nodiscard]] bool round_anew(matrix_view<const Scalar> targets, quantized_matrix<Scalar>& q) const {
+        const index_t count = targets.rows(), tried = static_cast<index_t>(factors_.size());
+        const matrix<Scalar> wanted = repeated(targets, tried);
+        const weight_grids<Scalar> grids = tried_grids(targets);
+        optq_result<Scalar> optq = optq_with_plan<Scalar>(wanted.view(), H_, plan_, &grids, layer_.grid, layer_.optq, exec_);
+        if (!optq) return false;
+        std::vector<index_t> order(static_cast<std::size_t>(tried));
+        const rounded_rows<Scalar> found = measured(std::move(optq.quantized), wanted.view());
+        for (index_t i = 0; i < count; ++i) {
+            std::iota(order.begin(), order.end(), index_t{0});
+            std::stable_sort(order.begin(), order.end(),
+                             [&](index_t a, index_t b) { return found.cost(a * count + i) < found.cost(b * count + i); });
+            for (index_t c = 0; c < refined_; ++c) copy_row(found.q, order[static_cast<std::size_t>(c)] * count + i, q, c * count + i);
+        }
+        return true;
+    }
+
     /// The fitted grids of some rows, once for each range factor.
     [[nodiscard]] weight_grids<Scalar> tried_grids(matrix_view<const Scalar> targets) const {
         const weight_grids<Scalar> fitted = fit_all<Scalar>(targets, H_, layer_.grid, exec_);
@@ -131,6 +148,7 @@ private:
     const hessian& H_;
     const layer_options& layer_;
     std::span<const double> factors_;
+    index_t refined_;
     executor_ref exec_;
     const optq_plan<Scalar>& plan_;
     std::vector<index_t> natural_;

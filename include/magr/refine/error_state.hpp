@@ -61,6 +61,12 @@ struct error_state {
     }
 
     [[nodiscard]] index_t rows() const noexcept { return error.rows(); }
+    [[nodiscard]] std::vector<double> row_losses() const {
+        std::vector<double> losses(static_cast<std::size_t>(rows()));
+        for (index_t k = 0; k < error.cols(); ++k)
+            for (index_t i = 0; i < rows(); ++i) losses[static_cast<std::size_t>(i)] += 0.5 * error(i, k) * gradient(i, k);
+        return losses;
+    }
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
@@ -96,16 +102,19 @@ template <compute_scalar Scalar>
     exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
         outcome& result = panels[static_cast<std::size_t>(task)];
         error_state state(q, W, H, order, task * error_state::panel);
-        double loss = result.loss_before = state.loss();
+        result.loss_before = state.loss();
+        std::vector<double> before = state.row_losses();
         for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
-            const double before = loss;
             const index_t changes = one_pass(state);
-            loss = state.loss();
             result.changes += changes;
-            if (changes == 0 || !(before - loss > smallest_gain * before)) break;
+            std::vector<double> now = state.row_losses();
+            bool gains = false;  // each row against its own loss: a small row beside a large one has to get as far as alone
+            for (std::size_t i = 0; i < now.size(); ++i) gains = gains || before[i] - now[i] > smallest_gain * before[i];
+            before.swap(now);
+            if (changes == 0 || !gains) break;
         }
         result.passes = (std::min)(result.passes, max_passes);
-        result.loss_after = loss;
+        result.loss_after = state.loss();
     });
     refinement_result result;
     for (const outcome& panel : panels) {

@@ -18,7 +18,7 @@ namespace magr {
 
 /// How codes are refined.
 struct code_refinement_options {
-    index_t max_passes = 5;         ///< over all columns, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
+    index_t max_passes = 5;         ///< over all columns, >= 1; it ends earlier when no row gains 1e-12 of its loss in a pass
     double damping = 1e-2;          ///< added to diag(H), as a fraction of its mean over live columns, >= 0; 0.75 in the authors' code
     double denominator_offset = 0;  ///< shortens each step: H_jj + offset divides the gradient, >= 0; 0.1 in the authors' code
     column_order order = column_order::natural;  ///< the order in which columns are visited

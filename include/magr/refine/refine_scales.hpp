@@ -17,7 +17,7 @@ namespace magr {
 
 /// How scales are refined.
 struct scale_refinement_options {
-    index_t max_passes = 1;     ///< over all groups, >= 1; it ends earlier when a pass gains less than 1e-12 of the loss
+    index_t max_passes = 1;     ///< over all groups, >= 1; it ends earlier when no row gains 1e-12 of its loss in a pass
     double damping = 1e-2;      ///< added to diag(H), as a fraction of its mean over live columns, >= 0
     double dead_threshold = 0;  ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
