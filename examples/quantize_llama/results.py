@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 
-METHODS = ["rtn", "optq", "paper", "magr+rtn", "magr+optq", "auto", "auto effort 2"]
+METHODS = ["rtn", "optq", "paper", "magr+rtn", "magr+optq", "earlier auto", "auto", "auto effort 2"]
 BITS = [2, 3, 4]
 
 
@@ -23,7 +23,7 @@ def run(program, folder, name, group, options):
         for bits in BITS:
             rows = f"{name}.{group or 'channel'}.{bits}"
             out = folder / f"{rows}.{method.replace(' ', '_')}.json"
-            if out.exists():
+            if out.exists() or method == "earlier auto":  # no longer in the program
                 continue
             command = [program, *options, "--bits", str(bits), "--methods", method.split()[0], "--sample-tokens", "0", "--json", str(out)]
             if group:
@@ -69,7 +69,7 @@ def table(name, group, rows):
 
 def verdicts(tables):
     """What auto's excess is in units of that of other methods, and where it is more than 1% above it."""
-    lines = ["| model | bits | auto : paper | auto : optq | effort 2 : auto |", "|" + "---|" * 5]
+    lines = ["| model | bits | auto : paper | auto : optq | auto : earlier auto | effort 2 : earlier auto |", "|" + "---|" * 6]
     exceptions = []
     for (name, group), rows in tables.items():
         for bits in BITS:
@@ -77,21 +77,21 @@ def verdicts(tables):
             if not auto:
                 continue
             cells = []
-            for other in ["paper", "optq"]:
+            for other in ["paper", "optq", "earlier auto"]:
                 row = rows.get((other, bits))
                 cells.append(f"{auto['excess'] / row['excess']:.3f}" if row else "-")
                 if row and auto["excess"] > 1.01 * row["excess"]:
                     worse, divergence = auto["excess"] / row["excess"] - 1, auto["kl"] / row["kl"] - 1
                     exceptions.append(f"* {title(name, group)}, {bits} bits: {worse:+.1%} against {other}; KL divergence {divergence:+.1%}")
-            more = rows.get(("auto effort 2", bits))
-            cells.append(f"{more['excess'] / auto['excess']:.3f}" if more else "-")
+            more, before = rows.get(("auto effort 2", bits)), rows.get(("earlier auto", bits))
+            cells.append(f"{more['excess'] / before['excess']:.3f}" if more and before else "-")
             lines.append(f"| {title(name, group)} | {bits} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n", "\n".join(exceptions) + "\n"
 
 
 def plot(tables):
     """Small multiples: excess log-perplexity on a logarithmic scale over bits, a line for each method."""
-    colours = ["#999999", "#4477aa", "#cc3311", "#bbcc33", "#66ccee", "#aa3377", "#000000"]
+    colours = ["#999999", "#4477aa", "#cc3311", "#bbcc33", "#66ccee", "#ddaa33", "#000000", "#aa3377"]
     width, height, gap, columns = 230, 210, 50, 4
     rows = (len(tables) + columns - 1) // columns
     parts = [
