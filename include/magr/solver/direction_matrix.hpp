@@ -9,13 +9,13 @@
 
 namespace magr::detail {
 
+inline namespace MAGR_ISA_NAMESPACE {
+
 /// How many directions of H a metric may hold.
 inline constexpr index_t most_directions = 16;
 
 /// One number for each direction in use.
 using direction_vector = std::array<double, static_cast<std::size_t>(most_directions)>;
-
-inline namespace MAGR_ISA_NAMESPACE {
 
 /// A symmetric matrix with one row for each direction in use, on the stack.
 class direction_matrix {

@@ -21,7 +21,7 @@ void run_on_pool(void* pool, std::size_t count, magr::callback_executor::task_fu
 }  // namespace
 
 double MAGR_UNIT() {
-    constexpr int outputs = 3;
+    constexpr int outputs = 4;
     constexpr int inputs = 8;
     Eigen::MatrixXf W(outputs, inputs);
     Eigen::MatrixXf X(2 * inputs, inputs);
