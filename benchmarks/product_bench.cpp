@@ -64,7 +64,7 @@ void multiply_packed(benchmark::State& state) {
     for (index_t i = 0; i < n * stride; ++i) values.data()[i] = T(1) / static_cast<T>(1 + i % 17);
     const packed right(std::move(values), n);
     const tile rows(n, 1);
-    for (index_t r = 0; r < tile::capacity; ++r) rows.row(rows.product(r)).setRandom();
+    for (index_t r = 0; r < tile::capacity; ++r) Eigen::Map<Eigen::VectorX<T>>(rows.product(r), n).setRandom();
     rows.multiply(right, tile::capacity);  // packs the left operand
     measure<T>(state, [&] {
         for (index_t i = 0; i < n; i += tile::capacity) {

@@ -100,7 +100,7 @@ void admm_iteration(benchmark::State& state) {
     const auto problem = magr::detail::make_layer_problem(magr::hessian(data.H), n, 1e-2);
     const magr::detail::proximal_gradient<float> any = magr::detail::make_proximal_gradient<float>(problem);
     const tile rows(n, 1);
-    for (index_t r = 0; r < tile::capacity; ++r) rows.row(rows.product(r)).setConstant(1e-3F);
+    for (index_t r = 0; r < tile::capacity; ++r) std::fill_n(rows.product(r), n, 1e-3F);
     rows.multiply(any.matrix(), tile::capacity);  // packs the left operand
     std::vector<double> own, product;
     for (auto _ : state) {
