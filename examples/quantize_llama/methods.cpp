@@ -11,47 +11,28 @@
 #include <utility>
 
 #include "common/text_stream.hpp"
+#include "quantize_llama/layer_settings.hpp"
 #include "quantize_llama/published_methods.hpp"
-#include "quantize_llama/stored_bits.hpp"
 
 namespace examples {
 namespace {
 
-/// What a report says about a layer with which something was not as usual.
-std::string remark_on(const magr::layer_result<float>& result, const magr::layer_options& options) {
-    std::string remark = remark_on_inputs(result.dead_inputs, result.quantized.codes.cols(),
-                                          options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest");
-    if (result.status != magr::quantization_status::as_requested)
-        remark.append(remark.empty() ? "" : "; ").append(to_string(result.status));
-    return remark;
-}
-
-/// Of the factors of H: more than enough in all cases, so that no difference between methods is one of rounding.
-constexpr magr::factor_precision precision = magr::factor_precision::float64;
-
-/// Makes these codes and grids what the layer becomes.
-void keep(quantized_layer& layer, magr::quantized_matrix<float> q) {
-    const magr::matrix<float> values = q.dequantize();
-    layer.values = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
-    layer.record.stored_bits = stored_bits(q);
-    layer.quantized = std::move(q);
+/// Says in the report with what in a layer something was not as usual.
+void add_remarks(layer_record& record, const magr::layer_result<float>& result, const magr::layer_options& options) {
+    add_remark(record, remark_on_inputs(result.dead_inputs, result.quantized.codes.cols(),
+                                        options.optq.dead == magr::dead_columns::zero ? "set to zero" : "rounded to the nearest"));
+    add_status(record, result.status);
 }
 
 /// What the library is asked to do, MagR's penalty aside.
 magr::layer_options layer_options_of(const quantization& how) {
     magr::layer_options options;
     options.quantizer = uses_optq(how.method) ? magr::layer_quantizer::optq : magr::layer_quantizer::rtn;
-    options.grid = {.bits = how.bits,
-                    .zero_point = how.zero_point,
-                    .group_size = how.group_size,
-                    .storage = how.storage,
-                    .range = how.range.value_or(magr::range_search::min_max),
-                    .range_factor = how.beta};
-    options.optq.order = how.order;
-    options.optq.precision = precision;
+    options.grid = grid_of(how);
+    options.optq = optq_of(how);
     options.target = how.target;
     options.refinement.rounds = traits_of(how.method).refines ? how.refinement_rounds : 0;
-    if (how.damping) options.optq.damping = options.refinement.scales->damping = options.refinement.codes->damping = *how.damping;
+    if (how.damping) options.refinement.scales->damping = options.refinement.codes->damping = *how.damping;
     return options;
 }
 
@@ -60,30 +41,25 @@ magr::layer_options layer_options_of(const quantization& how) {
 quantized_layer search_penalty(const std::string& name, const matrix_f& W, const magr::matrix<double>& H, const quantization& how) {
     quantized_layer layer;
     layer_record& record = layer.record;
-    record.name = name;
     magr::layer_options options = layer_options_of(how);
-    std::vector<double> penalties = {0};
-    if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
-    for (const double alpha : penalties) {
+    for (const double alpha : penalties_of(how)) {
         options.preprocess.reset();
-        if (alpha > 0)
-            options.preprocess =
-                magr::preprocess_options{.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping};
+        if (alpha > 0) options.preprocess = magr_of(how, alpha);
         auto result = magr::quantize_layer(W, H, options);
         if (!result) throw std::runtime_error(to_string(result.status));
         const bool is_first = !layer.quantized;
         if (!is_first && *result.output_error >= record.output_error) continue;
-        record.output_error = *result.output_error;
+        record = {.name = name, .output_error = *result.output_error};
         record.alpha = result.preprocess ? alpha : 0;  // without a live input there is nothing for MagR to do
-        record.remark = remark_on(result, options);
-        keep(layer, std::move(result.quantized));
+        add_remarks(record, result, options);
+        store(layer, std::move(result.quantized));
     }
     if (uses_magr(how.method)) {
         record.largest_before = largest_per_row(W);
         record.largest_after = record.largest_before;
         if (record.alpha > 0) {
             matrix_f M = W;
-            magr::preprocess(M, H, {.alpha = record.alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping});
+            magr::preprocess(M, H, magr_of(how, record.alpha));
             record.largest_after = largest_per_row(M);
         }
     }
@@ -104,7 +80,7 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     const auto shrink_per_channel = [](int bits) { return bits == 2 ? 0.8 : bits == 3 ? 0.9 : 1.0; };
     options.grid.range = magr::range_search::min_max;
     options.grid.range_factor = group == 0 ? shrink_per_channel(how.bits) : group >= 128 ? 0.95 : 1.0;
-    options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero, .precision = precision};
+    options.optq = {.damping = 1e-2, .dead = magr::dead_columns::zero, .precision = magr::factor_precision::float64};
     options.refinement.rounds = 1;
     options.refinement.scales.reset();
     options.refinement.codes =
@@ -113,14 +89,15 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     auto result = magr::quantize_layer(W, H, options);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
-    layer.record = {.name = name, .output_error = *result.output_error, .remark = remark_on(result, options)};
+    layer.record = {.name = name, .output_error = *result.output_error};
+    add_remarks(layer.record, result, options);
     if (result.preprocess) layer.record.alpha = *options.preprocess->alpha;
-    keep(layer, std::move(result.quantized));
+    store(layer, std::move(result.quantized));
     return layer;
 }
 
-/// The weights first make up for what has become of their inputs and of the residual stream. Rows are then rounded so that they make up for
-/// each other, in the metric of the outputs.
+/// The weights first make up for the drift of their inputs and of the residual stream. Rows are then rounded so that they make up for each
+/// other, in the metric of the outputs.
 quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
                               const quantization& how, magr::thread_pool& pool) {
     magr::coupled_options options;
@@ -134,14 +111,18 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     const magr::hessian H(calibration.gram, 0, pool);
     matrix_f target = W;
     const magr::drift_options drift{.fraction = how.drift};
-    static_cast<void>(calibration.residual_drift.empty()
-                          ? magr::compensate_drift(target, H, calibration.drift, drift, pool)
-                          : magr::compensate_drift(target, H, calibration.drift, calibration.residual_drift, drift, pool));
+    const bool compensated =
+        (calibration.residual_drift.empty() ? magr::compensate_drift(target, H, calibration.drift, drift, pool)
+                                            : magr::compensate_drift(target, H, calibration.drift, calibration.residual_drift, drift, pool))
+            .compensated;
     auto result = magr::quantize_coupled_rows(target, H, metric.all, options, pool);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
-    layer.record = {.name = name, .remark = remark_on_inputs(result.dead_inputs, W.cols(), "rounded to the nearest")};
-    keep(layer, std::move(result.quantized));
+    layer.record = {.name = name};
+    add_remark(layer.record, remark_on_inputs(result.dead_inputs, W.cols(), "rounded to the nearest"));
+    if (!compensated && result.dead_inputs < W.cols()) add_remark(layer.record, "the drift of the inputs could not be compensated");
+    add_status(layer.record, result.status);
+    store(layer, std::move(result.quantized));
     layer.record.output_error = magr::output_error(W, layer.values, H, pool);
     return layer;
 }
@@ -154,14 +135,14 @@ std::vector<float> largest_per_row(const matrix_f& W) {
     return largest;
 }
 
-std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* what_became) {
+std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* treatment) {
     if (dead == 0) return {};
     text_stream remark;
     if (dead == inputs)
         remark << "all ";
     else
         remark << dead << " of ";
-    remark << inputs << " inputs are zero on the calibration text, their weights are " << what_became;
+    remark << inputs << " inputs are zero on the calibration text, their weights are " << treatment;
     return remark.str();
 }
 

@@ -136,7 +136,7 @@ struct output_metric {
     std::vector<magr::matrix<double>> heads;  ///< for consecutive heads of attention's queries or keys
 };
 
-/// What one layer became.
+/// A layer after quantization.
 struct quantized_layer {
     matrix_f values;                                         ///< the weights that a program computes with
     std::optional<magr::quantized_matrix<float>> quantized;  ///< their codes and grids, unless the method stores more than these
@@ -153,7 +153,7 @@ struct quantized_layer {
 [[nodiscard]] std::vector<float> largest_per_row(const matrix_f& W);
 
 /// What a report says about a layer whose inputs are zero in part, which decide nothing; empty if there are none.
-/// @param what_became  of their weights
-[[nodiscard]] std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* what_became);
+/// @param treatment  of their weights
+[[nodiscard]] std::string remark_on_inputs(magr::index_t dead, magr::index_t inputs, const char* treatment);
 
 }  // namespace examples

@@ -12,30 +12,15 @@
 #include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto_drift.hpp>
 #include <magr/quantize_quip.hpp>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "common/content_hash.hpp"
-#include "quantize_llama/stored_bits.hpp"
+#include "quantize_llama/layer_settings.hpp"
 
 namespace examples {
 namespace {
-
-magr::grid_options grid_of(const quantization& how) {
-    return {.bits = how.bits,
-            .zero_point = how.zero_point,
-            .group_size = how.group_size,
-            .storage = how.storage,
-            .range = how.range.value_or(magr::range_search::min_max),
-            .range_factor = how.beta};
-}
-
-magr::optq_options optq_of(const quantization& how) {
-    magr::optq_options options{.order = how.order};
-    options.precision = magr::factor_precision::float64;
-    if (how.damping) options.damping = *how.damping;
-    return options;
-}
 
 /// Random numbers of a layer of their own.
 std::uint64_t seed_of(const std::string& layer) {
@@ -44,26 +29,27 @@ std::uint64_t seed_of(const std::string& layer) {
     return std::stoull(hash.text().substr(0, 15), nullptr, 16);
 }
 
-template <class Result>
-Result checked(Result result) {
+/// The layer of a result, or its reason not to be one.
+template <class Result, class Store>
+quantized_layer layer_of(Result result, const Store& store_in) {
     if (!result) throw std::runtime_error(to_string(result.status));
-    return result;
-}
-
-template <class Matrix>
-Matrix checked(std::optional<Matrix> result) {
-    if (!result) throw std::runtime_error("the Gram matrix of the inputs could not be factored");
-    return *std::move(result);
-}
-
-matrix_f values_of(const magr::matrix<float>& m) { return Eigen::Map<const matrix_f>(m.data(), m.rows(), m.cols()); }
-
-quantized_layer layer_of(magr::quantized_matrix<float> q) {
     quantized_layer layer;
-    layer.values = values_of(q.dequantize());
-    layer.record.stored_bits = stored_bits(q);
-    layer.quantized = std::move(q);
+    add_status(layer.record, result.status);
+    store_in(layer, std::move(result));
     return layer;
+}
+
+/// The same for results that are codes and grids.
+template <class Result>
+quantized_layer layer_of(Result result) {
+    return layer_of(std::move(result), [](quantized_layer& layer, Result done) { store(layer, std::move(done.quantized)); });
+}
+
+/// What could be rounded with this H.
+template <class Matrix>
+Matrix required(std::optional<Matrix> rounded) {
+    if (!rounded) throw std::runtime_error("the Gram matrix of the inputs could not be factored");
+    return *std::move(rounded);
 }
 
 /// Rounds weights that make up for the drift of their inputs.
@@ -71,7 +57,9 @@ template <class Method>
 quantized_layer with_drift(const matrix_f& W, const magr::hessian& H, const layer_calibration& calibration, const Method& method,
                            const quantization& how, magr::thread_pool& pool) {
     const auto grids = magr::fit_grids(W, H, grid_of(how), pool);
-    return layer_of(checked(magr::round_onto_drift(grids, W, H, calibration.drift, method, {}, {.order = how.order}, pool)));
+    quantized_layer layer;
+    store(layer, required(magr::round_onto_drift(grids, W, H, calibration.drift, method, {}, {.order = how.order}, pool)));
+    return layer;
 }
 
 quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
@@ -80,12 +68,11 @@ quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hes
     options.incoherence.seed = seed_of(name);
     options.optq = optq_of(how);
     options.optq.dead = magr::dead_columns::zero;
-    const auto result = checked(magr::quantize_quip(W, H, options, pool));
-    quantized_layer layer;
-    layer.values = values_of(result.weights);
-    // codes, the scale of the whole matrix, the seed, and the diagonal in 16 bits
-    layer.record.stored_bits = static_cast<double>(W.size()) * how.bits + 32 + 64 + 16.0 * static_cast<double>(W.cols());
-    return layer;
+    return layer_of(magr::quantize_quip(W, H, options, pool), [&](quantized_layer& layer, const auto& result) {
+        layer.values = values_of(result.weights);
+        // codes, the scale of the whole matrix, the seed, and the diagonal, which the library keeps in double
+        layer.record.stored_bits = static_cast<double>(W.size()) * how.bits + 32 + 64 + 64.0 * static_cast<double>(W.cols());
+    });
 }
 
 quantized_layer owq(const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
@@ -98,17 +85,16 @@ quantized_layer owq(const matrix_f& W, const magr::hessian& H, const quantizatio
     else
         options.grid.range.reset();  // it has a search of its own
     options.weak_columns = magr::owq_weak_columns(how.bits + more_bits, how.bits, magr::matrix_shape{W.rows(), W.cols()});
-    const auto result = checked(magr::quantize_owq(W, H, options, pool));
-    quantized_layer layer;
-    layer.values = values_of(result.quantized.dequantize());
-    layer.record.stored_bits = result.quantized.bits_per_weight() * static_cast<double>(W.size());
-    return layer;
+    return layer_of(magr::quantize_owq(W, H, options, pool), [&](quantized_layer& layer, const auto& result) {
+        layer.values = values_of(result.quantized.dequantize());
+        layer.record.stored_bits = result.quantized.bits_per_weight() * static_cast<double>(W.size());
+    });
 }
 
 quantized_layer dint(const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
     const auto grids = magr::fit_dint_grids(W, H, {.bits = how.bits, .group_size = how.group_size, .storage = how.storage}, pool);
     const magr::ldl_feedback feedback{.damping = how.damping.value_or(1e-2)};
-    const auto q = checked(magr::round_onto(grids, W, H, feedback, {}, {.order = how.order}, pool));
+    const auto q = required(magr::round_onto(grids, W, H, feedback, {}, {.order = how.order}, pool));
     quantized_layer layer;
     layer.values = values_of(q.dequantize());
     layer.record.stored_bits = static_cast<double>(W.size()) * how.bits +
@@ -119,10 +105,23 @@ quantized_layer dint(const matrix_f& W, const magr::hessian& H, const quantizati
 /// Only attention's queries and keys have a metric of rows; other layers are OPTQ's.
 quantized_layer boa(const matrix_f& W, const magr::hessian& H, const output_metric& metric, const quantization& how,
                     magr::thread_pool& pool) {
-    if (metric.heads.empty()) return layer_of(checked(magr::quantize_optq(W, H, grid_of(how), optq_of(how), pool)).quantized);
+    if (metric.heads.empty()) return layer_of(magr::quantize_optq(W, H, grid_of(how), optq_of(how), pool));
     magr::boa_options options{.order = how.order};
     if (how.damping) options.damping = *how.damping;
-    return layer_of(checked(magr::quantize_boa(W, H, metric.heads, grid_of(how), options, pool)).quantized);
+    return layer_of(magr::quantize_boa(W, H, metric.heads, grid_of(how), options, pool));
+}
+
+/// What an error costs at the output, without what all weights of the layer have in common: tr(E H E^T) - 2 tr(W C E^T), E = Q - W, which
+/// is
+/// ||X W^T - Y Q^T||^2 up to a constant. C is 0 for methods that do not know the drift.
+double cost_of(const matrix_f& W, const matrix_f& Q, const layer_calibration& calibration) {
+    using matrix_d = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::Map<const matrix_d> H(calibration.gram.data(), W.cols(), W.cols());
+    const matrix_d E = Q.cast<double>() - W.cast<double>();
+    const double cost = (E * H).cwiseProduct(E).sum();
+    if (calibration.drift.empty()) return cost;
+    const Eigen::Map<const matrix_d> C(calibration.drift.data(), W.cols(), W.cols());
+    return cost - 2 * (W.cast<double>() * C).cwiseProduct(E).sum();
 }
 
 quantized_layer round_by(const std::string& name, const matrix_f& W, const magr::hessian& H, const layer_calibration& calibration,
@@ -144,7 +143,7 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
         options.rounding = magr::rounding_mode::stochastic;
         options.seed = seed_of(name);
     }
-    return layer_of(checked(magr::quantize_optq(W, H, grid_of(how), options, pool)).quantized);
+    return layer_of(magr::quantize_optq(W, H, grid_of(how), options, pool));
 }
 
 }  // namespace
@@ -152,16 +151,16 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
 quantized_layer follow_published(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                  const output_metric& metric, const quantization& how, magr::thread_pool& pool) {
     const magr::hessian H(calibration.gram, 0, pool);
-    std::vector<double> penalties = {0};
-    if (uses_magr(how.method)) penalties = how.alpha ? std::vector<double>{*how.alpha} : default_alphas(how.group_size.has_value());
     std::optional<quantized_layer> best;
-    for (const double alpha : penalties) {
+    double least = 0;
+    for (const double wanted : penalties_of(how)) {
+        const double alpha = H.dead_inputs() < H.inputs() ? wanted : 0;  // without a live input there is nothing for MagR to do
         matrix_f M = W;
-        if (alpha > 0 && H.dead_inputs() < H.inputs())
-            magr::preprocess(M, H, {.alpha = alpha, .group_size = how.group_size, .solver = how.solver, .damping = how.damping}, {}, pool);
+        if (alpha > 0) magr::preprocess(M, H, magr_of(how, alpha), {}, pool);
         quantized_layer layer = round_by(name, M, H, calibration, metric, how, pool);
-        layer.record.output_error = magr::output_error(W, layer.values, H, pool);
-        if (best && layer.record.output_error >= best->record.output_error) continue;
+        const double cost = cost_of(W, layer.values, calibration);
+        if (best && !(cost < least)) continue;
+        least = cost;
         layer.record.alpha = alpha;
         if (uses_magr(how.method)) {
             layer.record.largest_before = largest_per_row(W);
@@ -169,8 +168,10 @@ quantized_layer follow_published(const std::string& name, const matrix_f& W, con
         }
         best = std::move(layer);
     }
-    best->record.name = name;
-    best->record.remark = remark_on_inputs(H.dead_inputs(), H.inputs(), "rounded to the nearest");
+    layer_record& record = best->record;
+    record.name = name;
+    record.output_error = magr::output_error(W, best->values, H, pool);
+    add_remark(record, remark_on_inputs(H.dead_inputs(), H.inputs(), "rounded to the nearest"));
     return *std::move(best);
 }
 

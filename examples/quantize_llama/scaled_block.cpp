@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <magr/matrix/eigen.hpp>
 #include <magr/transform/aqas.hpp>
+#include <magr/transform/fuse_scaling.hpp>
 #include <span>
 #include <utility>
 #include <vector>
@@ -15,7 +16,7 @@
 namespace examples {
 namespace {
 
-/// Inputs of the four sites, of tokens that are spread over the first texts.
+/// Inputs of the four sites, of up to 512 tokens that are spread over the first chunk of the text.
 std::array<matrix_f, site_count> sample_inputs(const llama_block& block, const text_states& text) {
     constexpr Eigen::Index most_tokens = 512;
     std::array<matrix_f, site_count> samples;
@@ -29,17 +30,14 @@ std::array<matrix_f, site_count> sample_inputs(const llama_block& block, const t
     return samples;
 }
 
-/// Divides rows of a layer, and what its bias adds to them.
-void divide_rows(llama_block& block, linear kind, std::span<const double> scales) {
-    for (std::size_t i = 0; i < scales.size(); ++i) {
-        const auto row = static_cast<Eigen::Index>(i);
-        block[kind].row(row) /= static_cast<float>(scales[i]);
-        if (block.bias(kind).size() != 0) block.bias(kind)[row] /= static_cast<float>(scales[i]);
-    }
+template <class Vector>
+std::span<float> numbers(Vector& v) {
+    return {v.data(), static_cast<std::size_t>(v.size())};
 }
 
-void divide(row_f& norm, std::span<const double> scales) {
-    for (std::size_t j = 0; j < scales.size(); ++j) norm[static_cast<Eigen::Index>(j)] /= static_cast<float>(scales[j]);
+/// Divides what a layer puts out.
+void divide_outputs(llama_block& block, linear kind, const magr::column_scaling& scaling) {
+    magr::divide_outputs(block[kind], numbers(block.bias(kind)), scaling);
 }
 
 }  // namespace
@@ -63,22 +61,18 @@ llama_block scale_inputs(const llama_block& block, const text_states& text, cons
     };
     // Rows of up_proj and v_proj change first, because their columns are scaled afterwards.
     const magr::column_scaling mlp_hidden = search(site::mlp_hidden);
-    divide_rows(result, linear::up_proj, mlp_hidden.scales());
+    divide_outputs(result, linear::up_proj, mlp_hidden);
 
     // query heads that read the same values share the scales of their inputs to o_proj
-    const auto d = static_cast<magr::index_t>(config.head_dim);
-    const auto shared_by = static_cast<magr::index_t>(config.num_attention_heads / config.num_key_value_heads);
-    std::vector<magr::index_t> channel;
-    for (magr::index_t j = 0; j < block[linear::o_proj].cols(); ++j) channel.push_back(j / d / shared_by * d + j % d);
-    const magr::column_scaling attended = search(site::attention_output, channel);
-    std::vector<double> of_values(static_cast<std::size_t>(block[linear::v_proj].rows()));
-    for (std::size_t j = 0; j < channel.size(); ++j) of_values[static_cast<std::size_t>(channel[j])] = attended.scales()[j];
-    divide_rows(result, linear::v_proj, of_values);
+    const std::vector<magr::index_t> shared =
+        magr::shared_value_channels(block[linear::o_proj].cols(), config.num_attention_heads, config.num_key_value_heads);
+    const magr::column_scaling attended = search(site::attention_output, shared);
+    divide_outputs(result, linear::v_proj, magr::shared_scaling(attended, shared));
 
     const magr::column_scaling attention = search(site::attention_input);
-    divide(result.input_norm, attention.scales());
+    magr::divide_norm(numbers(result.input_norm), {}, attention);
     const magr::column_scaling mlp = search(site::mlp_input);
-    divide(result.post_attention_norm, mlp.scales());
+    magr::divide_norm(numbers(result.post_attention_norm), {}, mlp);
     return result;
 }
 

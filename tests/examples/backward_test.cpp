@@ -85,14 +85,7 @@ TEST_CASE("backward: the gradients are those of finite differences of the equati
         config.qkv_bias = config.o_bias = config.mlp_bias = true;
     }
     SECTION("a window of 7 tokens") { config.sliding_window = 7; }
-    SECTION("RoPE scaled by YaRN") {
-        config.scaling = {.kind = rope_scaling_kind::yarn,
-                          .factor = 4,
-                          .original_max_position_embeddings = 128,
-                          .low_turns = 0.3,
-                          .high_turns = 10,
-                          .attention_factor = 1.2};
-    }
+    SECTION("RoPE scaled by YaRN") { config.scaling = tiny::yarn(); }
     llama_model model = tiny::model(config);
     const std::vector<sequence> texts = tiny::texts(config, {70, 1, 9});  // longer than a tile of queries, a single token
     gradients found = backward(model, texts);

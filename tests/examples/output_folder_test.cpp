@@ -96,6 +96,33 @@ TEST_CASE("output_folder: holds the model that the run went through, bit for bit
     }
 }
 
+TEST_CASE("output_folder: a tuned model is written with its norms, and made again with the same bits if a block is lost",
+          "[examples][output_folder][tune]") {
+    const source from;
+    const scratch_folder scratch;
+    run_settings settings;
+    settings.how = {.method = method::automatic, .bits = 3, .effort = 2};
+    const std::vector<llama_block> blocks = run(from, scratch.path(), settings);
+    const auto check = [&] {
+        const llama_model written = load_model(scratch.path());
+        REQUIRE(written.blocks.size() == 4);
+        for (std::size_t layer = 0; layer < 4; ++layer) {
+            CHECK(written.blocks[layer].weights == blocks[layer].weights);
+            CHECK(written.blocks[layer].input_norm == blocks[layer].input_norm);
+            CHECK(written.blocks[layer].post_attention_norm == blocks[layer].post_attention_norm);
+            CHECK(written.blocks[layer].input_norm != from.model.blocks[layer].input_norm);
+        }
+    };
+    check();
+    const std::vector<llama_block> taken = run(from, scratch.path(), settings);  // finds all blocks
+    for (std::size_t layer = 0; layer < 4; ++layer) CHECK(taken[layer].weights == blocks[layer].weights);
+    std::filesystem::remove(scratch.path() / "codes" / "block-00002.json");
+    std::vector<std::string> lines;
+    static_cast<void>(run(from, scratch.path(), settings, all_blocks, &lines));
+    CHECK(lines.size() >= 1);
+    check();
+}
+
 TEST_CASE("output_folder: the codes and grids give the weights", "[examples][output_folder]") {
     const source from;
     for (const auto zero_point : {magr::zero_point::integer, magr::zero_point::offset}) {

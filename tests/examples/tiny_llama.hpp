@@ -39,6 +39,16 @@ inline llama_config config() {
     return c;
 }
 
+/// RoPE scaled by YaRN.
+inline rope_scaling yarn() {
+    return {.kind = rope_scaling_kind::yarn,
+            .factor = 4,
+            .original_max_position_embeddings = 128,
+            .low_turns = 0.3,
+            .high_turns = 10,
+            .attention_factor = 1.2};
+}
+
 class random_values {
 public:
     explicit random_values(std::uint32_t seed) : random_(seed) {}

@@ -57,4 +57,20 @@ inline layer make_layer(Eigen::Index rows, Eigen::Index cols, inputs kind, unsig
     return out;
 }
 
+/// The layer of the QuIP authors' counterexample (arXiv 2307.13304): on codes 0..3 with step 1, feedback does harm.
+inline layer clamping_counterexample(Eigen::Index n) {
+    constexpr double c = 0.01;
+    layer out{MatrixXd(1, n), MatrixXd::Ones(n, n) + MatrixXd::Identity(n, n)};
+    out.H(n - 1, n - 1) = 1;
+    for (Eigen::Index j = 1; j < n - 1; ++j) {
+        out.H(0, j) += 2 * c;
+        out.H(j, 0) += 2 * c;
+    }
+    out.H(0, n - 1) += c;
+    out.H(n - 1, 0) += c;
+    out.H(0, 0) += 4 * c + static_cast<double>(n) * c * c;
+    for (Eigen::Index j = 0; j < n; ++j) out.W(0, j) = 0.499 + 0.002 * static_cast<double>(j % 2);
+    return out;
+}
+
 }  // namespace layers

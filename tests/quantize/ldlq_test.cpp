@@ -108,18 +108,7 @@ TEST_CASE("LDLQ: on a finite grid it can lose to plain rounding", "[quantize][ld
         double clamped, unclamped, nearest;
     } cases[] = {{16, 39.6247, 3.6845, 3.7404}, {64, 915.1469, 15.4463, 15.6936}};
     for (const auto& [n, clamped, unclamped, nearest] : cases) {
-        constexpr double c = 0.01;
-        MatrixXd H = MatrixXd::Ones(n, n) + MatrixXd::Identity(n, n);
-        H(n - 1, n - 1) = 1;
-        for (index_t j = 1; j <= n - 2; ++j) {
-            H(0, j) += 2 * c;
-            H(j, 0) += 2 * c;
-        }
-        H(0, n - 1) += c;
-        H(n - 1, 0) += c;
-        H(0, 0) += 4 * c + static_cast<double>(n) * c * c;
-        MatrixXd W(1, n);
-        for (index_t j = 0; j < n; ++j) W(0, j) = 0.499 + 0.002 * static_cast<double>(j % 2);
+        const auto [W, H] = layers::clamping_counterexample(n);
         const auto narrow = unit_grids(1, n, 2, 0), wide = unit_grids(1, n, 8, 128);
         const double found = proxy(ldlq(narrow, W, H), W, H), free = proxy(ldlq(wide, W, H), W, H);
         const double plain = proxy(W.unaryExpr([](double w) { return std::nearbyint(w); }), W, H);

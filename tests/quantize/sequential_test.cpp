@@ -269,18 +269,7 @@ TEST_CASE("quantize_sequentially: on a finite grid feedback can be worse than no
     // computed once in double from the definition below
     for (const auto& expected : {expected_errors{16, 39.6247, 3.6845, 3.7404}, expected_errors{64, 915.1469, 15.4463, 15.6936}}) {
         const index_t n = expected.n;
-        const double c = 0.01;
-        MatrixXd H = MatrixXd::Ones(n, n) + MatrixXd::Identity(n, n);
-        H(n - 1, n - 1) = 1;
-        for (index_t j = 1; j < n - 1; ++j) {
-            H(0, j) += 2 * c;
-            H(j, 0) += 2 * c;
-        }
-        H(0, n - 1) += c;
-        H(n - 1, 0) += c;
-        H(0, 0) += 4 * c + static_cast<double>(n) * c * c;
-        MatrixXd W(1, n);
-        for (index_t j = 0; j < n; ++j) W(0, j) = 0.499 + 0.002 * static_cast<double>(j % 2);
+        const auto [W, H] = layers::clamping_counterexample(n);
 
         const double clamped = proxy(W, quantize(W, H, 0, 128, integer_quantizer{0, 3}).Q, H);
         const double unclamped = proxy(W, quantize(W, H, 0, 128, integer_quantizer{}).Q, H);

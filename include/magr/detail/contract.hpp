@@ -189,6 +189,8 @@ public:
     void require_enumerator(const char* option, Enum value) {
         if (!is_enumerator(value)) add(option, enumerators<Enum>().c_str(), static_cast<int>(value));
     }
+    /// Adds the problems of options within these.
+    void add_all(const std::vector<std::string>& others) { problems_.insert(problems_.end(), others.begin(), others.end()); }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 
 private:

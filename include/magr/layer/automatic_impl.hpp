@@ -23,17 +23,15 @@ namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const automatic_options& options) {
-    std::vector<std::string> found = problems(options.layer);
     detail::problem_list own("automatic_options");
+    own.add_all(problems(options.layer));
     for (const double alpha : options.alphas) own.require(alpha >= 0 && detail::is_finite(alpha), "alphas", "finite and at least 0", alpha);
     own.require(!options.dampings.empty(), "dampings", "at least one", options.dampings.size());
     for (const double damping : options.dampings)
         own.require(damping >= 0 && detail::is_finite(damping), "dampings", "finite and at least 0", damping);
     for (const double factor : options.range_factors) own.require(factor > 0 && factor <= 1, "range_factors", "in (0, 1]", factor);
     own.require(options.required_gain >= 0 && options.required_gain < 1, "required_gain", "in [0, 1)", options.required_gain);
-    const std::vector<std::string> more = own.take();
-    found.insert(found.end(), more.begin(), more.end());
-    return found;
+    return own.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -30,8 +30,8 @@ namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const coupled_options& options) {
-    std::vector<std::string> found = problems(options.layer);
     detail::problem_list own("coupled_options");
+    own.add_all(problems(options.layer));
     own.require(!options.layer.preprocess, "layer.preprocess", "not set, because MagR is not run", "set");
     own.require(options.layer.quantizer == layer_quantizer::optq, "layer.quantizer", "optq", to_string(options.layer.quantizer));
     own.require(options.layer.optq.groups == group_update::fixed, "layer.optq.groups", "fixed", to_string(options.layer.optq.groups));
@@ -41,9 +41,7 @@ MAGR_CORE std::vector<std::string> problems(const coupled_options& options) {
     own.require(options.passes >= 0, "passes", "at least 0", options.passes);
     own.require(options.rows_per_step >= 1, "rows_per_step", "at least 1", options.rows_per_step);
     own.require(options.damping >= 0 && detail::is_finite(options.damping), "damping", "at least 0 and finite", options.damping);
-    const std::vector<std::string> more = own.take();
-    found.insert(found.end(), more.begin(), more.end());
-    return found;
+    return own.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

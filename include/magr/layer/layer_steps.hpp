@@ -16,6 +16,7 @@
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/grid/fit_grid.hpp>
+#include <magr/grid/round_onto_grids.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>
 #include <magr/matrix/eigen.hpp>
@@ -23,7 +24,6 @@
 #include <magr/preprocess/core.hpp>
 #include <magr/quantize/count_clipped.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/without_dead.hpp>
 #include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_scales.hpp>

@@ -32,9 +32,8 @@ MAGR_CORE std::vector<std::string> problems(const quip_options& options) {
     found.require(options.greedy_passes == 0 || options.optq.rounding != rounding_mode::stochastic, "greedy_passes",
                   "0 with stochastic rounding, which they would bias", options.greedy_passes);
     found.require(options.optq.groups == group_update::fixed, "optq.groups", "fixed", to_string(options.optq.groups));
-    std::vector<std::string> all = found.take(), of_optq = problems(options.optq);
-    all.insert(all.end(), of_optq.begin(), of_optq.end());
-    return all;
+    found.add_all(problems(options.optq));
+    return found.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -17,10 +17,10 @@ MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_opti
     std::vector<std::string> found = problems(options);
     if (!format) {
         detail::problem_list own("matrix_shape");
+        own.add_all(found);
         own.require(shape.rows >= 1, "rows", "at least 1", shape.rows);
         own.require(shape.cols >= 1, "cols", "at least 1", shape.cols);
-        for (std::string& problem : own.take()) found.push_back(std::move(problem));
-        return found;
+        return own.take();
     }
     for (std::string& problem : problems(shape, options.grid, *format)) found.push_back(std::move(problem));
     if (!detail::is_enumerator(*format)) return found;

@@ -14,6 +14,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
+#include <magr/grid/require_quantized.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/bound_problem.hpp>
@@ -24,13 +25,12 @@ namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const bound_options& options) {
-    std::vector<std::string> all = problems(options.optq);
     detail::problem_list found("bound_options");
+    found.add_all(problems(options.optq));
     found.require(options.failure_probability > 0 && options.failure_probability < 1, "failure_probability", "in (0, 1)",
                   options.failure_probability);
     if (options.tokens) found.require(*options.tokens >= 1, "tokens", "at least 1", *options.tokens);
-    for (std::string& problem : found.take()) all.push_back(std::move(problem));
-    return all;
+    return found.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -42,14 +42,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 void require_bounded(const char* function, const matrix_ref& W, const quantized_matrix<Scalar>& Q, const matrix_ref* X,
                      const bound_options& options, executor_ref exec) {
-    require_shape(function, "Q.codes", Q.codes.view(), W.rows(), W.cols());
-    require_grids(function, Q, W.rows(), W.cols());
-    const int last = Q.levels.empty() ? largest_code(Q.bits) : static_cast<int>(Q.levels.size()) - 1;
-    for (index_t i = 0; i < W.rows(); ++i)
-        for (index_t j = 0; j < W.cols(); ++j)
-            if (Q.codes(i, j) > last)
-                raise<value_error>(concat(function, ": Q.codes must be in 0..", last, ", entry (row ", i, ", column ", j, ") is ",
-                                          static_cast<int>(Q.codes(i, j))));
+    require_quantized(function, Q, W.rows(), W.cols());
     if (X == nullptr) return;
     require_not_empty(function, "X", *X);
     require_shape(function, "X", *X, X->rows(), W.cols());

@@ -19,6 +19,7 @@
 #include <magr/feedback/feedback_factor.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/grid_fitter.hpp>
+#include <magr/grid/round_onto_grids.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
@@ -26,7 +27,6 @@
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/loss_bound.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/sequential_pass.hpp>
 #include <magr/quantize/sequential_sums.hpp>
 #include <magr/quantize/without_dead.hpp>

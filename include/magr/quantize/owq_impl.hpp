@@ -23,12 +23,12 @@
 #include <magr/grid/exhaustive_search.hpp>
 #include <magr/grid/grid_fitter.hpp>
 #include <magr/grid/make_weight_grids.hpp>
+#include <magr/grid/round_onto_grids.hpp>
 #include <magr/grid/storage.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/loss_bound.hpp>
 #include <magr/quantize/owq.hpp>
-#include <magr/quantize/round_onto_grids.hpp>
 #include <magr/quantize/sequential_pass.hpp>
 #include <magr/quantize/weak_column_quantizer.hpp>
 #include <magr/quantize/without_dead.hpp>
@@ -47,16 +47,17 @@ MAGR_CORE std::vector<std::string> problems(const owq_options& options) {
         found.require(*options.clips >= 1, "clips", "at least 1", *options.clips);
         found.require(!options.grid.range, "grid.range", "unset with clips, which are a search of their own",
                       to_string(options.grid.range.value_or(range_search::min_max)));
-        found.require(options.grid.range_factor == 1, "grid.range_factor", "1 with clips, which find the shrink themselves", options.grid.range_factor);
+        found.require(options.grid.range_factor == 1, "grid.range_factor", "1 with clips, which find the shrink themselves",
+                      options.grid.range_factor);
     }
     const auto groups = options.optq.groups;
     found.require(groups == group_update::fixed, "optq.groups", "fixed", to_string(groups));
     const auto order = options.optq.order;
     found.require(order == column_order::natural || order == column_order::act_order, "optq.order", "natural or act_order",
                   to_string(order));
-    std::vector<std::string> all = found.take();
-    for (const auto& part : {problems(options.grid), problems(options.optq)}) all.insert(all.end(), part.begin(), part.end());
-    return all;
+    found.add_all(problems(options.grid));
+    found.add_all(problems(options.optq));
+    return found.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

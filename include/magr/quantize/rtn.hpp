@@ -8,10 +8,10 @@
 #include <magr/detail/matrix_ref.hpp>
 #include <magr/grid/fit_grid.hpp>
 #include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/round_onto_grids.hpp>
 #include <magr/grid/rounding.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
-#include <magr/quantize/round_onto_grids.hpp>
 
 namespace magr {
 namespace detail {

@@ -126,19 +126,6 @@ template <compute_scalar Scalar>
     return result;
 }
 
-/// Refuses arguments that the refinements cannot handle.
-template <compute_scalar Scalar>
-void require_refinable(const char* function, const quantized_matrix<Scalar>& q, const matrix_ref& W) {
-    require_shape(function, "Q.codes", q.codes.view(), W.rows(), W.cols());
-    require_grids(function, q, W.rows(), W.cols());
-    const int largest = q.levels.empty() ? largest_code(q.bits) : static_cast<int>(q.levels.size()) - 1;
-    for (index_t i = 0; i < W.rows(); ++i)
-        for (index_t j = 0; j < W.cols(); ++j)
-            if (q.codes(i, j) > largest)
-                raise<value_error>(concat(function, ": Q.codes must be in 0..", largest, ", entry (row ", i, ", column ", j, ") is ",
-                                          static_cast<int>(q.codes(i, j))));
-}
-
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail
 }  // namespace magr

@@ -17,6 +17,7 @@
 #include <magr/detail/finite.hpp>
 #include <magr/grid/code_map.hpp>
 #include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/require_quantized.hpp>
 #include <magr/grid/storage.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/refine/error_state.hpp>
@@ -111,7 +112,7 @@ refinement_result run_refine_codes(quantized_matrix<Scalar>& Q, const matrix_ref
                                    const code_refinement_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("refine_codes", W, H, options.dead_threshold, exec);
-    require_refinable("refine_codes", Q, W);
+    require_quantized("refine_codes", Q, W.rows(), W.cols());
     return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 

@@ -18,6 +18,7 @@
 #include <magr/grid/code_map.hpp>
 #include <magr/grid/grid_weights.hpp>
 #include <magr/grid/quantized_matrix.hpp>
+#include <magr/grid/require_quantized.hpp>
 #include <magr/grid/storage.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/refine/error_state.hpp>
@@ -227,7 +228,7 @@ refinement_result run_refine_scales(quantized_matrix<Scalar>& Q, const matrix_re
                                     const scale_refinement_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("refine_scales", W, H, options.dead_threshold, exec);
-    require_refinable("refine_scales", Q, W);
+    require_quantized("refine_scales", Q, W.rows(), W.cols());
     return refine_checked(Q, weights_in<Scalar>(W).view(), *h, options, exec);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <optional>
@@ -13,6 +14,7 @@
 #include <magr/detail/validate.hpp>
 #include <magr/grid/code_map.hpp>
 #include <magr/grid/fit_grid.hpp>
+#include <magr/grid/round_onto_grids.hpp>
 #include <magr/transform/aqas.hpp>
 #include <magr/transform/input_magnitudes.hpp>
 #include <magr/transform/joint_loss.hpp>
@@ -22,12 +24,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(const aqas_options& options) {
     detail::problem_list found("aqas_options");
+    if (options.activations) found.add_all(problems(*options.activations));
     found.require(options.steps >= 1 && options.steps <= 1000, "steps", "in 1..1000", options.steps);
     found.require(options.refine_passes >= 0, "refine_passes", "at least 0", options.refine_passes);
     found.require(options.refine_ratio > 1 && options.refine_ratio <= 16, "refine_ratio", "in (1, 16]", options.refine_ratio);
-    std::vector<std::string> all = options.activations ? problems(*options.activations) : std::vector<std::string>();
-    for (std::string& problem : found.take()) all.push_back(std::move(problem));
-    return all;
+    return found.take();
 }
 
 }  // namespace MAGR_ISA_NAMESPACE
@@ -39,16 +40,8 @@ template <compute_scalar Scalar>
 void round_to_fitted_grids(matrix_view<Scalar> w, const grid_options& options, executor_ref exec) {
     validate(options);
     const weight_grids<Scalar> grids = fit_all<Scalar>("aqas_search", w, options, exec);
-    with_code_map(grids, [&](const auto& map_of) {
-        exec.parallel_for(w.rows(), [&](index_t i, index_t) {
-            for (index_t j = 0, end; j < w.cols(); j = end) {
-                const index_t group = grids.group_of_column[static_cast<std::size_t>(j)];
-                for (end = j + 1; end < w.cols() && grids.group_of_column[static_cast<std::size_t>(end)] == group;) ++end;
-                const auto map = map_of(grids.scales(i, group), grids.zeros(i, group));
-                for (index_t k = j; k < end; ++k) w(i, k) = map.weight(steps_on_grid(map, w(i, k), i, k));
-            }
-        });
-    });
+    const matrix<Scalar> rounded = round_onto_grids<Scalar>(w, grids, round_half_even{}, exec).dequantize();
+    for (index_t i = 0; i < w.rows(); ++i) std::copy_n(&rounded(i, 0), w.cols(), &w(i, 0));
 }
 
 inline void require_aqas_arguments(std::span<const matrix_ref> W, const matrix_ref& X, const aqas_options& options, executor_ref exec) {
