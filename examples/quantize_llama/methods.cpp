@@ -103,7 +103,6 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     magr::coupled_options options;
     options.layer = layer_options_of(how);
     options.layer.target = magr::rounding_target::preprocessed;
-    options.rows_per_step = 16;
     if (!how.range) options.layer.grid.range = magr::range_search::output_error;
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;

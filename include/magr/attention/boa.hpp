@@ -53,7 +53,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 ///   w_r + sum_{i < r} T_ir (w_i - q_i)
 ///
-/// `rows_per_step` puts blocks B of rows in the place of rows, and T_{:,B} T_BB^-1 in that of T: rows of a block do not make up for each
+/// `rows_per_step` takes blocks B of rows instead of rows, and T_{:,B} T_BB^-1 instead of T: rows of a block do not make up for each
 /// other, later blocks do. With H_row = I, or a whole head in one step, this is OPTQ.
 ///
 /// `scale_passes` then changes scales, but no code, row after row: with c the steps of the codes of row j,

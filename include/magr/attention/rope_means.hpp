@@ -34,13 +34,13 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// A rotary position embedding, averaged over positions: what undoes it in the Gram matrix of rotated keys or queries.
 ///
 /// At position t it turns each pair (a, b) of dimensions by an angle, R_t: (x_a, x_b) -> (cos x_a - sin x_b, sin x_a + cos x_b). Dimensions
-/// behind the pairs stay as they are. The weights of a projection act before R_t, so the Gram matrix C of rotated vectors on the other side
+/// after the pairs stay as they are. The weights of a projection act before R_t, so the Gram matrix C of rotated vectors on the other side
 /// of the scores becomes, as a row Hessian,
 ///
 ///   mean over t of R_t^T C R_t
 ///
-/// which needs only the means of cos_p cos_q, cos_p sin_q and sin_p sin_q over positions, for all pairs p and q. One object serves all
-/// heads and layers with the same embedding.
+/// which needs only the means of cos_p cos_q, cos_p sin_q and sin_p sin_q over positions, for all pairs p and q. One object is enough for
+/// all heads and layers with the same embedding.
 ///
 /// @par Shapes    cosines, sines: positions x pairs, of any storage and layout; weights: positions, or empty if all count the same
 /// @param weights   how often each position occurs, any positive multiple: the number of sequences that reach it

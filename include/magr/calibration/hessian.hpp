@@ -32,8 +32,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    shape_error (H empty or not square), value_error (NaN, Inf, asymmetric H, a negative diagonal entry, an accumulator
 ///                without tokens), option_error (dead_threshold not in [0, 1))
 /// @par Cost      reads H twice. It keeps a view of a matrix, which must outlive it unchanged, but owns a temporary and the Gram matrix of
-/// an
-///                accumulator. Each method remembers what it derives from H, one or two matrices of H's size, until `forget` or destruction
+///                an accumulator. Each method remembers what it derives from H, one or two matrices of H's size, until `forget` or
+///                destruction
 /// @par Threads   only one thread at a time may use it, because it remembers results; the executor may have any number of threads
 class hessian {
 public:

@@ -27,7 +27,7 @@ struct dint_options {
     bool symmetric = false;                            ///< whether the range is symmetric, so that all zero points are (p + 1) / 2
     storage_type storage = storage_type::native;       ///< of scales
     range_search range = range_search::min_max;        ///< how the range is chosen: min_max or mse
-    double error_exponent = 2.4;                        ///< exponent of the mse search, in [1, 8]
+    double error_exponent = 2.4;                       ///< exponent of the mse search, in [1, 8]
     double dead_threshold = 0;                         ///< columns with H_jj <= this fraction of the mean are dead, in [0, 1)
 };
 
@@ -149,7 +149,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///   scale = (high - low) / p, zero = round(-low / scale)          p = 2^bits - 3
 ///   symmetric: scale = 2 max(high, -low) / p, zero = (p + 1) / 2
 ///
-/// and high = 1, low = -1 if all weights are zero. `mse` takes the scale times 1, 0.99, .. 0.21 with the least sum of |error|^error_exponent.
+/// and high = 1, low = -1 if all weights are zero. `mse` takes the scale times 1, 0.99, .. 0.21 with the least sum of
+/// |error|^error_exponent.
 ///
 /// Against integers of as many bits and the same range, the scale is (p + 2) / p times as large, 15/13 for 4 bits. Weights up to a quarter
 /// of it become 0, instead of half; large weights lose up to half of the larger scale.
@@ -161,9 +162,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  ranges and scales are computed in double; the same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix. All before any work
 /// @par Source    dINT of arXiv 2311.05161, after descriptions of the paper: p + 1 integers and two halves. Which codes stand for the
-/// halves, that
-///                both are reached at every zero point, and ties are this library's choice. A symmetric range is symmetric also for
-///                weights of one sign
+///                halves, that both are reached at every zero point, and ties are this library's choice. A symmetric range is symmetric
+///                also for weights of one sign
 template <class Weights, class Gram>
     requires gram_like<Gram>
 [[nodiscard]] auto fit_dint_grids(const Weights& W, const Gram& H, const dint_options& options, executor_ref exec = {}) {

@@ -22,8 +22,7 @@ struct quantized_matrix : weight_grids<Scalar> {
 
     /// The weights that the codes represent, rows x cols.
     /// @par Numerics  with integer zero points code - zero is exact, so each weight is rounded once; otherwise twice. The same bits for
-    /// every
-    ///                executor
+    ///                every executor
     /// @par Cost      O(rows * cols), allocates the result
     [[nodiscard]] MAGR_ALWAYS_INLINE matrix<Scalar> dequantize(executor_ref exec = {}) const;
 };

@@ -25,7 +25,7 @@ struct coupled_options {
     index_t refined_candidates = 3;  ///< of these, the ones with the least loss are refined, per row; >= 1
     index_t passes = 3;              ///< over all rows after the first one, >= 0
     bool from_scratch = true;        ///< whether passes also quantize each row anew, instead of only refining its codes and scales
-    index_t rows_per_step = 32;      ///< rows that do not see each other's errors until the next step, >= 1
+    index_t rows_per_step = 16;      ///< rows that do not see each other's errors until the next step, >= 1
     double damping = 0.1;            ///< added to diag(A), as a fraction of its mean over live outputs, >= 0
 };
 
@@ -75,12 +75,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, or a `hessian`; A: rows x rows, up to a positive factor
 /// @return        codes and grids, with a report; there is no silent fallback
 /// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each candidate that is refined, and rows^2 * cols
-/// multiply-adds a pass;
-///                allocates W, A and H in double, and eight times the rows of a step
+///                multiply-adds a pass; allocates W, A and H in double, and for each row of a step several rows for each range factor
 /// @par Numerics  losses in double. Rows far apart are taken together in a step, since neighbouring rows depend most on each other. The
 ///                same bits for every executor
-/// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H or A is not a Gram matrix. All before any
-/// work
+/// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H or A is not a Gram matrix. All before
+///                any work
 /// @par Source    BoA's row updates (arXiv 2406.13474) in the blocks of TurboBoA (arXiv 2602.04929), followed by Gauss-Seidel passes
 template <class Weights, class Gram, class Metric>
     requires gram_like<Gram> && dense_matrix<const Metric>

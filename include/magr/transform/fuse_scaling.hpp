@@ -23,11 +23,11 @@
 /// | the input comes from              | what is divided                                                                         |
 /// |-----------------------------------|-----------------------------------------------------------------------------------------|
 /// | a norm with gain and bias         | both: `divide_norm`                                                                     |
-/// | a layer, also with ReLU behind it | its rows and bias: `divide_outputs`, because ReLU(z / s) = ReLU(z) / s                  |
+/// | a layer, also with ReLU after it  | its rows and bias: `divide_outputs`, because ReLU(z / s) = ReLU(z) / s                  |
 /// | a gated MLP, act(gate) * up       | rows and bias of up, never of gate                                                      |
 /// | attention over values             | rows and bias of the value layer, by `shared_scaling`: heads that share a value share s |
 ///
-/// All layers that read the same input must be multiplied by the same s. Behind GELU, SiLU or another function that is not homogeneous,
+/// All layers that read the same input must be multiplied by the same s. After GELU, SiLU or another function that is not homogeneous,
 /// with nothing multiplied afterwards, s cannot be moved: quantize such a layer without scaling, or divide its input at run time. The same
 /// holds for an input that something else reads, too, such as the residual stream.
 namespace magr {
@@ -151,8 +151,7 @@ void divide_outputs(Weights&& W, const column_scaling& scaling) {
 ///
 /// @param tie     for each input the output that it reads
 /// @par Errors    shape_error unless there is one number per input; value_error if one is not in 0..inputs-1, or inputs that share an
-/// output
-///                have different scales
+///                output have different scales
 [[nodiscard]] inline column_scaling shared_scaling(const column_scaling& scaling, std::span<const index_t> tie) {
     if (tie.size() != scaling.scales().size())
         detail::raise<shape_error>(detail::concat("shared_scaling: tie must have ", scaling.inputs(), " entries, it has ", tie.size()));

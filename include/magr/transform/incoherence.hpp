@@ -148,8 +148,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Numerics  in double: square roots and divisions
 /// @par Errors    option_error, shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 /// @par Source    QuIP (arXiv 2307.13304); differs from the authors' code in the floors, which are absolute there for W^T W, and relative
-/// to
-///                the largest entry for H
+///                to the largest entry for H
 template <class Weights, class Gram>
     requires gram_like<Gram>
 [[nodiscard]] incoherence fit_incoherence(const Weights& W, const Gram& H, const incoherence_options& options = {},

@@ -27,8 +27,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Errors    option_error if kind is not an enumerator, or hadamard for an odd number of rows or columns above 1; shape_error if a
 ///                size is not 1..2^24. Functions throw shape_error before any write if an argument has another size
 /// @par Cost      as `rotation_kind` says, per number of W, of H twice; tasks of 32 rows or columns. Each worker allocates 32 rows twice
-/// and
-///                3.4 MB
+///                and 3.4 MB
 /// @par Numerics  in double, rounded to the type of the matrix after each side; the same bits for every executor. Numbers near the largest
 ///                one may overflow to infinity
 /// @par Source    QuIP (arXiv 2307.13304) for `orthogonal`, whose order of steps follows the authors' code; QuIP# (arXiv 2402.04396) for
