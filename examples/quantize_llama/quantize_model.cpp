@@ -17,7 +17,7 @@
 #include "quantize_llama/head_metrics.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/output_metrics.hpp"
-#include "quantize_llama/scaled_block.hpp"
+#include "quantize_llama/scale_inputs.hpp"
 #include "quantize_llama/tune.hpp"
 
 namespace examples {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "quantize_llama/scaled_block.hpp"
+#include "quantize_llama/scale_inputs.hpp"
 
 #include <algorithm>
 #include <array>
