@@ -36,7 +36,8 @@ head_metrics collect_head_metrics(const llama_block& block, const text_states& t
     std::vector<head_metrics> parts(text.chunks(), {std::vector<magr::matrix<double>>(heads), std::vector<magr::matrix<double>>(heads)});
     pool.parallel_for(std::ssize(parts), [&](magr::index_t task, magr::index_t) {
         const auto c = static_cast<std::size_t>(task);
-        const matrix_f x = rms_norm(text.hidden(c), block.input_norm, config.rms_norm_eps);
+        matrix_f hidden = text.hidden(c);
+        const matrix_f x = site_input(block, config.rms_norm_eps, site::attention_input, hidden, {}, {});
         matrix_f queries = apply(block, linear::q_proj, x), keys = apply(block, linear::k_proj, x);
         Eigen::Index row = 0;
         for (const sequence& s : text.sequences(c))

@@ -166,6 +166,7 @@ void run(const options& o) {
             quantization how = o.how;
             how.bits = bits;
             how.method = m;
+            if (!takes(m, "--group-size")) how.group_size.reset();
             text_states states = evaluate.begin();
             std::vector<llama_block> blocks;  // all of them only if the model is to write a text
             const auto finished = [&](const llama_block& block) {
@@ -182,7 +183,8 @@ void run(const options& o) {
                                     .bits_per_weight = record.bits_per_weight(),
                                     .seconds = record.seconds,
                                     .processor_seconds = record.processor_seconds,
-                                    .layers = std::move(record.layers)});
+                                    .layers = std::move(record.layers),
+                                    .not_taken = not_taken(m, o)});
             if (samples.is_on()) {
                 llama_model quantized;
                 quantized.config = model.config();

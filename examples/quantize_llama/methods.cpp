@@ -152,6 +152,23 @@ std::vector<method> default_methods() {
     return methods;
 }
 
+bool takes(method m, std::string_view option) {
+    const method_traits& traits = traits_of(m);
+    const bool paper = m == method::paper, automatic = m == method::automatic, dint = m == method::dint;
+    const bool quip = m == method::quip || m == method::magr_quip;  // one scale for the whole matrix
+    if (option == "--group-size" || option == "--storage") return !quip;
+    if (option == "--zero-point") return !quip && !dint;
+    if (option == "--range") return !quip && !dint && !paper;
+    if (option == "--beta") return !quip && !dint && !paper && !automatic;
+    if (option == "--alpha" || option == "--solver") return traits.magr;
+    if (option == "--target") return paper || (traits.magr && !traits.published);
+    if (option == "--damping") return (traits.magr || traits.optq) && !paper && m != method::gpfq;
+    if (option == "--order") return traits.optq && !paper;
+    if (option == "--refinement-rounds") return traits.refines || automatic;
+    if (option == "--drift" || option == "--effort") return automatic;
+    return true;
+}
+
 std::vector<double> default_alphas(bool grouped) {
     if (grouped) return {0, 1e-5, 1e-4, 1e-3};
     return {0, 1e-4, 1e-3, 1e-2, 1e-1};

@@ -8,6 +8,7 @@
 #include <magr/quantize_layer.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "quantize_llama/model.hpp"
@@ -84,8 +85,15 @@ inline constexpr auto all_methods = [] {
 /// The methods that run unless told otherwise.
 [[nodiscard]] std::vector<method> default_methods();
 
-/// How one model is quantized. All methods use the same kind of grid, so that they can be compared; `paper` and `automatic` choose its
-/// range and everything about MagR themselves.
+/// Options of the command line that mean nothing to some methods.
+inline constexpr std::array partial_options{
+    "--group-size", "--zero-point", "--storage",           "--range", "--beta",  "--alpha", "--solver", "--target",
+    "--damping",    "--order",      "--refinement-rounds", "--drift", "--effort"};
+/// Whether a method does what one of these options says.
+[[nodiscard]] bool takes(method m, std::string_view option);
+
+/// How one model is quantized. All methods use the same kind of grid, so that they can be compared, except those that bring their own;
+/// `takes` says what a method leaves out.
 struct quantization {
     examples::method method = method::magr_optq;
     int bits = 4;

@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -64,7 +65,21 @@ CLI::Validator not_empty() {
     return {[](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); }, ""};
 }
 
+/// Refuses what no method of the run would do.
+void require_taken(const options& o) {
+    for (const std::string& option : o.asked)
+        if (std::none_of(o.methods.begin(), o.methods.end(), [&](method m) { return takes(m, option); }))
+            throw CLI::ValidationError(option, std::string(o.methods.size() == 1 ? name_of(o.methods.front()) : "no method of this run") +
+                                                   (o.methods.size() == 1 ? " does not take it" : " takes it"));
+}
+
 }  // namespace
+
+std::vector<std::string> not_taken(method m, const options& o) {
+    std::vector<std::string> left;
+    std::copy_if(o.asked.begin(), o.asked.end(), std::back_inserter(left), [&](const std::string& option) { return !takes(m, option); });
+    return left;
+}
 
 void add_options(CLI::App& app, options& o) {
     o.model = embedded_model();
@@ -219,7 +234,10 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("N")
         ->check(CLI::Range(1, 1024));
 
-    app.callback([&o] {
+    app.callback([&app, &o] {
+        for (const char* option : partial_options)
+            if (app.count(option) > 0) o.asked.emplace_back(option);
+        require_taken(o);
         if (!o.out.empty() && (o.methods.size() != 1 || o.bits.size() != 1))
             throw CLI::ValidationError("--out", "needs one method and one number of bits, given with --methods and --bits");
         if (!o.out.empty() && !traits_of(o.methods.front()).has_codes)

@@ -29,7 +29,8 @@ struct options {
     std::optional<std::int64_t> evaluation_tokens;
     std::vector<int> bits{2, 3, 4};
     std::vector<method> methods = default_methods();
-    quantization how;  ///< what all runs share
+    quantization how;                ///< what all runs share
+    std::vector<std::string> asked;  ///< of `partial_options`, those that the command line has
     std::uint32_t seed = 1;
     int threads = 1;
     std::optional<std::int64_t> sample_tokens;
@@ -39,7 +40,10 @@ struct options {
     magr::storage_type out_dtype = magr::storage_type::f32;
 };
 
-/// Declares the options; their values arrive in `o` when `app` parses.
+/// The options on the command line that a method does not take.
+[[nodiscard]] std::vector<std::string> not_taken(method m, const options& o);
+
+/// Declares the options; their values arrive in `o` when `app` parses. Refuses options that no method of the run takes.
 void add_options(CLI::App& app, options& o);
 
 }  // namespace examples

@@ -130,9 +130,20 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
         case method::quip:
         case method::magr_quip: return quip(name, W, H, how, pool);
         case method::gpfq: return with_drift(W, H, calibration, magr::gpfq_drift{}, how, pool);
-        case method::gptaq: return with_drift(W, H, calibration, magr::gptaq{}, how, pool);
+        case method::gptaq: {
+            magr::gptaq gptaq;
+            if (how.damping) gptaq.damping = *how.damping;
+            return with_drift(W, H, calibration, gptaq, how, pool);
+        }
         case method::qronos:
-        case method::magr_qronos: return with_drift(W, H, calibration, magr::qronos{}, how, pool);
+        case method::magr_qronos: {
+            magr::qronos qronos;
+            if (how.damping) {
+                qronos.damping = *how.damping;
+                qronos.unit = magr::qronos_damping_unit::mean;
+            }
+            return with_drift(W, H, calibration, qronos, how, pool);
+        }
         case method::boa: return boa(W, H, metric, how, pool);
         case method::owq: return owq(W, H, how, pool);
         case method::dint: return dint(W, H, how, pool);

@@ -55,6 +55,17 @@ std::vector<layer_remark> remarks_of(const run_record& run) {
     return remarks;
 }
 
+std::vector<std::string> options_not_taken(const report& r) {
+    std::vector<std::string> lines;
+    for (const run_record& run : r.runs) {
+        if (run.not_taken.empty()) continue;
+        std::string line = std::string(name_of(run.how.method)) + " does not take ";
+        for (std::size_t i = 0; i < run.not_taken.size(); ++i) line.append(i ? ", " : "").append(run.not_taken[i]);
+        if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(std::move(line));
+    }
+    return lines;
+}
+
 std::string table_text(const report& r) {
     text_stream text;
     const auto line = [&](const std::string& method, const std::string& bits, const std::string& stored, const std::string& perplexity,
@@ -71,6 +82,8 @@ std::string table_text(const report& r) {
         line(name_of(run.how.method), std::to_string(bits), number_text(run.bits_per_weight), number_text(run.perplexity),
              number_text(run.kl_divergence), number_text(run.output_error), number_text(run.seconds));
     }
+    const std::vector<std::string> left = options_not_taken(r);
+    for (std::size_t i = 0; i < left.size(); ++i) text << (i == 0 ? "\n" : "") << left[i] << '\n';
     write_remarks(text, r);
     if (!r.runs.empty() && r.runs.back().peak_memory_bytes > 0)
         text << "\nat most " << r.runs.back().peak_memory_bytes / 1'000'000 << " MB of memory\n";
@@ -112,6 +125,7 @@ std::string json_text(const report& r) {
                            {"kl", run.kl_divergence},
                            {"output_error", run.output_error},
                            {"layers_with_magr", layers_with_magr(run)},
+                           {"options_not_taken", run.not_taken},
                            {"remarks", remarks},
                            {"seconds", run.seconds},
                            {"processor_seconds", run.processor_seconds},

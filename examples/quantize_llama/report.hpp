@@ -21,7 +21,8 @@ struct run_record {
     double processor_seconds = 0;
     std::int64_t peak_memory_bytes = 0;  ///< of the whole process, up to the end of this run; 0 if it is not known
     std::vector<layer_record> layers;
-    std::string sample = {};  ///< what the quantized model writes after the prompt
+    std::vector<std::string> not_taken = {};  ///< options on the command line that mean nothing to the method
+    std::string sample = {};                  ///< what the quantized model writes after the prompt
 };
 
 struct report {
@@ -45,6 +46,9 @@ struct layer_remark {
 };
 [[nodiscard]] std::vector<layer_remark> remarks_of(const run_record& run);
 
+/// "quip does not take --group-size, --storage", for each method that was given options which mean nothing to it.
+[[nodiscard]] std::vector<std::string> options_not_taken(const report& r);
+
 /// For the terminal: one line per run, grouped by bits, then the remarks.
 [[nodiscard]] std::string table_text(const report& r);
 
@@ -53,8 +57,8 @@ struct layer_remark {
 [[nodiscard]] std::string samples_text(const report& r);
 
 /// {"model", "baseline": {"perplexity"}, "results": [{"method", "bits", "group_size", "bits_per_weight", "perplexity", "kl",
-/// "output_error", "layers_with_magr", "remarks": {layer: text}, "seconds", "processor_seconds", "peak_memory_bytes"}]}; group_size is null
-/// if there are no groups, a number that is not finite or not known is null.
+/// "output_error", "layers_with_magr", "options_not_taken": [option], "remarks": {layer: text}, "seconds", "processor_seconds",
+/// "peak_memory_bytes"}]}; group_size is null if there are no groups, a number that is not finite or not known is null.
 [[nodiscard]] std::string json_text(const report& r);
 
 /// One page that needs no other file: the table, the weights' magnitudes before and after MagR, a text by each model.

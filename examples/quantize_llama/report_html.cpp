@@ -83,8 +83,10 @@ void write_table(std::ostream& out, const report& r) {
 }
 
 void write_remarks(std::ostream& out, const report& r) {
-    if (std::all_of(r.runs.begin(), r.runs.end(), [](const run_record& run) { return remarks_of(run).empty(); })) return;
+    const std::vector<std::string> left = options_not_taken(r);
+    if (left.empty() && std::all_of(r.runs.begin(), r.runs.end(), [](const run_record& run) { return remarks_of(run).empty(); })) return;
     out << "<h2>Remarks</h2>\n<ul>\n";
+    for (const std::string& line : left) out << "<li>" << escape(line) << "</li>\n";
     for (const run_record& run : r.runs)
         for (const auto& [layer, text] : remarks_of(run))
             out << "<li>" << run_name(run) << ": " << escape(layer) << ": " << escape(text) << "</li>\n";

@@ -46,7 +46,11 @@ llama_block scale_inputs(const llama_block& block, const text_states& text, cons
     const llama_config& config = text.config();
     const std::array<matrix_f, site_count> samples = sample_inputs(block, text);
     llama_block result = block;
-    const magr::grid_options grid{.bits = how.bits, .zero_point = how.zero_point, .group_size = how.group_size, .storage = how.storage};
+    const magr::grid_options grid{.bits = how.bits,
+                                  .zero_point = how.zero_point,
+                                  .group_size = how.group_size,
+                                  .storage = how.storage,
+                                  .range_factor = how.beta};  // the search takes no range that follows the output error
     const auto search = [&](site where, std::vector<magr::index_t> tie = {}) {
         magr::aqas_options options{.tie = std::move(tie)};
         options.activations.reset();

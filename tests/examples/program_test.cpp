@@ -120,6 +120,46 @@ TEST_CASE("quantize_llama: what it cannot use gets one line and exit code 2", "[
     CHECK_THAT(refused(model), mentions("too short for a safetensors file"));
 }
 
+TEST_CASE("quantize_llama: an option that no method takes is refused, and one that some do not take is reported", "[examples][program]") {
+    const scratch_folder folder;
+    write_job(folder);
+    const std::string text = quoted(folder.path() / "eval.u16");
+    const std::string job = "--model " + quoted(folder.path()) + " --calib " + text + " --eval " + text + " --bits 3 --sample-tokens 0";
+    for (const char* refused : {"quip --group-size 8",
+                                "quip --zero-point real",
+                                "magr+quip --range mse",
+                                "quip --storage f16",
+                                "quip --beta 0.9",
+                                "dint --zero-point none",
+                                "dint --range mse",
+                                "dint --beta 0.9",
+                                "paper --range mse",
+                                "paper --damping 0.1",
+                                "auto --beta 0.9",
+                                "auto --alpha 0.1",
+                                "optq --alpha 0.1",
+                                "optq --solver admm",
+                                "rtn --order act_order",
+                                "gpfq --damping 0.1",
+                                "magr+qronos --target original",
+                                "boa --refinement-rounds 2",
+                                "optq --drift 0.5",
+                                "qronos --effort 2",
+                                "quip,dint --zero-point real"}) {
+        CAPTURE(refused);
+        CHECK(run(folder, job + " --methods " + refused) == 2);
+        CHECK_THAT(folder.read("err"), mentions(std::string(refused).find(',') == std::string::npos ? "does not take it" : "no method"));
+    }
+    const auto json_file = folder.path() / "r.json";
+    REQUIRE(run(folder, job + " --methods rtn,magr+quip,dint --group-size 8 --zero-point real --json " + quoted(json_file)) == 0);
+    CHECK_THAT(folder.read("out"), mentions("\nmagr+quip does not take --group-size, --zero-point\ndint does not take --zero-point\n"));
+    const auto results = examples::json::parse(folder.read("r.json")).at("results");
+    CHECK(results[0].at("group_size") == 8);
+    CHECK(results[0].at("options_not_taken").empty());
+    CHECK(results[1].at("group_size").is_null());
+    CHECK(results[2].at("options_not_taken").size() == 1);
+}
+
 TEST_CASE("quantize_llama: the folder that it writes is the model that it reports on", "[examples][program]") {
     const scratch_folder folder;
     const std::string job = write_job(folder);

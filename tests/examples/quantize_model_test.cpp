@@ -3,15 +3,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <magr/calibration/gram.hpp>
 #include <magr/preprocess.hpp>
+#include <map>
 #include <set>
 #include <sstream>
+#include <string_view>
 #include <tuple>
 
 #include "common/error.hpp"
 #include "quantize_llama/backward.hpp"
 #include "quantize_llama/forward.hpp"
+#include "quantize_llama/head_metrics.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
 
@@ -222,6 +226,62 @@ TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as publish
         const matrix_f wanted = Eigen::Map<const matrix_f>(Q.data(), Q.rows(), Q.cols());
         CHECK((found - wanted).norm() <= 0.02F * wanted.norm());  // the inputs come from other batches, so a code may change
     }
+}
+
+TEST_CASE("quantize_model: a method does what an option says exactly if it takes the option", "[examples][quantize_model]") {
+    const llama_model model = tiny::model();
+    const auto texts = tiny::texts(model.config, std::vector<std::size_t>(10, 60), 17);
+    quantization plain{.bits = 3};
+    plain.alpha = 0.05;  // so that MagR has a part in it
+    const std::map<std::string_view, std::function<void(quantization&)>> ask{
+        {"--group-size", [](quantization& how) { how.group_size = 8; }},
+        {"--zero-point", [](quantization& how) { how.zero_point = magr::zero_point::real; }},
+        {"--storage", [](quantization& how) { how.storage = magr::storage_type::bf16; }},
+        {"--range", [](quantization& how) { how.range = magr::range_search::mse; }},
+        {"--beta", [](quantization& how) { how.beta = 0.8; }},
+        {"--alpha", [](quantization& how) { how.alpha = 0.2; }},
+        {"--solver", [](quantization& how) { how.solver = magr::preprocess_solver::proximal_gradient; }},
+        {"--target", [](quantization& how) { how.target = magr::rounding_target::original; }},
+        {"--damping", [](quantization& how) { how.damping = 0.5; }},
+        {"--order", [](quantization& how) { how.order = magr::column_order::act_order; }},
+        {"--refinement-rounds", [](quantization& how) { how.refinement_rounds = 1; }},
+        {"--drift", [](quantization& how) { how.drift = 0.5; }},
+        {"--effort", [](quantization& how) { how.effort = 2; }}};
+    for (const method m : all_methods) {
+        plain.method = m;
+        const quantized_llama usual = quantized(model, texts, plain);
+        for (const char* option : partial_options) {
+            CAPTURE(name_of(m), option);
+            quantization how = plain;
+            ask.at(option)(how);
+            if (!takes(m, "--group-size")) how.group_size.reset();  // as the program does, for MagR in front of QuIP
+            const quantized_llama found = quantized(model, texts, how);
+            bool same = true;
+            for (std::size_t layer = 0; layer < 2; ++layer)
+                same = same && found.model.blocks[layer].weights == usual.model.blocks[layer].weights;
+            CHECK(same != takes(m, option));
+        }
+    }
+}
+
+TEST_CASE("head_metrics: they are those of the inputs that the program rounds", "[examples][quantize_model][activations]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    magr::thread_pool pool(2);
+    const text_states text(model.config, model.embedding, texts);
+    llama_block block = model.blocks[0];
+    const auto exact = collect_head_metrics(block, text, pool);
+    block.activation_bits = 2;
+    const auto rounded = collect_head_metrics(block, text, pool);
+    block.activation_bits = 8;
+    const auto nearly = collect_head_metrics(block, text, pool);
+    const auto distance = [&](const head_metrics& other) {
+        const auto view = [](const magr::matrix<double>& m) { return Eigen::Map<const Eigen::MatrixXd>(m.data(), m.rows(), m.cols()); };
+        return (view(other.queries[0]) - view(exact.queries[0])).norm() / view(exact.queries[0]).norm();
+    };
+    CHECK(distance(rounded) > 0.05);
+    CHECK(distance(nearly) > 0);
+    CHECK(distance(nearly) < 0.02);
 }
 
 TEST_CASE("quantize_model: an option out of range reaches the caller", "[examples][quantize_model]") {

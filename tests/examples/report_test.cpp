@@ -62,6 +62,7 @@ TEST_CASE("report: the JSON has the documented keys and values", "[examples][rep
                                           {"kl", 0.5},
                                           {"output_error", 0.125},
                                           {"layers_with_magr", 0},
+                                          {"options_not_taken", json::array()},
                                           {"remarks", json::object()},
                                           {"seconds", 1.5},
                                           {"processor_seconds", 2.5},
@@ -133,6 +134,17 @@ TEST_CASE("report: a layer that was not quantized as usual is named in all three
 
     r.runs[2].layers.assign(10, r.runs[2].layers[0]);
     CHECK_THAT(table_text(r), mentions("optq+refine, 2 bits: and 2 other layers"));
+}
+
+TEST_CASE("report: options that mean nothing to a method are named once in all three forms", "[examples][report]") {
+    report r = sample_report();
+    CHECK(options_not_taken(r).empty());
+    for (run_record& run : r.runs)
+        if (run.how.method == method::rtn) run.not_taken = {"--alpha", "--order"};
+    CHECK(options_not_taken(r) == std::vector<std::string>{"rtn does not take --alpha, --order"});
+    CHECK_THAT(table_text(r), mentions("\nrtn does not take --alpha, --order\n"));
+    CHECK_THAT(html_text(r), mentions("<li>rtn does not take --alpha, --order</li>"));
+    CHECK(json::parse(json_text(r)).at("results")[0].at("options_not_taken") == json::array({"--alpha", "--order"}));
 }
 
 TEST_CASE("report: without MagR there are no magnitudes to show", "[examples][report]") {
