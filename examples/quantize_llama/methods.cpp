@@ -155,7 +155,7 @@ std::vector<method> default_methods() {
 bool takes(method m, std::string_view option) {
     const method_traits& traits = traits_of(m);
     const bool paper = m == method::paper, automatic = m == method::automatic, dint = m == method::dint;
-    const bool quip = m == method::quip || m == method::magr_quip;  // one scale for the whole matrix
+    const bool quip = traits.rotates;  // one scale for the whole matrix
     if (option == "--group-size" || option == "--storage") return !quip;
     if (option == "--zero-point") return !quip && !dint;
     if (option == "--range") return !quip && !dint && !paper;

@@ -47,6 +47,7 @@ struct method_traits {
     bool refines = false;         ///< refines scales and codes
     bool in_order = false;        ///< quantizes the layers of a block one after the other, and knows the drift of their inputs
     bool weighs_outputs = false;  ///< takes the model's gradients to say what errors at the outputs of a layer cost
+    bool rotates = false;         ///< changes the basis of inputs and outputs
     bool published = false;       ///< a method of another paper, followed by `follow_published`
     bool has_codes = true;        ///< codes and grids are all that it stores of a layer, so that --out can write them
 };
@@ -61,8 +62,14 @@ inline constexpr std::array method_table{
     method_traits{.value = method::paper, .name = "paper", .is_default = true, .optq = true},
     method_traits{.value = method::automatic, .name = "auto", .is_default = true, .optq = true, .in_order = true, .weighs_outputs = true},
     method_traits{.value = method::optq_stochastic, .name = "optq-stochastic", .optq = true, .published = true},
-    method_traits{.value = method::quip, .name = "quip", .optq = true, .published = true, .has_codes = false},
-    method_traits{.value = method::magr_quip, .name = "magr+quip", .magr = true, .optq = true, .published = true, .has_codes = false},
+    method_traits{.value = method::quip, .name = "quip", .optq = true, .rotates = true, .published = true, .has_codes = false},
+    method_traits{.value = method::magr_quip,
+                  .name = "magr+quip",
+                  .magr = true,
+                  .optq = true,
+                  .rotates = true,
+                  .published = true,
+                  .has_codes = false},
     method_traits{.value = method::gpfq, .name = "gpfq", .optq = true, .in_order = true, .published = true},
     method_traits{.value = method::gptaq, .name = "gptaq", .optq = true, .in_order = true, .published = true},
     method_traits{.value = method::qronos, .name = "qronos", .optq = true, .in_order = true, .published = true},
@@ -129,6 +136,13 @@ struct layer_record {
     std::vector<float> largest_after = {};   ///< the same after MagR, before quantization
 };
 
+/// The change of basis that QuIP gives the inputs at a site. It is the same for all layers there, so that an engine applies it once.
+struct input_basis {
+    std::uint64_t seed = 0;      ///< of the rotation
+    std::vector<double> scales;  ///< by which inputs are divided before
+    int layers = 1;              ///< that read these inputs
+};
+
 /// What is known of a layer's inputs.
 struct layer_calibration {
     magr::matrix<double> gram;   ///< of the inputs
@@ -136,6 +150,7 @@ struct layer_calibration {
     /// out x in, the sum over tokens of (r - s) y^T: the drift of the residual stream beside which the layer's output is added, and the
     /// layer's input; empty where there is none, or unless the method quantizes in order
     magr::matrix<double> residual_drift = {};
+    std::optional<input_basis> basis = {};  ///< only for methods that rotate
 };
 
 /// What errors at the outputs of a layer cost; empty where a method does not ask.

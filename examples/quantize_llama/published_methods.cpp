@@ -12,6 +12,8 @@
 #include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto_drift.hpp>
 #include <magr/quantize_quip.hpp>
+#include <magr/transform/column_scaling.hpp>
+#include <magr/transform/incoherence.hpp>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -22,10 +24,10 @@
 namespace examples {
 namespace {
 
-/// Random numbers of a layer of their own.
-std::uint64_t seed_of(const std::string& layer) {
+/// Random numbers of a layer or site of their own.
+std::uint64_t seed_of(const std::string& name) {
     content_hash hash;
-    hash.add(layer);
+    hash.add(name);
     return std::stoull(hash.text().substr(0, 15), nullptr, 16);
 }
 
@@ -62,16 +64,24 @@ quantized_layer with_drift(const matrix_f& W, const magr::hessian& H, const laye
     return layer;
 }
 
-quantized_layer quip(const std::string& name, const matrix_f& W, const magr::hessian& H, const quantization& how, magr::thread_pool& pool) {
+/// The library scales the inputs of each layer for itself; here the layers of a site share the scales.
+quantized_layer quip(const matrix_f& W, const layer_calibration& calibration, const quantization& how, magr::thread_pool& pool) {
+    const input_basis& basis = calibration.basis.value();
     magr::quip_options options;
     options.bits = how.bits;
-    options.incoherence.seed = seed_of(name);
+    options.incoherence = {.seed = basis.seed, .rescale = false};
     options.optq = optq_of(how);
     options.optq.dead = magr::dead_columns::zero;
-    return layer_of(magr::quantize_quip(W, H, options, pool), [&](quantized_layer& layer, const auto& result) {
+    const magr::column_scaling scaling(basis.scales);
+    matrix_f scaled = W;
+    scaling.weights(magr::as_mutable_view(scaled));
+    magr::matrix<double> gram = calibration.gram;
+    scaling.gram(gram.view());
+    return layer_of(magr::quantize_quip(scaled, gram, options, pool), [&](quantized_layer& layer, const auto& result) {
         layer.values = values_of(result.weights);
-        // codes, the scale of the whole matrix, the seed, and the diagonal, which the library keeps in double
-        layer.record.stored_bits = static_cast<double>(W.size()) * how.bits + 32 + 64 + 64.0 * static_cast<double>(W.cols());
+        scaling.undo(magr::as_mutable_view(layer.values));
+        // codes, the scale of the whole matrix, and a share of seed and scales, which the library keeps in double
+        layer.record.stored_bits = static_cast<double>(W.size()) * how.bits + 32 + 64.0 * static_cast<double>(1 + W.cols()) / basis.layers;
     });
 }
 
@@ -128,7 +138,7 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
                          const output_metric& metric, const quantization& how, magr::thread_pool& pool) {
     switch (how.method) {
         case method::quip:
-        case method::magr_quip: return quip(name, W, H, how, pool);
+        case method::magr_quip: return quip(W, calibration, how, pool);
         case method::gpfq: return with_drift(W, H, calibration, magr::gpfq_drift{}, how, pool);
         case method::gptaq: {
             magr::gptaq gptaq;
@@ -158,6 +168,15 @@ quantized_layer round_by(const std::string& name, const matrix_f& W, const magr:
 }
 
 }  // namespace
+
+input_basis common_basis(const std::string& name, std::span<const matrix_f* const> layers, const magr::matrix<double>& gram,
+                         magr::thread_pool& pool) {
+    Eigen::RowVectorXd energies = Eigen::RowVectorXd::Zero(gram.cols());
+    for (const matrix_f* W : layers) energies += W->cast<double>().colwise().squaredNorm();
+    const Eigen::RowVectorXd one_row = energies.cwiseSqrt();  // which has the scales of all rows
+    const std::uint64_t seed = seed_of(name);
+    return {seed, magr::fit_incoherence(one_row, gram, {.seed = seed}, pool).recipe().diagonal, static_cast<int>(layers.size())};
+}
 
 quantized_layer follow_published(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                  const output_metric& metric, const quantization& how, magr::thread_pool& pool) {

@@ -17,6 +17,7 @@
 #include "quantize_llama/head_metrics.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/output_metrics.hpp"
+#include "quantize_llama/published_methods.hpp"
 #include "quantize_llama/scale_inputs.hpp"
 #include "quantize_llama/tune.hpp"
 
@@ -93,6 +94,14 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
     }
     if (how.method == method::aqas) block = scale_inputs(block, calibration, how, pool);
     std::array<layer_calibration, site_count> inputs = collect_grams(layer, block, calibration, pool, chunk_done);
+    if (traits_of(how.method).rotates)
+        for (const site where : all_sites) {
+            std::vector<const matrix_f*> readers;
+            for (const linear kind : all_linears)
+                if (input_of(kind) == where) readers.push_back(&block[kind]);
+            layer_calibration& found = inputs[static_cast<std::size_t>(where)];
+            found.basis = common_basis(input_name(layer, where), readers, found.gram, pool);
+        }
     std::array<std::atomic<int>, site_count> layers_left{};  // at each site; after the last one its Gram matrices are not needed
     for (const linear kind : all_linears) ++layers_left[static_cast<std::size_t>(input_of(kind))];
 

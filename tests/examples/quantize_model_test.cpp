@@ -2,10 +2,12 @@
 #include "quantize_llama/quantize_model.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <magr/calibration/gram.hpp>
 #include <magr/preprocess.hpp>
+#include <magr/transform/incoherence.hpp>
 #include <map>
 #include <set>
 #include <sstream>
@@ -16,6 +18,7 @@
 #include "quantize_llama/backward.hpp"
 #include "quantize_llama/forward.hpp"
 #include "quantize_llama/head_metrics.hpp"
+#include "quantize_llama/published_methods.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
 
@@ -204,6 +207,49 @@ TEST_CASE("quantize_model: rounded inputs cost something, and AQAS gets part of 
     const double scaled = distance({.method = method::aqas, .bits = 8, .activation_bits = 4});
     CHECK(exact < 0.5 * rounded);
     CHECK(scaled < 0.8 * rounded);
+}
+
+TEST_CASE("quantize_model: layers with the same inputs share QuIP's basis of these inputs, which is stored once",
+          "[examples][quantize_model][quip]") {
+    const llama_model model = tiny::model();
+    const auto texts = calibration(model);
+    magr::thread_pool pool(2);
+    const auto n = static_cast<magr::index_t>(model.config.hidden_size);
+    magr::gram_accumulator<double> gram(n);
+    matrix_f hidden = embed(model.embedding, texts);
+    forward_block(model.config, model.blocks[0], make_rope_table(model.config, texts), texts, hidden, [&](site where, const matrix_f& x) {
+        if (where == site::attention_input) gram.add(x);
+    });
+    const llama_block& block = model.blocks[0];
+    const std::array kinds{linear::q_proj, linear::k_proj, linear::v_proj};
+    const std::array layers{&block[kinds[0]], &block[kinds[1]], &block[kinds[2]]};
+    layer_calibration found{.gram = gram.gram(), .drift = {}};
+    found.basis = common_basis("some inputs", layers, found.gram, pool);
+    CHECK(found.basis->layers == 3);
+    const quantization how{.method = method::quip, .bits = 2};
+    double bits = 0;
+    for (const linear kind : kinds) {
+        matrix_f Q = quantize_layer("x", block[kind], found, {}, how, pool).values;
+        const magr::incoherence basis({magr::rotation_kind::orthogonal, found.basis->seed, Q.rows(), Q.cols(), found.basis->scales});
+        basis.weights(magr::as_mutable_view(Q));
+        std::set<long> steps;  // of a scale of which the grid has the odd multiples
+        const float largest = Q.cwiseAbs().maxCoeff();
+        for (const float q : Q.reshaped()) {
+            const float step = 3 * q / largest;
+            CHECK(std::abs(step - std::round(step)) < 1e-3F);
+            steps.insert(std::lround(step));
+        }
+        CHECK(std::set<long>{-3, -1, 1, 3} == steps);
+    }
+    // the whole model: codes, a scale for each layer, and for each site a seed and a diagonal
+    const quantized_llama all = quantized(model, texts, how);
+    double weights = 0;
+    for (std::size_t k = 0; k < all_linears.size(); ++k) {
+        bits += all.record.layers[k].stored_bits;
+        weights += static_cast<double>(all.record.layers[k].weights);
+    }
+    const auto m = static_cast<double>(model.config.intermediate_size), q = static_cast<double>(block[linear::o_proj].cols());
+    CHECK(bits == Approx(2 * weights + 7 * 32 + 4 * 64 + 64 * (2 * static_cast<double>(n) + q + m)));
 }
 
 TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as published", "[examples][quantize_model][oracle]") {
