@@ -7,7 +7,11 @@
 #include <vector>
 
 #include <magr/magr.hpp>
+#include <magr/quantize/gpfq_drift.hpp>
+#include <magr/quantize/gptaq.hpp>
+#include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto.hpp>
+#include <magr/quantize/round_onto_drift.hpp>
 
 namespace tests {
 
@@ -99,6 +103,25 @@ numbers run_all(layer l, Executor&& exec) {
     const auto dint = magr::fit_dint_grids(l.W, l.H, {.group_size = 64, .range = magr::range_search::mse}, exec);
     out.add(dint.scales);
     out.add(magr::round_onto(dint, l.W, l.H, magr::ldl_feedback{}, magr::round_half_even{}, {}, exec)->dequantize());
+    out.add(magr::round_onto_drift(grids, l.W, l.H, drift, magr::gpfq_drift{}, {}, {}, exec).value());
+    out.add(magr::round_onto_drift(grids, l.W, l.H, drift, magr::gptaq{}, {}, {.order = magr::column_order::act_order}, exec).value());
+    out.add(magr::round_onto_drift(grids, l.W, l.H, drift, magr::qronos{}, {}, {}, exec).value());
+    out.add(magr::drift_target(l.W, l.H, drift, magr::qronos{}, magr::column_order::natural, {}, exec).value());
+    const auto quip = magr::quantize_quip(l.W, l.H, {.bits = 3, .greedy_passes = 1}, exec);
+    out.add(quip.quantized.quantized);
+    out.add(quip.weights);
+    magr::gram_accumulator<double> outputs_gram(outputs);
+    outputs_gram.add(magr::as_const_view(l.X).block(0, 0, 600, outputs), exec);
+    magr::coupled_options coupled_options;
+    coupled_options.layer.grid.bits = 3;
+    coupled_options.passes = 1;
+    const auto coupled = magr::quantize_coupled_rows(l.W, l.H, outputs_gram.gram(exec), coupled_options, exec);
+    out.add(coupled.quantized);
+    for (const double loss : coupled.losses) out.add(loss);
+    const auto bounds = magr::bound_errors(l.W, optq.quantized, l.H, l.Y, {}, exec);
+    out.add(bounds.loss);
+    out.add(bounds.loss_bound);
+    out.add(bounds.largest_output_error.value());
     out.add(magr::measure_underflow(l.W, owq.quantized.dequantize(), l.H, exec).cross);
     auto refined =
         magr::quantize_rtn(l.W, {.bits = 3, .zero_point = magr::zero_point::offset, .group_size = 50}, magr::round_half_even{}, exec);
