@@ -28,6 +28,14 @@ call output_error;
 call quantize_layer;      // `accumulator f32`: uses the Gram matrix of an accumulator instead of H
 call quantize_automatic;  // likewise
 
+call round_onto_drift;  // `method gpfq`, `gptaq` or `qronos`
+call quantize_quip;
+call quantize_boa;  // `two_heads yes`
+call quantize_owq;
+call quantize_dint;
+call quantize_coupled_rows;
+call bound_errors;
+
 call formats_that_take;  // which formats can hold a matrix of this shape with these grids, and which grids they suggest
 call pack_all;           // into each format that can hold it, and back
 

@@ -187,6 +187,24 @@ void run_layers(recorder& out) {
         product(workers, {"bits 2, range min_max, refinement_rounds 1, codes.max_passes 1, dampings 1e-2"}));
 }
 
+void run_methods(recorder& out) {
+    run(out, round_onto_drift, small, {"method gpfq, bits 3", "method gptaq, bits 3", "method qronos, bits 3"});
+    run(out, round_onto_drift, {"ordinary"},
+        product({"method gpfq", "method gptaq, W f64", "method qronos, H f32"}, {"order by_activation", "group_size 16, zero_point real"}));
+    run(out, round_onto_drift, {"large"}, product(workers, {"method gptaq", "method qronos"}));
+    run(out, quantize_quip, small, {"bits 2", "bits 3, rescale no, greedy_passes 2", "bits 4, W f64, dead zero"});
+    run(out, quantize_boa, small, {"bits 3", "bits 3, rows_per_step 4, scale_passes 1", "bits 2, W f64, order by_activation"});
+    run(out, quantize_boa, {"packable"}, {"bits 3, two_heads yes, rows_per_step 8", "bits 2, two_heads yes, row_order by_activation"});
+    run(out, quantize_owq, {"ordinary", "odd", "dead columns"}, {"bits 3, weak_columns 2", "bits 2, group_size 16, weak_columns 3, W f64"});
+    run(out, quantize_dint, {"ordinary", "odd", "dead columns"}, {"bits 3", "bits 4, group_size 16"});
+    run(out, quantize_coupled_rows, small, {"bits 2, passes 1", "bits 3, group_size 16, passes 1, rows_per_step 3, storage f16"});
+    run(out, quantize_coupled_rows, {"odd", "dead columns"},
+        {"", "W f64, H f32, zero_point real", "from_scratch no", "range_factors 0.9 1, refined_candidates 1", "refinement_rounds 0",
+         "codes no", "codes.damping 0.1", "optq.order by_activation, bits 2", "range min_max, zero_point none"});
+    run(out, quantize_coupled_rows, {"packable"}, product(workers, {"bits 3, passes 1, group_size 64"}));
+    run(out, bound_errors, small, {"bits 3", "bits 2, rounding stochastic, seed 3", "bits 4, W f64, order by_activation"});
+}
+
 void run_packers(recorder& out) {
     run(out, formats_that_take, {"ordinary", "odd", "packable"},
         product(product({"bits 2", "bits 3", "bits 4", "bits 5", "bits 6", "bits 7", "bits 8"}, zero_points),
@@ -252,6 +270,7 @@ void run_all(recorder& out) {
     run_optq(out);
     run_refinement(out);
     run_layers(out);
+    run_methods(out);
     run_packers(out);
     run_calibration(out);
     run_linear_algebra(out);
