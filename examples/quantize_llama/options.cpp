@@ -65,8 +65,16 @@ CLI::Validator not_empty() {
     return {[](const std::string& name) { return std::string(name.empty() ? "the name is empty" : ""); }, ""};
 }
 
-/// Refuses what no method of the run would do.
+/// Refuses what no method of the run would do, and what the library would refuse after a part of the work.
 void require_taken(const options& o) {
+    const magr::zero_point zero = o.how.zero_point;
+    const magr::column_order order = o.how.order;
+    if (std::find(o.methods.begin(), o.methods.end(), method::owq) != o.methods.end()) {
+        if (zero != magr::zero_point::none && zero != magr::zero_point::integer)
+            throw CLI::ValidationError("--zero-point", "owq takes only none and integer");
+        if (order != magr::column_order::natural && order != magr::column_order::act_order)
+            throw CLI::ValidationError("--order", "owq takes only natural and act_order");
+    }
     for (const std::string& option : o.asked)
         if (std::none_of(o.methods.begin(), o.methods.end(), [&](method m) { return takes(m, option); }))
             throw CLI::ValidationError(option, std::string(o.methods.size() == 1 ? name_of(o.methods.front()) : "no method of this run") +

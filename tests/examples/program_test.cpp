@@ -150,6 +150,12 @@ TEST_CASE("quantize_llama: an option that no method takes is refused, and one th
         CHECK(run(folder, job + " --methods " + refused) == 2);
         CHECK_THAT(folder.read("err"), mentions(std::string(refused).find(',') == std::string::npos ? "does not take it" : "no method"));
     }
+    for (const char* refused :
+         {"owq --zero-point real", "optq,owq --zero-point offset", "owq --order reversed", "all --order group_aware"}) {
+        CAPTURE(refused);
+        CHECK(run(folder, job + " --methods " + refused) == 2);
+        CHECK_THAT(folder.read("err"), mentions("owq takes only n"));
+    }
     const auto json_file = folder.path() / "r.json";
     REQUIRE(run(folder, job + " --methods rtn,magr+quip,dint --group-size 8 --zero-point real --json " + quoted(json_file)) == 0);
     CHECK_THAT(folder.read("out"), mentions("\nmagr+quip does not take --group-size, --zero-point\ndint does not take --zero-point\n"));

@@ -281,7 +281,7 @@ TEST_CASE("quantize_model: a method does what an option says exactly if it takes
     plain.alpha = 0.05;  // so that MagR has a part in it
     const std::map<std::string_view, std::function<void(quantization&)>> ask{
         {"--group-size", [](quantization& how) { how.group_size = 8; }},
-        {"--zero-point", [](quantization& how) { how.zero_point = magr::zero_point::real; }},
+        {"--zero-point", [](quantization& how) { how.zero_point = magr::zero_point::none; }},
         {"--storage", [](quantization& how) { how.storage = magr::storage_type::bf16; }},
         {"--range", [](quantization& how) { how.range = magr::range_search::mse; }},
         {"--beta", [](quantization& how) { how.beta = 0.8; }},
