@@ -155,7 +155,7 @@ struct layer_calibration {
 
 /// What errors at the outputs of a layer cost; empty where a method does not ask.
 struct output_metric {
-    magr::matrix<double> all;                 ///< out x out
+    magr::matrix<float> all;                  ///< out x out; one draw of labels a token has more noise than float
     std::vector<magr::matrix<double>> heads;  ///< for consecutive heads of attention's queries or keys
 };
 

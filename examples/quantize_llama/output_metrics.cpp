@@ -13,7 +13,7 @@
 namespace examples {
 namespace {
 
-using block_sums = std::vector<magr::gram_accumulator<double>>;
+using block_sums = std::vector<magr::gram_accumulator<float>>;
 
 block_sums empty_sums(const llama_config& config) {
     block_sums sums;

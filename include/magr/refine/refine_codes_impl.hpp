@@ -42,6 +42,28 @@ MAGR_CORE std::vector<std::string> problems(const code_refinement_options& optio
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// gradient <- gradient + change H. The columns of `change` are those of H from `first` on. Rows without a change, which are most of them
+/// after the first pass, are left out; that does not change the bits of the others.
+inline void update_gradient(error_state& state, matrix_view<const double> change, const packed_gram& H, index_t first) {
+    std::vector<index_t> changed;
+    for (index_t i = 0; i < change.rows(); ++i) {
+        index_t k = 0;
+        while (k < change.cols() && change(i, k) == 0) ++k;
+        if (k < change.cols()) changed.push_back(i);
+    }
+    const auto count = static_cast<index_t>(changed.size());
+    if (4 * count > 3 * change.rows()) return H.add_product(change, first, state.gradient, state.scratch.data());
+    const auto row = [&](index_t i) { return changed[static_cast<std::size_t>(i)]; };
+    col_major_matrix<double> some(count, change.cols()), gradient(count, H.cols());
+    for (index_t k = 0; k < change.cols(); ++k)
+        for (index_t i = 0; i < count; ++i) some(i, k) = change(row(i), k);
+    for (index_t k = 0; k < H.cols(); ++k)
+        for (index_t i = 0; i < count; ++i) gradient(i, k) = state.gradient(row(i), k);
+    H.add_product(as_const_view(some), first, gradient, state.scratch.data());
+    for (index_t k = 0; k < H.cols(); ++k)
+        for (index_t i = 0; i < count; ++i) state.gradient(row(i), k) = gradient(i, k);
+}
+
 /// Runs one pass of coordinate descent over some rows and returns how many codes changed.
 template <compute_scalar Scalar>
 [[nodiscard]] index_t descend(quantized_matrix<Scalar>& q, const packed_gram& gram, std::span<const index_t> order,
@@ -81,7 +103,7 @@ template <compute_scalar Scalar>
                 }
             });
         }
-        if (changes > changes_before) gram.add_product(as_const_view(change.leftCols(width)), begin, state.gradient, state.scratch.data());
+        if (changes > changes_before) update_gradient(state, as_const_view(change.leftCols(width)), gram, begin);
     }
     return changes;
 }
