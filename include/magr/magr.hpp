@@ -28,9 +28,13 @@
 #include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
+#include <magr/matrix/armadillo.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/matrix/matrix.hpp>
+#include <magr/matrix/mdspan.hpp>
+#include <magr/matrix/opencv.hpp>
+#include <magr/matrix/xtensor.hpp>
 #include <magr/pack.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/preprocess.hpp>

@@ -10,5 +10,8 @@ const Eigen::MatrixXf constant(2, 2);
 Eigen::MatrixXi integers(2, 2);
 Eigen::MatrixXcf complex_numbers(2, 2);
 std::vector<float> list(4);
+float* pointer = list.data();
+std::vector<std::vector<float>> nested(2, list);
+float* pointers[2] = {pointer, pointer};
 
 int main() { static_cast<void>(magr::preprocess(MAGR_ARGUMENT, H)); }

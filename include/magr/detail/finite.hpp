@@ -17,10 +17,10 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <storage_scalar T>
 struct float_bits {
     using type = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
-    static constexpr auto exponent = static_cast<type>(std::is_same_v<T, double>        ? 0x7ff0000000000000
-                                                       : std::is_same_v<T, float>       ? 0x7f800000
-                                                       : std::is_same_v<T, Eigen::half> ? 0x7c00
-                                                                                        : 0x7f80);
+    static constexpr auto exponent = static_cast<type>(std::is_same_v<T, double>  ? 0x7ff0000000000000
+                                                       : std::is_same_v<T, float> ? 0x7f800000
+                                                       : half_scalar<T>           ? 0x7c00
+                                                                                  : 0x7f80);
     static constexpr auto sign = static_cast<type>(type{1} << (8 * sizeof(T) - 1));
 
     [[nodiscard]] static type of(const T& value) noexcept {

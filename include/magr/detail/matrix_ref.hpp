@@ -39,11 +39,13 @@ struct element_functions {
             for (index_t k = 0; k < count; ++k) to[k] = static_cast<S>(values[k * step]);
         });
     }
+    /// Through float where T is narrower, as Eigen rounds: types of the same format then get the same bits.
+    static T rounded(double value) noexcept { return static_cast<T>(static_cast<compute_t<T>>(value)); }
     static void store(const double* from, index_t count, void* to, index_t stride) noexcept {
-        for (index_t k = 0; k < count; ++k) static_cast<T*>(to)[k * stride] = static_cast<T>(from[k]);
+        for (index_t k = 0; k < count; ++k) static_cast<T*>(to)[k * stride] = rounded(from[k]);
     }
     static void round(double* values, index_t count) noexcept {
-        for (index_t k = 0; k < count; ++k) values[k] = static_cast<double>(static_cast<T>(values[k]));
+        for (index_t k = 0; k < count; ++k) values[k] = static_cast<double>(rounded(values[k]));
     }
     /// In independent sums that the compiler can vectorize.
     static double dot(const void* from, index_t stride, index_t count, const double* x) noexcept {

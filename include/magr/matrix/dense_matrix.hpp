@@ -41,8 +41,8 @@ using view_of_t = decltype(matrix_traits<std::remove_cvref_t<M>>::view(std::decl
 
 }  // namespace detail
 
-/// A matrix with storage that can be read: Eigen `Matrix`, `Array`, `Map`, `Ref`, blocks; `matrix`, `matrix_view`; types with
-/// `matrix_traits`.
+/// A matrix with storage that can be read: Eigen `Matrix`, `Array`, `Map`, `Ref`, blocks; `matrix`, `matrix_view`; matrices of Armadillo,
+/// OpenCV, xtensor and mdspan; types with `matrix_traits`.
 template <class M>
 concept dense_matrix = requires { typename detail::view_of_t<M>; } && detail::is_matrix_view<detail::view_of_t<M>>::value;
 
@@ -50,13 +50,46 @@ concept dense_matrix = requires { typename detail::view_of_t<M>; } && detail::is
 template <class M>
 concept mutable_dense_matrix = dense_matrix<M> && !std::is_const_v<typename detail::view_of_t<M>::element_type>;
 
+namespace detail {
+
+/// Rows that are arrays of their own, such as those of a vector of vectors.
+template <class M>
+concept separate_rows = requires(const std::remove_reference_t<M>& m) {
+    m[0][0];
+    requires storage_scalar<std::remove_cvref_t<decltype(m[0][0])>>;
+};
+
+/// Numbers without rows and columns: an array, or what has nothing but data and a size.
+template <class M>
+concept numbers_in_line = requires(const std::remove_reference_t<M>& m) {
+    m[0];
+    requires storage_scalar<std::remove_cvref_t<decltype(m[0])>>;
+    requires std::is_pointer_v<std::decay_t<M>> || requires {
+        m.data();
+        m.size();
+        requires !requires { m.rows(); } && !requires { m.shape(); };
+    };
+};
+
+}  // namespace detail
+
 /// The view of a matrix. The compiler refuses anything else with one readable message.
 template <class M>
 [[nodiscard]] constexpr auto as_view(M&& m) {
-    static_assert(dense_matrix<M>,
-                  "magr: the argument is not a dense matrix. It needs storage that can be viewed (evaluate an expression into a matrix "
-                  "first) and elements of type float, double, Eigen::half or Eigen::bfloat16; for a type of your own specialise "
-                  "magr::matrix_traits.");
+    if constexpr (!dense_matrix<M> && detail::separate_rows<M>)
+        static_assert(dense_matrix<M>,
+                      "magr: the argument is not a dense matrix: its rows are arrays of their own. Copy them into one magr::matrix, "
+                      "or keep all numbers in one array and pass magr::matrix_view(data, rows, cols).");
+    else if constexpr (!dense_matrix<M> && detail::numbers_in_line<M>)
+        static_assert(dense_matrix<M>,
+                      "magr: the argument is not a dense matrix: it does not say how many rows and columns it has. Pass "
+                      "magr::matrix_view(data, rows, cols).");
+    else
+        static_assert(dense_matrix<M>,
+                      "magr: the argument is not a dense matrix. It needs storage that can be viewed (evaluate an expression into a matrix "
+                      "first) and elements of type float, double or one of the 16-bit types that magr::storage_scalar lists. Include "
+                      "<magr/magr.hpp> or the header in magr/matrix/ for the library it is from; for a type of your own specialise "
+                      "magr::matrix_traits.");
     if constexpr (dense_matrix<M>) {
         return matrix_traits<std::remove_cvref_t<M>>::view(m);
     } else {
