@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
+#include <bit>
 #include <cstring>
 #include <random>
 #include <span>
@@ -26,6 +28,15 @@ template <class T>
     return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
+/// A number of type T. Eigen rounds it where the compiler's own conversion to T may call a function that its library lacks.
+template <class T>
+[[nodiscard]] T number(float value) {
+    if constexpr (magr::detail::bfloat16_scalar<T>)
+        return std::bit_cast<T>(Eigen::bfloat16(value));
+    else
+        return static_cast<T>(value);
+}
+
 /// Preprocesses, quantizes and packs a layer in a user's matrices and in `magr::matrix`, and compares all bits: of the weights that are
 /// written back, the report and the packed tensors.
 ///
@@ -41,7 +52,7 @@ void check_same_results(Weights&& W, Gram&& H, const WeightAt& w_at, const GramA
     std::normal_distribution<float> normal;
     magr::matrix<weight> expected(outputs, inputs);
     for (index_t i = 0; i < outputs; ++i)
-        for (index_t j = 0; j < inputs; ++j) w_at(i, j) = expected(i, j) = static_cast<weight>(normal(random));
+        for (index_t j = 0; j < inputs; ++j) w_at(i, j) = expected(i, j) = number<weight>(normal(random));
     magr::matrix<double> X(2 * inputs, inputs);
     for (double& x : std::span(X.data(), 2 * inputs * inputs)) x = static_cast<double>(normal(random));
     magr::matrix<entry> gram(inputs, inputs);
@@ -49,7 +60,7 @@ void check_same_results(Weights&& W, Gram&& H, const WeightAt& w_at, const GramA
         for (index_t j = 0; j < inputs; ++j) {
             double sum = 0;
             for (index_t t = 0; t < X.rows(); ++t) sum += X(t, i) * X(t, j);
-            h_at(i, j) = gram(i, j) = static_cast<entry>(static_cast<float>(sum));
+            h_at(i, j) = gram(i, j) = number<entry>(static_cast<float>(sum));
         }
 
     const auto view = magr::as_view(W);

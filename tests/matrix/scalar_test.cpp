@@ -2,12 +2,14 @@
 #include <magr/matrix/scalar.hpp>
 
 #include <Eigen/Core>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <vector>
 
+#include <magr/detail/matrix_ref.hpp>
 #include <magr/error.hpp>
 #include <magr/matrix/matrix_view.hpp>
 
@@ -82,11 +84,23 @@ TEST_CASE("storage_scalar: the compiler's 16-bit types give the bits of Eigen's"
 
 TEMPLATE_TEST_CASE("storage_scalar: NaN and infinity are refused in every element type", "[matrix][scalar][error]", MAGR_TEST_SCALARS) {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-        std::vector<TestType> w(6, static_cast<TestType>(1.0F));
-        w[4] = static_cast<TestType>(bad);
+        std::vector<TestType> w(6, tests::number<TestType>(1));
+        w[4] = tests::number<TestType>(bad);
         const std::vector<float> h = {1, 0, 0, 0, 1, 0, 0, 0, 1};
         CHECK_THROWS_AS(magr::preprocess(matrix_view(w.data(), 2, 3), matrix_view(h.data(), 3, 3)), magr::value_error);
-        w[4] = static_cast<TestType>(60000.0F);  // large, but finite in all of them
+        w[4] = tests::number<TestType>(60000);  // large, but finite in all of them
         CHECK_NOTHROW(magr::preprocess(matrix_view(w.data(), 2, 3), matrix_view(h.data(), 3, 3)));
     }
+}
+
+TEST_CASE("bfloat16_bits: rounds as Eigen does", "[matrix][scalar]") {
+    const auto check = [](float value) {
+        INFO(value);
+        CHECK(magr::detail::bfloat16_bits(value) == std::bit_cast<std::uint16_t>(Eigen::bfloat16(value)));
+    };
+    for (const float value : {0.0F, -0.0F, 1.0F, 1.00390625F, 1.01171875F, -1.00390625F, 1e-45F, 3.4e38F, -3.4e38F}) check(value);  // ties
+    check(std::numeric_limits<float>::infinity());
+    for (std::uint32_t bits = 1; bits < 0x7f800000U; bits += 987653U) check(std::bit_cast<float>(bits));
+    CHECK(std::isnan(std::bit_cast<float>(std::uint32_t{magr::detail::bfloat16_bits(std::bit_cast<float>(0x7fffffffU))} << 16)));
+    CHECK(std::isnan(std::bit_cast<float>(std::uint32_t{magr::detail::bfloat16_bits(std::bit_cast<float>(0xff800001U))} << 16)));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -12,6 +13,14 @@
 /// Matrices whose element type is known at run time only, so that what works on them is compiled once.
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// The number rounded to bfloat16, ties to even, which takes no more than integers. The compilers' conversion to `__bf16` calls a function
+/// that libgcc has from version 13 on only, while clang is often used with an older one.
+[[nodiscard]] inline std::uint16_t bfloat16_bits(float number) noexcept {
+    const std::uint32_t bits = float_bits<float>::of(number);
+    if (is_nan(number)) return static_cast<std::uint16_t>(bits >> 16 | 0x40U);  // stays one
+    return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
 
 /// What can be done with numbers of a storage type, `stride` elements apart.
 struct element_type {
@@ -40,7 +49,13 @@ struct element_functions {
         });
     }
     /// Through float where T is narrower, as Eigen rounds: types of the same format then get the same bits.
-    static T rounded(double value) noexcept { return static_cast<T>(static_cast<compute_t<T>>(value)); }
+    static T rounded(double value) noexcept {
+        const auto number = static_cast<compute_t<T>>(value);
+        if constexpr (bfloat16_scalar<T> && !std::is_same_v<T, Eigen::bfloat16>)
+            return std::bit_cast<T>(bfloat16_bits(number));
+        else
+            return static_cast<T>(number);
+    }
     static void store(const double* from, index_t count, void* to, index_t stride) noexcept {
         for (index_t k = 0; k < count; ++k) static_cast<T*>(to)[k * stride] = rounded(from[k]);
     }
