@@ -136,6 +136,7 @@ void for_each_vector(matrix_view<T> m, const vectors_of& part, executor_ref exec
 
 template <class T>
 void require_vectors(const char* function, matrix_view<T> m, const vectors_of& part, executor_ref exec) {
+    require_distinct(function, "M", m);
     require_finite(function, "M", m, exec);
     require_enumerator(function, "along", part.along);
     if (part.group_size) require_option(*part.group_size >= 1, function, "group_size", "at least 1", *part.group_size);

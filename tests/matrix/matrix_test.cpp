@@ -2,6 +2,7 @@
 #include <magr/matrix/matrix.hpp>
 
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "support/catch.hpp"
@@ -50,4 +51,14 @@ TEST_CASE("matrix: moves without copying", "[matrix]") {
     const matrix<float> moved = std::move(m);
     CHECK(moved.data() == data);
     CHECK(moved.rows() == 2);
+}
+
+TEST_CASE("matrix: a negative size and one that overflows are refused", "[matrix][error]") {
+    constexpr index_t large = std::numeric_limits<index_t>::max() / 2;
+    CHECK_THROWS_AS(matrix<float>(-1, 2), magr::shape_error);
+    CHECK_THROWS_AS(matrix<float>(-1, -1), magr::shape_error);
+    CHECK_THROWS_AS(matrix<float>(large, 4), magr::shape_error);
+    CHECK_THROWS_AS(matrix<std::uint8_t>(large, large), magr::shape_error);
+    CHECK_THROWS_WITH(matrix<float>(-1, 2),
+                      "matrix: rows and columns must not be negative, and their product must fit into index_t, it is -1 x 2");
 }

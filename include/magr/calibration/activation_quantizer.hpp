@@ -76,6 +76,7 @@ inline void round_to_levels(double* x, index_t count, double largest, int level)
 inline void run_round_activations(const mutable_matrix_ref& X, const activation_options& options) {
     validate(options);
     require_not_empty("round_activations", "X", X);
+    require_distinct("round_activations", "X", X);
     require_finite("round_activations", "X", X);
     std::vector<double> token(static_cast<std::size_t>(X.cols()));
     double of_tensor = 0;

@@ -71,9 +71,12 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     const used_hessian h("compensate_drift", W, H, options.dead_threshold, exec);
     require_shape("compensate_drift", "D", D, W.cols(), W.cols());
     require_finite("compensate_drift", "D", D, exec);
+    require_apart("compensate_drift", "W", W, "H", H.matrix());
+    require_apart("compensate_drift", "W", W, "D", D);
     if (R != nullptr) {
         require_shape("compensate_drift", "R", *R, W.rows(), W.cols());
         require_finite("compensate_drift", "R", *R, exec);
+        require_apart("compensate_drift", "W", W, "R", *R);
     }
 
     const index_t n = W.cols();

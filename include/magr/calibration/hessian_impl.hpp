@@ -50,6 +50,7 @@ MAGR_CORE used_hessian::used_hessian(const char* function, const matrix_ref& W, 
         return;
     }
     require_not_empty(function, "W", W);
+    require_distinct(function, "W", W);
     require_shape(function, name_of_H, H.matrix(), W.cols(), W.cols());
     require_finite(function, "W", W, exec);
     used_ = threshold <= H.made()->dead_threshold() ? H.made() : &own_.emplace(H.matrix(), threshold, false);

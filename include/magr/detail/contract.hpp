@@ -12,6 +12,7 @@
 
 #include <magr/detail/finite.hpp>
 #include <magr/detail/matrix_ref.hpp>
+#include <magr/detail/memory.hpp>
 #include <magr/detail/text.hpp>
 #include <magr/detail/validate.hpp>
 #include <magr/error.hpp>
@@ -54,8 +55,9 @@ template <class Good>
     return std::all_of(is_good.begin(), is_good.end(), [](char strip_is_good) { return strip_is_good != 0; });
 }
 
-/// Refuses NaN and infinite entries.
+/// Refuses NaN and infinite entries, and a matrix whose entries cannot be read.
 inline void require_finite(const char* function, const char* argument, const matrix_ref& m, executor_ref exec = {}) {
+    require_storage(function, argument, m);
     const matrix_ref along_memory = m.is_by_rows() ? m : m.transposed();
     if (all_strips(along_memory.rows(), exec,
                    [&](index_t first, index_t count) { return is_finite(along_memory.block(first, 0, count, along_memory.cols())); }))
@@ -102,6 +104,7 @@ inline constexpr double largest_asymmetry = 1e-4;
 inline void require_gram(const char* function, const char* argument, const matrix_ref& H, index_t columns, executor_ref exec = {}) {
     if (H.rows() != H.cols()) raise<shape_error>(concat(function, ": ", argument, " must be square, it is ", shape_text(H)));
     require_shape(function, argument, H, columns, columns);
+    require_distinct(function, argument, H);
     require_finite(function, argument, H, exec);
     double largest = 0;
     for (index_t i = 0; i < columns; ++i) {
@@ -126,6 +129,7 @@ inline void require_gram(const char* function, const char* argument, const matri
 inline void require_layer(const char* function, const matrix_ref& W, const matrix_ref& H, executor_ref exec = {},
                           const char* name_of_H = "H") {
     require_not_empty(function, "W", W);
+    require_distinct(function, "W", W);
     require_gram(function, name_of_H, H, W.cols(), exec);
     require_finite(function, "W", W, exec);
 }

@@ -109,6 +109,8 @@ public:
     [[nodiscard]] index_t row_stride() const noexcept { return row_stride_; }
     [[nodiscard]] index_t col_stride() const noexcept { return col_stride_; }
     [[nodiscard]] const element_type& type() const noexcept { return *type_; }
+    /// Where element (i, j) lies.
+    [[nodiscard]] const void* data(index_t i = 0, index_t j = 0) const noexcept { return at(i, j); }
 
     /// Whether the elements of a row are nearer to each other in memory than those of a column.
     [[nodiscard]] bool is_by_rows() const noexcept { return row_stride_ >= col_stride_; }

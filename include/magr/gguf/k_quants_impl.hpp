@@ -100,6 +100,7 @@ inline void require_k_quant(const char* function, ggml_type type, index_t rows, 
 template <compute_scalar Scalar>
 weight_grids<Scalar> run_fit_k_quant_grids(const matrix_ref& W, ggml_type type, executor_ref exec) {
     require_k_quant("fit_k_quant_grids", type, W.rows(), W.cols());
+    require_distinct("fit_k_quant_grids", "W", W);
     require_finite("fit_k_quant_grids", "W", W, exec);
     return fit_checked<Scalar>(W, type, {}, exec);
 }

@@ -45,7 +45,9 @@ public:
 
     explicit dint_fitter(const dint_options& options)
         : options_(options),
-          affine_{.zero_point = options.symmetric ? zero_point::none : zero_point::integer, .range = options.range, .error_exponent = options.error_exponent},
+          affine_{.zero_point = options.symmetric ? zero_point::none : zero_point::integer,
+                  .range = options.range,
+                  .error_exponent = options.error_exponent},
           maker_(affine_),
           metric_(grid_metric<Scalar>::plain(affine_)) {}
     dint_fitter(const dint_fitter&) = delete;
@@ -138,6 +140,7 @@ template <compute_scalar Scalar>
 dint_grids<Scalar> run_fit_dint_grids(const matrix_ref& W, const dint_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("fit_dint_grids", "W", W);
+    require_distinct("fit_dint_grids", "W", W);
     require_finite("fit_dint_grids", "W", W, exec);
     return fit_checked_dint_grids<Scalar>(W, nullptr, options, exec);
 }

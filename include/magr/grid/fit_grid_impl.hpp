@@ -57,6 +57,7 @@ template <compute_scalar Scalar>
 weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("fit_grids", "W", W);
+    require_distinct("fit_grids", "W", W);
     require_finite("fit_grids", "W", W, exec);
     return fit_all<Scalar>("fit_grids", W, options, exec);
 }

@@ -55,6 +55,7 @@ template <class Weights>
     const auto w = as_const_view(W);
     detail::require_option(bits >= 2 && bits <= 8, "quip_grids", "bits", "in 2..8", bits);
     detail::require_not_empty("quip_grids", "W", w);
+    detail::require_distinct("quip_grids", "W", w);
     detail::require_finite("quip_grids", "W", w);
     return detail::quip_grids_of<compute_t<typename decltype(w)::value_type>>(w, bits);
 }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
+#include <magr/error.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 
 namespace magr {
@@ -17,7 +19,8 @@ public:
 
     matrix() = default;
     /// rows x cols matrix of zeros.
-    matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols), data_(static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols)) {}
+    /// @par Errors  shape_error if rows or cols is negative or rows cols is more than `index_t` counts; what allocation throws
+    matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols), data_(checked_size(rows, cols)) {}
 
     [[nodiscard]] index_t rows() const noexcept { return rows_; }
     [[nodiscard]] index_t cols() const noexcept { return cols_; }
@@ -32,6 +35,14 @@ public:
     friend bool operator==(const matrix&, const matrix&) = default;
 
 private:
+    [[nodiscard]] static std::size_t checked_size(index_t rows, index_t cols) {
+        index_t size = 0;
+        if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size))
+            detail::raise<shape_error>("matrix: rows and columns must not be negative, and their product must fit into index_t, it is " +
+                                       std::to_string(rows) + " x " + std::to_string(cols));
+        return static_cast<std::size_t>(size);
+    }
+
     index_t rows_ = 0;
     index_t cols_ = 0;
     std::vector<T> data_;

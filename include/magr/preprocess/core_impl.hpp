@@ -64,6 +64,7 @@ MAGR_LARGE_CORE_DEFINITION preprocess_result run_preprocess(const mutable_matrix
     validate(options);
     require_not_empty("preprocess", "H", H.matrix());
     const used_hessian h("preprocess", W, H, 0, exec);
+    require_apart("preprocess", "W", W, "H", H.matrix());
     return preprocess_checked(W, W, *h, options, observer, exec);
 }
 

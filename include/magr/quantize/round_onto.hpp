@@ -162,6 +162,7 @@ template <grid_family Grids, class Weights, rounding_policy<typename Grids::scal
     using Scalar = typename Grids::scalar;
     const detail::matrix_ref w = as_const_view(W);
     detail::require_not_empty("round_onto", "W", w);
+    detail::require_distinct("round_onto", "W", w);
     detail::require_finite("round_onto", "W", w);
     grids.require("round_onto", w.rows(), w.cols());
     const detail::weights_in<Scalar> weights(w);

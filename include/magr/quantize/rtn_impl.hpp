@@ -16,6 +16,7 @@ template <compute_scalar Scalar>
 weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec) {
     validate(options);
     require_not_empty("quantize_rtn", "W", W);
+    require_distinct("quantize_rtn", "W", W);
     require_finite("quantize_rtn", "W", W, exec);
     return fit_all<Scalar>("quantize_rtn", W, options, exec);
 }
@@ -42,6 +43,7 @@ quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, co
 template <compute_scalar Scalar>
 void require_roundable(const matrix_ref& W, const weight_grids<Scalar>& grids, executor_ref exec) {
     require_not_empty("quantize_rtn", "W", W);
+    require_distinct("quantize_rtn", "W", W);
     require_grids("quantize_rtn", grids, W.rows(), W.cols());
     require_finite("quantize_rtn", "W", W, exec);
 }

@@ -73,6 +73,7 @@ inline void divide_rows(const char* function, const column_scaling& scaling, std
     };
     for (const divided_rows& part : parts) {
         require_shape(function, part.argument, part.values, scaling.inputs(), part.values.cols());
+        require_distinct(function, part.argument, part.values);
         require_finite(function, part.argument, part.values);
         for (index_t i = 0; i < part.values.rows(); ++i) {
             load_divided(part, i);
@@ -82,6 +83,8 @@ inline void divide_rows(const char* function, const column_scaling& scaling, std
                                           scaling.scales()[static_cast<std::size_t>(i)], " does not"));
         }
     }
+    if (parts.size() == 2)
+        require_apart(function, parts.begin()->argument, parts.begin()->values, (parts.end() - 1)->argument, (parts.end() - 1)->values);
     for (const divided_rows& part : parts)
         for (index_t i = 0; i < part.values.rows(); ++i) {
             load_divided(part, i);

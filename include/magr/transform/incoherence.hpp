@@ -71,12 +71,16 @@ public:
     template <compute_scalar Scalar>
     void weights(matrix_view<Scalar> W, executor_ref exec = {}) const {
         detail::require_shape("incoherence::weights", "W", W, outputs(), inputs());
+        detail::require_storage("incoherence::weights", "W", W);
+        detail::require_distinct("incoherence::weights", "W", W);
         if (scaling_) scaling_->weights(W);
         rotation_.weights(W, exec);
     }
     template <compute_scalar Scalar>
     void gram(matrix_view<Scalar> H, executor_ref exec = {}) const {
         detail::require_shape("incoherence::gram", "H", H, inputs(), inputs());
+        detail::require_storage("incoherence::gram", "H", H);
+        detail::require_distinct("incoherence::gram", "H", H);
         if (scaling_) scaling_->gram(H);
         rotation_.gram(H, exec);
     }

@@ -44,18 +44,24 @@ public:
     template <compute_scalar Scalar>
     void weights(matrix_view<Scalar> W, executor_ref exec = {}) const {
         detail::require_shape("rotation_transform::weights", "W", W, outputs(), inputs());
+        detail::require_storage("rotation_transform::weights", "W", W);
+        detail::require_distinct("rotation_transform::weights", "W", W);
         detail::rotate_rows(*inputs_, W, false, exec);
         detail::rotate_rows(*outputs_, W.transposed(), false, exec);
     }
     template <compute_scalar Scalar>
     void gram(matrix_view<Scalar> H, executor_ref exec = {}) const {
         detail::require_shape("rotation_transform::gram", "H", H, inputs(), inputs());
+        detail::require_storage("rotation_transform::gram", "H", H);
+        detail::require_distinct("rotation_transform::gram", "H", H);
         detail::rotate_rows(*inputs_, H, false, exec);
         detail::rotate_rows(*inputs_, H.transposed(), false, exec);
     }
     template <compute_scalar Scalar>
     void undo(matrix_view<Scalar> W, executor_ref exec = {}) const {
         detail::require_shape("rotation_transform::undo", "W", W, outputs(), inputs());
+        detail::require_storage("rotation_transform::undo", "W", W);
+        detail::require_distinct("rotation_transform::undo", "W", W);
         detail::rotate_rows(*outputs_, W.transposed(), true, exec);
         detail::rotate_rows(*inputs_, W, true, exec);
     }
