@@ -14,8 +14,8 @@ if(NOT TARGET Eigen3::Eigen)
     endif()
 endif()
 
-# magr::xsimd carries only the include directories: the target that Debian 12 exports links the library `xtl`, which does not exist
-# there. Targets of a parent project (`xsimd`, or `xsimd::xsimd` of newer versions) are taken as they are found.
+# magr::xsimd stands for the target of a parent project or a found package (`xsimd`, or only `xsimd::xsimd`). It leaves out the library
+# `xtl`, which xsimd can use for complex numbers: the target that Debian 12 exports links it, and it does not exist there.
 if(NOT TARGET magr::xsimd)
     if(NOT TARGET xsimd AND NOT TARGET xsimd::xsimd)
         find_package(xsimd CONFIG QUIET)
@@ -27,15 +27,27 @@ if(NOT TARGET magr::xsimd)
     endif()
     foreach(target IN ITEMS xsimd xsimd::xsimd)
         if(TARGET ${target} AND NOT TARGET magr::xsimd)
-            # Copied, not referred to: the target of a found package is unknown outside of the folder that looked for it.
-            get_target_property(magr_xsimd_include ${target} INTERFACE_INCLUDE_DIRECTORIES)
             add_library(magr::xsimd INTERFACE IMPORTED)
-            if(magr_xsimd_include)
-                set_target_properties(magr::xsimd PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${magr_xsimd_include}")
-            else()  # a parent's target that gets its folders from elsewhere
-                set_target_properties(magr::xsimd PROPERTIES INTERFACE_LINK_LIBRARIES ${target})
+            get_target_property(magr_xsimd_folders ${target} INTERFACE_INCLUDE_DIRECTORIES)
+            get_target_property(magr_xsimd_is_imported ${target} IMPORTED)
+            if(magr_xsimd_is_imported AND magr_xsimd_folders)
+                # Copied, not referred to: an imported target is unknown outside of the folder that looked for it.
+                foreach(property IN ITEMS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS COMPILE_OPTIONS)
+                    get_target_property(magr_xsimd_values ${target} INTERFACE_${property})
+                    if(magr_xsimd_values)
+                        list(FILTER magr_xsimd_values EXCLUDE REGEX XTL_COMPLEX)
+                        set_property(TARGET magr::xsimd PROPERTY INTERFACE_${property} ${magr_xsimd_values})
+                    endif()
+                endforeach()
+                unset(magr_xsimd_values)
+            else()
+                # A library of the parent may still change. Its folders are those of a system, as they would be if the package was found.
+                set(magr_xsimd_folders $<TARGET_PROPERTY:${target},INTERFACE_INCLUDE_DIRECTORIES>)
+                set_target_properties(magr::xsimd PROPERTIES INTERFACE_LINK_LIBRARIES ${target}
+                                      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${magr_xsimd_folders})
             endif()
-            unset(magr_xsimd_include)
+            unset(magr_xsimd_folders)
+            unset(magr_xsimd_is_imported)
         endif()
     endforeach()
 endif()
