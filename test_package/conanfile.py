@@ -1,4 +1,4 @@
-# Tests the Conan package with the project in this folder:  conan create . --test-folder tests/packaging/consumer
+# `conan create .` tests the package with this project.
 import os
 
 from conan import ConanFile
@@ -6,7 +6,7 @@ from conan.tools.build import can_run
 from conan.tools.cmake import CMake, cmake_layout
 
 
-class MagrConsumer(ConanFile):
+class MagrTestPackage(ConanFile):
     settings = "os", "arch", "compiler", "build_type"
     generators = "CMakeDeps", "CMakeToolchain"
 
@@ -18,9 +18,9 @@ class MagrConsumer(ConanFile):
 
     def build(self):
         cmake = CMake(self)
-        cmake.configure(variables={"MAGR_CONSUME": "find_package"})
+        cmake.configure()
         cmake.build()
 
     def test(self):
         if can_run(self):
-            self.run(os.path.join(self.cpp.build.bindir, "consumer"), env="conanrun")
+            self.run(os.path.join(self.cpp.build.bindir, "test_package"), env="conanrun")

@@ -16,24 +16,24 @@ if [ -z "$vcpkg" ]; then
 fi
 export VCPKG_ROOT=${VCPKG_ROOT:-$(dirname "$(readlink -f "$vcpkg")")}
 export VCPKG_FORCE_SYSTEM_BINARIES=1 VCPKG_DISABLE_METRICS=1
-features=$(IFS=,; echo "$*")
+mode=find_package
+[[ " $* " != *" compiled "* ]] || mode=compiled
+features=$(for feature; do printf '"%s", ' "$feature"; done)
 
 rm -rf "$scratch"
-mkdir -p "$scratch"
-"$vcpkg" install "magr${features:+[$features]}" --overlay-ports="$source/ports" --overlay-ports="$here/ports" --binarysource=clear \
-    --x-install-root="$scratch/installed" --x-buildtrees-root="$scratch/buildtrees" --x-packages-root="$scratch/packages" \
-    --downloads-root="$scratch/downloads" --classic | tee "$scratch/log"
+mkdir -p "$scratch/manifest"
+echo "{\"dependencies\": [{\"name\": \"magr\", \"features\": [${features%, }]}]}" > "$scratch/manifest/vcpkg.json"
+cmake -S "$here/../consumer" -B "$scratch/consumer" -G Ninja -DMAGR_CONSUME=$mode -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_TOOLCHAIN_FILE="$VCPKG_ROOT/scripts/buildsystems/vcpkg.cmake" -DVCPKG_MANIFEST_DIR="$scratch/manifest" \
+    -DVCPKG_OVERLAY_PORTS="$source/ports;$here/ports" -DVCPKG_INSTALLED_DIR="$scratch/installed" \
+    -DVCPKG_INSTALL_OPTIONS="--binarysource=clear;--x-buildtrees-root=$scratch/buildtrees;--x-packages-root=$scratch/packages;--downloads-root=$scratch/downloads" |
+    tee "$scratch/log"
+grep -q "^magr_DIR:PATH=$scratch/installed" "$scratch/consumer/CMakeCache.txt"  # not another one
 grep -q 'magr::magr' "$scratch/log"  # what a user is told to link
-if grep -i -e 'magr::xsimd' -e '^warning:' "$scratch/log"; then
+if grep -i -e 'magr::xsimd' -e 'warning:' "$scratch/log"; then
     echo "vcpkg should find nothing to complain about in the package, and name no target of the library's own use" >&2
     exit 1
 fi
-
-mode=find_package
-[[ ",$features," != *,compiled,* ]] || mode=compiled
-cmake -S "$here/../consumer" -B "$scratch/consumer" -G Ninja -DMAGR_CONSUME=$mode -DCMAKE_BUILD_TYPE=Release \
-    -DCMAKE_TOOLCHAIN_FILE="$VCPKG_ROOT/scripts/buildsystems/vcpkg.cmake" -DVCPKG_INSTALLED_DIR="$scratch/installed" -DVCPKG_MANIFEST_MODE=OFF
-grep "^magr_DIR:PATH=$scratch/installed" "$scratch/consumer/CMakeCache.txt"  # not another one
 cmake --build "$scratch/consumer"
 "$scratch/consumer/consumer"
 echo "the port of vcpkg works"
