@@ -22,7 +22,7 @@ fi
 export CONAN_HOME=$scratch/home
 rm -rf "$CONAN_HOME" "$scratch/test_package" "$scratch/consumer"
 conan profile detect
-options=(-nr -s compiler.cppstd=20 -c tools.cmake.cmaketoolchain:generator=Ninja -c "tools.cmake.cmaketoolchain:user_presets=''"
+options=(-nr -s compiler.cppstd=20 -c tools.cmake.cmaketoolchain:generator=Ninja -c tools.cmake.cmaketoolchain:user_presets=False
          -c tools.cmake.cmake_layout:test_folder="$scratch/test_package")
 conan create "$source/tests/packaging/conan/eigen" "${options[@]}"
 conan create "$source/tests/packaging/conan/xsimd" "${options[@]}"
