@@ -1,0 +1,63 @@
+# magr::dispatch, a static library with the code of magr::compiled for several instruction sets, of which the program chooses one when it runs:
+# include/magr/dispatch.hpp says how. It takes the place of magr::compiled.
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux" OR NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|aarch64|arm64)$")
+    message(FATAL_ERROR "MAGR_BUILD_DISPATCH: magr::dispatch exists for Linux on x86-64 and 64-bit ARM")
+endif()
+
+add_library(magr_dispatch STATIC cmake/dispatch/choice.cpp)
+add_library(magr::dispatch ALIAS magr_dispatch)
+set_target_properties(magr_dispatch PROPERTIES EXPORT_NAME dispatch POSITION_INDEPENDENT_CODE ON)
+target_compile_definitions(magr_dispatch PUBLIC MAGR_COMPILED)
+target_link_libraries(magr_dispatch PUBLIC magr)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    target_sources(magr_dispatch PRIVATE ${magr_units})  # every processor has NEON, so there is nothing to choose
+    return()
+endif()
+
+execute_process(COMMAND ${CMAKE_LINKER} --help OUTPUT_VARIABLE magr_linker_help ERROR_QUIET)
+if(NOT magr_linker_help MATCHES "--force-group-allocation")
+    message(FATAL_ERROR "MAGR_BUILD_DISPATCH needs GNU ld, of binutils 2.29 or newer, to join objects; CMAKE_LINKER is ${CMAKE_LINKER}")
+endif()
+
+set(magr_dispatch_sets "")
+set(magr_dispatch_joined "")
+# `tag` is the name of the library's namespace for this set.
+function(magr_add_instruction_set set tag)
+    add_library(magr_dispatch_${set} OBJECT EXCLUDE_FROM_ALL ${magr_units})
+    # Without the -fno's the linker would optimise across instruction sets, and there would be symbols that objcopy cannot make local.
+    target_compile_options(magr_dispatch_${set} PRIVATE ${ARGN} -fno-lto $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+    target_compile_definitions(magr_dispatch_${set} PRIVATE MAGR_COMPILED)
+    set_target_properties(magr_dispatch_${set} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+    target_link_libraries(magr_dispatch_${set} PRIVATE magr $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:magr_dev_flags>>)
+
+    set(joined ${CMAKE_CURRENT_BINARY_DIR}/dispatch/${set}.o)
+    add_custom_command(OUTPUT ${joined} BYPRODUCTS ${joined}.txt ${joined}.keep ${joined}.rename
+                       COMMAND ${CMAKE_COMMAND} -D set=${set} -D tag=${tag} -D output=${joined} -D ld=${CMAKE_LINKER} -D nm=${CMAKE_NM}
+                               -D objcopy=${CMAKE_OBJCOPY} -D "units=${magr_units}" -D "objects=$<TARGET_OBJECTS:magr_dispatch_${set}>"
+                               -P ${PROJECT_SOURCE_DIR}/cmake/dispatch/join.cmake
+                       DEPENDS cmake/dispatch/join.cmake ${magr_units} $<TARGET_OBJECTS:magr_dispatch_${set}>
+                       COMMENT "Joining the objects for ${set}" VERBATIM)
+    target_sources(magr_dispatch PRIVATE ${joined})
+    set(magr_dispatch_sets ${magr_dispatch_sets} ${set} PARENT_SCOPE)
+    set(magr_dispatch_joined ${magr_dispatch_joined} ${joined} PARENT_SCOPE)
+endfunction()
+magr_add_instruction_set(sse4_2 isa_sse4_2 -msse4.2)
+magr_add_instruction_set(avx2 isa_avx2_fma_f16c -mavx2 -mfma -mf16c)
+magr_add_instruction_set(avx512 isa_avx512_f16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c)
+
+# What the host is compiled for, from an object of its kind.
+add_library(magr_dispatch_host OBJECT EXCLUDE_FROM_ALL cmake/dispatch/choice.cpp)
+target_compile_definitions(magr_dispatch_host PRIVATE MAGR_COMPILED)
+target_compile_options(magr_dispatch_host PRIVATE -fno-lto)
+target_link_libraries(magr_dispatch_host PRIVATE magr)
+set(magr_forwarders ${CMAKE_CURRENT_BINARY_DIR}/dispatch/forwarders.cpp)
+add_custom_command(OUTPUT ${magr_forwarders}
+                   COMMAND ${CMAKE_COMMAND} -D output=${magr_forwarders} -D nm=${CMAKE_NM} -D host=$<TARGET_OBJECTS:magr_dispatch_host>
+                           -D "sets=${magr_dispatch_sets}" -D "joined=${magr_dispatch_joined}"
+                           -D forward=${PROJECT_SOURCE_DIR}/cmake/dispatch/forward_x86_64.s
+                           -P ${PROJECT_SOURCE_DIR}/cmake/dispatch/forwarders.cmake
+                   DEPENDS cmake/dispatch/forwarders.cmake cmake/dispatch/forward_x86_64.s ${magr_dispatch_joined}
+                           $<TARGET_OBJECTS:magr_dispatch_host>
+                   VERBATIM)
+target_sources(magr_dispatch PRIVATE ${magr_forwarders})
