@@ -20,31 +20,33 @@ if(NOT magr_linker_help MATCHES "--force-group-allocation")
     message(FATAL_ERROR "MAGR_BUILD_DISPATCH needs GNU ld, of binutils 2.29 or newer, to join objects; CMAKE_LINKER is ${CMAKE_LINKER}")
 endif()
 
-set(magr_dispatch_sets "")
-set(magr_dispatch_joined "")
-# `tag` is the name of the library's namespace for this set.
-function(magr_add_instruction_set set tag)
-    add_library(magr_dispatch_${set} OBJECT EXCLUDE_FROM_ALL ${magr_units})
+# Compiles `units` with the flags that follow, and joins them to one object of which other objects see nothing but what headers declare.
+# `tag` is the name of the library's namespace for these flags. Sets the variable `joined` to the path of the object.
+function(magr_join_units set tag units joined)
+    add_library(magr_dispatch_${set} OBJECT EXCLUDE_FROM_ALL ${units})
     # Without the -fno's the linker would optimise across instruction sets, and there would be symbols that objcopy cannot make local.
     target_compile_options(magr_dispatch_${set} PRIVATE ${ARGN} -fno-lto $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
     target_compile_definitions(magr_dispatch_${set} PRIVATE MAGR_COMPILED)
     set_target_properties(magr_dispatch_${set} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
     target_link_libraries(magr_dispatch_${set} PRIVATE magr $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:magr_dev_flags>>)
 
-    set(joined ${CMAKE_CURRENT_BINARY_DIR}/dispatch/${set}.o)
-    add_custom_command(OUTPUT ${joined} BYPRODUCTS ${joined}.txt ${joined}.keep ${joined}.rename
-                       COMMAND ${CMAKE_COMMAND} -D set=${set} -D tag=${tag} -D output=${joined} -D ld=${CMAKE_LINKER} -D nm=${CMAKE_NM}
-                               -D objcopy=${CMAKE_OBJCOPY} -D "units=${magr_units}" -D "objects=$<TARGET_OBJECTS:magr_dispatch_${set}>"
-                               -P ${PROJECT_SOURCE_DIR}/cmake/dispatch/join.cmake
-                       DEPENDS cmake/dispatch/join.cmake ${magr_units} $<TARGET_OBJECTS:magr_dispatch_${set}>
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/dispatch/${set}.o)
+    set(script ${PROJECT_SOURCE_DIR}/cmake/dispatch/join.cmake)
+    file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/dispatch)
+    add_custom_command(OUTPUT ${object} BYPRODUCTS ${object}.txt ${object}.keep ${object}.rename
+                       COMMAND ${CMAKE_COMMAND} -D set=${set} -D tag=${tag} -D output=${object} -D ld=${CMAKE_LINKER} -D nm=${CMAKE_NM}
+                               -D objcopy=${CMAKE_OBJCOPY} -D "units=${units}" -D "objects=$<TARGET_OBJECTS:magr_dispatch_${set}>" -P ${script}
+                       DEPENDS ${script} ${units} $<TARGET_OBJECTS:magr_dispatch_${set}>
                        COMMENT "Joining the objects for ${set}" VERBATIM)
-    target_sources(magr_dispatch PRIVATE ${joined})
-    set(magr_dispatch_sets ${magr_dispatch_sets} ${set} PARENT_SCOPE)
-    set(magr_dispatch_joined ${magr_dispatch_joined} ${joined} PARENT_SCOPE)
+    set(${joined} ${object} PARENT_SCOPE)
 endfunction()
-magr_add_instruction_set(sse4_2 isa_sse4_2 -msse4.2)
-magr_add_instruction_set(avx2 isa_avx2_fma_f16c -mavx2 -mfma -mf16c)
-magr_add_instruction_set(avx512 isa_avx512_f16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c)
+
+# From the least instructions to the most. choice.cpp knows them, too.
+set(magr_dispatch_sets sse4_2 avx2 avx512)
+magr_join_units(sse4_2 isa_sse4_2 "${magr_units}" magr_sse4_2 -msse4.2)
+magr_join_units(avx2 isa_avx2_fma_f16c "${magr_units}" magr_avx2 -mavx2 -mfma -mf16c)
+magr_join_units(avx512 isa_avx512_f16c "${magr_units}" magr_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c)
+set(magr_dispatch_joined ${magr_sse4_2} ${magr_avx2} ${magr_avx512})
 
 # What the host is compiled for, from an object of its kind.
 add_library(magr_dispatch_host OBJECT EXCLUDE_FROM_ALL cmake/dispatch/choice.cpp)
@@ -60,4 +62,4 @@ add_custom_command(OUTPUT ${magr_forwarders}
                    DEPENDS cmake/dispatch/forwarders.cmake cmake/dispatch/forward_x86_64.s ${magr_dispatch_joined}
                            $<TARGET_OBJECTS:magr_dispatch_host>
                    VERBATIM)
-target_sources(magr_dispatch PRIVATE ${magr_forwarders})
+target_sources(magr_dispatch PRIVATE ${magr_forwarders} ${magr_dispatch_joined})

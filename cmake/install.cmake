@@ -1,14 +1,22 @@
 # Installs the headers, the CMake package (`find_package(magr)` gives `magr::magr`) and `magr.pc`. Nothing depends on the processor, so
-# everything but the headers goes to the data folder; with magr::compiled the CMake package does, and goes where libraries are.
+# everything but the headers goes to the data folder; with magr::compiled or magr::dispatch the CMake package does, and goes where libraries
+# are.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(magr_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/magr)
 set(magr_any_processor ARCH_INDEPENDENT)
+set(magr_libraries "")
 if(MAGR_INSTALL_COMPILED)
+    list(APPEND magr_libraries magr_compiled)
+endif()
+if(MAGR_BUILD_DISPATCH)
+    list(APPEND magr_libraries magr_dispatch)
+endif()
+if(magr_libraries)
     set(magr_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/magr)
     set(magr_any_processor "")
-    install(TARGETS magr_compiled EXPORT magrTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    install(TARGETS ${magr_libraries} EXPORT magrTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
 # Relative to the prefix in any case: CMake puts the prefix in front of absolute folders of file sets as well.

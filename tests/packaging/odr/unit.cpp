@@ -5,10 +5,17 @@
 #include <span>
 #include <vector>
 
+#include <magr/feedback/gpfq.hpp>
 #include <magr/magr.hpp>
 #include <magr/parallel/callback.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/parallel/watched.hpp>
+#include <magr/quantize/gpfq_drift.hpp>
+#include <magr/quantize/gptaq.hpp>
+#include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto.hpp>
+#include <magr/quantize/round_onto_drift.hpp>
+#include <magr/quantize/sequential.hpp>
 
 namespace {
 
@@ -60,6 +67,10 @@ double MAGR_UNIT() {
     const auto boa = magr::quantize_boa(W, magr::value_hessian(X, A), H_row, {.bits = 3});
     const auto owq = magr::quantize_owq(W, H, {.weak_columns = 2, .clips = 3});
     const auto dint = magr::round_onto(magr::fit_dint_grids(W), W, H, magr::ldl_feedback{});
+    const auto grids = magr::fit_grids(W, {.bits = 4});
+    const Eigen::MatrixXf drift = Eigen::MatrixXf::Constant(inputs, inputs, 0.01F);
+    const bool drifted = magr::round_onto_drift(grids, W, H, drift, magr::qronos{}) && magr::round_onto_drift(grids, W, H, drift, magr::gptaq{}) &&
+                         magr::round_onto_drift(grids, W, H, drift, magr::gpfq_drift{}) && magr::round_onto(grids, W, H, magr::gpfq_feedback{});
     const double underflow = magr::measure_underflow(W, magr::unpack_dint(magr::pack_dint(*dint)).dequantize(), H).cross;
 
     constexpr int rows = 32;
@@ -87,6 +98,8 @@ double MAGR_UNIT() {
 
     magr::thread_pool pool(2);
     const magr::callback_executor exec(run_on_pool, &pool, pool.concurrency());
+    magr::watched_executor watched(exec, [](const magr::loop_progress&) {});
+    watched.parallel_for(1, [&](magr::index_t, magr::index_t) { packing += drifted ? 1 : 0; });
     magr::index_t tasks[2] = {};
     exec.parallel_for(10, [&](magr::index_t, magr::index_t worker) { ++tasks[worker]; });
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
