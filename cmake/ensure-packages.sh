@@ -7,6 +7,7 @@
 declare -A debian_package=(
     [c++]=g++ [cmake]=cmake [ninja]=ninja-build [pkg-config]=pkg-config
     [Eigen3]=libeigen3-dev [xsimd]=libxsimd-dev [Catch2]=catch2 [benchmark]=libbenchmark-dev
+    [aarch64-linux-gnu-g++]=g++-aarch64-linux-gnu [qemu-aarch64]=qemu-user
     [nlohmann_json]=nlohmann-json3-dev [CLI11]=libcli11-dev
 )
 
@@ -18,7 +19,7 @@ missing_packages() {
         case "$name" in
             c++) command -v "${CXX:-c++}" > /dev/null || { echo "$name"; has_tools=no; } ;;
             cmake | ninja) command -v "$name" > /dev/null || { echo "$name"; has_tools=no; } ;;
-            pkg-config) command -v "$name" > /dev/null || echo "$name" ;;
+            pkg-config | aarch64-linux-gnu-g++ | qemu-aarch64) command -v "$name" > /dev/null || echo "$name" ;;
             *) libraries+=("$name") ;;
         esac
     done

@@ -4,3 +4,9 @@ set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)
+
+# Debian keeps xsimd's package with the libraries of this machine's processor.
+file(GLOB xsimd_DIR /usr/lib/*/cmake/xsimd)
+if(NOT xsimd_DIR)
+    unset(xsimd_DIR)
+endif()

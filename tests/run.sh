@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs all tests:  bash tests/run.sh [STAGE...]
 #
-# Stages, all but the last unless some are named:
+# Stages, the first three unless some are named:
 #   debug    address and undefined-behaviour sanitizers, assertions on; compiled by clang++ if it is there, as the second compiler
 #   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand
 #   release  what users run; also the tests of the package (installing it, using it from another project)
 #   tsan     thread sanitizer: every function on every executor, for a change of what runs in parallel; needs clang++, takes some minutes
+#   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library three times
+#   aarch64  the tests of what is vectorised by hand, compiled for 64-bit ARM and run by an emulator
 # Warnings are errors in every stage.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -65,8 +67,17 @@ for stage in "$@"; do
             build build/tsan "--preset tsan" magr_test_parallel magr_test_threads
             run_tests build/tsan -R '^(parallel|host):' -E 'tbb_executor|nested regions'
             ;;
+        dispatch)
+            build build/dispatch "--preset release -DMAGR_BUILD_DISPATCH=ON -DMAGR_INSTALL_COMPILED=OFF" magr_dispatch_tests
+            run_tests build/dispatch -L dispatch
+            ;;
+        aarch64)
+            ensure_packages aarch64-linux-gnu-g++ qemu-aarch64
+            build build/aarch64 "--preset release --toolchain tests/aarch64.cmake" magr_test_simd magr_test_kernels
+            run_tests build/aarch64 -R '^(simd|kernels):'
+            ;;
         *)
-            echo "tests/run.sh: unknown stage '$stage' (debug, native, release, tsan)" >&2
+            echo "tests/run.sh: unknown stage '$stage' (debug, native, release, tsan, dispatch, aarch64)" >&2
             exit 2
             ;;
     esac

@@ -60,9 +60,8 @@ bool runs_avx512() {
 }
 
 // The best first.
-constexpr instruction_set sets[] = {{"avx512", magr_dispatch_avx512, runs_avx512},
-                                    {"avx2", magr_dispatch_avx2, runs_avx2},
-                                    {"sse4_2", magr_dispatch_sse4_2, runs_sse4_2}};
+constexpr instruction_set sets[] = {
+    {"avx512", magr_dispatch_avx512, runs_avx512}, {"avx2", magr_dispatch_avx2, runs_avx2}, {"sse4_2", magr_dispatch_sse4_2, runs_sse4_2}};
 #else
 // The only one, so nothing is forwarded: the library's functions have the names that the host declares.
 constexpr const void* no_functions[] = {nullptr};
@@ -100,8 +99,7 @@ const instruction_set& named(const char* asked_by, std::string_view name) {
     }
     std::vector<const instruction_set*> all;
     for (const instruction_set& set : sets) all.push_back(&set);
-    detail::raise<option_error>(
-        detail::concat(asked_by, ": the instruction set must be one of ", names_of(all), ", it is '", name, "'"));
+    detail::raise<option_error>(detail::concat(asked_by, ": the instruction set must be one of ", names_of(all), ", it is '", name, "'"));
 }
 
 /// What a first call chooses.

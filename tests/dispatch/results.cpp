@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Prints, bit by bit, what functions of every part of the core compute. One such program links magr::dispatch; one for each instruction set is
-// compiled for that set throughout, so that nothing is chosen when it runs. They must print the same.
+// Prints, bit by bit, what functions of every part of the core compute. One such program links magr::dispatch; one for each instruction set
+// is compiled for that set throughout, so that nothing is chosen when it runs. They must print the same.
 #include <Eigen/Core>
 #include <cstdint>
 #include <cstdio>
@@ -78,7 +78,8 @@ void print_all() {
     static_cast<void>(magr::compensate_drift(M, H, D, {}, pool));
     print("compensated", M);
 
-    const auto packed = magr::pack_gguf(magr::quantize_rtn(W, magr::grid_options_for(magr::packed_format::gguf_q4_0)), magr::ggml_type::q4_0);
+    const auto packed =
+        magr::pack_gguf(magr::quantize_rtn(W, magr::grid_options_for(magr::packed_format::gguf_q4_0)), magr::ggml_type::q4_0);
     print("gguf", packed.data.data(), packed.data.size());
     print("output error", magr::output_error(W, M, H));
 }

@@ -35,12 +35,12 @@ index_t token_panels<Scalar>::append(const matrix_ref& X) noexcept {
             const index_t rows = (std::min)(few, count - t), cols = (std::min)(width, inputs_ - j);
             Scalar* const to = data_.data() + j * capacity + (tokens_ + t) * width;
             if (X.holds<Scalar>()) {
-                kernels::pack_panel<width>(X.as<Scalar>().block(t, j, rows, cols).transposed(), Scalar(1), to);
+                kernels::pack_panel<width>(X.as<Scalar>().block(t, j, rows, cols).transposed(), 1, to);
                 continue;
             }
             Scalar part[static_cast<std::size_t>(few * width)];
             for (index_t r = 0; r < rows; ++r) X.load_row(t + r, j, cols, part + r * width);
-            kernels::pack_panel<width>(matrix_view<const Scalar>(part, rows, cols, width).transposed(), Scalar(1), to);
+            kernels::pack_panel<width>(matrix_view<const Scalar>(part, rows, cols, width).transposed(), 1, to);
         }
     tokens_ += count;
     return count;

@@ -39,6 +39,8 @@ double MAGR_UNIT() {
     calibration.add(X);
     calibration.merge(calibration);
     const auto& H = calibration.gram();
+    magr::gram_accumulator<float> in_float(inputs);
+    in_float.add(X);
 
     std::vector<float> v = {3, -1, 2};
     const float tau = magr::project_l1_ball(std::span(v), 1.0);
@@ -69,8 +71,9 @@ double MAGR_UNIT() {
     const auto dint = magr::round_onto(magr::fit_dint_grids(W), W, H, magr::ldl_feedback{});
     const auto grids = magr::fit_grids(W, {.bits = 4});
     const Eigen::MatrixXf drift = Eigen::MatrixXf::Constant(inputs, inputs, 0.01F);
-    const bool drifted = magr::round_onto_drift(grids, W, H, drift, magr::qronos{}) && magr::round_onto_drift(grids, W, H, drift, magr::gptaq{}) &&
-                         magr::round_onto_drift(grids, W, H, drift, magr::gpfq_drift{}) && magr::round_onto(grids, W, H, magr::gpfq_feedback{});
+    const bool drifted =
+        magr::round_onto_drift(grids, W, H, drift, magr::qronos{}) && magr::round_onto_drift(grids, W, H, drift, magr::gptaq{}) &&
+        magr::round_onto_drift(grids, W, H, drift, magr::gpfq_drift{}) && magr::round_onto(grids, W, H, magr::gpfq_feedback{});
     const double underflow = magr::measure_underflow(W, magr::unpack_dint(magr::pack_dint(*dint)).dequantize(), H).cross;
 
     constexpr int rows = 32;
@@ -105,6 +108,6 @@ double MAGR_UNIT() {
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
-           magr::output_error(W, rtn.dequantize(), H) + optq.output_error.value() + underflow + owq.quantized.bits_per_weight() +
-           static_cast<double>(owq.quantized.dequantize()(0, 0));
+           magr::output_error(W, rtn.dequantize(), in_float.gram()) + optq.output_error.value() + underflow +
+           owq.quantized.bits_per_weight() + static_cast<double>(owq.quantized.dequantize()(0, 0));
 }
