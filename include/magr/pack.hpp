@@ -6,6 +6,7 @@
 #include <magr/gguf/gguf.hpp>
 #include <magr/gguf/gguf_block.hpp>
 #include <magr/gguf/k_quants.hpp>
+#include <magr/gguf/named_tensors.hpp>
 #include <magr/pack/awq.hpp>
 #include <magr/pack/bit_packing.hpp>
 #include <magr/pack/compressed_tensors.hpp>
@@ -14,4 +15,5 @@
 #include <magr/pack/gptq.hpp>
 #include <magr/pack/matmul_nbits.hpp>
 #include <magr/pack/mlx.hpp>
+#include <magr/pack/named_tensors.hpp>
 #include <magr/pack/stored_matrix.hpp>

@@ -95,6 +95,8 @@ double MAGR_UNIT() {
         magr::unpack_gguf(magr::pack_gguf(quantized(format::gguf_q4_0), magr::ggml_type::q4_0)),
         magr::unpack_gguf(magr::pack_gguf(k_quant, magr::ggml_type::q4_k))};
     double packing = 0;
+    const magr::gptq_tensors tensors = magr::pack_gptq(quantized(format::gptq_v2), magr::gptq_version::v2);
+    for (const auto& tensor : magr::named_tensors(tensors)) packing += static_cast<double>(tensor.bytes.size());
     for (const auto& q : unpacked) packing += static_cast<double>(q.dequantize()(1, 1));
     if (layer && layer.optq->bound_held().value_or(true)) packing += *layer.output_error;
     packing += boa.loss;
