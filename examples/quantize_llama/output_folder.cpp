@@ -143,8 +143,9 @@ void require_same_run(const json& before, const json& now, const std::string& fo
         if (was != is) refuse(folder, ": holds another run: ", key, " is ", was.dump(), " there and ", is.dump(), " here");
     };
     for (const char* key : {"program", "model", "calibration"}) require(key, before.value(key, json()), now.at(key));
-    const json options = before.value("options", json::object());
-    for (const auto& [key, value] : now.at("options").items()) require(key, options.value(key, json()), value);
+    const json options = before.value("options", json());
+    for (const auto& [key, value] : now.at("options").items())
+        require(key, options.is_object() ? options.value(key, json()) : json(), value);
 }
 
 /// A number that may be infinite or none, which JSON's are not.
@@ -185,12 +186,19 @@ ordered_json json_of(const layer_record& record) {
             {"largest_after", json_of(largest_after)}};
 }
 
+/// A size or a count. JSON's own conversion would cut off a fraction.
+template <class Integer>
+Integer count_of(const json& value) {
+    if (!value.is_number_unsigned() || !std::in_range<Integer>(value.get<std::uint64_t>())) throw input_error("is not a count");
+    return value.get<Integer>();
+}
+
 layer_record record_of(const json& value) {
     return {.name = value.at("name"),
             .output_error = number_of(value.at("output_error")),
             .alpha = number_of(value.at("alpha")),
             .stored_bits = value.at("stored_bits").get<double>(),
-            .weights = value.at("weights").get<std::int64_t>(),
+            .weights = count_of<std::int64_t>(value.at("weights")),
             .remark = value.at("remark"),
             .largest_before = numbers_of(value.at("largest_before")),
             .largest_after = numbers_of(value.at("largest_after"))};
@@ -198,7 +206,7 @@ layer_record record_of(const json& value) {
 
 ordered_json json_of(const file_digest& digest) { return {{"bytes", digest.bytes}, {"hash", digest.hash}}; }
 
-file_digest digest_from(const json& value) { return {value.at("bytes").get<std::uint64_t>(), value.at("hash").get<std::string>()}; }
+file_digest digest_from(const json& value) { return {count_of<std::uint64_t>(value.at("bytes")), value.at("hash").get<std::string>()}; }
 
 /// Of everything in a record but the hash itself.
 std::string hash_of_record(json record) {

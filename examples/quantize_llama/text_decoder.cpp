@@ -124,6 +124,7 @@ void text_decoder::read_tokenizer(const std::filesystem::path& file) {
     try {
         const json tokenizer = parse_json_object(read_file(file, longest_file), name);
         const json& vocabulary = tokenizer.at("model").at("vocab");
+        if (!vocabulary.is_structured()) refuse(name, ": model.vocab must be an object or an array");
         if (vocabulary.is_object())
             for (const auto& [piece, id] : vocabulary.items()) set(id, piece);
         else  // a unigram model: [piece, score] in the order of the ids

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "common/content_hash.hpp"
 #include "common/json.hpp"
 #include "folder_contents.hpp"
 #include "refusal.hpp"
@@ -308,6 +309,50 @@ TEST_CASE("output_folder: whatever file is lost or damaged is named and made aga
 
     std::ofstream(to / "quantization.json", std::ios::app) << "\n";
     repaired("quantization.json");
+}
+
+TEST_CASE("output_folder: a record or a manifest of the wrong kind is damage, and no other error", "[examples][output_folder][edge]") {
+    const source from;
+    const scratch_folder scratch;
+    run(from, scratch.path());
+    const auto texts = tiny::texts(from.model.config, std::vector<std::size_t>(20, 60), 17);
+    const std::string record = scratch.read("codes/block-00001.json"), manifest = scratch.read("quantization.json");
+    const run_settings settings;
+    const auto is_taken = [&](json changed) {
+        changed.erase("hash");
+        content_hash hash;
+        hash.add(changed.dump());
+        changed["hash"] = hash.text();  // as if it had been written like this
+        scratch.write("codes/block-00001.json", changed.dump());
+        std::vector<std::string> lines;
+        output_folder out(scratch.path(), {}, [&](const std::string& line) { lines.push_back(line); });
+        out.begin(from.folder(), texts, settings.how, settings.weights);
+        const bool taken = out.read(1).has_value();
+        CHECK(lines.size() == (taken ? 0 : 1));
+        return taken;
+    };
+    const auto with = [&](const json::json_pointer& place, const json& value) {
+        json changed = json::parse(record);
+        changed[place] = value;
+        return changed;
+    };
+    CHECK(is_taken(json::parse(record)));
+    for (const json& value :
+         {json(1.5), json(-1), json(1e300), json(18446744073709551615u), json("1"), json(), json::array(), json(true)}) {
+        CAPTURE(value.dump());
+        CHECK_FALSE(is_taken(with(json::json_pointer("/layers/0/weights"), value)));
+        if (!value.is_number_unsigned()) CHECK_FALSE(is_taken(with(json::json_pointer("/codes/bytes"), value)));
+        CHECK_FALSE(is_taken(with(json::json_pointer("/layers/3"), value)));
+        CHECK_FALSE(is_taken(with(json::json_pointer("/layers"), value)));
+        CHECK_FALSE(is_taken(with(json::json_pointer("/weights"), value)));
+    }
+    scratch.write("codes/block-00001.json", record);
+    for (const json& value : {json(5), json("optq"), json(), json::array(), json::object()}) {
+        json changed = json::parse(manifest);
+        changed["options"] = value;
+        scratch.write("quantization.json", changed.dump());
+        CHECK_THAT(refusal([&] { return run(from, scratch.path()); }), mentions("holds another run: "));
+    }
 }
 
 TEST_CASE("output_folder: of several damaged files each is named, of an interrupted run none", "[examples][output_folder]") {

@@ -64,7 +64,8 @@ TEST_CASE("text_decoder: the more frequent way to write a space decides", "[exam
 
 TEST_CASE("text_decoder: a tokenizer of another form is refused", "[examples][text_decoder]") {
     const scratch_folder folder;
-    for (const char* text : {"{}", R"({"model":{}})", R"({"model":{"vocab":{"a":"b"}}})", R"({"model":{"vocab":[3]}})", "["}) {
+    for (const char* text : {"{}", R"({"model":{}})", R"({"model":{"vocab":{"a":"b"}}})", R"({"model":{"vocab":[3]}})",
+                             R"({"model":{"vocab":null}})", R"({"model":{"vocab":"a"}})", "["}) {
         const auto path = folder.write("tokenizer.json", text);
         CHECK_THAT(refusal([&] { return text_decoder(folder.path(), config_of(8)); }), mentions(path.string()));
     }
