@@ -114,6 +114,10 @@ void run(const options& o) {
     const model_folder model(o.model);
     const std::vector<std::filesystem::path> targets = result_files(o);
     require_own_names(targets, o, model);
+    quantization written = o.how;  // the run whose model --out writes
+    written.bits = o.bits.front();
+    written.method = o.methods.front();
+    if (!o.out.empty()) require_format(model.config(), written, o.output);
     std::optional<output_folder> out;
     progress display;
     if (!o.out.empty()) out.emplace(o.out, targets, [&](const std::string& line) { display.note(line); });
@@ -134,11 +138,8 @@ void run(const options& o) {
     const std::vector<sequence> evaluation =
         load_text(o.evaluation, model, o.evaluation_tokens, seed_for(purpose::evaluation, o.seed), pool, display);
     if (out) {
-        quantization how = o.how;
-        how.bits = o.bits.front();
-        how.method = o.methods.front();
         display.stage("reading the model");
-        out->begin(model, calibration, how, o.out_dtype);
+        out->begin(model, calibration, written, o.output);
     }
 
     report results;

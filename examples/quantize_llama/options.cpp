@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <iterator>
+#include <magr/pack/format.hpp>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -79,6 +80,18 @@ void require_taken(const options& o) {
         if (std::none_of(o.methods.begin(), o.methods.end(), [&](method m) { return takes(m, option); }))
             throw CLI::ValidationError(option, std::string(o.methods.size() == 1 ? name_of(o.methods.front()) : "no method of this run") +
                                                    (o.methods.size() == 1 ? " does not take it" : " takes it"));
+}
+
+/// Gives the options of the quantization that were not given the values that suit the format.
+void suit_format(options& o, const CLI::App& app) {
+    if (!o.output.format->packed) return;
+    const magr::grid_options grid = magr::grid_options_for(*o.output.format->packed);
+    const auto is_open = [&](const char* option) { return app.count(option) == 0; };
+    if (is_open("--bits")) o.bits = {grid.bits};
+    if (is_open("--group-size")) o.how.group_size = grid.group_size;
+    if (is_open("--zero-point")) o.how.zero_point = grid.zero_point;
+    if (is_open("--storage")) o.how.storage = grid.storage;
+    if (is_open("--out-dtype")) o.output.weights = o.how.storage;
 }
 
 }  // namespace
@@ -227,8 +240,27 @@ void add_options(CLI::App& app, options& o) {
             ->group(output)
             ->type_name("FOLDER")
             ->check(not_empty());
-    add_choice(app, "--out-dtype", o.out_dtype, storage_types,
-               "Type in which dequantized weights are written, and to which they are rounded")
+    std::vector<std::string> format_names;
+    std::string readers;
+    for (const output_format& format : output_formats()) {
+        format_names.emplace_back(format.name);
+        readers += std::string("\n") + format.name + ": " + format.readers;
+    }
+    const auto set_format = [&o](const std::string& name) {
+        const auto is_named = [&](const output_format& format) { return name == format.name; };
+        o.output.format = &*std::find_if(output_formats().begin(), output_formats().end(), is_named);
+    };
+    app.add_option_function<std::string>("--format", set_format,
+                                         std::string("What --out writes (default: ") + o.output.format->name +
+                                             "). With packed weights, of --bits, --group-size, --zero-point and --storage those that are "
+                                             "not given suit the format, and --out-dtype is the type of the scales. What loads it:" +
+                                             readers)
+        ->group(output)
+        ->type_name("NAME")
+        ->check(CLI::IsMember(format_names))
+        ->needs(out);
+    add_choice(app, "--out-dtype", o.output.weights, storage_types,
+               "Type in which dequantized weights are written, and to which they are rounded; of packed ones that of all others")
         ->group(output)
         ->needs(out);
     app.add_option("--sample-tokens", o.sample_tokens,
@@ -243,6 +275,7 @@ void add_options(CLI::App& app, options& o) {
         ->check(CLI::Range(1, 1024));
 
     app.callback([&app, &o] {
+        suit_format(o, app);
         for (const char* option : partial_options)
             if (app.count(option) > 0) o.asked.emplace_back(option);
         require_taken(o);

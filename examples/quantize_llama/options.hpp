@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "quantize_llama/output_format.hpp"
 #include "quantize_llama/quantize_model.hpp"
 
 namespace examples {
@@ -37,7 +38,7 @@ struct options {
     std::string json;
     std::string report;
     std::string out;
-    magr::storage_type out_dtype = magr::storage_type::f32;
+    output_settings output;
 };
 
 /// The options on the command line that a method does not take.

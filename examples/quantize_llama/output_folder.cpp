@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "quantize_llama/output_folder.hpp"
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <iomanip>
 #include <limits>
 #include <magr/version.hpp>
 #include <set>
-#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -20,7 +17,9 @@
 #include "common/json.hpp"
 #include "common/output_file.hpp"
 #include "common/text_stream.hpp"
+#include "quantize_llama/codes_file.hpp"
 #include "quantize_llama/safetensors.hpp"
+#include "quantize_llama/stored_bytes.hpp"
 
 namespace examples {
 namespace {
@@ -50,10 +49,6 @@ std::string five_digits(std::int64_t number) {
     return text.str();
 }
 
-const char* dtype_of(magr::storage_type type) {
-    return type == magr::storage_type::f16 ? "F16" : type == magr::storage_type::bf16 ? "BF16" : "F32";
-}
-
 void write_text(const fs::path& file, const std::string& text) { output_file(file).commit(text); }
 
 /// Whether a file beside the weights belongs to the tokenizer or says how texts are generated.
@@ -79,14 +74,15 @@ bool is_companion(const std::string& name) {
 
 /// Whether a run gives this name to a file in the folder itself.
 bool is_of_the_model(const std::string& name) {
-    return name == manifest_name || name == index_name || name == "config.json" || is_companion(name) ||
-           (name.starts_with("model") && name.ends_with(".safetensors"));
+    constexpr std::array names{manifest_name, index_name, "config.json", "quantize_config.json"};
+    return std::find(names.begin(), names.end(), name) != names.end() || is_companion(name) || name.starts_with("model.") ||
+           name.starts_with("model-");
 }
 
 std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"; }
 
 /// Everything that decides the bits of the result. An unset option is null.
-ordered_json options_of(const quantization& how, magr::storage_type weights) {
+ordered_json options_of(const quantization& how, const output_settings& settings) {
     // All members, so that a new one cannot be forgotten.
     const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds,
                  drift, effort, activation_bits] = how;
@@ -107,7 +103,8 @@ ordered_json options_of(const quantization& how, magr::storage_type weights) {
             {"drift", drift},
             {"effort", effort},
             {"activation_bits", optional(activation_bits)},
-            {"out_dtype", to_string(weights)}};
+            {"format", settings.format->name},
+            {"out_dtype", to_string(settings.weights)}};
 }
 
 std::string program_name() {
@@ -251,46 +248,35 @@ void require_range(const model_folder& model, magr::storage_type type) {
         const llama_block block = model.block(layer);
         for (const linear kind : all_linears) {
             const float largest = block[kind].cwiseAbs().maxCoeff();
-            const float stored = type == magr::storage_type::f16 ? static_cast<float>(static_cast<Eigen::half>(largest))
-                                                                 : static_cast<float>(static_cast<Eigen::bfloat16>(largest));
-            if (!std::isfinite(stored))
+            if (!std::isfinite(rounded_to(largest, type)))
                 refuse("--out-dtype ", to_string(type), ": ", block_prefix(layer), name_of(kind), " has a weight of ", largest,
                        ", which is too large for it");
         }
     }
 }
 
-/// Rounds W to a type, and puts its bytes in that type into `memory`.
-template <class T>
-void round_to(matrix_f& W, const std::string& name, std::vector<std::byte>& memory) {
-    memory.resize(static_cast<std::size_t>(W.size()) * sizeof(T));
-    for (Eigen::Index i = 0; i < W.size(); ++i) {
-        const T value = static_cast<T>(W.data()[i]);
-        W.data()[i] = static_cast<float>(value);
-        if (!std::isfinite(W.data()[i]))
-            throw std::runtime_error(name + " has a weight that is too large for the type given with --out-dtype");
-        std::memcpy(memory.data() + static_cast<std::size_t>(i) * sizeof(T), &value, sizeof(T));
+/// Whether a tensor is the weight of a linear layer.
+bool is_linear_weight(const std::string& name) {
+    return name.starts_with("model.layers.") && std::any_of(all_linears.begin(), all_linears.end(), [&](linear kind) {
+               return name.ends_with("." + std::string(name_of(kind)) + ".weight");
+           });
+}
+
+/// Frequencies of RoPE, which are in some old files though every program computes them.
+bool is_table(const std::string& name) { return name.ends_with("rotary_emb.inv_freq"); }
+
+/// Refuses a model with tensors that stay numbers and that a type cannot hold.
+void require_range_of_the_rest(const model_folder& model, magr::storage_type type) {
+    for (const std::string& name : model.tensors().names()) {
+        if (type == magr::storage_type::f32 || is_linear_weight(name) || is_table(name)) continue;
+        for (const float value : model.tensors().file_of(name).read(name))
+            if (!std::isfinite(rounded_to(value, type)))
+                refuse("--out-dtype ", to_string(type), ": ", name, " has an element of ", value, ", which is too large for it");
     }
 }
 
-/// The bytes of W in a type, to which W is rounded. Where they are not those of W itself, they are in `memory`.
-std::span<const std::byte> stored(matrix_f& W, const std::string& name, magr::storage_type type, std::vector<std::byte>& memory) {
-    if (type == magr::storage_type::f16)
-        round_to<Eigen::half>(W, name, memory);
-    else if (type == magr::storage_type::bf16)
-        round_to<Eigen::bfloat16>(W, name, memory);
-    else
-        return std::as_bytes(std::span(W.data(), static_cast<std::size_t>(W.size())));
-    return memory;
-}
-
-template <class T>
-tensor_to_write tensor_of(std::string name, const char* dtype, const magr::matrix<T>& m) {
-    return {std::move(name),
-            dtype,
-            {static_cast<std::uint64_t>(m.rows()), static_cast<std::uint64_t>(m.cols())},
-            std::as_bytes(std::span(m.data(), static_cast<std::size_t>(m.rows() * m.cols())))};
-}
+std::span<float> numbers(matrix_f& W) { return {W.data(), static_cast<std::size_t>(W.size())}; }
+std::span<float> numbers(row_f& v) { return {v.data(), static_cast<std::size_t>(v.size())}; }
 
 tensor_to_write as_it_was(const safetensors_file& file, const std::string& name) {
     const tensor_info& info = file.tensors().at(name);
@@ -321,14 +307,15 @@ output_folder::output_folder(const fs::path& folder, std::span<const fs::path> b
 }
 
 void output_folder::begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how,
-                          magr::storage_type weights) {
+                          const output_settings& settings) {
     model_ = &model;
-    weights_ = weights;
+    how_ = how;
+    settings_ = settings;
     is_tuned_ = how.method == method::automatic && how.effort > 1;
     const ordered_json manifest{{"program", program_name()},
                                 {"model", hash_of(model)},
                                 {"calibration", hash_of(calibration)},
-                                {"options", options_of(how, weights)}};
+                                {"options", options_of(how, settings)}};
     const fs::path file = path_ / manifest_name;
     look_around();
     if (fs::exists(file)) {
@@ -337,11 +324,14 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
         if (fs::exists(other)) refuse(other.string(), ": is not a file of the run in this folder");
         write_again(file, text_of(manifest));  // the same run, but maybe not the same bytes
     } else {
-        require_range(model, weights);
+        if (is_dequantized())
+            require_range(model, settings.weights);
+        else
+            require_range_of_the_rest(model, rest_type());
         write_text(file, text_of(manifest));
     }
     made(path_ / "codes");
-    copy_model_files();
+    if (!settings.format->write) copy_model_files();
 }
 
 std::optional<finished_block> output_folder::read(std::int64_t layer) const {
@@ -366,7 +356,7 @@ std::optional<finished_block> output_folder::read(std::int64_t layer) const {
         if (result.layers.size() != all_linears.size()) throw input_error("");
         const bool has_weights = is_as_written(weights, of_weights), has_codes = is_as_written(codes, of_codes);
         if (!has_weights || !has_codes) return {};
-        result.block = read_block(model_tensors::of_file(weights), model_->config(), layer);
+        result.block = is_dequantized() ? read_block(model_tensors::of_file(weights), model_->config(), layer) : read_packed_block(layer);
         return result;
     } catch (const input_error&) {
     } catch (const json::exception&) {
@@ -375,59 +365,123 @@ std::optional<finished_block> output_folder::read(std::int64_t layer) const {
     return {};
 }
 
+void output_folder::round_as_stored(llama_block& block) const {
+    std::vector<std::byte> memory;
+    const auto round = [&](auto& values, const char* name, magr::storage_type type) {
+        static_cast<void>(stored_bytes(numbers(values), name, type, memory));
+    };
+    for (const linear kind : all_linears) {
+        if (is_dequantized())
+            round(block[kind], name_of(kind), settings_.weights);
+        else
+            round(block.bias(kind), name_of(kind), rest_type());
+    }
+    if (is_dequantized()) return;
+    round(block.input_norm, "input_layernorm", rest_type());
+    round(block.post_attention_norm, "post_attention_layernorm", rest_type());
+}
+
 void output_folder::write(std::int64_t layer, quantized_block& block) {
+    for (const fs::path& file : {weights_file(layer + 1), block_file(layer, ".safetensors"), block_file(layer, ".json")})
+        prepare_to_replace(file);
+    ordered_json record{{"layers", ordered_json::array()}};
+    for (const quantized_layer& one : block.layers) record["layers"].push_back(json_of(one.record));
+    record["weights"] = json_of(is_dequantized() ? write_dequantized(layer, block) : write_packed(layer, block));
+    record["codes"] = json_of(write_codes(block_file(layer, ".safetensors"), layer, block.layers));
+    record["hash"] = hash_of_record(record);
+    write_text(block_file(layer, ".json"), text_of(record));
+}
+
+/// Everything of a block under the names that the model has: its linear layers dequantized, the rest as it was but for tuned norms.
+file_digest output_folder::write_dequantized(std::int64_t layer, quantized_block& block) const {
     const std::string prefix = block_prefix(layer);
-    std::vector<tensor_to_write> weights, codes;
+    std::vector<tensor_to_write> weights;
     std::array<std::vector<std::byte>, all_linears.size()> memory;
-    std::array<std::vector<std::int32_t>, all_linears.size()> groups;
-    ordered_json records = ordered_json::array();
     for (const linear kind : all_linears) {
         const std::string name = prefix + name_of(kind);
-        const auto at = static_cast<std::size_t>(kind);
-        const magr::quantized_matrix<float>& q = block.layers[at].quantized.value();
+        matrix_f& W = block.block[kind];
         weights.push_back({name + ".weight",
-                           dtype_of(weights_),
-                           {static_cast<std::uint64_t>(q.codes.rows()), static_cast<std::uint64_t>(q.codes.cols())},
-                           stored(block.block[kind], name, weights_, memory[at])});
-        codes.push_back(tensor_of(name + ".qweight", "U8", q.codes));
-        codes.push_back(tensor_of(name + ".scales", "F32", q.scales));
-        codes.push_back(tensor_of(name + ".zeros", "F32", q.zeros));
-        groups[at].assign(q.group_of_column.begin(), q.group_of_column.end());
-        codes.push_back({name + ".group_index", "I32", {groups[at].size()}, std::as_bytes(std::span(groups[at]))});
-        records.push_back(json_of(block.layers[at].record));
+                           dtype_of(settings_.weights),
+                           {static_cast<std::uint64_t>(W.rows()), static_cast<std::uint64_t>(W.cols())},
+                           stored_bytes(numbers(W), name, settings_.weights, memory[static_cast<std::size_t>(kind)])});
     }
-    const auto is_quantized = [&](const std::string& name) {
-        return std::any_of(weights.begin(), weights.begin() + std::ssize(all_linears),
-                           [&](const auto& tensor) { return tensor.name == name; });
-    };
     const auto tuned_norm = [&](const std::string& name) -> const row_f* {
-        if (!is_tuned_ || !name.starts_with(prefix)) return nullptr;
+        if (!is_tuned_) return nullptr;
         if (name == prefix + "input_layernorm.weight") return &block.block.input_norm;
         return name == prefix + "post_attention_layernorm.weight" ? &block.block.post_attention_norm : nullptr;
     };
     for (const std::string& name : model_->tensors().names()) {
+        if (!name.starts_with(prefix) || is_linear_weight(name)) continue;
         if (const row_f* const norm = tuned_norm(name))
             weights.push_back({name,
                                "F32",
                                {static_cast<std::uint64_t>(norm->size())},
                                std::as_bytes(std::span<const float>(norm->data(), static_cast<std::size_t>(norm->size())))});
-        else if (name.starts_with(prefix) && !is_quantized(name))
+        else
             weights.push_back(as_it_was(model_->tensors().file_of(name), name));
     }
+    return write_safetensors(weights_file(layer + 1), std::move(weights));
+}
 
-    const magr::quantized_matrix<float>& any = block.layers.front().quantized.value();
-    const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
-    for (const fs::path& file : {weights_file(layer + 1), block_file(layer, ".safetensors"), block_file(layer, ".json")})
-        prepare_to_replace(file);
-    ordered_json record{{"layers", records}};
-    record["weights"] = json_of(write_safetensors(weights_file(layer + 1), std::move(weights)));
-    record["codes"] = json_of(write_safetensors(block_file(layer, ".safetensors"), std::move(codes),
-                                                {{"bits", std::to_string(any.bits)}, {"weight", weight_is}}));
-    record["hash"] = hash_of_record(record);
-    write_text(block_file(layer, ".json"), text_of(record));
+/// The linear layers of a block as the format packs them, if it is one of Hugging Face's, and the rest of the block.
+file_digest output_folder::write_packed(std::int64_t layer, quantized_block& block) const {
+    const std::string prefix = block_prefix(layer);
+    std::vector<packed_tensor> packed;
+    const auto add_rest = [&](const std::string& name, row_f& values) {
+        std::vector<std::byte> memory;
+        const std::span<const std::byte> bytes = stored_bytes(numbers(values), name, rest_type(), memory);
+        packed.push_back({name, dtype_of(rest_type()), {static_cast<std::uint64_t>(values.size())}, {bytes.begin(), bytes.end()}});
+    };
+    add_rest(prefix + "input_layernorm.weight", block.block.input_norm);
+    add_rest(prefix + "post_attention_layernorm.weight", block.block.post_attention_norm);
+    for (const linear kind : all_linears) {
+        const std::string name = prefix + name_of(kind);
+        if (has_bias(model_->config(), kind)) add_rest(name + ".bias", block.block.bias(kind));
+        if (!settings_.format->pack) continue;
+        for (packed_tensor& tensor : settings_.format->pack(name, block.layers[static_cast<std::size_t>(kind)].quantized.value()))
+            packed.push_back(std::move(tensor));
+    }
+    std::vector<tensor_to_write> views;
+    for (const packed_tensor& tensor : packed) views.push_back(tensor.view());
+    return write_safetensors(weights_file(layer + 1), std::move(views));
+}
+
+/// A block that is not stored as such: its linear layers from their codes, the rest from the file of the rest.
+llama_block output_folder::read_packed_block(std::int64_t layer) const {
+    const safetensors_file codes(block_file(layer, ".safetensors"));
+    const model_tensors rest = model_tensors::of_file(weights_file(layer + 1));
+    const std::string prefix = block_prefix(layer);
+    const auto read = [&](const std::string& name, std::int64_t size) {
+        row_f values(size);
+        rest.read(prefix + name, {static_cast<std::uint64_t>(size)}, numbers(values));
+        return values;
+    };
+    llama_block block;
+    block.input_norm = read("input_layernorm.weight", model_->config().hidden_size);
+    block.post_attention_norm = read("post_attention_layernorm.weight", model_->config().hidden_size);
+    for (const linear kind : all_linears) {
+        const auto [rows, cols] = shape_of(model_->config(), kind);
+        const magr::matrix<float> values = read_codes(codes, layer, kind).dequantize();
+        if (values.rows() != rows || values.cols() != cols) refuse(codes.path().string(), ": ", name_of(kind), " has another shape");
+        block[kind] = Eigen::Map<const matrix_f>(values.data(), rows, cols);
+        if (has_bias(model_->config(), kind)) block.bias(kind) = read(name_of(kind) + std::string(".bias"), rows);
+    }
+    return block;
 }
 
 void output_folder::complete() const {
+    if (settings_.format->write)
+        settings_.format->write({*model_, [this](std::int64_t block) { return read_packed_block(block); },
+                                 [this](std::int64_t block, linear kind) {
+                                     return read_codes(safetensors_file(block_file(block, ".safetensors")), block, kind);
+                                 }},
+                                settings_, path_);
+    else
+        write_index();
+}
+
+/// Says which tensor is where, and with that makes the folder a model.
+void output_folder::write_index() const {
     ordered_json places = ordered_json::object();
     std::uint64_t size = 0;
     for (std::int64_t part = 0; part <= model_->config().num_hidden_layers; ++part) {
@@ -495,7 +549,14 @@ void output_folder::write_again(const fs::path& file, const std::string& text) c
     write_text(file, text);
 }
 
+bool output_folder::is_dequantized() const { return !settings_.format->pack && !settings_.format->write; }
+
+/// Of what is not packed. The writers of other files decide about the type themselves.
+magr::storage_type output_folder::rest_type() const { return settings_.format->write ? magr::storage_type::f32 : settings_.weights; }
+
+/// Of the tensors that are in no block, or of a block: in other formats than those of Hugging Face only what a run needs to go on.
 fs::path output_folder::weights_file(std::int64_t part) const {
+    if (settings_.format->write) return block_file(part - 1, "-rest.safetensors");
     return path_ / ("model-" + five_digits(part + 1) + "-of-" + five_digits(model_->config().num_hidden_layers + 1) + ".safetensors");
 }
 
@@ -506,12 +567,16 @@ fs::path output_folder::block_file(std::int64_t layer, const char* extension) co
 /// What is not in blocks: configuration, tokenizer, and the tensors that stay as they are.
 void output_folder::copy_model_files() const {
     ordered_json config = ordered_json::parse(read_file(model_->path() / "config.json", longest_json));
-    const char* const type = weights_ == magr::storage_type::f16    ? "float16"
-                             : weights_ == magr::storage_type::bf16 ? "bfloat16"
-                                                                    : "float32";
+    const output_format& format = *settings_.format;
+    const char* const type = settings_.weights == magr::storage_type::f16    ? "float16"
+                             : settings_.weights == magr::storage_type::bf16 ? "bfloat16"
+                                                                             : "float32";
+    if (format.pack && !config.contains("dtype")) config["torch_dtype"] = type;
     for (const char* key : {"torch_dtype", "dtype"})  // in which engines keep the weights: a coarser type would round them once more
         if (config.contains(key)) config[key] = type;
+    if (format.configure) format.configure(config, how_);
     write_again(path_ / "config.json", text_of(config));
+    if (format.configuration_copy) write_again(path_ / format.configuration_copy, text_of(config.at("quantization_config")));
     for (const fs::path& name : companions(model_->path())) {
         const fs::path file = model_->path() / name;
         const std::string contents = read_file(file, longest_json);
@@ -521,15 +586,25 @@ void output_folder::copy_model_files() const {
     }
 
     std::vector<tensor_to_write> rest;
+    std::vector<std::vector<std::byte>> memory;
     const model_tensors& tensors = model_->tensors();
-    for (const std::string& name : tensors.names())
-        if (!name.starts_with("model.layers.")) rest.push_back(as_it_was(tensors.file_of(name), name));
+    for (const std::string& name : tensors.names()) {
+        if (name.starts_with("model.layers.")) continue;
+        rest.push_back(as_it_was(tensors.file_of(name), name));
+        if (is_dequantized() || is_table(name)) continue;
+        std::vector<float> values = tensors.file_of(name).read(name);
+        const std::span<const std::byte> bytes = stored_bytes(values, name, rest_type(), memory.emplace_back());
+        if (memory.back().empty()) memory.back().assign(bytes.begin(), bytes.end());
+        rest.back().dtype = dtype_of(rest_type());
+        rest.back().bytes = memory.back();
+    }
     const bool was_begun = is_there(weights_file(0)) || blocks_before_ > 0;
     if (!was_begun || !is_as_written(weights_file(0), digest_of(rest))) {
         prepare_to_replace(weights_file(0));
         write_safetensors(weights_file(0), rest);
     }
-    for (const tensor_to_write& tensor : rest) tensors.file_of(tensor.name).release(tensor.bytes);
+    if (is_dequantized())
+        for (const tensor_to_write& tensor : rest) tensors.file_of(tensor.name).release(tensor.bytes);
 }
 
 std::vector<fs::path> companions(const fs::path& folder) {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <magr/grid/storage.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,7 +11,9 @@
 
 #include "common/files.hpp"
 #include "quantize_llama/model.hpp"
+#include "quantize_llama/output_format.hpp"
 #include "quantize_llama/quantize_model.hpp"
+#include "quantize_llama/safetensors.hpp"
 #include "quantize_llama/tokens.hpp"
 
 namespace examples {
@@ -23,16 +24,20 @@ struct finished_block {
     std::vector<layer_record> layers;
 };
 
-/// The Hugging Face folder that a run writes as it goes, and from which it goes on after it was killed.
+/// The folder that a run writes as it goes, and from which it goes on after it was killed.
 ///
 ///   quantization.json                    what the run is: program, model, options, calibration text; the first file that is written
 ///   config.json, tokenizer.json, ...     copies
 ///   model-00001-of-00007.safetensors     embedding, last norm and head as they were
-///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was
+///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was. Or packed weights, and everything else in
+///                                        the type of --out-dtype
 ///   codes/block-00000.safetensors        block 0: codes and grids
 ///   codes/block-00000.json               block 0: the record of its layers, size and hash of its files; the last of them, so that it says
 ///                                        that the block is done
 ///   model.safetensors.index.json         the last file of all, without which no reader takes the folder for a model
+///
+/// A format that has files of its own has these in place of all that begin with "model", of config.json and of the tokenizer; what is in a
+/// block besides its linear layers is then in codes/block-00000-rest.safetensors.
 ///
 /// Each file is written under another name, and gets its own when all of it is on the disk. Nothing that an earlier run has left is used or
 /// called finished unless its contents are those that were written: what was lost or damaged since is named and made again.
@@ -50,22 +55,33 @@ public:
         damage_observer damaged = [](const std::string&) {});
 
     /// Begins the run, or takes up the one that is here. The model must outlive the object.
-    /// @param weights  f32, f16 or bf16: the type in which dequantized weights are stored
-    /// @throws input_error  if the run that is here is another one, saying what differs; if a weight is too large for that type
-    void begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how, magr::storage_type weights);
+    /// @pre                 `require_format` passes
+    /// @throws input_error  if the run that is here is another one, saying what differs; if a weight is too large for the type that it is
+    ///                      stored in
+    void begin(const model_folder& model, std::span<const sequence> calibration, const quantization& how, const output_settings& settings);
 
     /// A block that an earlier run has written, if all of its files are there and as they were.
     [[nodiscard]] std::optional<finished_block> read(std::int64_t layer) const;
 
-    /// Writes a block. Its weights are first rounded to the type they are stored in, so that who goes on with them sees what a
-    /// reader of the folder will see.
+    /// Rounds what is stored as numbers of a type, so that who goes on with the block sees what a reader of the folder will see: of
+    /// dequantized weights these, of packed ones all others.
     /// @throws std::runtime_error  if a weight is too large for that type
+    void round_as_stored(llama_block& block) const;
+
+    /// Writes a block, which is first rounded as above.
+    /// @throws std::runtime_error  likewise
     void write(std::int64_t layer, quantized_block& block);
 
     /// Ends the run, when all blocks are done.
     void complete() const;
 
 private:
+    [[nodiscard]] bool is_dequantized() const;
+    [[nodiscard]] magr::storage_type rest_type() const;
+    [[nodiscard]] file_digest write_dequantized(std::int64_t layer, quantized_block& block) const;
+    [[nodiscard]] file_digest write_packed(std::int64_t layer, quantized_block& block) const;
+    [[nodiscard]] llama_block read_packed_block(std::int64_t layer) const;
+    void write_index() const;
     [[nodiscard]] std::filesystem::path weights_file(std::int64_t part) const;
     [[nodiscard]] std::filesystem::path block_file(std::int64_t layer, const char* extension) const;
     void look_around();
@@ -82,7 +98,8 @@ private:
     std::int64_t blocks_before_ = 0;    ///< an earlier run has finished this many blocks, and all that comes before them
     std::optional<std::string> index_;  ///< contents of the index that an earlier run has left
     const model_folder* model_ = nullptr;
-    magr::storage_type weights_ = magr::storage_type::f32;
+    quantization how_;
+    output_settings settings_;
     bool is_tuned_ = false;  ///< whether norms change as well
 };
 

@@ -82,9 +82,12 @@ magr::matrix<double> residual_drift(const text_states& untouched, const text_sta
     return sum;
 }
 
+/// Rounds a block as a reader of the files will see it.
+using block_rounding = std::function<void(llama_block&)>;
+
 /// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
-                               magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
+                               const block_rounding& round, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     block.activation_bits = how.activation_bits;
     block_metrics metrics;
     if (how.method == method::boa) {
@@ -115,6 +118,7 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
         if (--layers_left[where] == 0) inputs[where] = {};
         block[kind] = std::move(done.values);
     });
+    round(block);
     calibration.pass(block, pool, chunk_done);
     result.block = std::move(block);
     return result;
@@ -124,9 +128,10 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
 /// @param untouched  the text in front of the block in full precision; passes it, too
 /// @param metrics    of the outputs; all empty if the method does without
 quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& original, text_states& calibration, text_states& untouched,
-                                        const block_metrics& metrics, const quantization& how, magr::thread_pool& pool,
-                                        const std::function<void(std::int64_t)>& chunk_done) {
+                                        const block_metrics& metrics, const quantization& how, const block_rounding& round,
+                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
     quantized_block result{original, {}};
+    round(result.block);
     result.block.activation_bits = how.activation_bits;
     std::vector<matrix_f> inputs(calibration.chunks()), original_inputs(calibration.chunks());
     const auto for_each_chunk = [&](const auto& task) {
@@ -158,6 +163,7 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             result.layers[at] = quantize_layer(layer_name(layer, kind), original[kind], found, metrics[at], how, pool);
             result.block[kind] = std::move(result.layers[at].values);
         });
+        round(result.block);
     }
     for_each_chunk([&](std::size_t c) {
         calibration.finish_block(c, result.block, inputs[c]);
@@ -241,12 +247,15 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
             if (untouched) untouched->pass(model.block(layer), pool, [](std::int64_t) {});
             chunk_done(count_tokens(calibration));
         } else {
+            const block_rounding round = [&](llama_block& made) {
+                if (out && !tunes(how)) out->round_as_stored(made);
+            };
             const auto quantize = [&](llama_block original) {
                 if (untouched)
                     return quantize_block_in_order(layer, original, states, *untouched,
-                                                   metrics.empty() ? no_metrics : metrics[static_cast<std::size_t>(layer)], how, pool,
-                                                   chunk_done);
-                return quantize_block(layer, std::move(original), states, how, pool, chunk_done);
+                                                   metrics.empty() ? no_metrics : metrics[static_cast<std::size_t>(layer)], how, round,
+                                                   pool, chunk_done);
+                return quantize_block(layer, std::move(original), states, how, round, pool, chunk_done);
             };
             quantized_block result = quantize(model.block(layer));
             if (tunes(how)) {

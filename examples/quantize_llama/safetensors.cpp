@@ -54,11 +54,15 @@ std::uint64_t size_value(const json& value, const std::string& what) {
 }
 
 /// null is taken for none, as the reference implementation does.
-void check_metadata(const json& metadata, const std::string& file) {
-    if (metadata.is_null()) return;
+std::map<std::string, std::string> parse_metadata(const json& metadata, const std::string& file) {
+    if (metadata.is_null()) return {};
     if (!metadata.is_object()) refuse(file, ": __metadata__ is not an object");
-    for (const auto& entry : metadata.items())
+    std::map<std::string, std::string> texts;
+    for (const auto& entry : metadata.items()) {
         if (!entry.value().is_string()) refuse(file, ": __metadata__: a value is not a string");
+        texts.emplace(entry.key(), entry.value().get<std::string>());
+    }
+    return texts;
 }
 
 /// One entry of the header; offsets become absolute.
@@ -165,7 +169,7 @@ safetensors_file::safetensors_file(const std::filesystem::path& path) : file_(pa
     const json entries = parse_json_object(header, name);
     for (const auto& [key, entry] : entries.items()) {
         if (key == "__metadata__")
-            check_metadata(entry, name);
+            metadata_ = parse_metadata(entry, name);
         else
             tensors_.emplace(key, parse_entry(entry, data_begin, name + ": tensor " + key));
     }

@@ -42,6 +42,9 @@ public:
 
     [[nodiscard]] const std::map<std::string, tensor_info>& tensors() const noexcept { return tensors_; }
 
+    /// Texts that the header holds besides the tensors.
+    [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
+
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return file_.path(); }
 
     /// The bytes of a tensor as they are in the file. They stay in memory until `release`.
@@ -61,6 +64,7 @@ public:
 private:
     mapped_file file_;
     std::map<std::string, tensor_info> tensors_;
+    std::map<std::string, std::string> metadata_;
 };
 
 /// The tensors of a model folder: `model.safetensors`, or the files that `model.safetensors.index.json` names.

@@ -41,7 +41,7 @@ private:
 
 struct run_settings {
     quantization how{.method = method::magr_optq, .bits = 3, .group_size = 8, .order = magr::column_order::act_order};
-    magr::storage_type weights = magr::storage_type::f32;
+    output_settings output = {};
     std::uint32_t text_seed = 17;
 };
 
@@ -59,7 +59,7 @@ std::vector<llama_block> run(const source& from, const std::filesystem::path& to
     output_folder out(to, {}, [&](const std::string& line) {
         if (lines) lines->push_back(line);
     });
-    out.begin(from.folder(), texts, settings.how, settings.weights);
+    out.begin(from.folder(), texts, settings.how, settings.output);
     std::vector<llama_block> blocks;
     const auto finished = [&](const llama_block& block) {
         blocks.push_back(block);
@@ -77,7 +77,7 @@ TEST_CASE("output_folder: holds the model that the run went through, bit for bit
         const scratch_folder scratch;
         const auto to = scratch.path() / "new" / "out";
         run_settings settings;
-        settings.weights = type;
+        settings.output.weights = type;
         const std::vector<llama_block> blocks = run(from, to, settings);
         const llama_model written = load_model(to);
         CHECK(written.embedding == from.model.embedding);
@@ -173,7 +173,7 @@ TEST_CASE("output_folder: the configuration names the type of the weights, the t
     model.write("config.json", text);
     model.write("tokenizer.json", "{\"any\": 1}");
     const model_folder from(model.path());
-    output_folder(to.path()).begin(from, tiny::texts(config, {9}), {}, magr::storage_type::f16);
+    output_folder(to.path()).begin(from, tiny::texts(config, {9}), {}, {.weights = magr::storage_type::f16});
     const json copied = json::parse(to.read("config.json"));
     CHECK(copied.at("torch_dtype") == "float16");
     CHECK(copied.at("id2label") == json{1.5});
@@ -234,7 +234,7 @@ TEST_CASE("output_folder: another run and another program's folder are refused",
     other.how.order = magr::column_order::natural;
     CHECK_THAT(refused(from, other), mentions(R"(order is "act_order" there and "natural" here)"));
     other = {};
-    other.weights = magr::storage_type::bf16;
+    other.output.weights = magr::storage_type::bf16;
     CHECK_THAT(refused(from, other), mentions(R"(out_dtype is "f32" there and "bf16" here)"));
     other = {};
     other.text_seed = 18;
@@ -411,7 +411,7 @@ TEST_CASE("output_folder: an error that is infinite or no number is read as it w
     run(from, to.path());
     output_folder out(to.path());
     const run_settings settings;
-    out.begin(from.folder(), texts, settings.how, settings.weights);
+    out.begin(from.folder(), texts, settings.how, settings.output);
     const finished_block before = out.read(1).value();
     quantized_block block{before.block, {}};
     for (std::size_t i = 0; i < block.layers.size(); ++i) {
@@ -479,15 +479,15 @@ TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer
     CHECK(std::vector<std::string>(found.begin(), found.end()) == names);
     const model_folder from(model.path());
     const auto texts = tiny::texts(from.config(), {9});
-    output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32);
+    output_folder(to.path()).begin(from, texts, {}, {});
     for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
     CHECK(folder_contents(to.path()).size() == names.size() + 3);  // plus quantization.json, config.json, the first weights
     std::filesystem::create_symlink("nothing", model.path() / "vocab.model");
-    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, {}), 0; }),
                mentions("vocab.model: no such file"));
     std::filesystem::remove(model.path() / "vocab.model");
     model.write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
-    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, magr::storage_type::f32), 0; }),
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, {}), 0; }),
                mentions("tokenizer.model: is a pointer of Git LFS"));
 }
 
@@ -522,10 +522,10 @@ TEST_CASE("output_folder: weights that a type cannot hold are told before the wo
     const source from(large);
     const scratch_folder to;
     run_settings settings;
-    settings.weights = magr::storage_type::f16;
+    settings.output.weights = magr::storage_type::f16;
     CHECK_THAT(refusal([&] { return run(from, to.path(), settings); }),
                mentions("--out-dtype f16: model.layers.1.self_attn.o_proj has a weight of"));
     CHECK(folder_contents(to.path()).empty());
-    settings.weights = magr::storage_type::bf16;
+    settings.output.weights = magr::storage_type::bf16;
     CHECK(run(from, to.path(), settings).size() == 4);
 }

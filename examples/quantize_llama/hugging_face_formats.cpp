@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/hugging_face_formats.hpp"
+
+#include <magr/pack/awq.hpp>
+#include <magr/pack/compressed_tensors.hpp>
+#include <magr/pack/gptq.hpp>
+#include <magr/pack/mlx.hpp>
+#include <magr/version.hpp>
+#include <utility>
+
+#include "common/text_stream.hpp"
+#include "quantize_llama/stored_bytes.hpp"
+
+namespace examples {
+namespace {
+
+using nlohmann::ordered_json;
+using quantized = magr::quantized_matrix<float>;
+
+template <class T>
+packed_tensor tensor(std::string name, const char* dtype, std::vector<std::uint64_t> shape, std::span<const T> values) {
+    const std::span<const std::byte> bytes = std::as_bytes(values);
+    return {std::move(name), dtype, std::move(shape), {bytes.begin(), bytes.end()}};
+}
+
+std::vector<std::uint64_t> shape_of(magr::index_t rows, magr::index_t cols) {
+    return {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)};
+}
+
+template <class T>
+packed_tensor tensor(std::string name, const char* dtype, const magr::matrix<T>& m) {
+    return tensor(std::move(name), dtype, shape_of(m.rows(), m.cols()),
+                  std::span<const T>(m.data(), static_cast<std::size_t>(m.rows() * m.cols())));
+}
+
+packed_tensor tensor(std::string name, const magr::stored_matrix& m) {
+    return tensor(std::move(name), dtype_of(m.type), shape_of(m.rows, m.cols), std::span<const std::uint8_t>(m.bytes));
+}
+
+/// What these configurations call the number of inputs that share a scale.
+std::int64_t group_size_of(const quantization& how) { return how.group_size.value_or(-1); }
+
+/// One group size in config.json is for all layers, and their loaders count groups without a rest.
+std::vector<std::string> problems_of_groups(const llama_config& config, const quantization& how) {
+    std::vector<std::string> found;
+    for (const linear kind : all_linears) {
+        const std::int64_t inputs = examples::shape_of(config, kind).cols;
+        if (!how.group_size || *how.group_size < 1 || *how.group_size <= inputs) continue;  // of others the library says if they divide
+        text_stream text;
+        text << name_of(kind) << " has " << inputs << " inputs, fewer than a group of " << *how.group_size;
+        found.push_back(text.str());
+    }
+    return found;
+}
+
+std::vector<std::string> problems_of_awq(const llama_config& config, const quantization& how, const output_settings&) {
+    return problems_of_groups(config, how);
+}
+
+std::vector<packed_tensor> pack_gptq(const std::string& name, const quantized& q, magr::gptq_version version) {
+    const magr::gptq_tensors packed = magr::pack_gptq(q, version);
+    return {tensor(name + ".qweight", "I32", packed.qweight), tensor(name + ".qzeros", "I32", packed.qzeros),
+            tensor(name + ".scales", "F16", packed.scales),
+            tensor(name + ".g_idx", "I32", {packed.g_idx.size()}, std::span<const std::int32_t>(packed.g_idx))};
+}
+
+std::string quantizer_name() {
+    text_stream name;
+    name << "magr:" << MAGR_VERSION_MAJOR << "." << MAGR_VERSION_MINOR << "." << MAGR_VERSION_PATCH;
+    return name.str();
+}
+
+/// The keys that GPTQModel, transformers and vLLM read.
+void configure_gptq(ordered_json& config, const quantization& how, const char* checkpoint_format) {
+    config["quantization_config"] = {{"quant_method", "gptq"},
+                                     {"checkpoint_format", checkpoint_format},
+                                     {"bits", how.bits},
+                                     {"group_size", group_size_of(how)},
+                                     {"sym", how.zero_point == magr::zero_point::none},
+                                     {"desc_act", how.order == magr::column_order::act_order && how.group_size.has_value()},
+                                     {"lm_head", false},
+                                     {"pack_dtype", "int32"},
+                                     {"meta", {{"quantizer", {quantizer_name()}}}}};
+}
+
+std::vector<packed_tensor> pack_compressed_tensors(const std::string& name, const quantized& q) {
+    const magr::compressed_tensors_weight packed = magr::pack_compressed_tensors(q);
+    std::vector<packed_tensor> tensors{
+        tensor(name + ".weight_packed", "I32", packed.weight_packed), tensor(name + ".weight_scale", packed.weight_scale),
+        tensor(name + ".weight_shape", "I64", {packed.weight_shape.size()}, std::span<const std::int64_t>(packed.weight_shape))};
+    if (q.zero_point == magr::zero_point::integer) tensors.push_back(tensor(name + ".weight_zero_point", "I32", packed.weight_zero_point));
+    return tensors;
+}
+
+void configure_compressed_tensors(ordered_json& config, const quantization& how) {
+    const ordered_json weights{{"num_bits", how.bits},
+                               {"type", "int"},
+                               {"symmetric", how.zero_point == magr::zero_point::none},
+                               {"strategy", how.group_size ? "group" : "channel"},
+                               {"group_size", how.group_size ? ordered_json(*how.group_size) : ordered_json()},
+                               {"dynamic", false},
+                               {"actorder", nullptr}};
+    config["quantization_config"] = {
+        {"quant_method", "compressed-tensors"},
+        {"version", "0.18.0"},  // from which on codes of 3, 5, 6 and 7 bits are packed without gaps
+        {"format", "pack-quantized"},
+        {"quantization_status", "compressed"},
+        {"config_groups",
+         {{"group_0", {{"targets", {"Linear"}}, {"weights", weights}, {"input_activations", nullptr}, {"output_activations", nullptr}}}}},
+        {"ignore", {"lm_head"}},
+        {"kv_cache_scheme", nullptr},
+        {"global_compression_ratio", nullptr}};
+}
+
+std::vector<std::string> problems_of_compressed_tensors(const llama_config& config, const quantization& how,
+                                                        const output_settings& settings) {
+    std::vector<std::string> found = problems_of_groups(config, how);
+    if (how.storage != settings.weights) {
+        text_stream text;
+        text << "loaders convert scales to the type of the other weights, but --storage is " << to_string(how.storage)
+             << " and --out-dtype is " << to_string(settings.weights);
+        found.push_back(text.str());
+    }
+    return found;
+}
+
+std::vector<packed_tensor> pack_awq(const std::string& name, const quantized& q) {
+    const magr::awq_tensors packed = magr::pack_awq(q);
+    return {tensor(name + ".qweight", "I32", packed.qweight), tensor(name + ".qzeros", "I32", packed.qzeros),
+            tensor(name + ".scales", "F16", packed.scales)};
+}
+
+/// `zero_point` is true in every case, because the file has zero points: without any in the grid they are 8.
+void configure_awq(ordered_json& config, const quantization& how) {
+    config["quantization_config"] = {{"quant_method", "awq"},      {"version", "gemm"},
+                                     {"bits", how.bits},           {"group_size", group_size_of(how)},
+                                     {"zero_point", true},         {"modules_to_not_convert", nullptr}};
+}
+
+std::vector<packed_tensor> pack_mlx(const std::string& name, const quantized& q) {
+    const magr::mlx_tensors packed = magr::pack_mlx(q);
+    return {tensor(name + ".weight", "U32", packed.weight), tensor(name + ".scales", packed.scales),
+            tensor(name + ".biases", packed.biases)};
+}
+
+/// mlx-lm reads `quantization`, and writes the other key beside it.
+void configure_mlx(ordered_json& config, const quantization& how) {
+    config["quantization"] = {{"group_size", group_size_of(how)}, {"bits", how.bits}, {"mode", "affine"}};
+    config["quantization_config"] = config["quantization"];
+}
+
+std::vector<std::string> problems_of_mlx(const llama_config& config, const quantization& how, const output_settings&) {
+    if (!how.group_size) return {"the group size must be given, it cannot be whole rows"};
+    return problems_of_groups(config, how);
+}
+
+}  // namespace
+
+output_format gptq_format() {
+    return {.name = "gptq",
+            .readers = "transformers, GPTQModel, vLLM, SGLang",
+            .packed = magr::packed_format::gptq_v1,
+            .any_group_order = true,
+            .pack = [](const std::string& name, const quantized& q) { return pack_gptq(name, q, magr::gptq_version::v1); },
+            .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq"); },
+            .configuration_copy = "quantize_config.json"};
+}
+
+output_format gptq_v2_format() {
+    return {.name = "gptq_v2",
+            .readers = "transformers, GPTQModel",
+            .packed = magr::packed_format::gptq_v2,
+            .any_group_order = true,
+            .pack = [](const std::string& name, const quantized& q) { return pack_gptq(name, q, magr::gptq_version::v2); },
+            .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq_v2"); },
+            .configuration_copy = "quantize_config.json"};
+}
+
+output_format compressed_tensors_format() {
+    return {.name = "compressed-tensors",
+            .readers = "transformers, vLLM, SGLang",
+            .packed = magr::packed_format::compressed_tensors,
+            .problems = problems_of_compressed_tensors,
+            .pack = pack_compressed_tensors,
+            .configure = configure_compressed_tensors};
+}
+
+output_format awq_format() {
+    return {.name = "awq",
+            .readers = "transformers, vLLM, SGLang",
+            .packed = magr::packed_format::awq,
+            .problems = problems_of_awq,
+            .pack = pack_awq,
+            .configure = configure_awq};
+}
+
+output_format mlx_format() {
+    return {.name = "mlx",
+            .readers = "mlx-lm",
+            .packed = magr::packed_format::mlx,
+            .problems = problems_of_mlx,
+            .pack = pack_mlx,
+            .configure = configure_mlx};
+}
+
+}  // namespace examples

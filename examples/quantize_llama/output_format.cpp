@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "quantize_llama/output_format.hpp"
+
+#include <algorithm>
+#include <array>
+#include <magr/pack/format.hpp>
+#include <utility>
+
+#include "common/error.hpp"
+#include "common/text_stream.hpp"
+#include "quantize_llama/hugging_face_formats.hpp"
+#include "quantize_llama/layer_settings.hpp"
+
+namespace examples {
+namespace {
+
+/// Sentences, each with the layers that it is about.
+class layer_problems {
+public:
+    void add(const std::string& problem, linear kind) {
+        const auto known = std::find_if(found_.begin(), found_.end(), [&](const auto& entry) { return entry.first == problem; });
+        if (known == found_.end())
+            found_.push_back({problem, {kind}});
+        else
+            known->second.push_back(kind);
+    }
+
+    [[nodiscard]] std::vector<std::string> sentences() const {
+        std::vector<std::string> all;
+        for (const auto& [problem, kinds] : found_) {
+            text_stream text;
+            text << problem;
+            for (std::size_t i = 0; kinds.size() < all_linears.size() && i < kinds.size(); ++i)
+                text << (i ? ", " : " in ") << name_of(kinds[i]);
+            all.push_back(text.str());
+        }
+        return all;
+    }
+
+private:
+    std::vector<std::pair<std::string, std::vector<linear>>> found_;
+};
+
+/// What the library, which sees one layer at a time, knows of a format.
+std::vector<std::string> library_problems(const llama_config& config, const quantization& how, const output_format& format) {
+    layer_problems found;
+    bool has_groups = false;
+    for (const linear kind : all_linears) {
+        const auto [rows, cols] = shape_of(config, kind);
+        has_groups = has_groups || magr::groups_per_row(grid_of(how), cols) > 1;
+        for (const std::string& problem : magr::problems({rows, cols}, grid_of(how), *format.packed)) found.add(problem, kind);
+    }
+    std::vector<std::string> all = found.sentences();
+    if (how.zero_point == magr::zero_point::integer && magr::grid_options_for(*format.packed).zero_point != magr::zero_point::integer)
+        all.push_back("some zero points of --zero-point integer cannot be stored");
+    if (how.order == magr::column_order::act_order && has_groups && !format.any_group_order)
+        all.push_back("groups must consist of neighbouring inputs, which --order act_order does not keep together; group_aware does");
+    return all;
+}
+
+}  // namespace
+
+std::span<const output_format> output_formats() {
+    static const std::array formats{
+        output_format{.name = "dequantized", .readers = "whatever reads a folder of transformers"},
+        gptq_format(),
+        gptq_v2_format(),
+        compressed_tensors_format(),
+        awq_format(),
+        mlx_format(),
+    };
+    return formats;
+}
+
+void require_format(const llama_config& config, const quantization& how, const output_settings& settings) {
+    const output_format& format = *settings.format;
+    std::vector<std::string> reasons;
+    if (format.packed) reasons = library_problems(config, how, format);
+    if (format.problems)
+        for (std::string& reason : format.problems(config, how, settings)) reasons.push_back(std::move(reason));
+    if (reasons.empty()) return;
+    text_stream text;
+    for (std::size_t i = 0; i < reasons.size(); ++i) text << (i ? "; " : "") << reasons[i];
+    refuse("--format ", format.name, " cannot hold this model: ", text.str());
+}
+
+}  // namespace examples
