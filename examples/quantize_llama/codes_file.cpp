@@ -46,7 +46,8 @@ constexpr std::array stored_types{magr::storage_type::native, magr::storage_type
 
 }  // namespace
 
-file_digest write_codes(const std::filesystem::path& file, std::int64_t block, const std::array<quantized_layer, all_linears.size()>& layers) {
+file_digest write_codes(const std::filesystem::path& file, std::int64_t block,
+                        const std::array<quantized_layer, all_linears.size()>& layers) {
     std::vector<tensor_to_write> tensors;
     std::array<std::vector<std::int32_t>, all_linears.size()> groups;
     ordered_json grids = ordered_json::object();
@@ -73,7 +74,8 @@ file_digest write_codes(const std::filesystem::path& file, std::int64_t block, c
     }
     const quantized& any = layers.front().quantized.value();
     const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
-    return write_safetensors(file, std::move(tensors), {{"bits", std::to_string(any.bits)}, {"weight", weight_is}, {"weight_grids", grids.dump()}});
+    return write_safetensors(file, std::move(tensors),
+                             {{"bits", std::to_string(any.bits)}, {"weight", weight_is}, {"weight_grids", grids.dump()}});
 }
 
 quantized read_codes(const safetensors_file& file, std::int64_t block, linear kind) {

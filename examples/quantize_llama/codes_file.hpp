@@ -18,12 +18,13 @@
 ///   NAME.shared_scales, NAME.scale_codes, NAME.shared_offsets, NAME.offset_codes
 ///                       F32, I8, F32, U8: the factors of scales and offsets, if these are products (`magr::shared_scales`)
 ///
-/// Its metadata has the bits, and how a weight comes from a code, as the first layer has it (`bits`, `weight`); and for each layer, as JSON,
-/// what is not in tensors (`weight_grids`).
+/// Its metadata has the bits, and how a weight comes from a code, as the first layer has it (`bits`, `weight`); and for each layer, as
+/// JSON, what is not in tensors (`weight_grids`).
 namespace examples {
 
 /// Writes the layers of a block; all must have codes.
-file_digest write_codes(const std::filesystem::path& file, std::int64_t block, const std::array<quantized_layer, all_linears.size()>& layers);
+file_digest write_codes(const std::filesystem::path& file, std::int64_t block,
+                        const std::array<quantized_layer, all_linears.size()>& layers);
 
 /// A layer of a block, bit for bit.
 /// @throws input_error  if the file does not hold it

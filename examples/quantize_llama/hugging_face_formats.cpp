@@ -132,9 +132,9 @@ std::vector<packed_tensor> pack_awq(const std::string& name, const quantized& q)
 
 /// `zero_point` is true in every case, because the file has zero points: without any in the grid they are 8.
 void configure_awq(ordered_json& config, const quantization& how) {
-    config["quantization_config"] = {{"quant_method", "awq"},      {"version", "gemm"},
-                                     {"bits", how.bits},           {"group_size", group_size_of(how)},
-                                     {"zero_point", true},         {"modules_to_not_convert", nullptr}};
+    config["quantization_config"] = {{"quant_method", "awq"}, {"version", "gemm"},
+                                     {"bits", how.bits},      {"group_size", group_size_of(how)},
+                                     {"zero_point", true},    {"modules_to_not_convert", nullptr}};
 }
 
 std::vector<packed_tensor> pack_mlx(const std::string& name, const quantized& q) {

@@ -483,8 +483,7 @@ TEST_CASE("output_folder: what belongs to the tokenizer is copied, and a pointer
     for (const std::string& name : names) CHECK(to.read(name) == "of " + name);
     CHECK(folder_contents(to.path()).size() == names.size() + 3);  // plus quantization.json, config.json, the first weights
     std::filesystem::create_symlink("nothing", model.path() / "vocab.model");
-    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, {}), 0; }),
-               mentions("vocab.model: no such file"));
+    CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, {}), 0; }), mentions("vocab.model: no such file"));
     std::filesystem::remove(model.path() / "vocab.model");
     model.write("tokenizer.model", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     CHECK_THAT(refusal([&] { return output_folder(to.path()).begin(from, texts, {}, {}), 0; }),
