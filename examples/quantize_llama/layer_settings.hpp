@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <magr/compensate_drift.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/quantize/optq_options.hpp>
@@ -60,6 +61,18 @@ inline void add_remark(layer_record& record, const std::string& remark) {
 template <class Status>
 void add_status(layer_record& record, Status status) {
     if (status != Status::as_requested) add_remark(record, to_string(status));
+}
+
+/// Makes the weights of a layer make up for the drift of its inputs and of the residual stream. Returns what to say in the report if that
+/// is not possible.
+[[nodiscard]] inline std::string compensate(matrix_f& W, const magr::hessian& H, const layer_calibration& calibration,
+                                            const quantization& how, magr::thread_pool& pool) {
+    const magr::drift_options drift{.fraction = how.drift};
+    const bool compensated =
+        (calibration.residual_drift.empty() ? magr::compensate_drift(W, H, calibration.drift, drift, pool)
+                                            : magr::compensate_drift(W, H, calibration.drift, calibration.residual_drift, drift, pool))
+            .compensated;
+    return compensated || H.dead_inputs() == H.inputs() ? "" : "the drift of the inputs could not be compensated";
 }
 
 }  // namespace examples

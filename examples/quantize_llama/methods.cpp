@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <magr/compensate_drift.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/preprocess.hpp>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "common/text_stream.hpp"
+#include "quantize_llama/k_quant_method.hpp"
 #include "quantize_llama/layer_settings.hpp"
 #include "quantize_llama/published_methods.hpp"
 
@@ -109,17 +109,13 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
 
     const magr::hessian H(calibration.gram, 0, pool);
     matrix_f target = W;
-    const magr::drift_options drift{.fraction = how.drift};
-    const bool compensated =
-        (calibration.residual_drift.empty() ? magr::compensate_drift(target, H, calibration.drift, drift, pool)
-                                            : magr::compensate_drift(target, H, calibration.drift, calibration.residual_drift, drift, pool))
-            .compensated;
+    const std::string drift_remark = compensate(target, H, calibration, how, pool);
     auto result = magr::quantize_coupled_rows(target, H, metric.all, options, pool);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
     layer.record = {.name = name};
     add_remark(layer.record, remark_on_inputs(result.dead_inputs, W.cols(), "rounded to the nearest"));
-    if (!compensated && result.dead_inputs < W.cols()) add_remark(layer.record, "the drift of the inputs could not be compensated");
+    add_remark(layer.record, drift_remark);
     add_status(layer.record, result.status);
     store(layer, std::move(result.quantized));
     layer.record.output_error = magr::output_error(W, layer.values, H, pool);
@@ -178,6 +174,7 @@ namespace {
 
 quantized_layer follow_method(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
                               const quantization& how, magr::thread_pool& pool) {
+    if (how.ggml && is_k_quant(*how.ggml)) return on_k_quant_grids(name, W, calibration, how, pool);
     if (how.method == method::paper) return follow_paper(name, W, calibration.gram, how);
     if (how.method == method::automatic) return weigh_outputs(name, W, calibration, metric, how, pool);
     if (traits_of(how.method).published) return follow_published(name, W, calibration, metric, how, pool);
@@ -186,11 +183,28 @@ quantized_layer follow_method(const std::string& name, const matrix_f& W, const 
 
 }  // namespace
 
+quantization for_layer(const quantization& how, const llama_config& config, std::int64_t layer, linear kind) {
+    if (!how.gguf) return how;
+    quantization one = how;
+    one.ggml = type_in_mix(*how.gguf, config, layer, kind).type;
+    const magr::grid_options grid = grid_options_of(*one.ggml);
+    one.bits = grid.bits;
+    one.zero_point = grid.zero_point;
+    one.group_size = grid.group_size;
+    one.storage = grid.storage;
+    return one;
+}
+
 quantized_layer quantize_layer(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
                                const output_metric& metric, const quantization& how, magr::thread_pool& pool) {
     try {
         quantized_layer layer = follow_method(name, W, calibration, metric, how, pool);
         layer.record.weights = W.size();
+        if (how.ggml) {
+            const ggml_block block = block_of(*how.ggml);
+            layer.record.stored_bits =
+                8.0 * static_cast<double>(block.bytes) / static_cast<double>(block.weights) * static_cast<double>(W.size());
+        }
         return layer;
     } catch (const magr::option_error& error) {
         throw magr::option_error(name + " cannot be quantized: " + error.what());

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <magr/gguf/gguf_block.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_layer.hpp>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "quantize_llama/gguf_mix.hpp"
 #include "quantize_llama/model.hpp"
 
 namespace examples {
@@ -119,7 +121,12 @@ struct quantization {
     int effort = 1;  ///< of `automatic`: with 2, scales and norms are tuned together in the end, which takes several times as long
     /// Bits to which a program rounds the inputs of linear layers, token by token; default: none. Calibration sees them rounded as well.
     std::optional<int> activation_bits = {};
+    std::optional<gguf_mix> gguf = {};         ///< layers get the types of a GGUF file, and their grids; default: all the grid above
+    std::optional<magr::ggml_type> ggml = {};  ///< of one layer: its type there, whose grids it gets
 };
+
+/// The same for one layer, on the grids of the type that a GGUF file gives it, if that is what the run is for.
+[[nodiscard]] quantization for_layer(const quantization& how, const llama_config& config, std::int64_t layer, linear kind);
 
 /// The penalties of which each layer takes the one with the smallest output error; 0 is MagR left out.
 [[nodiscard]] std::vector<double> default_alphas(bool grouped);

@@ -85,7 +85,7 @@ std::string text_of(const ordered_json& value) { return value.dump(2, ' ', false
 ordered_json options_of(const quantization& how, const output_settings& settings) {
     // All members, so that a new one cannot be forgotten.
     const auto& [method, bits, group_size, alpha, beta, damping, solver, order, zero_point, storage, range, target, refinement_rounds,
-                 drift, effort, activation_bits] = how;
+                 drift, effort, activation_bits, gguf, ggml] = how;  // ggml is set for one layer only
     const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
     return {{"method", name_of(method)},
             {"bits", bits},
@@ -103,6 +103,7 @@ ordered_json options_of(const quantization& how, const output_settings& settings
             {"drift", drift},
             {"effort", effort},
             {"activation_bits", optional(activation_bits)},
+            {"gguf", gguf ? ordered_json(to_string(*gguf)) : ordered_json()},
             {"format", settings.format->name},
             {"out_dtype", to_string(settings.weights)}};
 }

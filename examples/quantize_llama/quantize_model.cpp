@@ -15,6 +15,7 @@
 
 #include "quantize_llama/forward.hpp"
 #include "quantize_llama/head_metrics.hpp"
+#include "quantize_llama/layer_settings.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/output_metrics.hpp"
 #include "quantize_llama/published_methods.hpp"
@@ -85,6 +86,15 @@ magr::matrix<double> residual_drift(const text_states& untouched, const text_sta
 /// Rounds a block as a reader of the files will see it.
 using block_rounding = std::function<void(llama_block&)>;
 
+/// Quantizes a layer on the grid that the run has for it, and says in the report if that is a substitute.
+quantized_layer quantize_for_file(std::int64_t layer, linear kind, const matrix_f& W, const layer_calibration& calibration,
+                                  const output_metric& metric, const llama_config& config, const quantization& how,
+                                  magr::thread_pool& pool) {
+    quantized_layer done = quantize_layer(layer_name(layer, kind), W, calibration, metric, for_layer(how, config, layer, kind), pool);
+    if (how.gguf) add_remark(done.record, type_in_mix(*how.gguf, config, layer, kind).remark(W.cols()));
+    return done;
+}
+
 /// Quantizes the linear layers of one block, and lets the text pass it. The unquantized weights produce the layers' inputs.
 quantized_block quantize_block(std::int64_t layer, llama_block block, text_states& calibration, const quantization& how,
                                const block_rounding& round, magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
@@ -114,7 +124,8 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
             all_linears[all_linears.size() - 1 - static_cast<std::size_t>(task)];  // down_proj, the longest, must not be last
         const auto where = static_cast<std::size_t>(input_of(kind));
         quantized_layer& done = result.layers[static_cast<std::size_t>(kind)];
-        done = quantize_layer(layer_name(layer, kind), block[kind], inputs[where], metrics[static_cast<std::size_t>(kind)], how, pool);
+        done = quantize_for_file(layer, kind, block[kind], inputs[where], metrics[static_cast<std::size_t>(kind)], calibration.config(),
+                                 how, pool);
         if (--layers_left[where] == 0) inputs[where] = {};
         block[kind] = std::move(done.values);
     });
@@ -160,7 +171,7 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
         pool.parallel_for(std::ssize(here), [&](magr::index_t task, magr::index_t) {
             const linear kind = here[static_cast<std::size_t>(task)];
             const auto at = static_cast<std::size_t>(kind);
-            result.layers[at] = quantize_layer(layer_name(layer, kind), original[kind], found, metrics[at], how, pool);
+            result.layers[at] = quantize_for_file(layer, kind, original[kind], found, metrics[at], calibration.config(), how, pool);
             result.block[kind] = std::move(result.layers[at].values);
         });
         round(result.block);

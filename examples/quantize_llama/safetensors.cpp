@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string_view>
 
 #include "common/content_hash.hpp"
+#include "common/decode_floats.hpp"
 #include "common/error.hpp"
 #include "common/file_kind.hpp"
 #include "common/json.hpp"
@@ -127,18 +127,6 @@ std::uint64_t bits_of(std::string_view dtype) {
 /// Bytes of an element.
 std::size_t width_of(const tensor_info& info) { return static_cast<std::size_t>(bits_of(info.dtype) / 8); }
 
-/// Converts elements to float. Returns the index of the first one that is not finite, or how many there are.
-template <class Element>
-std::size_t decode(std::span<const std::byte> bytes, std::span<float> values) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        Element element;
-        std::memcpy(&element, bytes.data() + i * sizeof element, sizeof element);
-        values[i] = static_cast<float>(element);
-    }
-    const auto bad = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
-    return static_cast<std::size_t>(bad - values.begin());
-}
-
 /// Refuses a tensor that cannot be read as float.
 void require_weights(const tensor_info& info, const std::string& what) {
     if (info.dtype != "F32" && info.dtype != "F16" && info.dtype != "BF16")
@@ -192,9 +180,9 @@ void safetensors_file::read(const std::string& name, std::span<float> values) co
     for (std::size_t first = 0; first < values.size(); first += part) {
         const std::span<float> some = values.subspan(first, std::min(part, values.size() - first));
         const std::span<const std::byte> from = source.subspan(first * width, some.size() * width);
-        const std::size_t bad = info.dtype == "F32"   ? decode<float>(from, some)
-                                : info.dtype == "F16" ? decode<Eigen::half>(from, some)
-                                                      : decode<Eigen::bfloat16>(from, some);
+        const std::size_t bad = info.dtype == "F32"   ? decode_floats<float>(from, some)
+                                : info.dtype == "F16" ? decode_floats<Eigen::half>(from, some)
+                                                      : decode_floats<Eigen::bfloat16>(from, some);
         release(from);
         if (bad != some.size())
             refuse(path().string(), ": tensor ", name, ": element ", first + bad, " of shape ", shape_text(info.shape), " is not finite");
