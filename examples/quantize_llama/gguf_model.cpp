@@ -192,53 +192,11 @@ magr::gguf_tensor rounded(const matrix_f& W, magr::ggml_type type) {
     return magr::pack_gguf(q, type);
 }
 
-/// The largest number of f16 of which all products are multiples by 1..largest, or by 0..largest if they may be 0.
-std::optional<float> common_factor(std::span<const float> products, int largest) {
-    const float greatest = *std::max_element(products.begin(), products.end());
-    if (greatest == 0) return 0.0f;
-    for (int k = 1; k <= largest; ++k) {
-        const float factor = greatest / static_cast<float>(k);
-        if (static_cast<float>(static_cast<Eigen::half>(factor)) != factor) continue;
-        if (std::all_of(products.begin(), products.end(), [&](float p) { return std::rint(p / factor) * factor == p; })) return factor;
-    }
-    return {};
-}
-
 void append_floats(gguf_writer& writer, const row_f& values) {
     writer.append(std::as_bytes(std::span(values.data(), static_cast<std::size_t>(values.size()))));
 }
 
 }  // namespace
-
-bool find_shared_scales(magr::quantized_matrix<float>& q, magr::ggml_type type) {
-    const auto kind = magr::detail::k_quant_of(type);
-    const magr::index_t groups = kind.groups(), blocks = q.scales.cols() / groups;
-    auto& shared = q.shared;
-    shared = {groups, magr::matrix<float>(q.rows(), blocks), {}, magr::matrix<std::int8_t>(q.rows(), q.scales.cols()), {}};
-    if (kind.has_offsets()) {
-        shared.offsets = magr::matrix<float>(q.rows(), blocks);
-        shared.offset_codes = magr::matrix<std::uint8_t>(q.rows(), q.scales.cols());
-    }
-    std::vector<float> products(static_cast<std::size_t>(groups));
-    for (magr::index_t i = 0; i < q.rows(); ++i)
-        for (magr::index_t b = 0; b < blocks; ++b) {
-            std::copy_n(&q.scales(i, b * groups), groups, products.begin());
-            const auto scale = common_factor(products, kind.largest_scale);
-            if (!scale) return false;
-            shared.scales(i, b) = *scale;
-            for (magr::index_t g = 0; g < groups; ++g)
-                shared.scale_codes(i, b * groups + g) = static_cast<std::int8_t>(products[static_cast<std::size_t>(g)] / *scale);
-            if (!kind.has_offsets()) continue;
-            std::transform(&q.zeros(i, b * groups), &q.zeros(i, b * groups) + groups, products.begin(), [](float zero) { return -zero; });
-            const auto offset = common_factor(products, kind.largest_offset);
-            if (!offset) return false;
-            shared.offsets(i, b) = *offset;
-            for (magr::index_t g = 0; g < groups; ++g)
-                shared.offset_codes(i, b * groups + g) =
-                    *offset > 0 ? static_cast<std::uint8_t>(products[static_cast<std::size_t>(g)] / *offset) : std::uint8_t{0};
-        }
-    return true;
-}
 
 gguf_options as_llama_cpp(gguf_mix mix, const llama_config& config) {
     return {mix, embedding_type_in_mix(mix, config), head_type_in_mix(mix, config)};
@@ -278,11 +236,8 @@ void write_gguf_model(const quantized_model& quantized, const std::filesystem::p
     for (const gguf_tensor_info& tensor : tensors) {
         const auto at = base.find(tensor.name);
         if (at && at->role == role::weight) {
-            magr::quantized_matrix<float> q = quantized.layer(at->block, at->kind);
-            const magr::ggml_type type = *type_of(*at);
-            if (is_k_quant(type) && q.shared.groups == 0 && !find_shared_scales(q, type))
-                throw std::runtime_error(layer_name(at->block, at->kind) + " was not quantized for " + to_string(type));
-            append(magr::pack_gguf(with_rows(std::move(q), [&](magr::index_t row) { return base.row_of(at->kind, row); }), type));
+            const auto row_of = [&](magr::index_t row) { return base.row_of(at->kind, row); };
+            append(magr::pack_gguf(with_rows(quantized.layer(at->block, at->kind), row_of), *type_of(*at)));
         } else if (at && is_block_norm(*at)) {
             const llama_block block = quantized.block(at->block);
             append_floats(writer, at->role == role::input_norm ? block.input_norm : block.post_attention_norm);

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <magr/gguf/gguf_block.hpp>
-#include <magr/grid/quantized_matrix.hpp>
 #include <optional>
 
 #include "quantize_llama/gguf_mix.hpp"
@@ -37,11 +36,6 @@ void require_gguf_base(const model_folder& model, const std::filesystem::path& b
 /// @throws magr errors    if codes and grids are not those of the types that `options.mix` gives the layers
 void write_gguf_model(const quantized_model& quantized, const std::filesystem::path& base, const gguf_options& options,
                       const std::filesystem::path& out);
-
-/// Finds the factors of scales and offsets that are products of shared ones. Files of codes and grids do not hold them.
-/// @return  whether there are any; other than the original ones, they may be, with the same products
-/// @pre     q is on grids of `fit_k_quant_grids` for this type
-[[nodiscard]] bool find_shared_scales(magr::quantized_matrix<float>& q, magr::ggml_type type);
 
 /// The row of a Hugging Face file that is row `row` of queries or keys in a GGUF file of architecture llama. That has each head's rows
 /// i and i + head_dim / 2, which rotate together, next to each other.

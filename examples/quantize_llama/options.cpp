@@ -8,6 +8,7 @@
 #include <iterator>
 #include <magr/pack/format.hpp>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <type_traits>
@@ -82,8 +83,23 @@ void require_taken(const options& o) {
                                                    (o.methods.size() == 1 ? " does not take it" : " takes it"));
 }
 
+/// A GGUF file's types say what grids are.
+void suit_gguf(options& o, const CLI::App& app) {
+    const bool is_format = std::string_view("gguf") == o.output.format->name;
+    if (is_format && !o.how.gguf) throw CLI::ValidationError("--format", "gguf needs --gguf-type");
+    if (is_format && o.output.gguf_base.empty()) throw CLI::ValidationError("--format", "gguf needs --gguf-base");
+    if (!is_format && !o.output.gguf_base.empty()) throw CLI::ValidationError("--gguf-base", "is for --format gguf");
+    if (!o.how.gguf) return;
+    if (o.output.format->packed)
+        throw CLI::ValidationError("--gguf-type", std::string(o.output.format->name) + " files have grids of their own");
+    for (const char* option : {"--bits", "--group-size", "--zero-point", "--storage"})
+        if (app.count(option) > 0) throw CLI::ValidationError(option, "the types of --gguf-type decide about it");
+    o.bits = {grid_options_of(traits_of(*o.how.gguf).type).bits};
+}
+
 /// Gives the options of the quantization that were not given the values that suit the format.
 void suit_format(options& o, const CLI::App& app) {
+    suit_gguf(o, app);
     if (!o.output.format->packed) return;
     const magr::grid_options grid = magr::grid_options_for(*o.output.format->packed);
     const auto is_open = [&](const char* option) { return app.count(option) == 0; };
@@ -226,6 +242,18 @@ void add_options(CLI::App& app, options& o) {
         ->type_name("N")
         ->check(CLI::Range(2, 8));
 
+    std::vector<std::string> gguf_types;
+    for (const gguf_mix_traits& mix : gguf_mixes) gguf_types.emplace_back(mix.name);
+    const auto set_gguf_type = [&o](const std::string& name) {
+        o.how.gguf = std::find_if(gguf_mixes.begin(), gguf_mixes.end(), [&](const gguf_mix_traits& m) { return name == m.name; })->value;
+    };
+    app.add_option_function<std::string>("--gguf-type", set_gguf_type,
+                                         "Quantize onto the grids of GGUF files, in place of --bits, --group-size, --zero-point and "
+                                         "--storage: one type for all layers, or llama.cpp's mix of that name")
+        ->group(quantizing)
+        ->type_name("NAME")
+        ->check(CLI::IsMember(gguf_types));
+
     const std::string output = "Output";
     app.add_option("--json", o.json, "Write the results as JSON")->group(output)->type_name("FILE")->check(not_empty());
     app.add_option("--report", o.report, "Write one self-contained HTML page: table, magnitudes before and after MagR, texts")
@@ -258,6 +286,18 @@ void add_options(CLI::App& app, options& o) {
         ->group(output)
         ->type_name("NAME")
         ->check(CLI::IsMember(format_names))
+        ->needs(out);
+    app.add_option("--gguf-base", o.output.gguf_base,
+                   "GGUF file of the same model in f32, f16 or bf16, as convert_hf_to_gguf.py makes it: --format gguf takes metadata and "
+                   "tokenizer from it")
+        ->group(output)
+        ->type_name("FILE")
+        ->check(not_empty())
+        ->needs(out);
+    app.add_flag_function(
+           "--gguf-small-embedding", [&o](std::int64_t) { o.output.gguf_keeps_embedding = false; },
+           "Round embedding and head to the types that llama.cpp takes for them; else they are as in --gguf-base")
+        ->group(output)
         ->needs(out);
     add_choice(app, "--out-dtype", o.output.weights, storage_types,
                "Type in which dequantized weights are written, and to which they are rounded; of packed ones that of all others")

@@ -105,6 +105,7 @@ ordered_json options_of(const quantization& how, const output_settings& settings
             {"activation_bits", optional(activation_bits)},
             {"gguf", gguf ? ordered_json(to_string(*gguf)) : ordered_json()},
             {"format", settings.format->name},
+            {"gguf_keeps_embedding", settings.gguf_keeps_embedding},
             {"out_dtype", to_string(settings.weights)}};
 }
 
@@ -313,6 +314,7 @@ void output_folder::begin(const model_folder& model, std::span<const sequence> c
     how_ = how;
     settings_ = settings;
     is_tuned_ = how.method == method::automatic && how.effort > 1;
+    if (settings.format->require) settings.format->require(model, how, settings);
     const ordered_json manifest{{"program", program_name()},
                                 {"model", hash_of(model)},
                                 {"calibration", hash_of(calibration)},
@@ -476,7 +478,7 @@ void output_folder::complete() const {
                                  [this](std::int64_t block, linear kind) {
                                      return read_codes(safetensors_file(block_file(block, ".safetensors")), block, kind);
                                  }},
-                                settings_, path_);
+                                how_, settings_, path_);
     else
         write_index();
 }

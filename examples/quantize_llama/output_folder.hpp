@@ -29,9 +29,8 @@ struct finished_block {
 ///   quantization.json                    what the run is: program, model, options, calibration text; the first file that is written
 ///   config.json, tokenizer.json, ...     copies
 ///   model-00001-of-00007.safetensors     embedding, last norm and head as they were
-///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was. Or packed weights, and everything else
-///   in
-///                                        the type of --out-dtype
+///   model-00002-of-00007.safetensors     block 0: dequantized weights; everything else as it was. Or packed weights, and
+///                                        everything else in the type of --out-dtype
 ///   codes/block-00000.safetensors        block 0: codes and grids
 ///   codes/block-00000.json               block 0: the record of its layers, size and hash of its files; the last of them, so that it says
 ///                                        that the block is done

@@ -8,8 +8,10 @@
 
 #include "common/error.hpp"
 #include "common/text_stream.hpp"
+#include "quantize_llama/gguf_model.hpp"
 #include "quantize_llama/hugging_face_formats.hpp"
 #include "quantize_llama/layer_settings.hpp"
+#include "quantize_llama/onnx_model.hpp"
 
 namespace examples {
 namespace {
@@ -58,6 +60,34 @@ std::vector<std::string> library_problems(const llama_config& config, const quan
     return all;
 }
 
+gguf_options gguf_options_of(const llama_config& config, const quantization& how, const output_settings& settings) {
+    return settings.gguf_keeps_embedding ? gguf_options{.mix = *how.gguf} : as_llama_cpp(*how.gguf, config);
+}
+
+output_format gguf_format() {
+    return {.name = "gguf",
+            .readers = "llama.cpp and what contains it",
+            .require =
+                [](const model_folder& model, const quantization& how, const output_settings& settings) {
+                    require_gguf_base(model, settings.gguf_base, gguf_options_of(model.config(), how, settings));
+                },
+            .write =
+                [](const quantized_model& model, const quantization& how, const output_settings& settings,
+                   const std::filesystem::path& folder) {
+                    write_gguf_model(model, settings.gguf_base, gguf_options_of(model.original.config(), how, settings),
+                                     folder / "model.gguf");
+                }};
+}
+
+output_format onnx_format() {
+    return {.name = "onnx",
+            .readers = "ONNX Runtime; a model of one MatMulNBits for each layer",
+            .packed = magr::packed_format::matmul_nbits,
+            .write = [](const quantized_model& model, const quantization&, const output_settings&, const std::filesystem::path& folder) {
+                write_onnx_model(model, folder / "onnx");
+            }};
+}
+
 }  // namespace
 
 std::span<const output_format> output_formats() {
@@ -68,6 +98,8 @@ std::span<const output_format> output_formats() {
         compressed_tensors_format(),
         awq_format(),
         mlx_format(),
+        gguf_format(),
+        onnx_format(),
     };
     return formats;
 }

@@ -52,9 +52,13 @@ struct output_format {
     void (*configure)(nlohmann::ordered_json& config, const quantization& how) = nullptr;
     const char* configuration_copy = nullptr;  ///< a file that holds the same `quantization_config`; null: there is none
 
+    /// Refuses what can be refused only with the model at hand, before the first file is written; null: there is nothing.
+    void (*require)(const model_folder& model, const quantization& how, const output_settings& settings) = nullptr;
+
     /// Writes files that Hugging Face's loaders do not read, each complete or not at all; null: the folder is one that they read. A run
     /// that was interrupted calls this again.
-    void (*write)(const quantized_model& model, const output_settings& settings, const std::filesystem::path& folder) = nullptr;
+    void (*write)(const quantized_model& model, const quantization& how, const output_settings& settings,
+                  const std::filesystem::path& folder) = nullptr;
 };
 
 /// All formats; the first is what a run writes unless told otherwise.
@@ -64,6 +68,8 @@ struct output_format {
 struct output_settings {
     const output_format* format = &output_formats().front();
     magr::storage_type weights = magr::storage_type::f32;  ///< f32, f16 or bf16: of dequantized weights, and of all that is not packed
+    std::string gguf_base = {};                            ///< the file whose metadata and tokenizer a GGUF file gets
+    bool gguf_keeps_embedding = true;  ///< embedding and head as they are in that file; else of the types that llama.cpp takes
 };
 
 /// Refuses a model that a format cannot hold when it is quantized in this way, with every reason that can be known before the work.

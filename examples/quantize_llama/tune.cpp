@@ -43,11 +43,13 @@ private:
     std::vector<double> change_, mean_, square_;
 };
 
-/// The scales of a layer: its weights are scale * points, plus an offset that is not tuned.
+/// The scales of a layer: its weights are scale * points, plus an offset that is not tuned. Groups with a shared scale change together.
 class tuned_layer {
 public:
     explicit tuned_layer(const quantized_layer& layer)
-        : q_(&layer.quantized.value()), factors_(static_cast<std::size_t>(q_->scales.rows() * q_->scales.cols())) {
+        : q_(&layer.quantized.value()),
+          together_(std::max<magr::index_t>(1, q_->shared.groups)),
+          factors_(static_cast<std::size_t>(q_->scales.rows() * factors_per_row())) {
         const magr::matrix<float> values = q_->dequantize();
         points_ = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
         offsets_ = matrix_f::Zero(points_.rows(), points_.cols());
@@ -67,7 +69,7 @@ public:
 
     /// Adds the derivatives of a loss by the factors, from those by the weights.
     void add_gradient(const matrix_f& of_weights, std::vector<float>& gradient) const {
-        gradient.resize(static_cast<std::size_t>(q_->scales.rows() * q_->scales.cols()));
+        gradient.resize(static_cast<std::size_t>(q_->scales.rows() * factors_per_row()));
         for (Eigen::Index i = 0; i < of_weights.rows(); ++i)
             for (Eigen::Index j = 0; j < of_weights.cols(); ++j) gradient[index(i, j)] += of_weights(i, j) * points_(i, j);
     }
@@ -78,11 +80,17 @@ public:
     void store(quantized_layer& layer) const {
         magr::quantized_matrix<float>& q = layer.quantized.value();
         const double multiple = magr::largest_multiple(q.bits, q.levels);
-        for (magr::index_t i = 0; i < q.scales.rows(); ++i)
-            for (magr::index_t g = 0; g < q.scales.cols(); ++g) {
-                const float wanted = q.scales(i, g) * factors_.factor(static_cast<std::size_t>(i * q.scales.cols() + g));
-                q.scales(i, g) = magr::store_scale<float>(static_cast<double>(wanted), q.storage, multiple);
+        magr::matrix<float>& stored = q.shared.groups > 0 ? q.shared.scales : q.scales;
+        const magr::storage_type type = q.shared.groups > 0 ? magr::storage_type::f16 : q.storage;
+        for (magr::index_t i = 0; i < stored.rows(); ++i)
+            for (magr::index_t k = 0; k < stored.cols(); ++k) {
+                const float wanted = stored(i, k) * factors_.factor(static_cast<std::size_t>(i * stored.cols() + k));
+                const float size = magr::store_scale<float>(std::abs(static_cast<double>(wanted)), type, multiple);
+                if (stored(i, k) != 0) stored(i, k) = std::copysign(size, wanted);
             }
+        for (magr::index_t i = 0; q.shared.groups > 0 && i < q.scales.rows(); ++i)
+            for (magr::index_t g = 0; g < q.scales.cols(); ++g)
+                q.scales(i, g) = stored(i, g / together_) * static_cast<float>(q.shared.scale_codes(i, g));
         const magr::matrix<float> values = q.dequantize();
         layer.values = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
     }
@@ -90,10 +98,12 @@ public:
 private:
     [[nodiscard]] magr::index_t group(Eigen::Index j) const { return q_->group_of_column[static_cast<std::size_t>(j)]; }
     [[nodiscard]] std::size_t index(Eigen::Index i, Eigen::Index j) const {
-        return static_cast<std::size_t>(i * q_->scales.cols() + group(j));
+        return static_cast<std::size_t>(i * factors_per_row() + group(j) / together_);
     }
+    [[nodiscard]] magr::index_t factors_per_row() const { return q_->scales.cols() / together_; }
 
     const magr::quantized_matrix<float>* q_;
+    magr::index_t together_;  ///< groups that change together
     matrix_f points_, offsets_;
     tuned_numbers factors_;
 };

@@ -437,7 +437,8 @@ TEST_CASE("output_format: a format with files of its own gets the quantized mode
     const tiny::model_in_folder stored(model);
     output_format own = format_of("dequantized");
     own.name = "own";
-    own.write = [](const quantized_model& quantized, const output_settings& settings, const std::filesystem::path& folder) {
+    own.write = [](const quantized_model& quantized, const quantization&, const output_settings& settings,
+                   const std::filesystem::path& folder) {
         CHECK(std::string(settings.format->name) == "own");
         std::ostringstream text;
         for (std::int64_t layer = 0; layer < quantized.original.config().num_hidden_layers; ++layer) {
