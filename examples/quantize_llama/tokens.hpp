@@ -16,7 +16,7 @@ using sequence = std::vector<token>;
 /// Reads a file of token ids: little-endian uint16 (`.u16`) or uint32 (`.u32`), where 0xFFFF or 0xFFFFFFFF begins each sequence.
 ///
 /// Of a sequence longer than `config.max_position_embeddings` ids the rest is left out: the model has not learned later positions.
-/// Reading stops after `limit` ids.
+/// Reading stops after `limit` ids, of which there is at least one.
 /// @throws input_error  naming file and position: an id outside of the vocabulary, an empty sequence, a file of another kind
 [[nodiscard]] std::vector<sequence> read_sequences(const std::filesystem::path& file, const llama_config& config, std::int64_t limit);
 
