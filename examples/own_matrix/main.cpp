@@ -11,15 +11,11 @@ struct tensor {
     std::vector<float> numbers;
 };
 
-// Ten lines: from here on a tensor is a matrix, and a const tensor one that cannot be written to.
+// This is all that it takes: from here on a tensor is a matrix, and a const tensor one that cannot be written to.
 template <>
 struct magr::matrix_traits<tensor> {
-    static magr::matrix_view<float> view(tensor& t) {  //
-        return {t.numbers.data(), t.outputs, t.inputs, t.pitch};
-    }
-    static magr::matrix_view<const float> view(const tensor& t) {  //
-        return {t.numbers.data(), t.outputs, t.inputs, t.pitch};
-    }
+    static magr::matrix_view<float> view(tensor& t) { return {t.numbers.data(), t.outputs, t.inputs, t.pitch}; }
+    static magr::matrix_view<const float> view(const tensor& t) { return {t.numbers.data(), t.outputs, t.inputs, t.pitch}; }
 };
 
 int main() {
