@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <limits>
 #include <set>
+#include <span>
 #include <vector>
 
 #include <magr/compensate_drift.hpp>
@@ -142,6 +143,21 @@ TEST_CASE("preprocess: H in the memory of W is refused before anything is writte
     magr::matrix<float> both(8, 16);  // side by side in the same rows is not the same memory
     for (index_t i = 0; i < 8; ++i) both(i, i) = both(i, 8 + i) = 1;
     CHECK_NOTHROW(magr::preprocess(both.view().block(0, 0, 3, 8), both.view().block(0, 8, 8, 8)));
+}
+
+TEST_CASE("divide_outputs and divide_norm: numbers that would be divided twice are refused", "[detail][memory][error]") {
+    std::vector<float> memory(12, 1.0F);
+    const std::vector<float> before = memory;
+    const magr::column_scaling scaling(std::vector<double>(3, 2.0));
+    const matrix_view W(memory.data(), 3, 4);
+    CHECK_THROWS_WITH(magr::divide_outputs(W, std::span(memory).subspan(9), scaling),
+                      "divide_outputs: bias must not lie in the memory of W");
+    CHECK_THROWS_WITH(magr::divide_norm(std::span(memory).first(3), std::span(memory).subspan(2, 3), scaling),
+                      "divide_norm: bias must not lie in the memory of gain");
+    CHECK(memory == before);
+    magr::divide_norm(std::span(memory).first(3), std::span(memory).subspan(3, 3), scaling);
+    CHECK(memory[5] == 0.5F);
+    CHECK(memory[6] == 1);
 }
 
 TEST_CASE("gram_accumulator: takes windows that slide over a signal", "[detail][memory]") {
