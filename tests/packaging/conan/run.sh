@@ -29,6 +29,8 @@ conan create "$source/tests/packaging/conan/xsimd" "${options[@]}"
 conan create "$source" "${options[@]}"
 
 # A project that knows nothing of Conan: CMakeDeps and CMakeToolchain write what it finds.
+mkdir -p "$scratch/consumer"
+cd "$scratch/consumer"  # where Conan leaves a CMakeUserPresets.json
 conan install --requires="magr/[*]" "${options[@]}" -g CMakeDeps -g CMakeToolchain --output-folder "$scratch/consumer/generators"
 cmake -S "$source/tests/packaging/consumer" -B "$scratch/consumer/build" -G Ninja -DMAGR_CONSUME=find_package -DCMAKE_BUILD_TYPE=Release \
     -DCMAKE_TOOLCHAIN_FILE="$scratch/consumer/generators/conan_toolchain.cmake"
