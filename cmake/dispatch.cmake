@@ -25,10 +25,12 @@ endif()
 function(magr_join_units set tag units joined)
     add_library(magr_dispatch_${set} OBJECT EXCLUDE_FROM_ALL ${units})
     # Without the -fno's the linker would optimise across instruction sets, and there would be symbols that objcopy cannot make local.
-    target_compile_options(magr_dispatch_${set} PRIVATE ${ARGN} -fno-lto $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+    # Without -O1, at least, Eigen's constants are initialised when the program starts, with the set's instructions.
+    target_compile_options(magr_dispatch_${set} PRIVATE $<$<OR:$<CONFIG:Debug>,$<CONFIG:>>:-O1> ${ARGN} -fno-lto
+                           $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
     target_compile_definitions(magr_dispatch_${set} PRIVATE MAGR_COMPILED)
     set_target_properties(magr_dispatch_${set} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
-    target_link_libraries(magr_dispatch_${set} PRIVATE magr $<BUILD_INTERFACE:$<TARGET_NAME_IF_EXISTS:magr_dev_flags>>)
+    target_link_libraries(magr_dispatch_${set} PRIVATE magr)  # warnings are those of magr::compiled, of the same units
 
     set(object ${CMAKE_CURRENT_BINARY_DIR}/dispatch/${set}.o)
     set(script ${PROJECT_SOURCE_DIR}/cmake/dispatch/join.cmake)

@@ -6,7 +6,7 @@ cmake_policy(SET CMP0057 NEW)  # IN_LIST
 set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const_view grid_options weight_grids shared_scales
                quantized_matrix feedback_factor optq_result owq_matrix owq_options owq_result dint_tensors layer_options layer_result stored_matrix
                to_string ignore_progress serial_executor callback_executor shape_error option_error value_error detail5raise optq_report
-               storage_limits detail13callback_task incoherence_options incoherence_recipe transformed_matrix quip_options quip_result
+               storage_limits cancelled detail13callback_task incoherence_options incoherence_recipe transformed_matrix quip_options quip_result
                named_tensor)
 
 function(magr_symbols object result)
