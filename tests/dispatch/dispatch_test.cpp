@@ -59,5 +59,5 @@ TEST_CASE("a program runs the instruction set that was asked for, and keeps it")
     CHECK(magr::dispatch::used() == expected);
 
     // An exception of the set, which has type information of its own, is caught as the host's.
-    CHECK_THROWS_AS(magr::validate({0, 4}, magr::layer_options{}), magr::shape_error);
+    CHECK_THROWS_AS(magr::validate({0, 4}, magr::layer_options{}), magr::option_error);
 }
