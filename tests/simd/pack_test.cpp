@@ -101,7 +101,7 @@ TEMPLATE_TEST_CASE("pack: fma adds the three numbers in their order, and rounds 
     CHECK(simd::fma(TestType(2), TestType(3), TestType(5)) == 11);
     const TestType e = std::numeric_limits<TestType>::epsilon();
     volatile TestType a = 1 + e, b = 1 - e, c = -1;  // otherwise the compiler computes the sum, without rounding
-#if defined(__FMA__) || defined(__AVX512F__)
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_FEATURE_FMA)
     const TestType expected = -e * e;
 #else
     const TestType expected = 0;
