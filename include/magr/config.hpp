@@ -46,8 +46,8 @@
 /// for different instruction sets share no such function; otherwise the linker would keep one of them, possibly one with instructions
 /// that the processor lacks. Vocabulary types (views, options, results, errors) stay outside and may cross such units.
 ///
-/// The name does not cover templates of Eigen and the standard library, which such units still share. A program that mixes instruction
-/// sets is safe only if all units which include the library, Eigen or xsimd are compiled for the same one.
+/// The name does not cover templates of Eigen and the standard library, which such units still share. A program is safe only if all units
+/// which include the library, Eigen or xsimd are compiled for the same instruction set; `<magr/dispatch.hpp>` chooses one when it runs.
 #if MAGR_HAS_XSIMD == 0
 #define MAGR_ISA_NAME isa_scalar
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
