@@ -8,6 +8,7 @@
                                                     const layer_options&, executor_ref);                                          \
     template layer_result<Scalar> layer_checked<Scalar>(matrix_view<const Scalar>, const hessian&, std::optional<index_t>,        \
                                                         const layer_options&, executor_ref);                                      \
+    template std::size_t layer_bytes<Scalar>(index_t, index_t, const layer_options&, index_t);                                    \
     }
 
 MAGR_INSTANTIATE(float)

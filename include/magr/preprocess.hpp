@@ -18,7 +18,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Upper bound of the bytes that `preprocess` needs beyond W, H and the executor's own memory: one matrix of H's size in double, for each
 /// worker five matrices of 96 rows and some blocks that stay in cache, at most 200 rows for the spectrum of H and its dominating
-/// directions, and a report for each row.
+/// directions, and a report for each row. Calls that share a hessian add up, as it keeps what they derive from H.
 ///
 /// @tparam T         storage type of W; that of H does not matter
 /// @tparam Observer  type of the observer: if calling it may throw, the function keeps a copy of W

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <concepts>
+#include <cstddef>
 #include <optional>
 
 #include <magr/calibration/gram.hpp>
@@ -17,6 +19,20 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// Upper bound of the bytes that `quantize_layer` needs, including its result, beyond W, H and the executor's own memory.
+///
+/// @tparam T       storage type of W; that of H does not matter
+/// @param workers  `concurrency()` of the executor
+/// @return         an upper bound if H is a matrix and OPTQ's first attempt to factor it succeeds (see `workspace_bytes` of
+///                 `quantize_optq`). For an accumulator add its Gram matrix; a hessian keeps what the steps of all calls derive from H, so
+///                 add them up. The memory of a search for ranges is not counted
+/// @par Errors     shape_error (rows or cols < 1), option_error (as `quantize_layer`, workers < 1)
+template <storage_scalar T, std::same_as<layer_options> Options>
+[[nodiscard]] std::size_t workspace_bytes(index_t rows, index_t cols, const Options& options, index_t workers = 1) {
+    const std::size_t copy = sizeof(T) == 2 ? static_cast<std::size_t>(rows * cols) * sizeof(float) : 0;  // 16-bit weights in float
+    return copy + detail::layer_bytes<compute_t<T>>(rows, cols, options, workers);
+}
+
 /// Quantizes the weights of one layer: MagR, grids, codes, refinement, and a report of what each did.
 ///
 /// W' = preprocess(W);  grids = fit_grids(W');  Q = quantize_optq or quantize_rtn(W', grids);  refine_scales and refine_codes(Q, W)
@@ -30,7 +46,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @param exec    runs all steps; a `watched_executor` sees and cancels each of them
 /// @return        codes and grids with a report; check `status`
 /// @par Cost      the sum of its steps, and for the report one product of rows * cols^2 / 2 multiply-adds in double, after MagR another;
-///                `measure_rtn` and `optq.measure_error` add to it
+///                `measure_rtn` and `optq.measure_error` add to it. `workspace_bytes` says what it allocates
 /// @par Numerics  those of its steps; the same bits for every executor; 16-bit weights are preprocessed in float and not rounded back
 ///                before they are quantized
 /// @par Errors    option_error, with every problem of all options; shape_error; value_error if an entry is NaN or infinite, or H is not a

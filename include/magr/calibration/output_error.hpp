@@ -24,7 +24,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W, Q: rows x cols; H: cols x cols, or a `hessian`; each of any storage and layout
 /// @return        >= 0; 0 if the error is zero, also when tr(W H W^T) is zero; infinity if only tr(W H W^T) is zero
 /// @par Cost      rows * cols^2 multiply-adds in double, in tasks of 256 rows; allocates H and for each worker two blocks of 256 rows in
-///                double
+///                double and 1 MiB
 /// @par Numerics  all in double, and accurate for weights and H of any size; H is assumed symmetric: only its upper triangle and its
 ///                diagonal blocks are read. Weights of dead columns (H_jj = 0) do not matter. The same bits for every executor
 /// @par Errors    shape_error; value_error if an entry is NaN or infinite, or H is not a Gram matrix

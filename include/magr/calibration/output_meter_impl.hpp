@@ -27,7 +27,7 @@ inline constexpr index_t output_block = 128;
 /// tr(M H M^T) = ||X M^T||_F^2 for H = X^T X, by block columns of the upper triangle of H: half the multiplications of M H.
 [[nodiscard]] inline double output_energy(const row_major_matrix<double>& M, matrix_view<const double> h) {
     constexpr index_t block = output_block;
-    const aligned_buffer<double> scratch(kernels::product_blocks<double, simd::default_arch>::scratch);
+    const aligned_buffer<double> scratch(kernels::product_blocks<double, simd::default_arch>::scratch_for(block));
     const auto m = as_const_view(M);
     row_major_matrix<double> product;
     double energy = 0;
@@ -46,7 +46,8 @@ inline constexpr index_t output_panel = 256;  // rows that are measured together
 
 MAGR_CORE std::size_t output_meter::bytes(index_t rows, index_t cols, index_t workers) noexcept {
     const index_t height = (std::min)(output_panel, rows);
-    const index_t of_worker = height * (3 * cols + output_block) + kernels::product_blocks<double, simd::default_arch>::scratch;
+    const index_t of_worker =
+        height * (2 * cols + output_block) + kernels::product_blocks<double, simd::default_arch>::scratch_for(output_block);
     const index_t panels = (rows + output_panel - 1) / output_panel;
     return static_cast<std::size_t>(cols * cols + (std::min)(workers, panels) * of_worker + 2 * panels) * sizeof(double);
 }
@@ -74,7 +75,8 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
     exec.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
         const index_t first = task * output_panel, rows = (std::min)(output_panel, W.rows() - first);
         // half of each, because a difference of two large numbers could overflow
-        row_major_matrix<double> M = load<double>(W.block(first, 0, rows, W.cols())) / 2;
+        row_major_matrix<double> M = load<double>(W.block(first, 0, rows, W.cols()));
+        M /= 2;
         if (Q != nullptr) M = load<double>(Q->block(first, 0, rows, W.cols())) / 2 - M;
         for (index_t j = 0; j < M.cols(); ++j)
             if (gram_(j, j) <= 0) M.col(j).setZero();

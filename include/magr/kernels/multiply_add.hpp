@@ -16,13 +16,17 @@ struct product_blocks {
     static_assert(rows % register_tile<T, Arch>::rows == 0 && cols % register_tile<T, Arch>::cols == 0);
     /// Number of elements of scratch memory that `multiply_add` needs.
     static constexpr index_t scratch = (rows + cols) * depth;
+    /// The same if C has no more columns than this.
+    [[nodiscard]] static constexpr index_t scratch_for(index_t columns) noexcept {
+        return (rows + (columns < cols ? round_up(columns, register_tile<T, Arch>::cols) : cols)) * depth;
+    }
 };
 
 /// C <- C + factor A B, only in elements with j <= i + diagonal if a diagonal is given: 0 is the lower triangle.
 ///
 /// @par Shapes    C: m x n, A: m x k, B: k x n; any strides, A and B of any storage type. Fastest if the rows of C are contiguous, or its
 ///                columns if no diagonal is given
-/// @param scratch product_blocks<T, Arch>::scratch elements
+/// @param scratch product_blocks<T, Arch>::scratch elements, or scratch_for(n) if the rows of C are contiguous
 /// @par Numerics  every element is a sum over blocks of 384 k, each summed in order: its bits do not depend on the other rows and columns
 template <class T, class A, class B, class Arch = simd::default_arch>
 inline void multiply_add(matrix_view<T> C, double factor, matrix_view<const A> a, matrix_view<const B> b, T* scratch,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <optional>
 
 #include <magr/calibration/hessian.hpp>
@@ -22,6 +23,10 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] layer_result<Scalar> layer_checked(matrix_view<const Scalar> W, const hessian& H, std::optional<index_t> tokens,
                                                  const layer_options& given, executor_ref exec);
+
+/// `workspace_bytes` of `quantize_layer`, for weights in Scalar.
+template <compute_scalar Scalar>
+[[nodiscard]] std::size_t layer_bytes(index_t rows, index_t cols, const layer_options& given, index_t workers);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace magr::detail

@@ -52,12 +52,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// C <- C + factor A B, all by rows. The workers share the columns.
 inline void add_product(row_major_matrix<double>& C, double factor, matrix_view<const double> A, matrix_view<const double> B,
                         executor_ref exec) {
-    constexpr index_t strip = 256;
-    const aligned_buffer<double> scratch(exec.concurrency() * kernels::product_blocks<double, simd::default_arch>::scratch);
+    constexpr index_t strip = 256, scratch_size = kernels::product_blocks<double, simd::default_arch>::scratch_for(strip);
+    const aligned_buffer<double> scratch(exec.concurrency() * scratch_size);
     exec.parallel_for((C.cols() + strip - 1) / strip, [&](index_t task, index_t worker) {
         const index_t first = task * strip, count = (std::min)(strip, C.cols() - first);
         kernels::multiply_add(as_mutable_view(C).block(0, first, C.rows(), count), factor, A, B.block(0, first, B.rows(), count),
-                              scratch.data() + worker * kernels::product_blocks<double, simd::default_arch>::scratch);
+                              scratch.data() + worker * scratch_size);
     });
 }
 

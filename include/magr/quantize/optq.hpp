@@ -18,7 +18,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The peak number of bytes of `quantize_optq`, including its result, beyond W, H and the executor's own memory.
 ///
 /// There are two candidates for the peak. Factoring H needs T and one more matrix of H's size. Quantizing needs T twice (the second time
-/// half of it), codes and grids twice, and 256 rows per worker.
+/// half of it), codes and grids twice, and 256 rows per worker, or a few times as many columns of a group with live or stale groups.
+/// Calls that share a hessian add up, as it keeps what they derive from H.
 ///
 /// @tparam T         storage type of W; that of H does not matter
 /// @param workers    `concurrency()` of the executor

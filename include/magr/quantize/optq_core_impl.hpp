@@ -193,8 +193,12 @@ std::size_t optq_bytes(index_t rows, index_t cols, const grid_options& grid, con
     const std::size_t factoring = bytes(cols, 1) + (in_double ? bytes(cols * cols + linalg::cholesky_elements<double>(cols), sizeof(double))
                                                               : bytes(cols * cols + linalg::cholesky_elements<float>(cols), sizeof(float)));
     const std::size_t codes = bytes(rows * cols, 1) + bytes(2 * rows * groups_per_row(grid, cols), sizeof(Scalar));
-    const std::size_t quantizing =
-        2 * codes + bytes(rows + cols, sizeof(index_t)) + sequential_pass<Scalar>::bytes(rows, cols, columns_per_block(options), workers);
+    using pass = sequential_pass<Scalar>;
+    const index_t block = columns_per_block(options), group = columns_per_group(grid, cols);
+    std::size_t quantizing = 2 * codes + bytes(rows + cols, sizeof(index_t)) + pass::bytes(rows, cols, block, workers);
+    if (options.groups != group_update::fixed && group < cols)
+        quantizing += static_cast<std::size_t>(workers) * pass::least_squares_bytes(rows, cols, block, group) +
+                      bytes(16 * cols, sizeof(index_t));  // groups, and which columns of each count
     const std::size_t zeroed = options.dead == dead_columns::zero ? bytes(rows * cols, sizeof(Scalar)) : 0;
     if ((std::max)(grid.dead_threshold, options.dead_threshold) <= 0) return plan + (std::max)(factoring, zeroed + quantizing);
     const std::size_t copy = bytes(cols * cols, sizeof(double));

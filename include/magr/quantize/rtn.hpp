@@ -62,7 +62,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; not written; H, for the searches that use it: cols x cols
 /// @return        codes and grids; scales are float, or double for double weights
-/// @par Cost      O(rows * cols) for min_max, otherwise that of `fit_grids`; allocates the result and 32 rows for each worker
+/// @par Cost      O(rows * cols) for min_max, otherwise that of `fit_grids`; allocates the result, 32 rows for each worker, and
+///                16-bit weights in float
 /// @par Numerics  half-way cases round to even; the same bits for every executor
 /// @par Errors    option_error; shape_error if W is empty; value_error if an entry is NaN or infinite, or H is not a Gram matrix
 template <class Weights, class Rounding = round_half_even>

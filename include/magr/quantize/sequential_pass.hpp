@@ -27,12 +27,22 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 class sequential_pass {
 public:
-    /// Bytes that a pass over so many rows allocates, without the list of panels, which takes a few for each column.
+    /// Bytes that a pass over so many rows allocates, at most.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t n, index_t block_size, index_t workers) {
         const index_t block = (std::min)(block_size, n);
+        const index_t panels = n / tile::rows + n / block + 1, tiles = (rows + tile_rows - 1) / tile_rows;
+        const auto lists =
+            static_cast<std::size_t>(2 * panels) * sizeof(panel) + static_cast<std::size_t>(tiles + 2) * sizeof(sequential_sums);
         const index_t numbers = packed_size(n, block) + workers * working_memory::size(n, kernels::round_up(block, tile::rows));
-        const index_t sums = ((rows + tile_rows - 1) / tile_rows + 1) * sequential_sums::per_column * n;
-        return static_cast<std::size_t>(numbers) * sizeof(Scalar) + static_cast<std::size_t>(sums) * sizeof(double);
+        const index_t sums = (tiles + 1) * sequential_sums::per_column * n;
+        return lists + static_cast<std::size_t>(numbers) * sizeof(Scalar) + static_cast<std::size_t>(sums) * sizeof(double);
+    }
+
+    /// Bytes that `sequential_window::least_squares_weights` allocates for each worker, at most.
+    [[nodiscard]] static std::size_t least_squares_bytes(index_t rows, index_t n, index_t block_size, index_t group_size) {
+        const index_t height = (std::min)(tile_rows, rows), width = (std::min)(block_size + group_size, n) + (std::min)(group_size, n);
+        return static_cast<std::size_t>(height * width + kernels::product_blocks<Scalar, simd::default_arch>::scratch_for(height)) *
+               sizeof(Scalar);
     }
 
     /// @param feedback    T^T, n x n with contiguous rows, unit lower triangular; it must outlive this

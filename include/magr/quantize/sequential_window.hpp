@@ -65,7 +65,7 @@ public:
             if (is_carried) change.middleRows(row, residual.rows()) = carried.middleCols(in_block, width);
         });
         // change^T = (T^T in the rows of the columns that change) residual^T
-        const detail::aligned_buffer<Scalar> scratch(kernels::product_blocks<Scalar, simd::default_arch>::scratch);
+        const detail::aligned_buffer<Scalar> scratch(kernels::product_blocks<Scalar, simd::default_arch>::scratch_for(rows_));
         const matrix_view<Scalar> turned(change.data(), width, rows(), rows());
         const matrix_view<const Scalar> T(feedback_.data(), feedback_.cols(), feedback_.cols(), feedback_.outerStride());  // T^T, by rows
         for (index_t s = 0; s * strips::height < rows_; ++s) {

@@ -30,6 +30,11 @@ inline namespace MAGR_ISA_NAMESPACE {
 struct error_state {
     static constexpr index_t panel = 32;  ///< rows that are processed together: their gradient fits into the second-level cache
 
+    /// Bytes that it and a pass over it allocate, at most: error and gradient; directions, changes and products of one run.
+    [[nodiscard]] static std::size_t bytes(index_t rows, index_t columns) noexcept {
+        return static_cast<std::size_t>((std::min)(panel, rows) * 7 * columns + packed_gram::scratch_size(panel)) * sizeof(double);
+    }
+
     index_t first_row;
     col_major_matrix<double> error;
     col_major_matrix<double> gradient;

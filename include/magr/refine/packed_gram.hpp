@@ -63,6 +63,11 @@ class packed_gram {
 public:
     static constexpr index_t square = 64;  ///< side of the squares on the diagonal
 
+    /// Bytes that it allocates.
+    [[nodiscard]] static constexpr std::size_t bytes(index_t n) noexcept {
+        return static_cast<std::size_t>((kernels::round_up(n, tile::rows) + square) * n) * sizeof(double);
+    }
+
     packed_gram(const row_major_matrix<double>& H, executor_ref exec)
         : columns_(H.rows()), rows_(kernels::round_up(H.rows(), tile::rows)), packed_(rows_ * H.cols()), squares_(square, H.rows()) {
         exec.parallel_for(rows_ / tile::rows, [&](index_t task, index_t) {

@@ -13,10 +13,15 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 inline constexpr index_t energy_block = 192;  ///< inputs at a time in `row_energies`
 
+/// Elements of working memory that `row_energies` needs, for products and a block of H.
+template <compute_scalar S>
+inline constexpr index_t energy_scratch =
+    (3 * kernels::product_blocks<S, simd::default_arch>::rows + energy_block) * kernels::product_blocks<S, simd::default_arch>::depth;
+
 /// energy_r = x_r^T H x_r / lambda_max for every row of X, by block rows of the lower triangle of H: half the multiplications of X H.
 ///
 /// @param product  energy_block * rows elements
-/// @param scratch  product_blocks<S>::scratch elements
+/// @param scratch  energy_scratch<S> elements
 /// @pre            at most 2 * product_blocks<S>::rows rows
 template <compute_scalar S>
 void row_energies(const layer_problem& problem, matrix_view<const S> X, double* energy, S* product, S* scratch) {
@@ -27,8 +32,6 @@ void row_energies(const layer_problem& problem, matrix_view<const S> X, double* 
         const auto right = [&](index_t k, index_t d) { return X.block(0, k, rows, d).transposed(); };
         if (problem.H.holds<S>())
             return kernels::multiply_add(to, factor, problem.H.as<S>().block(first, begin, size, depth), right(begin, depth), scratch);
-        // Products this narrow leave most of their working memory unused.
-        static_assert(3 * blocks::rows + energy_block <= blocks::rows + blocks::cols);
         S* const converted = scratch + 3 * blocks::rows * blocks::depth;
         for (index_t k = begin; k < begin + depth; k += blocks::depth) {
             const index_t d = (std::min)(blocks::depth, begin + depth - k);

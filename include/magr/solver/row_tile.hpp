@@ -24,8 +24,7 @@ public:
     /// Number of elements that a tile allocates.
     [[nodiscard]] static index_t elements(index_t cols, index_t groups) {
         const index_t stride = packed_matrix<S>::stride_for(cols) + packed_matrix<S>::tile::cols;
-        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity +
-               kernels::product_blocks<S, simd::default_arch>::scratch;
+        return (4 * capacity + 2) * stride + capacity * cols + capacity * groups + energy_block * capacity + energy_scratch<S>;
     }
 
     // for each row: its weights, its point, and its dual variable (before the prox: the argument of the prox); for each slot: a product
