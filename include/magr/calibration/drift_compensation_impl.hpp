@@ -2,6 +2,8 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <numeric>
 #include <optional>
@@ -65,6 +67,18 @@ MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const 
     return change;
 }
 
+/// sqrt(x_1^2 + .. + x_n^2) of finite numbers whose squares may overflow.
+[[nodiscard]] inline double scaled_norm(const double* x, index_t n) {
+    double largest = 0, sum = 0;
+    for (index_t i = 0; i < n; ++i) largest = (std::max)(largest, std::abs(x[i]));
+    int exponent = 0;
+    static_cast<void>(std::frexp(largest, &exponent));
+    exponent = (std::max)(exponent, -1000);  // keeps the reciprocal of the power of two finite
+    const double scale = std::ldexp(1.0, -exponent);
+    for (index_t i = 0; i < n; ++i) sum += (scale * x[i]) * (scale * x[i]);
+    return std::ldexp(std::sqrt(sum), exponent);
+}
+
 MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D, const matrix_ref* R,
                                             const drift_options& options, executor_ref exec) {
     validate(options);
@@ -94,8 +108,8 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     store(stored, W);
     for (index_t j = 0; j < n; ++j)
         if (live.is_dead(j)) before.col(j).setZero();
-    const double size = before.stableNorm();
-    return {.compensated = true, .change = size > 0 ? change.stableNorm() / size : 0};
+    const double size = scaled_norm(before.data(), W.rows() * n);
+    return {.compensated = true, .change = size > 0 ? scaled_norm(found->data(), W.rows() * n) / size : 0};
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -76,8 +76,12 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
         const index_t first = task * output_panel, rows = (std::min)(output_panel, W.rows() - first);
         // half of each, because a difference of two large numbers could overflow
         row_major_matrix<double> M = load<double>(W.block(first, 0, rows, W.cols()));
-        M /= 2;
-        if (Q != nullptr) M = load<double>(Q->block(first, 0, rows, W.cols())) / 2 - M;
+        const index_t numbers = rows * W.cols();
+        for (index_t k = 0; k < numbers; ++k) M.data()[k] /= 2;
+        if (Q != nullptr) {
+            const row_major_matrix<double> replaced = load<double>(Q->block(first, 0, rows, W.cols()));
+            for (index_t k = 0; k < numbers; ++k) M.data()[k] = replaced.data()[k] / 2 - M.data()[k];
+        }
         for (index_t j = 0; j < M.cols(); ++j)
             if (gram_(j, j) <= 0) M.col(j).setZero();
         int exponent = 0;
