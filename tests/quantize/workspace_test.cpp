@@ -104,7 +104,8 @@ TEMPLATE_TEST_CASE("workspace_bytes: what quantize_optq allocates to fit grids o
 TEMPLATE_TEST_CASE("workspace_bytes: calls that share a hessian stay within the sum", "[quantize][preprocess][memory]", float,
                    Eigen::half) {
     using matrix = Eigen::Matrix<TestType, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    for (const auto& [rows, cols] : {shape{200, 40}, shape{300, 300}}) {
+    for (const shape& size : {shape{200, 40}, shape{300, 300}}) {
+        const index_t rows = size.rows, cols = size.cols;
         const auto layer = layers::make_layer(rows, cols, layers::inputs::neighbours, 7);
         const matrix W = layer.W.template cast<TestType>();
         for (const index_t workers : {1, 3}) {
