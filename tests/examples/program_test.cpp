@@ -183,6 +183,47 @@ TEST_CASE("quantize_llama: the folder that it writes is the model that it report
     }
 }
 
+TEST_CASE("quantize_llama: options that are not given suit the format, and what it cannot hold is refused before the work",
+          "[examples][program]") {
+    const scratch_folder folder;
+    examples::llama_config config = tiny::config();
+    config.hidden_size = 64;
+    config.intermediate_size = 96;
+    config.head_dim = 16;
+    tiny::write_model(folder, tiny::model(config));
+    const auto out = folder.path() / "q";
+    const std::string job = "--model " + quoted(folder.path()) +
+                            " --calib-tokens 500 --eval-tokens 200 --sample-tokens 0 --methods optq --out " + quoted(out) + " --format ";
+    REQUIRE(run(folder, job + "gptq") == 0);
+    const auto written = examples::json::parse(folder.read("q/config.json")).at("quantization_config");
+    CHECK(written.at("bits") == 4);
+    CHECK(written.at("group_size") == 128);
+    CHECK(written.at("sym") == true);
+    const auto options = examples::json::parse(folder.read("q/quantization.json")).at("options");
+    CHECK(options.at("format") == "gptq");
+    CHECK(options.at("zero_point") == "none");
+    CHECK(options.at("storage") == "f16");
+    CHECK(options.at("out_dtype") == "f16");
+    std::filesystem::remove_all(out);
+    REQUIRE(run(folder, job + "mlx --bits 3 --group-size 32 --storage bf16") == 0);
+    const auto others = examples::json::parse(folder.read("q/quantization.json")).at("options");
+    CHECK(others.at("bits") == 3);
+    CHECK(others.at("zero_point") == "offset");
+    CHECK(others.at("out_dtype") == "bf16");
+    std::filesystem::remove_all(out);
+
+    const auto refused = [&](const std::string& arguments) {
+        CHECK(run(folder, arguments) == 2);
+        CHECK_FALSE(std::filesystem::exists(out));
+        return folder.read("err");
+    };
+    const std::string message = refused(job + "awq --bits 3");
+    CHECK_THAT(message, mentions("--format awq cannot hold this model: awq: bits must be 4, it is 3; "));
+    CHECK_THAT(message, mentions("mlp.down_proj has 96 inputs, fewer than a group of 128"));
+    CHECK(run(folder, "--model " + quoted(folder.path()) + " --format gptq") == 2);
+    CHECK_THAT(folder.read("err"), mentions("--format requires --out"));
+}
+
 TEST_CASE("quantize_llama: a damaged file of its folder is named on stderr", "[examples][program]") {
     const scratch_folder folder;
     const auto out = folder.path() / "q";
