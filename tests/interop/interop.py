@@ -25,7 +25,7 @@ class Comparison:
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
         command = [os.environ["QUANTIZE_LLAMA"], "--model", str(MODEL), "--out", str(folder), "--sample-tokens", "0",
-                   "--calib-tokens", "4096", "--eval-tokens", "512", *options.split()]
+                   "--calib-tokens", "1024", "--eval-tokens", "64", *options.split()]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -39,6 +39,11 @@ class Comparison:
         self.has_failed |= not is_near
         print(f"{'ok    ' if is_near else 'FAILED'} {name}: largest difference {difference:.1e} of the largest logit, {tolerance:.0e} allowed",
               flush=True)
+
+    def fail(self, name, error):
+        """Prints that an engine does not load or run a model."""
+        self.has_failed = True
+        print(f"FAILED {name}: {type(error).__name__}: {str(error).strip()}", flush=True)
 
     def finish(self):
         sys.exit(1 if self.has_failed else 0)

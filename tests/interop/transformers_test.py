@@ -4,6 +4,7 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
 
 import importlib.metadata  # noqa: E402
 import logging  # noqa: E402
@@ -18,8 +19,15 @@ warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 
 
-def logits_of(folder, dtype):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map="cpu")
+def portable_kernels(format):
+    """The kernels of GPTQModel in Python alone: others would first be compiled for this machine, which takes minutes."""
+    if format.startswith("gptq"):
+        return {"quantization_config": transformers.GPTQConfig(bits=4, backend="gptq_torch")}  # all else comes from the folder
+    return {"quantization_config": transformers.AwqConfig(backend="torch_awq")} if format == "awq" else {}
+
+
+def logits_of(folder, dtype, format="dequantized"):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map="cpu", **portable_kernels(format))
     names = {type(module).__name__ for name, module in model.named_modules() if name.endswith("_proj")}
     with torch.no_grad():
         logits = [model(torch.tensor([prompt])).logits[0].float().numpy() for prompt in PROMPTS]
@@ -29,41 +37,36 @@ def logits_of(folder, dtype):
 def main():
     print(", ".join(f"{package} {importlib.metadata.version(package)}"
                     for package in ("torch", "transformers", "gptqmodel", "optimum", "compressed-tensors")))
+    torch.set_num_threads(1)  # more only wait for each other in a model this small
     test = Comparison()
-    half, exact = 2e-3, 2e-5  # where the engine computes in float16, and in float32
-    cases = [
-        ("gptq", "--bits 4 --group-size 64", "--zero-point none", exact),
-        ("gptq", "--bits 2 --group-size 64", "--zero-point none", exact),
-        ("gptq", "--bits 3 --group-size 64", "--zero-point none", exact),
-        ("gptq", "--bits 8 --group-size -1", "--zero-point none", exact),
-        ("gptq", "--bits 4 --group-size 64 --order act_order", "--zero-point none", exact),
-        ("gptq_v2", "--bits 4 --group-size 64", "--zero-point integer", exact),
-        ("gptq_v2", "--bits 3 --group-size 64", "--zero-point integer", exact),
-        ("gptq_v2", "--bits 4 --group-size 64 --order act_order", "--zero-point integer", exact),
-        ("awq", "--bits 4 --group-size 64", "--zero-point integer", half),
-        ("awq", "--bits 4 --group-size 64", "--zero-point none", half),
-        ("compressed-tensors", "--bits 4 --group-size 64 --storage f16 --out-dtype f16", "--zero-point integer", half),
-        ("compressed-tensors", "--bits 4 --group-size 64 --storage f32 --out-dtype f32", "--zero-point none", exact),
-        ("compressed-tensors", "--bits 3 --group-size 64 --storage f32 --out-dtype f32", "--zero-point integer", exact),
-        ("compressed-tensors", "--bits 8 --group-size -1 --storage f32 --out-dtype f32", "--zero-point integer", exact),
-        ("compressed-tensors", "--bits 4 --group-size 128 --storage bf16 --out-dtype bf16", "--zero-point integer", 2e-2),
-    ]
-    for format, options, zeros, tolerance in cases:
-        method = "--methods magr+optq"
-        storage = "" if "--storage" in options else "--storage f16 --out-dtype f32"
-        folder = test.quantize(format, f"--format {format} {method} {options} {zeros} {storage}")
-        expected_options = " ".join(w for w in options.replace("--out-dtype f16", "").replace("--out-dtype bf16", "").split())
-        plain = test.quantize("dequantized", f"{method} {expected_options} {zeros} {storage}")
-        expected, _ = logits_of(plain, torch.float32)
-        dtype = torch.bfloat16 if "bf16" in options else torch.float16 if tolerance == half else torch.float32
-        name = f"{format} {options} {zeros}"
+    # Kernels of GPTQModel round weights to 16 bits whatever the type of the inputs; bfloat16 has fewer bits still.
+    exact, half, brain = (torch.float32, 2e-5), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)
+    gptq = (torch.float32, 2e-3)
+    f32, f16, bf16 = (f"--storage {type} --out-dtype {type}" for type in ("f32", "f16", "bf16"))
+    only_scales = "--storage f16 --out-dtype f32"  # as GPTQ wants it, and the rest exact
+    for format, quantization, types, (dtype, tolerance) in [
+        ("awq", "--bits 4 --group-size 64 --zero-point integer", f16, half),
+        ("compressed-tensors", "--bits 4 --group-size 64 --zero-point integer", f16, half),
+        ("gptq_v2", "--bits 4 --group-size 64 --zero-point integer --order act_order", only_scales, gptq),
+        ("gptq", "--bits 4 --group-size 64 --zero-point none", only_scales, gptq),
+        ("compressed-tensors", "--bits 3 --group-size 64 --zero-point integer", f32, exact),
+        ("compressed-tensors", "--bits 8 --group-size -1 --zero-point none", f32, exact),
+        ("awq", "--bits 4 --group-size -1 --zero-point none", f16, half),
+        ("gptq", "--bits 2 --group-size 64 --zero-point none --order act_order", only_scales, gptq),
+        ("gptq", "--bits 8 --group-size -1 --zero-point none", only_scales, gptq),
+        ("gptq_v2", "--bits 3 --group-size 64 --zero-point integer", only_scales, gptq),
+        ("compressed-tensors", "--bits 4 --group-size 128 --zero-point none", bf16, brain),
+    ]:
+        storage = " ".join(types.split()[:2])
+        folder = test.quantize(format, f"--format {format} --methods optq {quantization} {types}")
+        plain = test.quantize("dequantized", f"--methods optq {quantization} {storage}")
+        name = f"{format} {quantization} {storage}"
         try:
-            logits, layers = logits_of(folder, dtype)
-        except Exception as error:  # one that does not load is one failure, not the end of all tests
-            test.has_failed = True
-            print(f"FAILED {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
+            logits, layers = logits_of(folder, dtype, format)
+        except Exception as error:  # a folder that does not load is one failure, not the end of the test
+            test.fail(name, error)
             continue
-        test.check(f"{name} ({layers})", logits, expected, tolerance)
+        test.check(f"{name} ({layers})", logits, logits_of(plain, torch.float32)[0], tolerance)
     test.finish()
 
 
