@@ -19,15 +19,20 @@ warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 
 
-def portable_kernels(format):
-    """The kernels of GPTQModel in Python alone: others would first be compiled for this machine, which takes minutes."""
+def loading_options(format, quantization):
+    """Kernels of GPTQModel in Python alone, since others would first be compiled for this machine, which takes minutes. Zero points of
+    compressed-tensors are read only if weights are dequantized when they are loaded: otherwise 5.24 expects them unpacked."""
     if format.startswith("gptq"):
         return {"quantization_config": transformers.GPTQConfig(bits=4, backend="gptq_torch")}  # all else comes from the folder
-    return {"quantization_config": transformers.AwqConfig(backend="torch_awq")} if format == "awq" else {}
+    if format == "awq":
+        return {"quantization_config": transformers.AwqConfig(backend="torch_awq")}
+    if format == "compressed-tensors" and "integer" in quantization:
+        return {"quantization_config": transformers.CompressedTensorsConfig(dequantize=True)}
+    return {}
 
 
-def logits_of(folder, dtype, format="dequantized"):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map="cpu", **portable_kernels(format))
+def logits_of(folder, dtype, format="dequantized", quantization=""):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map="cpu", **loading_options(format, quantization))
     names = {type(module).__name__ for name, module in model.named_modules() if name.endswith("_proj")}
     with torch.no_grad():
         logits = [model(torch.tensor([prompt])).logits[0].float().numpy() for prompt in PROMPTS]
@@ -45,7 +50,6 @@ def main():
     f32, f16, bf16 = (f"--storage {type} --out-dtype {type}" for type in ("f32", "f16", "bf16"))
     only_scales = "--storage f16 --out-dtype f32"  # as GPTQ wants it, and the rest exact
     for format, quantization, types, (dtype, tolerance) in [
-        ("awq", "--bits 4 --group-size 64 --zero-point integer", f16, half),
         ("compressed-tensors", "--bits 4 --group-size 64 --zero-point integer", f16, half),
         ("gptq_v2", "--bits 4 --group-size 64 --zero-point integer --order act_order", only_scales, gptq),
         ("gptq", "--bits 4 --group-size 64 --zero-point none", only_scales, gptq),
@@ -56,13 +60,14 @@ def main():
         ("gptq", "--bits 8 --group-size -1 --zero-point none", only_scales, gptq),
         ("gptq_v2", "--bits 3 --group-size 64 --zero-point integer", only_scales, gptq),
         ("compressed-tensors", "--bits 4 --group-size 128 --zero-point none", bf16, brain),
+        ("awq", "--bits 4 --group-size 64 --zero-point integer", f16, half),
     ]:
         storage = " ".join(types.split()[:2])
         folder = test.quantize(format, f"--format {format} --methods optq {quantization} {types}")
         plain = test.quantize("dequantized", f"--methods optq {quantization} {storage}")
         name = f"{format} {quantization} {storage}"
         try:
-            logits, layers = logits_of(folder, dtype, format)
+            logits, layers = logits_of(folder, dtype, format, quantization)
         except Exception as error:  # a folder that does not load is one failure, not the end of the test
             test.fail(name, error)
             continue
