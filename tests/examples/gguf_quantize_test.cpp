@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include <cmath>
+#include <magr/calibration/gram.hpp>
+#include <magr/error.hpp>
+#include <magr/gguf/gguf.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "quantize_llama/methods.hpp"
+#include "quantize_llama/quantize_model.hpp"
+#include "support/catch.hpp"
+#include "tiny_llama.hpp"
+
+using namespace examples;
+using magr::ggml_type;
+
+namespace {
+
+/// Weights, and inputs that depend on each other.
+struct random_layer {
+    explicit random_layer(std::int64_t rows = 16, std::int64_t cols = 256) {
+        tiny::random_values random(5);
+        W = random.matrix(rows, cols, 0.1f);
+        const matrix_f X = random.matrix(2 * cols, cols / 2, 1) * random.matrix(cols / 2, cols, 1) + random.matrix(2 * cols, cols, 0.5f);
+        magr::gram_accumulator<double> gram(cols);
+        gram.add(X);
+        calibration.gram = gram.gram();
+        calibration.drift = magr::matrix<double>(cols, cols);
+        metric.all = magr::matrix<double>(rows, rows);
+        for (magr::index_t i = 0; i < rows; ++i) metric.all(i, i) = 1;
+    }
+
+    [[nodiscard]] quantized_layer quantized(method m, ggml_type type) const {
+        quantization how;
+        how.method = m;
+        how.ggml = type;
+        const magr::grid_options grid = grid_options_of(type);
+        how.bits = grid.bits;
+        how.group_size = grid.group_size;
+        how.zero_point = grid.zero_point;
+        how.storage = grid.storage;
+        magr::thread_pool pool(1);
+        return quantize_layer("layer", W, calibration, metric, how, pool);
+    }
+
+    matrix_f W;
+    layer_calibration calibration;
+    output_metric metric;
+};
+
+}  // namespace
+
+TEST_CASE("GGUF quantization: codes on the grids of every type can be packed", "[examples][gguf]") {
+    const random_layer layer;
+    for (const ggml_type type : {ggml_type::q4_0, ggml_type::q4_1, ggml_type::q5_0, ggml_type::q5_1, ggml_type::q8_0, ggml_type::q2_k,
+                                 ggml_type::q3_k, ggml_type::q4_k, ggml_type::q5_k, ggml_type::q6_k})
+        for (const method m : {method::rtn, method::optq, method::automatic}) {
+            CAPTURE(to_string(type), name_of(m));
+            const quantized_layer done = layer.quantized(m, type);
+            const magr::gguf_tensor packed = pack_gguf(*done.quantized, type);
+            const magr::matrix<float> values = unpack_gguf(packed).dequantize();
+            CHECK(std::equal(values.data(), values.data() + done.values.size(), done.values.data()));
+            CHECK(done.record.stored_bits == 8.0 * static_cast<double>(packed.data.size()));
+        }
+}
+
+TEST_CASE("GGUF quantization: on grids of shared scales OPTQ is better than rounding, and refinement better than OPTQ",
+          "[examples][gguf]") {
+    const random_layer layer;
+    for (const ggml_type type : {ggml_type::q2_k, ggml_type::q3_k, ggml_type::q4_k, ggml_type::q5_k, ggml_type::q6_k}) {
+        CAPTURE(to_string(type));
+        const double rtn = layer.quantized(method::rtn, type).record.output_error,
+                     optq = layer.quantized(method::optq, type).record.output_error;
+        const double refined = layer.quantized(method::optq_refine, type).record.output_error;
+        CHECK(optq < 0.7 * rtn);
+        CHECK(refined < optq);
+        CHECK(layer.quantized(method::magr_optq, type).record.output_error <= optq);  // without MagR is one of its choices
+    }
+}
+
+TEST_CASE("GGUF quantization: methods with grids of their own are refused for k-quants", "[examples][gguf]") {
+    const random_layer layer;
+    for (const method m : {method::paper, method::qronos, method::dint})
+        CHECK_THROWS_AS(static_cast<void>(layer.quantized(m, ggml_type::q4_k)), magr::option_error);
+}
+
+TEST_CASE("GGUF quantization: a report says where a mix takes a substitute", "[examples][gguf]") {
+    llama_config c = tiny::config();
+    c.hidden_size = 64;
+    c.head_dim = 16;
+    c.intermediate_size = 256;
+    const tiny::model_in_folder model(tiny::model(c));
+    quantization how;
+    how.method = method::optq;
+    how.gguf = gguf_mix::q4_k_m;
+    magr::thread_pool pool(1);
+    progress display;
+    const auto text = tiny::texts(c, {40, 50, 60});
+    const quantization_record record = quantize_model(model.get(), text, how, pool, display, [](const llama_block&) {});
+    for (const layer_record& layer : record.layers) {
+        const bool is_wide = layer.name.ends_with("down_proj");
+        CAPTURE(layer.name, layer.remark);
+        CHECK(layer.remark.empty() == is_wide);
+        const bool is_value = layer.name.ends_with("v_proj"), is_last = layer.name.starts_with("layers.1");
+        const double bits = is_wide ? (is_last ? 6.5625 : 4.5) : is_value && is_last ? 8.5 : 5.5;
+        CHECK(layer.stored_bits == bits * static_cast<double>(layer.weights));
+    }
+}
