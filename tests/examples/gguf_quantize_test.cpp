@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-#include <cmath>
+#include <algorithm>
 #include <magr/calibration/gram.hpp>
 #include <magr/error.hpp>
 #include <magr/gguf/gguf.hpp>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "quantize_llama/gguf_model.hpp"
 #include "quantize_llama/methods.hpp"
+#include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/quantize_model.hpp"
+#include "scratch_folder.hpp"
 #include "support/catch.hpp"
 #include "tiny_llama.hpp"
 
@@ -106,4 +108,44 @@ TEST_CASE("GGUF quantization: a report says where a mix takes a substitute", "[e
         const double bits = is_wide ? (is_last ? 6.5625 : 4.5) : is_value && is_last ? 8.5 : 5.5;
         CHECK(layer.stored_bits == bits * static_cast<double>(layer.weights));
     }
+}
+
+TEST_CASE("GGUF quantization: tuning leaves shared scales alone, and files get the tuned norms", "[examples][gguf]") {
+    llama_config c = tiny::config();
+    c.hidden_size = 256;
+    c.head_dim = 64;
+    c.intermediate_size = 256;
+    c.num_hidden_layers = 1;
+    c.tie_word_embeddings = false;
+    llama_model original = tiny::model(c);
+    original.own_head *= 0.1f;  // so that predictions are not certain, which would leave nothing to tune
+    const tiny::model_in_folder model(original);
+    quantization how;
+    how.method = method::automatic;
+    how.effort = 2;
+    how.gguf = gguf_mix::q3_k_s;
+    magr::thread_pool pool(1);
+    progress display;
+    const auto text = tiny::texts(c, {40, 50, 60});
+    const scratch_folder scratch;
+    llama_block tuned;
+    output_folder out(scratch.path() / "run");
+    out.begin(model.get(), text, how, magr::storage_type::f32);
+    static_cast<void>(quantize_model(
+        model.get(), text, how, pool, display, [&](const llama_block& block) { tuned = block; }, &out));
+    CHECK(tuned.input_norm != original.blocks[0].input_norm);
+
+    const safetensors_file codes(scratch.path() / "run" / "codes" / "block-00000.safetensors");
+    const std::vector<float> scales = codes.read("model.layers.0.self_attn.v_proj.scales"),
+                             zeros = codes.read("model.layers.0.self_attn.v_proj.zeros");
+    magr::quantized_matrix<float> q;
+    q.bits = 3;
+    q.scales = magr::matrix<float>(128, 16);
+    q.zeros = q.scales;
+    std::copy(scales.begin(), scales.end(), q.scales.data());
+    std::copy(zeros.begin(), zeros.end(), q.zeros.data());
+    q.group_of_column.assign(256, 0);
+    CHECK(find_shared_scales(q, ggml_type::q3_k));
+    q.scales(0, 0) *= 1.001f;
+    CHECK_FALSE(find_shared_scales(q, ggml_type::q3_k));
 }
