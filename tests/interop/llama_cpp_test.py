@@ -52,6 +52,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--scratch", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
+    programs = arguments.programs.resolve()  # not looked for on the PATH
     scratch = arguments.scratch
     scratch.mkdir(parents=True, exist_ok=True)
     wide = scratch / "wide"
@@ -64,8 +65,8 @@ def main():
         python("make_base_gguf.py", model, base, "--type", base_type)
         for mix in mixes:
             file = scratch / f"{model.name}-{mix}.gguf"
-            ours = read(output(arguments.programs / "gguf_of_model", model, calibration, evaluation, IDS, "optq", mix, base, file))
-            theirs = read(output(arguments.programs / "llama_text", file, evaluation, IDS))
+            ours = read(output(programs / "gguf_of_model", model, calibration, evaluation, IDS, "optq", mix, base, file))
+            theirs = read(output(programs / "llama_text", file, evaluation, IDS))
             types = sorted({tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors})
             same = abs(theirs[0] / ours[0] - 1) < 0.005 and theirs[1] == ours[1]
             failures += not same
