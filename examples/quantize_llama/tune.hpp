@@ -16,8 +16,8 @@ namespace examples {
 inline constexpr int tuning_epochs = 3;
 
 /// Tunes the scales of all grids and the weights of the blocks' norms together, so that the predictions of the quantized model come closer
-/// to those of the original: Adam on the KL divergence over the calibration text. Codes stay as they are, so no file has to know; so do
-/// scales that are products of shared ones.
+/// to those of the original: Adam on the KL divergence over the calibration text. Codes stay as they are, so no file has to know; of
+/// scales that are products of shared ones, the shared ones change.
 ///
 /// The whole model is in memory, and the hidden states of a few texts in front of each block.
 /// @param blocks  with codes and grids in each layer

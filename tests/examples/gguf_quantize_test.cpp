@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "quantize_llama/gguf_model.hpp"
+#include "quantize_llama/codes_file.hpp"
 #include "quantize_llama/methods.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/quantize_model.hpp"
@@ -29,7 +29,7 @@ struct random_layer {
         gram.add(X);
         calibration.gram = gram.gram();
         calibration.drift = magr::matrix<double>(cols, cols);
-        metric.all = magr::matrix<double>(rows, rows);
+        metric.all = magr::matrix<float>(rows, rows);
         for (magr::index_t i = 0; i < rows; ++i) metric.all(i, i) = 1;
     }
 
@@ -110,7 +110,7 @@ TEST_CASE("GGUF quantization: a report says where a mix takes a substitute", "[e
     }
 }
 
-TEST_CASE("GGUF quantization: tuning leaves shared scales alone, and files get the tuned norms", "[examples][gguf]") {
+TEST_CASE("GGUF quantization: tuned scales are still products of shared ones, and files get the tuned norms", "[examples][gguf]") {
     llama_config c = tiny::config();
     c.hidden_size = 256;
     c.head_dim = 64;
@@ -130,22 +130,16 @@ TEST_CASE("GGUF quantization: tuning leaves shared scales alone, and files get t
     const scratch_folder scratch;
     llama_block tuned;
     output_folder out(scratch.path() / "run");
-    out.begin(model.get(), text, how, magr::storage_type::f32);
+    out.begin(model.get(), text, how, {});
     static_cast<void>(quantize_model(
         model.get(), text, how, pool, display, [&](const llama_block& block) { tuned = block; }, &out));
     CHECK(tuned.input_norm != original.blocks[0].input_norm);
 
     const safetensors_file codes(scratch.path() / "run" / "codes" / "block-00000.safetensors");
-    const std::vector<float> scales = codes.read("model.layers.0.self_attn.v_proj.scales"),
-                             zeros = codes.read("model.layers.0.self_attn.v_proj.zeros");
-    magr::quantized_matrix<float> q;
-    q.bits = 3;
-    q.scales = magr::matrix<float>(128, 16);
-    q.zeros = q.scales;
-    std::copy(scales.begin(), scales.end(), q.scales.data());
-    std::copy(zeros.begin(), zeros.end(), q.zeros.data());
-    q.group_of_column.assign(256, 0);
-    CHECK(find_shared_scales(q, ggml_type::q3_k));
-    q.scales(0, 0) *= 1.001f;
-    CHECK_FALSE(find_shared_scales(q, ggml_type::q3_k));
+    for (const linear kind : {linear::q_proj, linear::down_proj}) {
+        const magr::quantized_matrix<float> q = read_codes(codes, 0, kind);
+        const magr::matrix<float> unpacked = magr::unpack_gguf(magr::pack_gguf(q, ggml_type::q3_k)).dequantize();  // refuses other scales
+        CHECK(unpacked == q.dequantize());
+        CHECK(std::equal(unpacked.data(), unpacked.data() + unpacked.rows() * unpacked.cols(), tuned[kind].data()));
+    }
 }
