@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <magr/grid/require_quantized.hpp>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,7 +32,9 @@ template <class T>
 magr::matrix<T> matrix_of(const safetensors_file& file, const std::string& name, const char* dtype) {
     const std::span<const std::byte> bytes = file.bytes(name);
     const tensor_info& info = file.tensors().at(name);
-    if (info.dtype != dtype || info.shape.size() != 2) refuse(file.path().string(), ": tensor ", name, ": is no matrix of ", dtype);
+    const auto is_too_large = [](std::uint64_t size) { return size > std::numeric_limits<std::uint32_t>::max(); };  // beside one of 0
+    if (info.dtype != dtype || info.shape.size() != 2 || std::any_of(info.shape.begin(), info.shape.end(), is_too_large))
+        refuse(file.path().string(), ": tensor ", name, ": is no matrix of ", dtype);
     magr::matrix<T> m(static_cast<magr::index_t>(info.shape[0]), static_cast<magr::index_t>(info.shape[1]));
     if (!bytes.empty()) std::memcpy(m.data(), bytes.data(), bytes.size());
     return m;
@@ -40,6 +45,23 @@ Enum named(const json& name, const std::array<Enum, count>& choices, const std::
     const auto found = std::find_if(choices.begin(), choices.end(), [&](Enum choice) { return name == to_string(choice); });
     if (found == choices.end()) refuse(file, ": metadata: unknown ", name.dump());
     return *found;
+}
+
+/// A whole number from 0 to `largest`.
+std::int32_t count_of(const json& value, std::int32_t largest, const std::string& what) {
+    if (!value.is_number_integer() || value < 0 || value > largest) refuse(what, ": ", value.dump(), " is no number from 0 to ", largest);
+    return value.get<std::int32_t>();
+}
+
+/// Refuses factors of scales that are not those of as many groups.
+void require_shared(const quantized& q, const std::string& what) {
+    const auto& shared = q.shared;
+    const magr::index_t blocks = q.scales.cols() / shared.groups;
+    const auto has_shape = [&](const auto& m, magr::index_t cols) { return m.rows() == q.rows() && m.cols() == cols; };
+    const bool has_offsets = q.zero_point == magr::zero_point::offset;
+    if (q.scales.cols() % shared.groups != 0 || !has_shape(shared.scales, blocks) || !has_shape(shared.scale_codes, q.scales.cols()) ||
+        (has_offsets && (!has_shape(shared.offsets, blocks) || !has_shape(shared.offset_codes, q.scales.cols()))))
+        refuse(what, ": the factors of its scales are not those of ", q.rows(), " rows with ", q.scales.cols(), " groups");
 }
 
 constexpr std::array stored_types{magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16, magr::storage_type::bf16};
@@ -83,14 +105,15 @@ quantized read_codes(const safetensors_file& file, std::int64_t block, linear ki
     const auto grids = file.metadata().find("weight_grids");
     if (grids == file.metadata().end()) refuse(path, ": metadata: weight_grids is missing");
     const json all = parse_json_object(grids->second, path + ": metadata: weight_grids");
+    constexpr std::int32_t largest = std::numeric_limits<std::int32_t>::max();
     quantized q;
     try {
         const json& grid = all.at(name_of(kind));
-        q.bits = grid.at("bits").get<int>();
+        q.bits = count_of(grid.at("bits"), 8, path + ": metadata: bits");
         q.zero_point = named(grid.at("zero_point"), zero_points, path);
         q.storage = named(grid.at("storage"), stored_types, path);
-        q.group_size = grid.at("group_size").get<magr::index_t>();
-        q.shared.groups = grid.at("shared_groups").get<magr::index_t>();
+        q.group_size = count_of(grid.at("group_size"), largest, path + ": metadata: group_size");
+        q.shared.groups = count_of(grid.at("shared_groups"), largest, path + ": metadata: shared_groups");
     } catch (const json::exception&) {
         refuse(path, ": metadata: weight_grids: ", name_of(kind), " is not as it was written");
     }
@@ -98,6 +121,8 @@ quantized read_codes(const safetensors_file& file, std::int64_t block, linear ki
     q.scales = matrix_of<float>(file, name + ".scales", "F32");
     q.zeros = matrix_of<float>(file, name + ".zeros", "F32");
     const std::span<const std::byte> groups = file.bytes(name + ".group_index");
+    const tensor_info& group_index = file.tensors().at(name + ".group_index");
+    if (group_index.dtype != "I32" || group_index.shape.size() != 1) refuse(path, ": tensor ", name, ".group_index: is no vector of I32");
     std::vector<std::int32_t> index(groups.size() / sizeof(std::int32_t));
     if (!groups.empty()) std::memcpy(index.data(), groups.data(), groups.size());
     q.group_of_column.assign(index.begin(), index.end());
@@ -106,6 +131,12 @@ quantized read_codes(const safetensors_file& file, std::int64_t block, linear ki
         q.shared.scale_codes = matrix_of<std::int8_t>(file, name + ".scale_codes", "I8");
         q.shared.offsets = matrix_of<float>(file, name + ".shared_offsets", "F32");
         q.shared.offset_codes = matrix_of<std::uint8_t>(file, name + ".offset_codes", "U8");
+        require_shared(q, path + ": " + name);
+    }
+    try {
+        magr::detail::require_quantized(name.c_str(), q, q.codes.rows(), q.codes.cols());
+    } catch (const std::invalid_argument& error) {
+        refuse(path, ": ", error.what());
     }
     return q;
 }

@@ -5,6 +5,7 @@
 #include <magr/pack/compressed_tensors.hpp>
 #include <magr/pack/gptq.hpp>
 #include <magr/pack/mlx.hpp>
+#include <magr/pack/named_tensors.hpp>
 #include <magr/version.hpp>
 #include <utility>
 
@@ -17,24 +18,14 @@ namespace {
 using nlohmann::ordered_json;
 using quantized = magr::quantized_matrix<float>;
 
-template <class T>
-packed_tensor tensor(std::string name, const char* dtype, std::vector<std::uint64_t> shape, std::span<const T> values) {
-    const std::span<const std::byte> bytes = std::as_bytes(values);
-    return {std::move(name), dtype, std::move(shape), {bytes.begin(), bytes.end()}};
-}
-
-std::vector<std::uint64_t> shape_of(magr::index_t rows, magr::index_t cols) {
-    return {static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols)};
-}
-
-template <class T>
-packed_tensor tensor(std::string name, const char* dtype, const magr::matrix<T>& m) {
-    return tensor(std::move(name), dtype, shape_of(m.rows(), m.cols()),
-                  std::span<const T>(m.data(), static_cast<std::size_t>(m.rows() * m.cols())));
-}
-
-packed_tensor tensor(std::string name, const magr::stored_matrix& m) {
-    return tensor(std::move(name), dtype_of(m.type), shape_of(m.rows, m.cols), std::span<const std::uint8_t>(m.bytes));
+/// The tensors of a packed layer with the layer's name in front.
+template <class Packed>
+std::vector<packed_tensor> tensors_of(const std::string& name, const Packed& packed) {
+    std::vector<packed_tensor> tensors;
+    for (const magr::named_tensor& t : magr::named_tensors(packed))
+        tensors.push_back(
+            {name + "." + std::string(t.name), std::string(t.type), {t.shape.begin(), t.shape.end()}, {t.bytes.begin(), t.bytes.end()}});
+    return tensors;
 }
 
 /// What these configurations call the number of inputs that share a scale.
@@ -57,13 +48,6 @@ std::vector<std::string> problems_of_awq(const llama_config& config, const quant
     return problems_of_groups(config, how);
 }
 
-std::vector<packed_tensor> pack_gptq(const std::string& name, const quantized& q, magr::gptq_version version) {
-    const magr::gptq_tensors packed = magr::pack_gptq(q, version);
-    return {tensor(name + ".qweight", "I32", packed.qweight), tensor(name + ".qzeros", "I32", packed.qzeros),
-            tensor(name + ".scales", "F16", packed.scales),
-            tensor(name + ".g_idx", "I32", {packed.g_idx.size()}, std::span<const std::int32_t>(packed.g_idx))};
-}
-
 std::string quantizer_name() {
     text_stream name;
     name << "magr:" << MAGR_VERSION_MAJOR << "." << MAGR_VERSION_MINOR << "." << MAGR_VERSION_PATCH;
@@ -81,15 +65,6 @@ void configure_gptq(ordered_json& config, const quantization& how, const char* c
                                      {"lm_head", false},
                                      {"pack_dtype", "int32"},
                                      {"meta", {{"quantizer", {quantizer_name()}}}}};
-}
-
-std::vector<packed_tensor> pack_compressed_tensors(const std::string& name, const quantized& q) {
-    const magr::compressed_tensors_weight packed = magr::pack_compressed_tensors(q);
-    std::vector<packed_tensor> tensors{
-        tensor(name + ".weight_packed", "I32", packed.weight_packed), tensor(name + ".weight_scale", packed.weight_scale),
-        tensor(name + ".weight_shape", "I64", {packed.weight_shape.size()}, std::span<const std::int64_t>(packed.weight_shape))};
-    if (q.zero_point == magr::zero_point::integer) tensors.push_back(tensor(name + ".weight_zero_point", "I32", packed.weight_zero_point));
-    return tensors;
 }
 
 void configure_compressed_tensors(ordered_json& config, const quantization& how) {
@@ -124,23 +99,11 @@ std::vector<std::string> problems_of_compressed_tensors(const llama_config& conf
     return found;
 }
 
-std::vector<packed_tensor> pack_awq(const std::string& name, const quantized& q) {
-    const magr::awq_tensors packed = magr::pack_awq(q);
-    return {tensor(name + ".qweight", "I32", packed.qweight), tensor(name + ".qzeros", "I32", packed.qzeros),
-            tensor(name + ".scales", "F16", packed.scales)};
-}
-
 /// `zero_point` is true in every case, because the file has zero points: without any in the grid they are 8.
 void configure_awq(ordered_json& config, const quantization& how) {
     config["quantization_config"] = {{"quant_method", "awq"}, {"version", "gemm"},
                                      {"bits", how.bits},      {"group_size", group_size_of(how)},
                                      {"zero_point", true},    {"modules_to_not_convert", nullptr}};
-}
-
-std::vector<packed_tensor> pack_mlx(const std::string& name, const quantized& q) {
-    const magr::mlx_tensors packed = magr::pack_mlx(q);
-    return {tensor(name + ".weight", "U32", packed.weight), tensor(name + ".scales", packed.scales),
-            tensor(name + ".biases", packed.biases)};
 }
 
 /// mlx-lm reads `quantization`, and writes the other key beside it.
@@ -157,23 +120,25 @@ std::vector<std::string> problems_of_mlx(const llama_config& config, const quant
 }  // namespace
 
 output_format gptq_format() {
-    return {.name = "gptq",
-            .readers = "transformers, GPTQModel, vLLM, SGLang",
-            .packed = magr::packed_format::gptq_v1,
-            .any_group_order = true,
-            .pack = [](const std::string& name, const quantized& q) { return pack_gptq(name, q, magr::gptq_version::v1); },
-            .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq"); },
-            .configuration_copy = "quantize_config.json"};
+    return {
+        .name = "gptq",
+        .readers = "transformers, GPTQModel, vLLM, SGLang",
+        .packed = magr::packed_format::gptq_v1,
+        .any_group_order = true,
+        .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_gptq(q, magr::gptq_version::v1)); },
+        .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq"); },
+        .configuration_copy = "quantize_config.json"};
 }
 
 output_format gptq_v2_format() {
-    return {.name = "gptq_v2",
-            .readers = "transformers, GPTQModel",
-            .packed = magr::packed_format::gptq_v2,
-            .any_group_order = true,
-            .pack = [](const std::string& name, const quantized& q) { return pack_gptq(name, q, magr::gptq_version::v2); },
-            .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq_v2"); },
-            .configuration_copy = "quantize_config.json"};
+    return {
+        .name = "gptq_v2",
+        .readers = "transformers, GPTQModel",
+        .packed = magr::packed_format::gptq_v2,
+        .any_group_order = true,
+        .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_gptq(q, magr::gptq_version::v2)); },
+        .configure = [](ordered_json& config, const quantization& how) { configure_gptq(config, how, "gptq_v2"); },
+        .configuration_copy = "quantize_config.json"};
 }
 
 output_format compressed_tensors_format() {
@@ -181,7 +146,7 @@ output_format compressed_tensors_format() {
             .readers = "transformers, vLLM, SGLang",
             .packed = magr::packed_format::compressed_tensors,
             .problems = problems_of_compressed_tensors,
-            .pack = pack_compressed_tensors,
+            .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_compressed_tensors(q)); },
             .configure = configure_compressed_tensors};
 }
 
@@ -190,7 +155,7 @@ output_format awq_format() {
             .readers = "transformers, vLLM, SGLang",
             .packed = magr::packed_format::awq,
             .problems = problems_of_awq,
-            .pack = pack_awq,
+            .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_awq(q)); },
             .configure = configure_awq};
 }
 
@@ -199,7 +164,7 @@ output_format mlx_format() {
             .readers = "mlx-lm",
             .packed = magr::packed_format::mlx,
             .problems = problems_of_mlx,
-            .pack = pack_mlx,
+            .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_mlx(q)); },
             .configure = configure_mlx};
 }
 

@@ -205,6 +205,7 @@ TEST_CASE("output_format: codes and grids are read as they were written", "[exam
         q.codes = magr::matrix<std::uint8_t>(2, 4);
         q.codes(1, 2) = 3;
         q.scales = magr::matrix<float>(2, 2);
+        std::fill_n(q.scales.data(), 4, 0.5f);
         q.scales(0, 1) = 0.25f;
         q.zeros = magr::matrix<float>(2, 2);
         q.group_of_column = {0, 1, 1, 0};
@@ -236,6 +237,29 @@ TEST_CASE("output_format: codes and grids are read as they were written", "[exam
         CHECK(read.shared.offset_codes == q.shared.offset_codes);
     }
     CHECK_THAT(refusal([&] { return read_codes(file, 4, linear::q_proj); }), mentions("model.layers.4.self_attn.q_proj.qweight: missing"));
+
+    // What nobody has written, with one fault at a time.
+    const auto refused = [&](linear kind, const auto& damage) {
+        auto damaged = layers;
+        damage(*damaged[static_cast<std::size_t>(kind)].quantized);
+        const auto place = scratch.path() / "damaged.safetensors";
+        write_codes(place, 5, damaged);
+        return refusal([&] { return read_codes(safetensors_file(place), 5, kind); });
+    };
+    using quantized = magr::quantized_matrix<float>;
+    CHECK(refused(linear::k_proj, [](quantized&) {}).empty());
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.bits = 9; }), mentions("bits: 9 is no number from 0 to 8"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.bits = 1; }), mentions("bits"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.group_size = -1; }), mentions("group_size: -1"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.codes(0, 0) = 8; }), mentions("(row 0, column 0) is 8"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.codes = magr::matrix<std::uint8_t>(3, 4); }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.scales = magr::matrix<float>(2, 1); }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.zeros = magr::matrix<float>(2, 3); }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.scales(1, 1) = 0; }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.group_of_column[3] = 2; }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::k_proj, [](quantized& q) { q.group_of_column.pop_back(); }), mentions("k_proj"));
+    CHECK_THAT(refused(linear::o_proj, [](quantized& q) { q.shared.scale_codes = magr::matrix<std::int8_t>(2, 1); }), mentions("factors"));
+    CHECK_THAT(refused(linear::o_proj, [](quantized& q) { q.shared.groups = 3; }), mentions("factors"));
 }
 
 TEST_CASE("output_format: what is not packed has the type of the output", "[examples][output_format]") {
