@@ -28,7 +28,7 @@ examples::llama_config wide(std::int64_t blocks) {
 std::string types(gguf_mix mix, const examples::llama_config& c, linear kind) {
     std::string all;
     for (std::int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-        all += (layer == 0 ? "" : " ") + std::string(to_string(type_in_mix(mix, c, layer, kind).type));
+        all.append(layer == 0 ? "" : " ").append(to_string(type_in_mix(mix, c, layer, kind).type));
     return all;
 }
 

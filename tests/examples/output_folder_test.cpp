@@ -326,7 +326,7 @@ TEST_CASE("output_folder: a record or a manifest of the wrong kind is damage, an
         scratch.write("codes/block-00001.json", changed.dump());
         std::vector<std::string> lines;
         output_folder out(scratch.path(), {}, [&](const std::string& line) { lines.push_back(line); });
-        out.begin(from.folder(), texts, settings.how, settings.weights);
+        out.begin(from.folder(), texts, settings.how, settings.output);
         const bool taken = out.read(1).has_value();
         CHECK(lines.size() == (taken ? 0 : 1));
         return taken;
