@@ -10,6 +10,8 @@ import sys
 import gguf
 import numpy as np
 
+from interop import read_tensors
+
 BLOCK_TENSORS = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -23,20 +25,6 @@ BLOCK_TENSORS = {
 }
 OTHER_TENSORS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 TYPES = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16, "bf16": gguf.GGMLQuantizationType.BF16}
-
-
-def read_safetensors(path):
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    for name, info in json.loads(data[8 : 8 + length]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = (8 + length + offset for offset in info["data_offsets"])
-        if info["dtype"] == "BF16":
-            values = (np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = np.frombuffer(data[begin:end], {"F32": np.float32, "F16": np.float16}[info["dtype"]]).astype(np.float32)
-        yield name, values.reshape(info["shape"])
 
 
 def paired(rows, heads):
@@ -72,18 +60,13 @@ def vocabulary(folder, size):
     return tokens, [-float(i) for i in range(size)], types
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=pathlib.Path, help="folder with config.json and model.safetensors")
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--type", choices=TYPES, default="f16")
-    arguments = parser.parse_args()
-    config = json.loads((arguments.model / "config.json").read_text(encoding="utf-8"))
+def make_base_gguf(model, out, type):
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads", heads)
 
-    writer = gguf.GGUFWriter(arguments.out, "llama")
-    writer.add_name(arguments.model.name)
+    writer = gguf.GGUFWriter(out, "llama")
+    writer.add_name(model.name)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -97,8 +80,8 @@ def main():
     writer.add_value_length(head_dim)
     writer.add_rope_freq_base(config.get("rope_theta", 10000.0))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_file_type({"f32": 0, "f16": 1, "bf16": 32}[arguments.type])
-    tokens, scores, types = vocabulary(arguments.model, config["vocab_size"])
+    writer.add_file_type({"f32": 0, "f16": 1, "bf16": 32}[type])
+    tokens, scores, types = vocabulary(model, config["vocab_size"])
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -108,10 +91,10 @@ def main():
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
-    writer.add_add_space_prefix((arguments.model / "tokenizer.json").exists())
+    writer.add_add_space_prefix((model / "tokenizer.json").exists())
 
     tied = config["tie_word_embeddings"]
-    for name, values in read_safetensors(arguments.model / "model.safetensors"):
+    for name, values in read_tensors(model):
         if name.endswith("rotary_emb.inv_freq"):
             continue
         target = gguf_name(name)
@@ -121,12 +104,21 @@ def main():
             values = paired(values, heads)
         if ".attn_k." in target:
             values = paired(values, kv_heads)
-        kind = TYPES[arguments.type] if values.ndim == 2 else gguf.GGMLQuantizationType.F32
+        kind = TYPES[type] if values.ndim == 2 else gguf.GGMLQuantizationType.F32
         writer.add_tensor(target, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=pathlib.Path, help="folder with config.json and safetensors files")
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--type", choices=TYPES, default="f16")
+    arguments = parser.parse_args()
+    make_base_gguf(arguments.model, arguments.out, arguments.type)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 # Lets other programs load what quantize_llama writes, and compares what they compute:  bash tests/interop/run.sh [ENGINE...]
 #
 # An engine is a file ENGINE_test.py, which needs the Python packages of requirements/ENGINE.txt; without arguments all of them are tested.
-# The packages, some of them large, go to build/interop/ENGINE. An engine that cannot be installed is skipped, with a line that says so.
+# The packages, some of them large, go to build/interop/ENGINE. ENGINE.sh, where there is one, is given this folder first, and makes in it
+# what the test needs besides. An engine that cannot be installed is skipped, with a line that says so.
 # QUANTIZE_LLAMA may name the program; otherwise it is built.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -44,6 +45,11 @@ for engine in "$@"; do
         cp "$requirements" "$venv/installed.txt"
     fi
     echo "== $engine"
+    if [ -f "$here/$engine.sh" ] && ! bash "$here/$engine.sh" "$venv" > "$work/$engine.log" 2>&1; then
+        tail -n 5 "$work/$engine.log"
+        failed+=("$engine")
+        continue
+    fi
     "$venv/bin/python" "$here/${engine}_test.py" "$work/models" || failed+=("$engine")
 done
 if [ ${#failed[@]} -gt 0 ]; then

@@ -4,12 +4,11 @@ have narrower ones.
 
 The residual stream is turned by a random matrix with orthonormal columns, into which the gains of the norms go. Neurons of the MLP are
 there twice, with half the weight each, until their number is a multiple of 256."""
-import argparse
 import json
-import pathlib
 
 import numpy as np
-from make_base_gguf import read_safetensors
+
+from interop import read_tensors
 
 
 def write_safetensors(path, tensors):
@@ -23,13 +22,9 @@ def write_safetensors(path, tensors):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=pathlib.Path)
-    parser.add_argument("out", type=pathlib.Path)
-    arguments = parser.parse_args()
-    config = json.loads((arguments.model / "config.json").read_text(encoding="utf-8"))
-    old = dict(read_safetensors(arguments.model / "model.safetensors"))
+def widen_model(model, out):
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    old = dict(read_tensors(model))
     width, neurons = config["hidden_size"], config["intermediate_size"]
     turn = np.linalg.qr(np.random.default_rng(1).standard_normal((2 * width, width)))[0]
     twice = np.arange(-(-neurons // 256) * 256) % neurons
@@ -65,10 +60,6 @@ def main():
         tie_word_embeddings=False,
         torch_dtype="float32",
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    write_safetensors(arguments.out / "model.safetensors", new)
-
-
-if __name__ == "__main__":
-    main()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    write_safetensors(out / "model.safetensors", new)
