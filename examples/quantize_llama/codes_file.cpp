@@ -135,7 +135,7 @@ quantized read_codes(const safetensors_file& file, std::int64_t block, linear ki
     }
     try {
         magr::detail::require_quantized(name.c_str(), q, q.codes.rows(), q.codes.cols());
-    } catch (const std::invalid_argument& error) {
+    } catch (const std::logic_error& error) {
         refuse(path, ": ", error.what());
     }
     return q;

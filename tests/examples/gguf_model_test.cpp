@@ -127,23 +127,19 @@ TEST_CASE("GGUF models: a file holds the codes of the linear layers, the norms, 
         }
 }
 
-TEST_CASE("GGUF models: k-quants are written with and without the factors of their scales", "[examples][gguf]") {
+TEST_CASE("GGUF models: k-quants are written with the factors of their scales", "[examples][gguf]") {
     const llama_model m = tiny::model(config(256));
     const tiny::model_in_folder original(m);
     const scratch_folder folder;
     const auto base = folder.write("base.gguf", base_of(m));
-    for (const gguf_mix mix : {gguf_mix::q2_k, gguf_mix::q3_k_m, gguf_mix::q5_k_s, gguf_mix::q6_k})
-        for (const bool has_factors : {true, false}) {
-            CAPTURE(to_string(mix), has_factors);
-            rounded_model rounded(m, mix);
-            for (auto& layer : rounded.layers)
-                if (!has_factors) layer.shared = {};
-            write_gguf_model(rounded.of(original.get()), base, {mix, {}, {}}, folder.path() / "out.gguf");
-            const gguf_file after(folder.path() / "out.gguf");
-            for (const linear kind : {linear::v_proj, linear::down_proj, linear::up_proj})
-                CHECK(unpacked(after, std::string("blk.1.") + names[static_cast<std::size_t>(kind)] + ".weight") ==
-                      rounded.blocks[1][kind]);
-        }
+    for (const gguf_mix mix : {gguf_mix::q2_k, gguf_mix::q3_k_m, gguf_mix::q5_k_s, gguf_mix::q6_k}) {
+        CAPTURE(to_string(mix));
+        const rounded_model rounded(m, mix);
+        write_gguf_model(rounded.of(original.get()), base, {mix, {}, {}}, folder.path() / "out.gguf");
+        const gguf_file after(folder.path() / "out.gguf");
+        for (const linear kind : {linear::v_proj, linear::down_proj, linear::up_proj})
+            CHECK(unpacked(after, std::string("blk.1.") + names[static_cast<std::size_t>(kind)] + ".weight") == rounded.blocks[1][kind]);
+    }
     rounded_model other(m, gguf_mix::q4_1);  // whose scales are no products
     for (auto& layer : other.layers) layer.group_size = 32;
     CHECK_THROWS_AS(write_gguf_model(other.of(original.get()), base, {gguf_mix::q4_k_s, {}, {}}, folder.path() / "no.gguf"),
