@@ -6,7 +6,7 @@
 #   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand
 #   release  what users run; also the tests of the package (installing it, using it from another project)
 #   tsan     thread sanitizer: every function on every executor, for a change of what runs in parallel; needs clang++, takes some minutes
-#   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library three times
+#   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library once for each, and as magr::compiled
 #   aarch64  the tests of what is vectorised by hand, compiled for 64-bit ARM and run by an emulator
 # Warnings are errors in every stage.
 set -euo pipefail
