@@ -96,7 +96,9 @@ template <compute_scalar Scalar>
                     const double gain = step * (0.5 * curvature * step + gradient[i]);
                     // a smaller gain could be rounding, and would let codes oscillate
                     if (!(gain < -1e-12 * std::abs(step * gradient[i])) || !is_finite(gain)) continue;
-                    q.codes(row, j) = static_cast<std::uint8_t>(map.code(steps));
+                    const auto code = static_cast<std::uint8_t>(map.code(steps));
+                    if (code == q.codes(row, j)) continue;  // with fused multiply-adds its step is a rounding error, not zero
+                    q.codes(row, j) = code;
                     change(i, k - begin) = step;
                     state.error(i, k) += step;
                     ++changes;
