@@ -3,7 +3,8 @@
 #
 # Stages, the first three unless some are named:
 #   debug    address and undefined-behaviour sanitizers, assertions on; compiled by clang++ if it is there, as the second compiler
-#   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand
+#   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand, or has to stand fused
+#            multiply-adds
 #   release  what users run; also the tests of the package (installing it, using it from another project)
 #   tsan     thread sanitizer: every function on every executor, for a change of what runs in parallel; needs clang++, takes some minutes
 #   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library once for each, and as magr::compiled
@@ -53,8 +54,8 @@ for stage in "$@"; do
             fi
             ;;
         native)
-            build build/native "--preset native" magr_benchmarks magr_test_simd magr_test_kernels
-            run_tests build/native -R '^(simd|kernels):'
+            build build/native "--preset native" magr_benchmarks magr_test_simd magr_test_kernels magr_test_refine
+            run_tests build/native -R '^(simd|kernels|refine):'
             ;;
         release)
             build build/release "--preset release"
