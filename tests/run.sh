@@ -3,8 +3,8 @@
 #
 # Stages, the first three unless some are named:
 #   debug    address and undefined-behaviour sanitizers, assertions on; compiled by clang++ if it is there, as the second compiler
-#   native   this machine's instruction set: all benchmarks, and the tests of what is vectorised by hand, or has to stand fused
-#            multiply-adds
+#   native   this machine's instruction set: all benchmarks, the tests of what is vectorised by hand, and those of refinement, which fused
+#            multiply-adds could break
 #   release  what users run; also the tests of the package (installing it, using it from another project)
 #   tsan     thread sanitizer: every function on every executor, for a change of what runs in parallel; needs clang++, takes some minutes
 #   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library once for each, and as magr::compiled
