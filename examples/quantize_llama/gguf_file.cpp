@@ -337,6 +337,8 @@ void gguf_file::read(const std::string& name, std::span<float> values) const {
     const std::span<const std::byte> source = bytes(name);
     if (info.type != gguf_f32 && info.type != gguf_f16 && info.type != gguf_bf16)
         refuse(path().string(), ": tensor ", name, ": the type must be F32, F16 or BF16, it is ", find_gguf_type(info.type)->name);
+    if (values.size() != info.elements())
+        refuse(path().string(), ": tensor ", name, ": has ", info.elements(), " elements, there must be ", values.size());
     const std::size_t width = info.type == gguf_f32 ? 4 : 2;
     constexpr std::size_t part = std::size_t{1} << 20;  // elements, so that not all of the bytes and the values are in memory at once
     for (std::size_t first = 0; first < values.size(); first += part) {

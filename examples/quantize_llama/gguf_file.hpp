@@ -90,8 +90,8 @@ public:
     void release(std::span<const std::byte> bytes) const noexcept { file_.release(bytes); }
 
     /// All elements of an F32, F16 or BF16 tensor, row after row.
-    /// @param values  as many as the tensor has elements
-    /// @throws input_error  if the type is another one, the tensor does not exist or a value is not finite
+    /// @throws input_error  if the type is another one, the tensor does not exist, it has not as many elements as there are values, or one is
+    ///                      not finite
     void read(const std::string& name, std::span<float> values) const;
 
 private:

@@ -83,6 +83,7 @@ TEST_CASE("GGUF: metadata and tensors of both versions are read", "[examples][gg
             CHECK_THAT(refusal([&] { return file.text("flag"); }), mentions("flag is not a text"));
             CHECK_THAT(refusal([&] { file.read("q", values); }), mentions("tensor q: the type must be F32, F16 or BF16, it is Q4_0"));
             CHECK_THAT(refusal([&] { return file.tensor("z"); }), mentions("tensor z is missing"));
+            CHECK_THAT(refusal([&] { file.read("h", values); }), mentions("tensor h: has 2 elements, there must be 6"));
         }
 }
 
