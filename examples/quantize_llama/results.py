@@ -86,7 +86,7 @@ def verdicts(tables):
             more, before = rows.get(("auto effort 2", bits)), rows.get(("earlier auto", bits))
             cells.append(f"{more['excess'] / before['excess']:.3f}" if more and before else "-")
             lines.append(f"| {title(name, group)} | {bits} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n", "\n".join(exceptions) + "\n"
+    return "\n".join(lines) + "\n", "\n".join(exceptions or ["* none"]) + "\n"
 
 
 def plot(tables):
