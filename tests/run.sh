@@ -74,7 +74,7 @@ for stage in "$@"; do
             ;;
         aarch64)
             ensure_packages aarch64-linux-gnu-g++ qemu-aarch64
-            build build/aarch64 "--preset release --toolchain tests/aarch64.cmake" magr_test_simd magr_test_kernels
+            build build/aarch64 "--preset release --toolchain tests/aarch64_toolchain.cmake" magr_test_simd magr_test_kernels
             run_tests build/aarch64 -R '^(simd|kernels):'
             ;;
         *)

@@ -89,15 +89,13 @@ file_digest write_codes(const std::filesystem::path& file, std::int64_t block,
             tensors.push_back(tensor_of(name + ".offset_codes", "U8", q.shared.offset_codes));
         }
         grids[name_of(kind)] = {{"bits", q.bits},
+                                {"weight", q.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)"},
                                 {"zero_point", to_string(q.zero_point)},
                                 {"storage", to_string(q.storage)},
                                 {"group_size", q.group_size},
                                 {"shared_groups", q.shared.groups}};
     }
-    const quantized& any = layers.front().quantized.value();
-    const char* const weight_is = any.zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)";
-    return write_safetensors(file, std::move(tensors),
-                             {{"bits", std::to_string(any.bits)}, {"weight", weight_is}, {"weight_grids", grids.dump()}});
+    return write_safetensors(file, std::move(tensors), {{"weight_grids", grids.dump()}});
 }
 
 quantized read_codes(const safetensors_file& file, std::int64_t block, linear kind) {

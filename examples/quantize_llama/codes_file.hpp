@@ -18,8 +18,7 @@
 ///   NAME.shared_scales, NAME.scale_codes, NAME.shared_offsets, NAME.offset_codes
 ///                       F32, I8, F32, U8: the factors of scales and offsets, if these are products (`magr::shared_scales`)
 ///
-/// Its metadata has the bits, and how a weight comes from a code, as the first layer has it (`bits`, `weight`); and for each layer, as
-/// JSON, what is not in tensors (`weight_grids`).
+/// Its metadata has, as JSON, what is not in tensors (`weight_grids`): for each layer its bits, how a weight comes from a code, and so on.
 namespace examples {
 
 /// Writes the layers of a block; all must have codes.

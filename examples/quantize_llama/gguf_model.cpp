@@ -207,7 +207,7 @@ void require_gguf_base(const model_folder& model, const std::filesystem::path& b
     require_values(base_file(model.config(), base), model);
 }
 
-void write_gguf_model(const quantized_model& quantized, const std::filesystem::path& base_path, const gguf_options& options,
+void write_gguf_model(const finished_model& quantized, const std::filesystem::path& base_path, const gguf_options& options,
                       const std::filesystem::path& out) {
     const model_folder& model = quantized.original;
     const llama_config& config = model.config();

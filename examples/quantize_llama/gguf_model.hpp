@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "quantize_llama/gguf_mix.hpp"
-#include "quantize_llama/quantized_model.hpp"
+#include "quantize_llama/finished_model.hpp"
 
 namespace examples {
 
@@ -34,7 +34,7 @@ void require_gguf_base(const model_folder& model, const std::filesystem::path& b
 /// @param base  every tensor must be the one of the original model, rounded to its type
 /// @throws input_error    as above, and if the file cannot be written
 /// @throws magr errors    if codes and grids are not those of the types that `options.mix` gives the layers
-void write_gguf_model(const quantized_model& quantized, const std::filesystem::path& base, const gguf_options& options,
+void write_gguf_model(const finished_model& quantized, const std::filesystem::path& base, const gguf_options& options,
                       const std::filesystem::path& out);
 
 /// The row of a Hugging Face file that is row `row` of queries or keys in a GGUF file of architecture llama. That has each head's rows

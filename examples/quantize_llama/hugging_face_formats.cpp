@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "common/text_stream.hpp"
-#include "quantize_llama/stored_bytes.hpp"
 
 namespace examples {
 namespace {
@@ -122,7 +121,7 @@ std::vector<std::string> problems_of_mlx(const llama_config& config, const quant
 output_format gptq_format() {
     return {
         .name = "gptq",
-        .readers = "transformers, GPTQModel, vLLM, SGLang",
+        .readers = "transformers and GPTQModel",
         .packed = magr::packed_format::gptq_v1,
         .any_group_order = true,
         .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_gptq(q, magr::gptq_version::v1)); },
@@ -133,7 +132,7 @@ output_format gptq_format() {
 output_format gptq_v2_format() {
     return {
         .name = "gptq_v2",
-        .readers = "transformers, GPTQModel",
+        .readers = "transformers and GPTQModel",
         .packed = magr::packed_format::gptq_v2,
         .any_group_order = true,
         .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_gptq(q, magr::gptq_version::v2)); },
@@ -143,7 +142,7 @@ output_format gptq_v2_format() {
 
 output_format compressed_tensors_format() {
     return {.name = "compressed-tensors",
-            .readers = "transformers, vLLM, SGLang",
+            .readers = "transformers",
             .packed = magr::packed_format::compressed_tensors,
             .problems = problems_of_compressed_tensors,
             .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_compressed_tensors(q)); },
@@ -152,7 +151,7 @@ output_format compressed_tensors_format() {
 
 output_format awq_format() {
     return {.name = "awq",
-            .readers = "transformers, vLLM, SGLang",
+            .readers = "transformers",
             .packed = magr::packed_format::awq,
             .problems = problems_of_awq,
             .pack = [](const std::string& name, const quantized& q) { return tensors_of(name, magr::pack_awq(q)); },

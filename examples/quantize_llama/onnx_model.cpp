@@ -124,7 +124,7 @@ void write_onnx_layer(const std::filesystem::path& file, const magr::quantized_m
     write_layer(file, packed_layer(q, file.string()), bias);
 }
 
-void write_onnx_model(const quantized_model& model, const std::filesystem::path& folder) {
+void write_onnx_model(const finished_model& model, const std::filesystem::path& folder) {
     const std::int64_t blocks = model.original.config().num_hidden_layers;
     for (std::int64_t b = 0; b < blocks; ++b)
         for (const linear kind : all_linears) static_cast<void>(packed_layer(model.layer(b, kind), layer_name(b, kind)));

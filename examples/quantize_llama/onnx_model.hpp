@@ -5,7 +5,7 @@
 #include <magr/grid/quantized_matrix.hpp>
 #include <span>
 
-#include "quantize_llama/quantized_model.hpp"
+#include "quantize_llama/finished_model.hpp"
 
 namespace examples {
 
@@ -18,6 +18,6 @@ void write_onnx_layer(const std::filesystem::path& file, const magr::quantized_m
 /// Writes such a model for each linear layer into `folder`, which is made if it does not exist: model.layers.0.self_attn.q_proj.onnx and so
 /// on. The operator rounds no inputs: activations stay float32. Every layer is read twice, so that nothing is written if one is refused.
 /// @throws input_error  naming the layer that the operator cannot hold, and why; if a file cannot be written
-void write_onnx_model(const quantized_model& model, const std::filesystem::path& folder);
+void write_onnx_model(const finished_model& model, const std::filesystem::path& folder);
 
 }  // namespace examples

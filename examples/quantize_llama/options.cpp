@@ -94,7 +94,18 @@ void suit_gguf(options& o, const CLI::App& app) {
         throw CLI::ValidationError("--gguf-type", std::string(o.output.format->name) + " files have grids of their own");
     for (const char* option : {"--bits", "--group-size", "--zero-point", "--storage"})
         if (app.count(option) > 0) throw CLI::ValidationError(option, "the types of --gguf-type decide about it");
-    o.bits = {grid_options_of(traits_of(*o.how.gguf).type).bits};
+    for (const method m : o.methods) {
+        const bool has_own_grids =
+            !traits_of(m).has_codes || ((traits_of(m).published || m == method::paper) && is_k_quant(traits_of(*o.how.gguf).type));
+        if (has_own_grids)
+            throw CLI::ValidationError("--gguf-type",
+                                       std::string(name_of(m)) + " does not round onto the grids of " + to_string(*o.how.gguf));
+    }
+    const magr::grid_options grid = grid_options_of(traits_of(*o.how.gguf).type);  // of most layers, for the report
+    o.bits = {grid.bits};
+    o.how.group_size = grid.group_size;
+    o.how.zero_point = grid.zero_point;
+    o.how.storage = grid.storage;
 }
 
 /// Gives the options of the quantization that were not given the values that suit the format.

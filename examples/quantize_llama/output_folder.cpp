@@ -19,7 +19,7 @@
 #include "common/text_stream.hpp"
 #include "quantize_llama/codes_file.hpp"
 #include "quantize_llama/safetensors.hpp"
-#include "quantize_llama/stored_bytes.hpp"
+#include "quantize_llama/written_numbers.hpp"
 
 namespace examples {
 namespace {

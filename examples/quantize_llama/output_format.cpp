@@ -65,27 +65,29 @@ gguf_options gguf_options_of(const llama_config& config, const quantization& how
 }
 
 output_format gguf_format() {
-    return {.name = "gguf",
-            .readers = "llama.cpp and what contains it",
-            .require =
-                [](const model_folder& model, const quantization& how, const output_settings& settings) {
-                    require_gguf_base(model, settings.gguf_base, gguf_options_of(model.config(), how, settings));
-                },
-            .write =
-                [](const quantized_model& model, const quantization& how, const output_settings& settings,
-                   const std::filesystem::path& folder) {
-                    write_gguf_model(model, settings.gguf_base, gguf_options_of(model.original.config(), how, settings),
-                                     folder / "model.gguf");
-                }};
+    return {
+        .name = "gguf",
+        .readers = "llama.cpp and what contains it",
+        .require =
+            [](const model_folder& model, const quantization& how, const output_settings& settings) {
+                require_gguf_base(model, settings.gguf_base, gguf_options_of(model.config(), how, settings));
+            },
+        .write =
+            [](const finished_model& model, const quantization& how, const output_settings& settings, const std::filesystem::path& folder) {
+                write_gguf_model(model, settings.gguf_base, gguf_options_of(model.original.config(), how, settings), folder / "model.gguf");
+            }};
 }
 
 output_format onnx_format() {
     return {.name = "onnx",
             .readers = "ONNX Runtime; a model of one MatMulNBits for each layer",
             .packed = magr::packed_format::matmul_nbits,
-            .write = [](const quantized_model& model, const quantization&, const output_settings&, const std::filesystem::path& folder) {
-                write_onnx_model(model, folder / "onnx");
-            }};
+            .problems = [](const llama_config&, const quantization& how, const output_settings&) -> std::vector<std::string> {
+                if (how.bits != 8 || how.zero_point != magr::zero_point::real) return {};
+                return {"ONNX Runtime has no kernel for 8 bits with real zero points"};
+            },
+            .write = [](const finished_model& model, const quantization&, const output_settings&,
+                        const std::filesystem::path& folder) { write_onnx_model(model, folder / "onnx"); }};
 }
 
 }  // namespace

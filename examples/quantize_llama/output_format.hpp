@@ -15,7 +15,7 @@
 #include "common/json.hpp"
 #include "quantize_llama/config.hpp"
 #include "quantize_llama/methods.hpp"
-#include "quantize_llama/quantized_model.hpp"
+#include "quantize_llama/finished_model.hpp"
 #include "quantize_llama/safetensors.hpp"
 
 namespace examples {
@@ -57,7 +57,7 @@ struct output_format {
 
     /// Writes files that Hugging Face's loaders do not read, each complete or not at all; null: the folder is one that they read. A run
     /// that was interrupted calls this again.
-    void (*write)(const quantized_model& model, const quantization& how, const output_settings& settings,
+    void (*write)(const finished_model& model, const quantization& how, const output_settings& settings,
                   const std::filesystem::path& folder) = nullptr;
 };
 

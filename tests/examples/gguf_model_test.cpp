@@ -48,7 +48,7 @@ struct rounded_model {
         }
     }
 
-    [[nodiscard]] quantized_model of(const model_folder& original) const {
+    [[nodiscard]] finished_model of(const model_folder& original) const {
         return {original, [this](std::int64_t b) { return blocks[static_cast<std::size_t>(b)]; },
                 [this](std::int64_t b, linear kind) {
                     return layers[static_cast<std::size_t>(b) * all_linears.size() + static_cast<std::size_t>(kind)];

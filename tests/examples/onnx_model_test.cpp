@@ -207,7 +207,7 @@ TEST_CASE("write_onnx_model: a file for each linear layer, named after it", "[ex
         return sample(w.rows(), w.cols(), {.bits = is_last ? bits_of_last : 4, .group_size = 16, .storage = magr::storage_type::f16},
                       static_cast<std::uint32_t>(block * 10 + static_cast<int>(kind)));
     };
-    const examples::quantized_model model{original.get(), [&](std::int64_t b) { return m.blocks[static_cast<std::size_t>(b)]; }, layer};
+    const examples::finished_model model{original.get(), [&](std::int64_t b) { return m.blocks[static_cast<std::size_t>(b)]; }, layer};
     const scratch_folder folder;
     const auto target = folder.path() / "new" / "onnx";
 

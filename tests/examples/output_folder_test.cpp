@@ -159,7 +159,7 @@ TEST_CASE("output_folder: the codes and grids give the weights", "[examples][out
             CHECK(largest_error <= 0x1p-23);
         }
         const std::string header = scratch.read("codes/block-00002.safetensors").substr(0, 200);
-        CHECK_THAT(header, mentions(R"("bits":"3")"));
+        CHECK_THAT(header, mentions(R"(\"bits\":3)"));
         CHECK_THAT(header, mentions(zero_point == magr::zero_point::offset ? "scale * code + zero" : "scale * (code - zero)"));
     }
 }

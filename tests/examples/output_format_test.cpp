@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <magr/gguf/gguf.hpp>
 #include <magr/pack/awq.hpp>
 #include <magr/pack/compressed_tensors.hpp>
 #include <magr/pack/format.hpp>
@@ -15,9 +16,12 @@
 #include "common/output_file.hpp"
 #include "folder_contents.hpp"
 #include "quantize_llama/codes_file.hpp"
+#include "quantize_llama/gguf_file.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "refusal.hpp"
+#include "scratch_folder.hpp"
 #include "support/catch.hpp"
+#include "tiny_gguf.hpp"
 #include "tiny_llama.hpp"
 
 using namespace examples;
@@ -461,7 +465,7 @@ TEST_CASE("output_format: a format with files of its own gets the quantized mode
     const tiny::model_in_folder stored(model);
     output_format own = format_of("dequantized");
     own.name = "own";
-    own.write = [](const quantized_model& quantized, const quantization&, const output_settings& settings,
+    own.write = [](const finished_model& quantized, const quantization&, const output_settings& settings,
                    const std::filesystem::path& folder) {
         CHECK(std::string(settings.format->name) == "own");
         std::ostringstream text;
@@ -496,4 +500,46 @@ TEST_CASE("output_format: a format with files of its own gets the quantized mode
         run(stored.get(), interrupted.path(), settings);
         CHECK(folder_contents(interrupted.path()) == contents);
     }
+}
+
+TEST_CASE("output_format: GGUF and ONNX files come from a run, and from one that was interrupted", "[examples][output_format][gguf]") {
+    const llama_model model = tiny::model(even_config());
+    const tiny::model_in_folder stored(model);
+    const scratch_folder scratch;
+    const auto base = scratch.write("base.gguf", tiny::gguf(tiny::gguf_metadata(model.config, "llama"), tiny::gguf_tensors(model)));
+
+    run_settings gguf;
+    gguf.output.format = &format_of("gguf");
+    gguf.output.gguf_base = base.string();
+    gguf.how.method = method::automatic;
+    gguf.how.gguf = gguf_mix::q4_1;
+    for (const run_settings& settings : {gguf, settings_for("onnx")}) {
+        const scratch_folder whole, interrupted;
+        const std::vector<llama_block> blocks = run(stored.get(), whole.path(), settings);
+        const auto contents = folder_contents(whole.path());
+        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 2), stopped);
+        run(stored.get(), interrupted.path(), settings);
+        CHECK(folder_contents(interrupted.path()) == contents);
+        if (settings.how.gguf) {
+            const gguf_file file(whole.path() / "model.gguf");
+            const gguf_tensor_info& info = file.tensor("blk.2.ffn_up.weight");
+            magr::gguf_tensor packed{static_cast<magr::ggml_type>(info.type), 96, 64, {}};
+            for (const std::byte b : file.bytes(info.name)) packed.data.push_back(static_cast<std::uint8_t>(b));
+            const magr::matrix<float> values = magr::unpack_gguf(packed).dequantize();
+            CHECK(packed.type == magr::ggml_type::q4_1);
+            CHECK(std::equal(values.data(), values.data() + 96 * 64, blocks[2][linear::up_proj].data()));
+        } else {
+            CHECK(contents.contains("onnx/model.layers.2.mlp.up_proj.onnx"));
+            CHECK(std::count_if(contents.begin(), contents.end(), [](const auto& file) { return file.first.starts_with("onnx/"); }) == 21);
+        }
+    }
+
+    const scratch_folder empty;
+    gguf.output.gguf_base = (scratch.path() / "none.gguf").string();
+    CHECK_THAT(refusal([&] { return run(stored.get(), empty.path(), gguf); }), mentions("none.gguf"));
+    CHECK(folder_contents(empty.path()).empty());
+    run_settings eight = settings_for("onnx", 8);
+    eight.how.zero_point = magr::zero_point::real;
+    CHECK_THAT(refusal([&] { return require_format(even_config(), eight.how, eight.output), 0; }),
+               mentions("8 bits with real zero points"));
 }

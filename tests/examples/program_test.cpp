@@ -156,6 +156,20 @@ TEST_CASE("quantize_llama: an option that no method takes is refused, and one th
         CHECK(run(folder, job + " --methods " + refused) == 2);
         CHECK_THAT(folder.read("err"), mentions("owq takes only n"));
     }
+    const std::string gguf_job = "--model " + quoted(folder.path()) + " --calib " + text + " --eval " + text + " --sample-tokens 0";
+    for (const auto& [arguments, message] :
+         {std::pair("quip --gguf-type q4_0", "quip does not round onto the grids of q4_0"),
+          std::pair("paper --gguf-type q2_k", "paper does not round onto the grids of q2_k"),
+          std::pair("rtn --gguf-type q4_0 --bits 4", "the types of --gguf-type decide about it"),
+          std::pair("rtn --gguf-type q4_0 --storage f16", "the types of --gguf-type decide about it"),
+          std::pair("rtn --out o --format gguf", "gguf needs --gguf-type"),
+          std::pair("rtn --out o --format gguf --gguf-type q4_0", "gguf needs --gguf-base"),
+          std::pair("rtn --out o --gguf-base b", "is for --format gguf"),
+          std::pair("rtn --out o --format gptq --gguf-type q4_0", "gptq files have grids of their own")}) {
+        CAPTURE(arguments);
+        CHECK(run(folder, gguf_job + " --methods " + arguments) == 2);
+        CHECK_THAT(folder.read("err"), mentions(message));
+    }
     const auto json_file = folder.path() / "r.json";
     REQUIRE(run(folder, job + " --methods rtn,magr+quip,dint --group-size 8 --zero-point real --json " + quoted(json_file)) == 0);
     CHECK_THAT(folder.read("out"), mentions("\nmagr+quip does not take --group-size, --zero-point\ndint does not take --zero-point\n"));

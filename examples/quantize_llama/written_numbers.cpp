@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "quantize_llama/stored_bytes.hpp"
+#include "quantize_llama/written_numbers.hpp"
 
 #include <Eigen/Core>
 #include <cmath>
