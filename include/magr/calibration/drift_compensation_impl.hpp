@@ -99,8 +99,7 @@ MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const g
     const std::vector<double> damping(static_cast<std::size_t>(n), options.damping);
     const std::optional<matrix<double>> found = drift_change(W, live, D, R, options.fraction, damping, exec);
     if (!found) return {};
-    // a copy, because its alignment is always the same: the bits of the norm depend on that
-    const row_major_matrix<double> change = Eigen::Map<const row_major_matrix<double>>(found->data(), W.rows(), n);
+    const Eigen::Map<const row_major_matrix<double>> change(found->data(), W.rows(), n);
     row_major_matrix<double> before = load<double>(W);
     row_major_matrix<double> stored = before + change;
     W.type().round(stored.data(), stored.size());
