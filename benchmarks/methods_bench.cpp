@@ -4,9 +4,9 @@
 #include <benchmark/benchmark.h>
 #include <Eigen/Core>
 #include <magr/attention/boa.hpp>
+#include <magr/bounds/error_bounds.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/quantize.hpp>
-#include <magr/quantize/error_bounds.hpp>
 #include <vector>
 
 #include "layer.hpp"

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstddef>
 #include <magr/quantize.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/sequential/sequential.hpp>
 #include <span>
 #include <type_traits>
 #include <vector>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <magr/calibration/drift_compensation_impl.hpp>
-#include <magr/calibration/drift_impl.hpp>
 #include <magr/calibration/gram_impl.hpp>
+#include <magr/drift/drift_compensation_impl.hpp>
+#include <magr/drift/drift_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                        \

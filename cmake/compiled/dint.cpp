@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/grid/dint_impl.hpp>
+#include <magr/fit/dint_impl.hpp>
 #include <magr/pack/dint_impl.hpp>
 
 // What the headers declare for each arithmetic type.

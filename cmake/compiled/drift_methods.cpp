@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/gpfq_drift_impl.hpp>
-#include <magr/quantize/gptaq_impl.hpp>
-#include <magr/quantize/qronos_impl.hpp>
+#include <magr/drift/gpfq_drift_impl.hpp>
+#include <magr/drift/gptaq_impl.hpp>
+#include <magr/drift/qronos_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Method, Scalar)                                                                                           \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/error_bounds_impl.hpp>
+#include <magr/bounds/error_bounds_impl.hpp>
 
 // What the header declares for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                   \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/grid/fit_grid_impl.hpp>
+#include <magr/fit/fit_grid_impl.hpp>
 #include <magr/grid/quantized_matrix_impl.hpp>
 #include <magr/grid/weight_grids_impl.hpp>
 #include <magr/quantize/rtn_impl.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/owq_impl.hpp>
+#include <magr/owq/owq_impl.hpp>
 
 // What the headers declare for each arithmetic type.
 #define MAGR_INSTANTIATE(Scalar)                                                                                                          \

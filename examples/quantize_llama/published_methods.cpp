@@ -3,14 +3,14 @@
 
 #include <magr/attention/boa.hpp>
 #include <magr/calibration/output_error.hpp>
-#include <magr/grid/dint.hpp>
+#include <magr/drift/gpfq_drift.hpp>
+#include <magr/drift/gptaq.hpp>
+#include <magr/drift/qronos.hpp>
+#include <magr/drift/round_onto_drift.hpp>
+#include <magr/fit/dint.hpp>
+#include <magr/owq/owq.hpp>
 #include <magr/preprocess.hpp>
-#include <magr/quantize/gpfq_drift.hpp>
-#include <magr/quantize/gptaq.hpp>
 #include <magr/quantize/optq.hpp>
-#include <magr/quantize/owq.hpp>
-#include <magr/quantize/qronos.hpp>
-#include <magr/quantize/round_onto_drift.hpp>
 #include <magr/quantize_quip.hpp>
 #include <magr/transform/column_scaling.hpp>
 #include <magr/transform/incoherence.hpp>

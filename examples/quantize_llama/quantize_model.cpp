@@ -7,8 +7,8 @@
 #include <ctime>
 #include <functional>
 #include <iterator>
-#include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
+#include <magr/drift/drift.hpp>
 #include <optional>
 #include <string>
 #include <utility>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <magr/calibration/drift.hpp>
-#include <magr/calibration/drift_compensation.hpp>
+#include <magr/drift/drift.hpp>
+#include <magr/drift/drift_compensation.hpp>
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>

@@ -19,13 +19,13 @@
 #include <magr/attention/row_hessian.hpp>
 #include <magr/attention/value_hessian.hpp>
 #include <magr/calibration/activation_quantizer.hpp>
-#include <magr/calibration/drift.hpp>
 #include <magr/calibration/gram.hpp>
 #include <magr/calibration/gram_by_length.hpp>
 #include <magr/calibration/hessian.hpp>
 #include <magr/calibration/range_vs_length.hpp>
 #include <magr/calibration/resegment.hpp>
 #include <magr/compensate_drift.hpp>
+#include <magr/drift/drift.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/matrix/armadillo.hpp>

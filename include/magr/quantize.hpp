@@ -3,21 +3,21 @@
 
 /// Quantizers of weight matrices: round to nearest, OPTQ with bounds of its errors, and OWQ.
 
+#include <magr/bounds/error_bounds.hpp>
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
 #include <magr/calibration/underflow.hpp>
-#include <magr/grid/dint.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/dint.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/grid/grid.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/grid/rounding.hpp>
 #include <magr/grid/storage_type.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/eigen.hpp>
-#include <magr/quantize/error_bounds.hpp>
+#include <magr/owq/owq.hpp>
+#include <magr/owq/owq_budget.hpp>
 #include <magr/quantize/optq.hpp>
-#include <magr/quantize/owq.hpp>
-#include <magr/quantize/owq_budget.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_scales.hpp>

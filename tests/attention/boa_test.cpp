@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include <magr/calibration/drift.hpp>
 #include <magr/compensate_drift.hpp>
+#include <magr/drift/drift.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize/optq.hpp>

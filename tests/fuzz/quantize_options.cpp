@@ -11,14 +11,14 @@
 #include <vector>
 
 #include <magr/attention/boa.hpp>
+#include <magr/drift/gpfq_drift.hpp>
+#include <magr/drift/gptaq.hpp>
+#include <magr/drift/qronos.hpp>
+#include <magr/drift/round_onto_drift.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/matrix/matrix.hpp>
+#include <magr/owq/owq.hpp>
 #include <magr/quantize.hpp>
-#include <magr/quantize/gpfq_drift.hpp>
-#include <magr/quantize/gptaq.hpp>
-#include <magr/quantize/owq.hpp>
-#include <magr/quantize/qronos.hpp>
-#include <magr/quantize/round_onto_drift.hpp>
 #include <magr/quantize_layer.hpp>
 #include <magr/quantize_quip.hpp>
 

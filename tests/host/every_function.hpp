@@ -6,12 +6,12 @@
 #include <random>
 #include <vector>
 
+#include <magr/drift/gpfq_drift.hpp>
+#include <magr/drift/gptaq.hpp>
+#include <magr/drift/qronos.hpp>
+#include <magr/drift/round_onto_drift.hpp>
 #include <magr/magr.hpp>
-#include <magr/quantize/gpfq_drift.hpp>
-#include <magr/quantize/gptaq.hpp>
-#include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto.hpp>
-#include <magr/quantize/round_onto_drift.hpp>
 
 namespace tests {
 

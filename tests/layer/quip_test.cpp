@@ -11,7 +11,7 @@
 
 #include <magr/calibration/output_error.hpp>
 #include <magr/error.hpp>
-#include <magr/grid/quip_grids.hpp>
+#include <magr/fit/quip_grids.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/pack.hpp>
 #include <magr/parallel/thread_pool.hpp>

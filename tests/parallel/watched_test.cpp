@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include <magr/calibration/drift.hpp>
+#include <magr/drift/drift.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize_automatic.hpp>

@@ -12,8 +12,8 @@
 
 #include <magr/calibration/output_error.hpp>
 #include <magr/feedback/feedback.hpp>
-#include <magr/grid/fit_grid.hpp>
-#include <magr/grid/quip_grids.hpp>
+#include <magr/fit/fit_grid.hpp>
+#include <magr/fit/quip_grids.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/refine/refine_codes.hpp>
 

@@ -15,7 +15,7 @@
 #include <magr/detail/philox.hpp>
 #include <magr/feedback/feedback.hpp>
 #include <magr/feedback/gpfq.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/quantize/round_onto.hpp>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The methods of other papers.
-#include <magr/grid/dint.hpp>
-#include <magr/quantize/gpfq_drift.hpp>
-#include <magr/quantize/gptaq.hpp>
-#include <magr/quantize/qronos.hpp>
+#include <magr/drift/gpfq_drift.hpp>
+#include <magr/drift/gptaq.hpp>
+#include <magr/drift/qronos.hpp>
+#include <magr/drift/round_onto_drift.hpp>
+#include <magr/fit/dint.hpp>
 #include <magr/quantize/round_onto.hpp>
-#include <magr/quantize/round_onto_drift.hpp>
 
 #include "library.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <magr/quantize/sequential.hpp>
+#include <magr/sequential/sequential.hpp>
 
 #include "library.hpp"
 

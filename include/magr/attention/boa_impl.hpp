@@ -19,7 +19,7 @@
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/feedback/feedback_factor.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/kernels/multiply_add.hpp>
 #include <magr/quantize/optq_core.hpp>
 #include <magr/quantize/optq_options.hpp>

@@ -20,8 +20,8 @@
 #include <magr/quantize/grid_quantizer.hpp>
 #include <magr/quantize/optq_core.hpp>
 #include <magr/quantize/optq_options.hpp>
-#include <magr/quantize/row_strips.hpp>
-#include <magr/quantize/sequential_pass.hpp>
+#include <magr/sequential/row_strips.hpp>
+#include <magr/sequential/sequential_pass.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

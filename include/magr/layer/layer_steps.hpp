@@ -15,7 +15,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/layer/options.hpp>
 #include <magr/layer/result.hpp>

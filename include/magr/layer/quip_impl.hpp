@@ -14,7 +14,7 @@
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
-#include <magr/grid/quip_grids.hpp>
+#include <magr/fit/quip_grids.hpp>
 #include <magr/layer/quip.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/optq_core.hpp>

@@ -12,7 +12,7 @@
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/convert.hpp>
 #include <magr/feedback/feedback_factor.hpp>
-#include <magr/grid/grid_maker.hpp>
+#include <magr/fit/grid_maker.hpp>
 #include <magr/grid/make_weight_grids.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/layer/layer_steps.hpp>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include <magr/grid/dint.hpp>
+#include <magr/fit/dint.hpp>
 #include <magr/grid/grid_family.hpp>
 #include <magr/matrix/matrix.hpp>
 #include <magr/pack/stored_matrix.hpp>

@@ -11,12 +11,12 @@
 #include <vector>
 
 #include <magr/calibration/column_order.hpp>
+#include <magr/fit/grid_fitter.hpp>
 #include <magr/grid/code_map.hpp>
-#include <magr/grid/grid_fitter.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/grid/rounding.hpp>
 #include <magr/quantize/optq_options.hpp>
-#include <magr/quantize/sequential_window.hpp>
+#include <magr/sequential/sequential_window.hpp>
 
 namespace magr {
 namespace detail {

@@ -17,19 +17,19 @@
 #include <magr/detail/convert.hpp>
 #include <magr/detail/finite.hpp>
 #include <magr/feedback/feedback_factor.hpp>
-#include <magr/grid/fit_grid.hpp>
-#include <magr/grid/grid_fitter.hpp>
+#include <magr/fit/fit_grid.hpp>
+#include <magr/fit/grid_fitter.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/linalg/cholesky.hpp>
 #include <magr/matrix/eigen.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
-#include <magr/quantize/load_strip.hpp>
 #include <magr/quantize/loss_bound.hpp>
 #include <magr/quantize/optq_core.hpp>
-#include <magr/quantize/sequential_pass.hpp>
-#include <magr/quantize/sequential_sums.hpp>
 #include <magr/quantize/without_dead.hpp>
+#include <magr/sequential/load_strip.hpp>
+#include <magr/sequential/sequential_pass.hpp>
+#include <magr/sequential/sequential_sums.hpp>
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {

@@ -23,8 +23,8 @@
 #include <magr/matrix/dense_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/quantize/grid_quantizer.hpp>
-#include <magr/quantize/load_strip.hpp>
-#include <magr/quantize/sequential_pass.hpp>
+#include <magr/sequential/load_strip.hpp>
+#include <magr/sequential/sequential_pass.hpp>
 
 namespace magr {
 

@@ -6,7 +6,7 @@
 
 #include <magr/calibration/hessian.hpp>
 #include <magr/detail/matrix_ref.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/grid/rounding.hpp>

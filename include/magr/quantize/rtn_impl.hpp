@@ -5,7 +5,7 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/convert.hpp>
-#include <magr/grid/fit_grid.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/quantize/rtn.hpp>
 

@@ -12,8 +12,8 @@
 
 #include <magr/detail/contract.hpp>
 #include <magr/detail/validate.hpp>
+#include <magr/fit/fit_grid.hpp>
 #include <magr/grid/code_map.hpp>
-#include <magr/grid/fit_grid.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/transform/aqas.hpp>
 #include <magr/transform/input_magnitudes.hpp>

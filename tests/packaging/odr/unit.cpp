@@ -5,17 +5,17 @@
 #include <span>
 #include <vector>
 
+#include <magr/drift/gpfq_drift.hpp>
+#include <magr/drift/gptaq.hpp>
+#include <magr/drift/qronos.hpp>
+#include <magr/drift/round_onto_drift.hpp>
 #include <magr/feedback/gpfq.hpp>
 #include <magr/magr.hpp>
 #include <magr/parallel/callback.hpp>
 #include <magr/parallel/thread_pool.hpp>
 #include <magr/parallel/watched.hpp>
-#include <magr/quantize/gpfq_drift.hpp>
-#include <magr/quantize/gptaq.hpp>
-#include <magr/quantize/qronos.hpp>
 #include <magr/quantize/round_onto.hpp>
-#include <magr/quantize/round_onto_drift.hpp>
-#include <magr/quantize/sequential.hpp>
+#include <magr/sequential/sequential.hpp>
 
 namespace {
 
