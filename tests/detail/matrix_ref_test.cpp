@@ -19,15 +19,15 @@ using magr::detail::mutable_matrix_ref;
 
 namespace {
 
-struct shape {
+struct strided_shape {
     index_t rows, cols, row_stride, col_stride;
 };
 // By rows, by columns, with gaps, with both strides above 1, one row, one column, longer than what is copied at a time.
-constexpr shape shapes[] = {{5, 7, 7, 1},  {5, 7, 1, 5},     {4, 6, 9, 1},     {4, 6, 1, 11},
-                            {3, 5, 20, 3}, {1, 200, 200, 1}, {130, 1, 1, 130}, {66, 70, 70, 1}};
+constexpr strided_shape strided_shapes[] = {{5, 7, 7, 1},  {5, 7, 1, 5},     {4, 6, 9, 1},     {4, 6, 1, 11},
+                                            {3, 5, 20, 3}, {1, 200, 200, 1}, {130, 1, 1, 130}, {66, 70, 70, 1}};
 
 template <class T>
-std::vector<T> random_numbers(const shape& s, unsigned seed) {
+std::vector<T> random_numbers(const strided_shape& s, unsigned seed) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     std::vector<T> memory(static_cast<std::size_t>((s.rows - 1) * s.row_stride + (s.cols - 1) * s.col_stride + 1));
@@ -36,14 +36,14 @@ std::vector<T> random_numbers(const shape& s, unsigned seed) {
 }
 
 template <class T>
-matrix_view<T> view_of(std::vector<T>& memory, const shape& s) {
+matrix_view<T> view_of(std::vector<T>& memory, const strided_shape& s) {
     return matrix_view<T>::with_strides(memory.data(), s.rows, s.cols, s.row_stride, s.col_stride);
 }
 
 }  // namespace
 
 TEMPLATE_TEST_CASE("matrix_ref: reads what the view reads", "[detail][matrix_ref][property]", float, double, Eigen::half, Eigen::bfloat16) {
-    for (const shape& s : shapes) {
+    for (const strided_shape& s : strided_shapes) {
         CAPTURE(s.rows, s.cols, s.row_stride, s.col_stride);
         auto memory = random_numbers<TestType>(s, 1);
         const auto view = view_of(memory, s);
@@ -90,7 +90,7 @@ TEMPLATE_TEST_CASE("matrix_ref: reads what the view reads", "[detail][matrix_ref
 
 TEMPLATE_TEST_CASE("matrix_ref: finds NaN and infinity in each place", "[detail][matrix_ref][edge]", float, double, Eigen::half,
                    Eigen::bfloat16) {
-    for (const shape& s : shapes) {
+    for (const strided_shape& s : strided_shapes) {
         auto memory = random_numbers<TestType>(s, 2);
         const auto view = view_of(memory, s);
         const matrix_ref m = view;
@@ -111,7 +111,7 @@ TEMPLATE_TEST_CASE("matrix_ref: finds NaN and infinity in each place", "[detail]
 
 TEMPLATE_TEST_CASE("mutable_matrix_ref: writes rounded numbers, and nothing else", "[detail][matrix_ref][property]", float, double,
                    Eigen::half, Eigen::bfloat16) {
-    for (const shape& s : shapes) {
+    for (const strided_shape& s : strided_shapes) {
         auto memory = random_numbers<TestType>(s, 3);
         const auto untouched = memory;
         const auto view = view_of(memory, s);

@@ -19,6 +19,9 @@ namespace tests {
 using long_matrix = Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic>;
 using long_vector = Eigen::Matrix<long double, Eigen::Dynamic, 1>;
 
+inline constexpr magr::column_order every_order[] = {magr::column_order::natural, magr::column_order::act_order,
+                                                     magr::column_order::group_aware};
+
 /// A layer whose inputs have drifted.
 struct drifted_layer {
     Eigen::MatrixXd X, Y, W;  // X: inputs in full precision, Y: in the quantized network

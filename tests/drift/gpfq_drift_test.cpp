@@ -20,8 +20,6 @@ using namespace tests;
 
 namespace {
 
-constexpr auto every_order = {column_order::natural, column_order::act_order, column_order::group_aware};
-
 /// GPFQ by its definition, with the inputs of all tokens.
 void gpfq_by_tokens(const drifted_layer& layer, const std::vector<index_t>& order, textbook_grid& round) {
     for (index_t i = 0; i < layer.W.rows(); ++i) {

@@ -24,8 +24,6 @@ using namespace tests;
 
 namespace {
 
-constexpr auto every_order = {column_order::natural, column_order::act_order, column_order::group_aware};
-
 /// GPTAQ column by column, by the inverse of H and with H and C summed in long double. Dead inputs are no part of the inverse.
 void gptaq_by_columns(const drifted_layer& layer, const std::vector<index_t>& order, const gptaq& options, textbook_grid& round) {
     const index_t n = layer.W.cols();

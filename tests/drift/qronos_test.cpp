@@ -69,7 +69,6 @@ void qronos_by_tokens(const drifted_layer& layer, const std::vector<index_t>& or
 
 qronos undamped(qronos_first_step first_step) { return {.damping = 0, .first_step = first_step, .raise_damping = false}; }
 
-constexpr auto every_order = {column_order::natural, column_order::act_order, column_order::group_aware};
 constexpr auto every_first_step = {qronos_first_step::exact, qronos_first_step::projection};
 
 }  // namespace

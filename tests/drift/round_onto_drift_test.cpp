@@ -29,8 +29,6 @@ using namespace tests;
 
 namespace {
 
-constexpr auto every_order = {column_order::natural, column_order::act_order, column_order::group_aware};
-
 template <class F>
 void for_each_method(const F& f) {
     f(gpfq_drift{});

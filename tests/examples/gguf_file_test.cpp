@@ -25,26 +25,27 @@ using tiny::gguf_text;
 
 namespace {
 
-constexpr std::uint32_t u8 = 0, i8 = 1, u32 = 4, i32 = 5, f32 = 6, boolean = 7, text = 8, array = 9;
+constexpr std::uint32_t type_u8 = 0, type_i8 = 1, type_u32 = 4, type_i32 = 5, type_f32 = 6, type_bool = 7, type_text = 8, type_array = 9;
 
-std::string number(const std::string& key, std::uint32_t value) { return gguf_entry_bytes(key, u32, bytes_of(value)); }
+std::string number(const std::string& key, std::uint32_t value) { return gguf_entry_bytes(key, type_u32, bytes_of(value)); }
 
 /// One of everything.
 std::string small_file(std::uint64_t alignment = 32, std::uint32_t version = 3) {
     const float values[] = {1, 2, 3, 4, 5, 6};
     const std::uint16_t halves[] = {0x3C00, 0xC100};
-    return gguf({number("general.alignment", static_cast<std::uint32_t>(alignment)), gguf_entry_bytes("name", text, gguf_text("a model")),
-                 gguf_entry_bytes("flag", boolean, std::string(1, '\1')), gguf_entry_bytes("below", i32, bytes_of(std::int32_t{-1})),
-                 gguf_entry_bytes("words", array, bytes_of(text) + bytes_of(std::uint64_t{2}) + gguf_text("") + gguf_text("b")),
-                 gguf_entry_bytes("none", array, bytes_of(f32) + bytes_of(std::uint64_t{0}))},
-                {{"f", {3, 2}, 0, tiny::floats(values, 6)},
-                 {"h", {2}, 1, std::string(reinterpret_cast<const char*>(halves), 4)},
-                 {"q", {32, 1}, 2, std::string(18, 'x')}},
-                alignment, version);
+    return gguf(
+        {number("general.alignment", static_cast<std::uint32_t>(alignment)), gguf_entry_bytes("name", type_text, gguf_text("a model")),
+         gguf_entry_bytes("flag", type_bool, std::string(1, '\1')), gguf_entry_bytes("below", type_i32, bytes_of(std::int32_t{-1})),
+         gguf_entry_bytes("words", type_array, bytes_of(type_text) + bytes_of(std::uint64_t{2}) + gguf_text("") + gguf_text("b")),
+         gguf_entry_bytes("none", type_array, bytes_of(type_f32) + bytes_of(std::uint64_t{0}))},
+        {{"f", {3, 2}, 0, tiny::floats(values, 6)},
+         {"h", {2}, 1, std::string(reinterpret_cast<const char*>(halves), 4)},
+         {"q", {32, 1}, 2, std::string(18, 'x')}},
+        alignment, version);
 }
 
 /// The message with which a file is refused; it names the file, in one line.
-std::string refused(const scratch_folder& folder, const std::string& contents) {
+std::string gguf_refusal(const scratch_folder& folder, const std::string& contents) {
     const auto path = folder.write("bad.gguf", contents);
     const std::string message = refusal([&] { return gguf_file(path).tensors().size(); });
     if (!message.empty()) {
@@ -91,9 +92,10 @@ TEST_CASE("GGUF: a file that ends anywhere before its end is refused", "[example
     const scratch_folder folder;
     const std::string whole = small_file();
     const std::size_t padding = 32 - 18;  // behind the last tensor, which not all programs write
-    for (std::size_t length = 0; length < whole.size() - padding; ++length) CHECK_FALSE(refused(folder, whole.substr(0, length)).empty());
-    CHECK(refused(folder, whole.substr(0, whole.size() - padding)).empty());
-    CHECK_THAT(refused(folder, whole + "x"), mentions("the tensors end at"));
+    for (std::size_t length = 0; length < whole.size() - padding; ++length)
+        CHECK_FALSE(gguf_refusal(folder, whole.substr(0, length)).empty());
+    CHECK(gguf_refusal(folder, whole.substr(0, whole.size() - padding)).empty());
+    CHECK_THAT(gguf_refusal(folder, whole + "x"), mentions("the tensors end at"));
 }
 
 TEST_CASE("GGUF: a file with any bit flipped is read or refused", "[examples][gguf]") {
@@ -118,55 +120,57 @@ TEST_CASE("GGUF: a file with any bit flipped is read or refused", "[examples][gg
 TEST_CASE("GGUF: what is wrong with a header is said", "[examples][gguf]") {
     const scratch_folder folder;
     const std::string whole = small_file();
-    CHECK_THAT(refused(folder, "hello"), mentions("is no GGUF file"));
-    CHECK_THAT(refused(folder, "version https://git-lfs.github.com/spec/v1"), mentions("a pointer of Git LFS"));
-    CHECK_THAT(refused(folder, small_file(32, 1)), mentions("has version 1"));
-    CHECK_THAT(refused(folder, small_file(32, 4)), mentions("has version 4"));
-    CHECK_THAT(refused(folder, with_bytes(whole, 4, std::string("\0\0\0\3", 4))), mentions("big-endian"));
-    CHECK_THAT(refused(folder, with_bytes(whole, 8, bytes_of(~std::uint64_t{0}))), mentions("tensors do not fit"));
-    CHECK_THAT(refused(folder, with_bytes(whole, 16, bytes_of(~std::uint64_t{0}))), mentions("entries of metadata do not fit"));
+    CHECK_THAT(gguf_refusal(folder, "hello"), mentions("is no GGUF file"));
+    CHECK_THAT(gguf_refusal(folder, "version https://git-lfs.github.com/spec/v1"), mentions("a pointer of Git LFS"));
+    CHECK_THAT(gguf_refusal(folder, small_file(32, 1)), mentions("has version 1"));
+    CHECK_THAT(gguf_refusal(folder, small_file(32, 4)), mentions("has version 4"));
+    CHECK_THAT(gguf_refusal(folder, with_bytes(whole, 4, std::string("\0\0\0\3", 4))), mentions("big-endian"));
+    CHECK_THAT(gguf_refusal(folder, with_bytes(whole, 8, bytes_of(~std::uint64_t{0}))), mentions("tensors do not fit"));
+    CHECK_THAT(gguf_refusal(folder, with_bytes(whole, 16, bytes_of(~std::uint64_t{0}))), mentions("entries of metadata do not fit"));
 }
 
 TEST_CASE("GGUF: what is wrong with metadata is said", "[examples][gguf]") {
     const scratch_folder folder;
-    CHECK(refused(folder, with_entry(number("k", 1))).empty());
-    CHECK_THAT(refused(folder, with_entry(number("", 1))), mentions("a key is empty"));
-    CHECK_THAT(refused(folder, with_entry(number("a\nb", 1))), mentions("has a control character"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", 13, "x"))), mentions("k has the unknown type 13"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", boolean, "\2"))), mentions("k is a boolean that is neither 0 nor 1"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", array, bytes_of(boolean) + bytes_of(std::uint64_t{2}) + "\1\2"))),
+    CHECK(gguf_refusal(folder, with_entry(number("k", 1))).empty());
+    CHECK_THAT(gguf_refusal(folder, with_entry(number("", 1))), mentions("a key is empty"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(number("a\nb", 1))), mentions("has a control character"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", 13, "x"))), mentions("k has the unknown type 13"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_bool, "\2"))),
                mentions("k is a boolean that is neither 0 nor 1"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", array, bytes_of(array) + bytes_of(std::uint64_t{0})))),
+    CHECK_THAT(
+        gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_array, bytes_of(type_bool) + bytes_of(std::uint64_t{2}) + "\1\2"))),
+        mentions("k is a boolean that is neither 0 nor 1"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_array, bytes_of(type_array) + bytes_of(std::uint64_t{0})))),
                mentions("k is an array of arrays"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", array, bytes_of(u8) + bytes_of(~std::uint64_t{0})))),
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_array, bytes_of(type_u8) + bytes_of(~std::uint64_t{0})))),
                mentions("elements of k do not fit"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", array, bytes_of(text) + bytes_of(std::uint64_t{1} << 61)))),
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_array, bytes_of(type_text) + bytes_of(std::uint64_t{1} << 61)))),
                mentions("elements of k do not fit"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("k", text, bytes_of(~std::uint64_t{0})))), mentions("k does not fit"));
-    CHECK_THAT(refused(folder, gguf({number("k", 1), number("k", 2)}, {})), mentions("has the key k twice"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("k", type_text, bytes_of(~std::uint64_t{0})))), mentions("k does not fit"));
+    CHECK_THAT(gguf_refusal(folder, gguf({number("k", 1), number("k", 2)}, {})), mentions("has the key k twice"));
     for (const std::uint32_t alignment : {0U, 3U, 48U})
-        CHECK_THAT(refused(folder, with_entry(number("general.alignment", alignment))), mentions("must be a power of 2"));
-    CHECK_THAT(refused(folder, with_entry(gguf_entry_bytes("general.alignment", i8, "\x20"))), mentions("is not of type uint32"));
+        CHECK_THAT(gguf_refusal(folder, with_entry(number("general.alignment", alignment))), mentions("must be a power of 2"));
+    CHECK_THAT(gguf_refusal(folder, with_entry(gguf_entry_bytes("general.alignment", type_i8, "\x20"))), mentions("is not of type uint32"));
 }
 
 TEST_CASE("GGUF: what is wrong with tensors is said", "[examples][gguf]") {
     const scratch_folder folder;
     const std::string eight(8, 'x');
-    CHECK(refused(folder, with_tensor({"t", {2}, 0, eight})).empty());
-    CHECK_THAT(refused(folder, with_tensor({"", {2}, 0, eight})), mentions("the name of a tensor is empty"));
-    CHECK(refused(folder, with_tensor({std::string(63, 'n'), {2}, 0, eight})).empty());
-    CHECK_THAT(refused(folder, with_tensor({std::string(64, 'n'), {2}, 0, eight})), mentions("has 64 bytes, more than the 63"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {}, 0, eight + eight})), mentions("tensor t has 0 dimensions"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {1, 1, 1, 1, 2}, 0, eight})), mentions("tensor t has 5 dimensions"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {2, 0}, 0, eight})), mentions("tensor t has a size of 0"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0, eight})), mentions("overflows"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {~std::uint64_t{0}}, 0, eight})), mentions("overflows"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {2}, 99, eight})), mentions("tensor t has type 99"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {16}, 2, eight})), mentions("rows of 16 do not fill blocks of 32 of type Q4_0"));
-    CHECK_THAT(refused(folder, with_tensor({"t", {1 << 20}, 0, eight})), mentions("do not fit into the file"));
-    CHECK_THAT(refused(folder, gguf({}, {{"t", {2}, 0, eight}, {"t", {2}, 0, eight}})), mentions("has the tensor t twice"));
+    CHECK(gguf_refusal(folder, with_tensor({"t", {2}, 0, eight})).empty());
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"", {2}, 0, eight})), mentions("the name of a tensor is empty"));
+    CHECK(gguf_refusal(folder, with_tensor({std::string(63, 'n'), {2}, 0, eight})).empty());
+    CHECK_THAT(gguf_refusal(folder, with_tensor({std::string(64, 'n'), {2}, 0, eight})), mentions("has 64 bytes, more than the 63"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {}, 0, eight + eight})), mentions("tensor t has 0 dimensions"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {1, 1, 1, 1, 2}, 0, eight})), mentions("tensor t has 5 dimensions"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {2, 0}, 0, eight})), mentions("tensor t has a size of 0"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0, eight})), mentions("overflows"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {~std::uint64_t{0}}, 0, eight})), mentions("overflows"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {2}, 99, eight})), mentions("tensor t has type 99"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {16}, 2, eight})), mentions("rows of 16 do not fill blocks of 32 of type Q4_0"));
+    CHECK_THAT(gguf_refusal(folder, with_tensor({"t", {1 << 20}, 0, eight})), mentions("do not fit into the file"));
+    CHECK_THAT(gguf_refusal(folder, gguf({}, {{"t", {2}, 0, eight}, {"t", {2}, 0, eight}})), mentions("has the tensor t twice"));
     // the data of b begins elsewhere than behind a's
-    CHECK_THAT(refused(folder, gguf({}, {{"a", {2}, 0, eight}, {"b", {2}, 0, eight}}, 1)),
+    CHECK_THAT(gguf_refusal(folder, gguf({}, {{"a", {2}, 0, eight}, {"b", {2}, 0, eight}}, 1)),
                mentions("begins at offset 8, where 32 was expected"));
     const float infinite[] = {1, INFINITY};
     const gguf_file file(folder.write("a.gguf", with_tensor({"t", {2}, 0, tiny::floats(infinite, 2)})));

@@ -78,7 +78,7 @@ std::string base_of(const llama_model& m, const std::string& architecture = "lla
     return tiny::gguf(tiny::gguf_metadata(m.config, architecture), tiny::gguf_tensors(m, architecture == "llama"));
 }
 
-constexpr std::array names{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+constexpr std::array gguf_names{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
 
 }  // namespace
 
@@ -121,7 +121,7 @@ TEST_CASE("GGUF models: a file holds the codes of the linear layers, the norms, 
                     const bool rotates = kind == linear::q_proj || kind == linear::k_proj;
                     const matrix_f& W = rounded.blocks[b][kind];
                     const matrix_f expected = rotates ? tiny::paired(W, c.head_dim) : W;
-                    CHECK(unpacked(after, prefix + names[static_cast<std::size_t>(kind)] + ".weight") == expected);
+                    CHECK(unpacked(after, prefix + gguf_names[static_cast<std::size_t>(kind)] + ".weight") == expected);
                 }
             }
         }
@@ -138,7 +138,8 @@ TEST_CASE("GGUF models: k-quants are written with the factors of their scales", 
         write_gguf_model(rounded.of(original.get()), base, {mix, {}, {}}, folder.path() / "out.gguf");
         const gguf_file after(folder.path() / "out.gguf");
         for (const linear kind : {linear::v_proj, linear::down_proj, linear::up_proj})
-            CHECK(unpacked(after, std::string("blk.1.") + names[static_cast<std::size_t>(kind)] + ".weight") == rounded.blocks[1][kind]);
+            CHECK(unpacked(after, std::string("blk.1.") + gguf_names[static_cast<std::size_t>(kind)] + ".weight") ==
+                  rounded.blocks[1][kind]);
     }
     rounded_model other(m, gguf_mix::q4_1);  // whose scales are no products
     for (auto& layer : other.layers) layer.group_size = 32;

@@ -47,14 +47,14 @@ llama_config even_config() {
     return c;
 }
 
-struct run_settings {
+struct format_settings {
     quantization how;
     output_settings output;
 };
 
 /// Groups of 32 and what suits the format.
-run_settings settings_for(const std::string& name, int bits = 4) {
-    run_settings settings;
+format_settings settings_for(const std::string& name, int bits = 4) {
+    format_settings settings;
     settings.output.format = &format_of(name);
     const magr::grid_options grid = magr::grid_options_for(settings.output.format->packed.value());
     settings.how.bits = bits;
@@ -65,10 +65,10 @@ run_settings settings_for(const std::string& name, int bits = 4) {
     return settings;
 }
 
-struct stopped {};
+struct stopped_early {};
 
 /// Quantizes into a folder and returns the blocks as the caller sees them. Throws an error after `most` of them.
-std::vector<llama_block> run(const model_folder& from, const std::filesystem::path& to, const run_settings& settings,
+std::vector<llama_block> run(const model_folder& from, const std::filesystem::path& to, const format_settings& settings,
                              std::size_t most = 99) {
     std::ostringstream ignored;
     progress quiet(ignored, false);
@@ -80,7 +80,7 @@ std::vector<llama_block> run(const model_folder& from, const std::filesystem::pa
     std::vector<llama_block> blocks;
     const auto finished = [&](const llama_block& block) {
         blocks.push_back(block);
-        if (blocks.size() == most) throw stopped();
+        if (blocks.size() == most) throw stopped_early();
     };
     static_cast<void>(quantize_model(from, texts, settings.how, pool, quiet, finished, &out));
     return blocks;
@@ -121,7 +121,7 @@ magr::stored_matrix stored_of(const model_tensors& tensors, const std::string& n
 }
 
 /// A layer out of the tensors that a loader reads, by the inverse of the library's packers.
-magr::quantized_matrix<float> unpacked(const model_tensors& tensors, const std::string& name, const run_settings& settings) {
+magr::quantized_matrix<float> unpacked(const model_tensors& tensors, const std::string& name, const format_settings& settings) {
     const std::string format = settings.output.format->name;
     const int bits = settings.how.bits;
     const magr::index_t group = settings.how.group_size.value();
@@ -157,8 +157,8 @@ matrix_f values_of(const magr::quantized_matrix<float>& q) {
     return Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
 }
 
-std::vector<run_settings> packed_runs() {
-    std::vector<run_settings> all;
+std::vector<format_settings> packed_runs() {
+    std::vector<format_settings> all;
     for (const char* name : {"gptq", "gptq_v2", "compressed-tensors", "awq", "mlx"}) all.push_back(settings_for(name));
     all.push_back(settings_for("gptq_v2", 3));
     all.back().how.order = magr::column_order::act_order;
@@ -174,7 +174,7 @@ std::vector<run_settings> packed_runs() {
 TEST_CASE("output_format: packed tensors are the quantized matrices bit for bit", "[examples][output_format]") {
     const tiny::model_in_folder stored(tiny::model(even_config()));
     const model_folder& from = stored.get();
-    for (const run_settings& settings : packed_runs()) {
+    for (const format_settings& settings : packed_runs()) {
         INFO(settings.output.format->name << " " << settings.how.bits);
         const scratch_folder to;
         const std::vector<llama_block> blocks = run(from, to.path(), settings);
@@ -270,7 +270,7 @@ TEST_CASE("output_format: what is not packed has the type of the output", "[exam
     const llama_model model = tiny::model(even_config());
     const tiny::model_in_folder stored(model);
     const scratch_folder to;
-    run_settings settings = settings_for("gptq");
+    format_settings settings = settings_for("gptq");
     settings.how.method = method::automatic;
     settings.how.effort = 2;
     const std::vector<llama_block> blocks = run(stored.get(), to.path(), settings);
@@ -303,7 +303,7 @@ TEST_CASE("output_format: what is not packed has the type of the output", "[exam
 
 TEST_CASE("output_format: config.json says how the layers are packed", "[examples][output_format]") {
     const tiny::model_in_folder stored(tiny::model(even_config()));
-    const auto config_of = [&](const run_settings& settings, const scratch_folder& to) {
+    const auto config_of = [&](const format_settings& settings, const scratch_folder& to) {
         output_folder(to.path()).begin(stored.get(), tiny::texts(stored.get().config(), {9}), settings.how, settings.output);
         return json::parse(to.read("config.json"));
     };
@@ -322,7 +322,7 @@ TEST_CASE("output_format: config.json says how the layers are packed", "[example
             CHECK(json::parse(to.read("quantize_config.json")) == q);
         }
         const scratch_folder to;
-        run_settings settings = settings_for("gptq_v2");
+        format_settings settings = settings_for("gptq_v2");
         settings.how.order = magr::column_order::act_order;
         CHECK(config_of(settings, to).at("quantization_config").at("desc_act") == true);
         const scratch_folder rows;
@@ -333,7 +333,7 @@ TEST_CASE("output_format: config.json says how the layers are packed", "[example
     }
     SECTION("compressed-tensors") {
         const scratch_folder to, rows;
-        run_settings settings = settings_for("compressed-tensors");
+        format_settings settings = settings_for("compressed-tensors");
         const json q = config_of(settings, to).at("quantization_config");
         CHECK(q.at("quant_method") == "compressed-tensors");
         CHECK(q.at("format") == "pack-quantized");
@@ -369,23 +369,23 @@ TEST_CASE("output_format: config.json says how the layers are packed", "[example
 
 TEST_CASE("output_format: a run that was interrupted in any format ends with the same files", "[examples][output_format]") {
     const tiny::model_in_folder stored(tiny::model(even_config()));
-    std::vector<run_settings> all = packed_runs();
+    std::vector<format_settings> all = packed_runs();
     for (const auto type : {magr::storage_type::f16, magr::storage_type::bf16})  // dequantized weights, rounded
         for (const auto m : {method::magr_optq, method::gptaq}) {
-            run_settings rounded;
+            format_settings rounded;
             rounded.how.method = m;
             rounded.output.weights = type;
             all.push_back(rounded);
         }
     all.push_back(settings_for("awq"));
     all.back().how.method = method::automatic;
-    for (const run_settings& settings : all) {
+    for (const format_settings& settings : all) {
         INFO(settings.output.format->name << " " << to_string(settings.output.weights) << " " << name_of(settings.how.method));
         const scratch_folder whole, interrupted;
         run(stored.get(), whole.path(), settings);
         const auto expected = folder_contents(whole.path());
         CHECK(expected.contains("model.safetensors.index.json"));
-        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 1), stopped);
+        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 1), stopped_early);
         CHECK_FALSE(folder_contents(interrupted.path()).contains("model.safetensors.index.json"));
         run(stored.get(), interrupted.path(), settings);
         CHECK(folder_contents(interrupted.path()) == expected);
@@ -400,19 +400,19 @@ TEST_CASE("output_format: a run that was interrupted in any format ends with the
 TEST_CASE("output_format: the same run in another format is another run", "[examples][output_format]") {
     const tiny::model_in_folder stored(tiny::model(even_config()));
     const scratch_folder to;
-    CHECK_THROWS_AS(run(stored.get(), to.path(), settings_for("awq"), 1), stopped);
+    CHECK_THROWS_AS(run(stored.get(), to.path(), settings_for("awq"), 1), stopped_early);
     CHECK_THAT(refusal([&] { return run(stored.get(), to.path(), settings_for("gptq_v2")); }),
                mentions(R"(format is "awq" there and "gptq_v2" here)"));
 }
 
 TEST_CASE("output_format: what a format cannot hold is refused with every reason", "[examples][output_format]") {
-    const auto refused = [](const run_settings& settings, const llama_config& config = even_config()) {
+    const auto refused = [](const format_settings& settings, const llama_config& config = even_config()) {
         return refusal([&] { return require_format(config, settings.how, settings.output), 0; });
     };
-    for (const run_settings& settings : packed_runs()) CHECK(refused(settings).empty());
+    for (const format_settings& settings : packed_runs()) CHECK(refused(settings).empty());
     CHECK(refused({}, tiny::config()).empty());
 
-    run_settings settings = settings_for("gptq_v2", 5);
+    format_settings settings = settings_for("gptq_v2", 5);
     settings.how.storage = magr::storage_type::f32;
     settings.how.zero_point = magr::zero_point::offset;
     const std::string message = refused(settings, tiny::config());
@@ -480,7 +480,7 @@ TEST_CASE("output_format: a format with files of its own gets the quantized mode
         }
         output_file(folder / "model.own").commit(text.str());
     };
-    run_settings settings;
+    format_settings settings;
     settings.output.format = &own;
     for (const int effort : {1, 2}) {
         settings.how.method = method::automatic;
@@ -496,7 +496,7 @@ TEST_CASE("output_format: a format with files of its own gets the quantized mode
         const auto contents = folder_contents(whole.path());
         CHECK(contents.size() == 1 + 3 * 3 + 1);  // quantization.json, codes, rests and records of blocks, and the format's own
         CHECK_FALSE(contents.contains("config.json"));
-        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 2), stopped);
+        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 2), stopped_early);
         run(stored.get(), interrupted.path(), settings);
         CHECK(folder_contents(interrupted.path()) == contents);
     }
@@ -508,16 +508,16 @@ TEST_CASE("output_format: GGUF and ONNX files come from a run, and from one that
     const scratch_folder scratch;
     const auto base = scratch.write("base.gguf", tiny::gguf(tiny::gguf_metadata(model.config, "llama"), tiny::gguf_tensors(model)));
 
-    run_settings gguf;
+    format_settings gguf;
     gguf.output.format = &format_of("gguf");
     gguf.output.gguf_base = base.string();
     gguf.how.method = method::automatic;
     gguf.how.gguf = gguf_mix::q4_1;
-    for (const run_settings& settings : {gguf, settings_for("onnx")}) {
+    for (const format_settings& settings : {gguf, settings_for("onnx")}) {
         const scratch_folder whole, interrupted;
         const std::vector<llama_block> blocks = run(stored.get(), whole.path(), settings);
         const auto contents = folder_contents(whole.path());
-        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 2), stopped);
+        CHECK_THROWS_AS(run(stored.get(), interrupted.path(), settings, 2), stopped_early);
         run(stored.get(), interrupted.path(), settings);
         CHECK(folder_contents(interrupted.path()) == contents);
         if (settings.how.gguf) {
@@ -538,7 +538,7 @@ TEST_CASE("output_format: GGUF and ONNX files come from a run, and from one that
     gguf.output.gguf_base = (scratch.path() / "none.gguf").string();
     CHECK_THAT(refusal([&] { return run(stored.get(), empty.path(), gguf); }), mentions("none.gguf"));
     CHECK(folder_contents(empty.path()).empty());
-    run_settings eight = settings_for("onnx", 8);
+    format_settings eight = settings_for("onnx", 8);
     eight.how.zero_point = magr::zero_point::real;
     CHECK_THAT(refusal([&] { return require_format(even_config(), eight.how, eight.output), 0; }),
                mentions("8 bits with real zero points"));

@@ -28,7 +28,7 @@ std::string halves(const std::vector<std::uint16_t>& bits) {
 }
 
 /// The message with which a file with this header and data is refused.
-std::string refused(const scratch_folder& folder, const std::string& contents) {
+std::string safetensors_refusal(const scratch_folder& folder, const std::string& contents) {
     const auto path = folder.write("bad.safetensors", contents);
     const std::string message = refusal([&] { return safetensors_file(path); });
     if (!message.empty()) {
@@ -86,54 +86,57 @@ TEST_CASE("safetensors: each rule of the format refuses what breaks it", "[examp
     const std::string four(4, '\0'), eight(8, '\0');
     const auto with = [](const std::string& entries, const std::string& data) { return safetensors("{" + entries + "}", data); };
     const std::string good = tensor("a", "F32", "[1]", "[0,4]");
-    REQUIRE(refused(folder, with(good, four)).empty());
+    REQUIRE(safetensors_refusal(folder, with(good, four)).empty());
 
-    CHECK_THAT(refused(folder, ""), mentions("too short"));
-    CHECK_THAT(refused(folder, "1234567"), mentions("too short"));
-    CHECK_THAT(refused(folder, bytes_of(std::uint64_t{100'000'001}) + "{}"), mentions("longer than the 100000000"));
-    CHECK_THAT(refused(folder, bytes_of(~std::uint64_t{0}) + "{}"), mentions("longer than"));
-    CHECK_THAT(refused(folder, bytes_of(std::uint64_t{3}) + "{}"), mentions("does not fit into the file's 10"));
-    CHECK_THAT(refused(folder, safetensors("", "")), mentions("does not begin with '{'"));
-    CHECK_THAT(refused(folder, safetensors(" {}", "")), mentions("does not begin with '{'"));
-    CHECK_THAT(refused(folder, safetensors("[]", "")), mentions("does not begin with '{'"));
-    CHECK_THAT(refused(folder, safetensors("{} x", "")), mentions("not valid JSON"));
-    CHECK_THAT(refused(folder, safetensors("{\"\xff\":1}", "")), mentions("not valid JSON"));
-    CHECK_THAT(refused(folder, safetensors("{" + std::string(100, '['), "")), mentions("not valid JSON"));
-    CHECK_THAT(refused(folder, safetensors("{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", "")),
+    CHECK_THAT(safetensors_refusal(folder, ""), mentions("too short"));
+    CHECK_THAT(safetensors_refusal(folder, "1234567"), mentions("too short"));
+    CHECK_THAT(safetensors_refusal(folder, bytes_of(std::uint64_t{100'000'001}) + "{}"), mentions("longer than the 100000000"));
+    CHECK_THAT(safetensors_refusal(folder, bytes_of(~std::uint64_t{0}) + "{}"), mentions("longer than"));
+    CHECK_THAT(safetensors_refusal(folder, bytes_of(std::uint64_t{3}) + "{}"), mentions("does not fit into the file's 10"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("", "")), mentions("does not begin with '{'"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors(" {}", "")), mentions("does not begin with '{'"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("[]", "")), mentions("does not begin with '{'"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("{} x", "")), mentions("not valid JSON"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("{\"\xff\":1}", "")), mentions("not valid JSON"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("{" + std::string(100, '['), "")), mentions("not valid JSON"));
+    CHECK_THAT(safetensors_refusal(folder, safetensors("{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", "")),
                mentions("nested deeper"));
-    CHECK_THAT(refused(folder, with(good + "," + good, four)), mentions("\"a\" appears twice"));
-    CHECK_THAT(refused(folder, with(R"("a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})", four)),
+    CHECK_THAT(safetensors_refusal(folder, with(good + "," + good, four)), mentions("\"a\" appears twice"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})", four)),
                mentions("\"dtype\" appears twice"));
-    CHECK_THAT(refused(folder, with(R"("__metadata__":3)", "")), mentions("__metadata__"));
-    CHECK_THAT(refused(folder, with(R"("__metadata__":{"x":1})", "")), mentions("not a string"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("__metadata__":3)", "")), mentions("__metadata__"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("__metadata__":{"x":1})", "")), mentions("not a string"));
 
-    CHECK_THAT(refused(folder, with(R"("a\n\u001b[1m":[])", "")), mentions("tensor a??[1m: not an object"));
-    CHECK_THAT(refused(folder, with(R"("a":[])", "")), mentions("not an object"));
-    CHECK_THAT(refused(folder, with(R"("a":{"shape":[1],"data_offsets":[0,4]})", four)), mentions("dtype is missing"));
-    CHECK_THAT(refused(folder, with(R"("a":{"dtype":"F32","data_offsets":[0,4]})", four)), mentions("shape is missing"));
-    CHECK_THAT(refused(folder, with(R"("a":{"dtype":"F32","shape":[1]})", four)), mentions("data_offsets is missing"));
-    CHECK_THAT(refused(folder, with(R"("a":{"dtype":7,"shape":[1],"data_offsets":[0,4]})", four)), mentions("dtype is not a string"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F33", "[1]", "[0,4]"), four)), mentions("unknown dtype \"F33\""));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "1", "[0,4]"), four)), mentions("shape is not an array"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[-1]", "[0,4]"), four)), mentions("non-negative integer"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1.0]", "[0,4]"), four)), mentions("non-negative integer"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[\"1\"]", "[0,4]"), four)), mentions("non-negative integer"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[4294967296,4294967296]", "[0,4]"), four)), mentions("overflows"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[576460752303423489]", "[0,4]"), four)), mentions("overflows"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F4", "[3]", "[0,1]"), "x")), mentions("whole bytes"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[0]"), four)), mentions("two integers"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[0,4,8]"), four)), mentions("two integers"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[0,-4]"), four)), mentions("non-negative integer"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[4,0]"), four)), mentions("end before they begin"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[18446744073709551608,18446744073709551612]"), four)), mentions("overflow"));
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[2]", "[0,4]"), four)), mentions("span 4 bytes, shape [2] of F32 needs 8"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a\n\u001b[1m":[])", "")), mentions("tensor a??[1m: not an object"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":[])", "")), mentions("not an object"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":{"shape":[1],"data_offsets":[0,4]})", four)), mentions("dtype is missing"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":{"dtype":"F32","data_offsets":[0,4]})", four)), mentions("shape is missing"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":{"dtype":"F32","shape":[1]})", four)), mentions("data_offsets is missing"));
+    CHECK_THAT(safetensors_refusal(folder, with(R"("a":{"dtype":7,"shape":[1],"data_offsets":[0,4]})", four)),
+               mentions("dtype is not a string"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F33", "[1]", "[0,4]"), four)), mentions("unknown dtype \"F33\""));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "1", "[0,4]"), four)), mentions("shape is not an array"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[-1]", "[0,4]"), four)), mentions("non-negative integer"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1.0]", "[0,4]"), four)), mentions("non-negative integer"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[\"1\"]", "[0,4]"), four)), mentions("non-negative integer"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[4294967296,4294967296]", "[0,4]"), four)), mentions("overflows"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[576460752303423489]", "[0,4]"), four)), mentions("overflows"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F4", "[3]", "[0,1]"), "x")), mentions("whole bytes"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[0]"), four)), mentions("two integers"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[0,4,8]"), four)), mentions("two integers"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[0,-4]"), four)), mentions("non-negative integer"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[4,0]"), four)), mentions("end before they begin"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[18446744073709551608,18446744073709551612]"), four)),
+               mentions("overflow"));
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[2]", "[0,4]"), four)),
+               mentions("span 4 bytes, shape [2] of F32 needs 8"));
 
-    CHECK_THAT(refused(folder, with(tensor("a", "F32", "[1]", "[4,8]"), eight)), mentions("a hole"));
-    CHECK_THAT(refused(folder, with(good + "," + tensor("b", "F32", "[1]", "[5,9]"), eight + "x")),
+    CHECK_THAT(safetensors_refusal(folder, with(tensor("a", "F32", "[1]", "[4,8]"), eight)), mentions("a hole"));
+    CHECK_THAT(safetensors_refusal(folder, with(good + "," + tensor("b", "F32", "[1]", "[5,9]"), eight + "x")),
                mentions("tensor b: begins at offset 5, where 4"));
-    CHECK_THAT(refused(folder, with(good + "," + tensor("b", "F32", "[1]", "[2,6]"), eight)), mentions("an overlap"));
-    CHECK_THAT(refused(folder, with(good, eight)), mentions("the tensors end at"));
-    CHECK_THAT(refused(folder, with(good, "xyz")), mentions("the tensors end at"));
+    CHECK_THAT(safetensors_refusal(folder, with(good + "," + tensor("b", "F32", "[1]", "[2,6]"), eight)), mentions("an overlap"));
+    CHECK_THAT(safetensors_refusal(folder, with(good, eight)), mentions("the tensors end at"));
+    CHECK_THAT(safetensors_refusal(folder, with(good, "xyz")), mentions("the tensors end at"));
 }
 
 TEST_CASE("safetensors: what cannot be a weight is refused when it is read", "[examples][safetensors]") {

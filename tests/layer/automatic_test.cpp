@@ -26,7 +26,7 @@ struct calibrated {
 
 /// A layer with outliers among its weights and inputs, with two samples of the inputs.
 calibrated make_layer(index_t rows, index_t cols, unsigned seed) {
-    const layers::layer first = layers::random_layer(rows, cols, seed);
+    const preprocess_layers::layer first = preprocess_layers::random_layer(rows, cols, seed);
     calibrated made{first.W.cast<float>(), MatrixXd::Zero(cols, cols), MatrixXd::Zero(cols, cols)};
     std::mt19937 random(seed + 1);
     std::normal_distribution<double> normal;

@@ -14,23 +14,18 @@
 
 #include "support/catch.hpp"
 #include "support/random_matrix.hpp"
+#include "support/values_of.hpp"
 
 using Eigen::MatrixXd;
 using magr::index_t;
 using tests::random_matrix;
+using tests::values_of;
 
 namespace {
 
 MatrixXd correlated_gram(index_t n, index_t tokens, unsigned seed) {
     const MatrixXd X = random_matrix(tokens, n, seed) * (random_matrix(n, n, seed + 1) + 2 * MatrixXd::Identity(n, n));
     return X.transpose() * X;
-}
-
-template <class Scalar>
-MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
-    const magr::matrix<Scalar> values = q.dequantize();
-    return Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(values.data(), q.rows(), q.cols())
-        .template cast<double>();
 }
 
 MatrixXd damped(MatrixXd H, double damping) {

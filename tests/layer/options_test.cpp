@@ -26,7 +26,7 @@ using std::vector;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 const double not_a_number = std::nan("");
 constexpr double smallest = std::numeric_limits<double>::denorm_min();
-constexpr double largest = std::numeric_limits<double>::max();
+constexpr double largest_number = std::numeric_limits<double>::max();
 
 /// A field, the problems of options in which it has a given value, and values inside and outside of its range.
 struct field {
@@ -54,7 +54,7 @@ field of(const char* name, Value Options::*member, vector<double> good, vector<d
 }
 
 const vector<double> not_fractions = {-smallest, -1, 1, 2, infinity, -infinity, not_a_number};
-const vector<double> not_amounts = {-smallest, -1, -largest, infinity, -infinity, not_a_number};
+const vector<double> not_amounts = {-smallest, -1, -largest_number, infinity, -infinity, not_a_number};
 const vector<double> fractions = {0, smallest, 0.5, 1 - 1e-15};
 const vector<double> amounts = {0, smallest, 1, 1e3};
 const vector<double> counts = {1, 2, 1e6};
@@ -204,7 +204,7 @@ TEST_CASE("options: levels that are no numbers, too large or out of order are re
         return problems(magr::grid_options{.bits = 2, .zero_point = magr::zero_point::none, .levels = std::move(levels)}).empty();
     };
     CHECK(accepted({-1e6, 0, 1e6}));
-    for (const double bad : {not_a_number, infinity, -infinity, largest, 1.1e6, -1.1e6, 0.0}) {
+    for (const double bad : {not_a_number, infinity, -infinity, largest_number, 1.1e6, -1.1e6, 0.0}) {
         CAPTURE(bad);
         CHECK_FALSE(accepted({-1, 0, bad}));
         CHECK_FALSE(accepted({-1, bad, 0}));

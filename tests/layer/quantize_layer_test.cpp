@@ -12,6 +12,7 @@
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
 #include "support/counting_executor.hpp"
+#include "support/values_of.hpp"
 
 using Eigen::MatrixXd;
 using Eigen::MatrixXf;
@@ -21,19 +22,9 @@ using magr::layer_quantizer;
 using magr::output_error;
 using magr::quantization_status;
 using magr::quantize_layer;
+using tests::values_of;
 
-namespace {
-
-template <class Scalar>
-MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
-    const auto values = q.dequantize();
-    MatrixXd out(values.rows(), values.cols());
-    for (index_t i = 0; i < values.rows(); ++i)
-        for (index_t j = 0; j < values.cols(); ++j) out(i, j) = static_cast<double>(values(i, j));
-    return out;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("quantize_layer: is its steps one after the other", "[quantize][layer][oracle]") {
     const layers::layer layer = layers::make_layer(20, 48, layers::inputs::outliers, 1);

@@ -35,12 +35,12 @@ using tests::random_matrix;
 
 namespace {
 
-struct layer {
+struct weights_and_gram {
     MatrixXd W, H;
 };
 
 /// A few large weights and inputs among many small ones, and correlated inputs.
-layer spiked_layer(index_t rows, index_t cols, unsigned seed) {
+weights_and_gram spiked_layer(index_t rows, index_t cols, unsigned seed) {
     MatrixXd W = random_matrix(rows, cols, seed), X = random_matrix(3 * cols, cols, seed + 1);
     for (index_t j = 1; j < cols; ++j) X.col(j) += 0.8 * X.col(j - 1);
     X.col(cols / 3) *= 20;

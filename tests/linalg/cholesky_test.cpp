@@ -40,11 +40,6 @@ double residual_in_double(const dense<T>& A, const dense<T>& L) {
     return (difference.array() / (root * root.transpose()).array()).abs().maxCoeff() / bound;
 }
 
-template <class T>
-matrix_view<T> view(dense<T>& A) {
-    return {A.data(), A.rows(), A.cols()};
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("cholesky: a small matrix by hand", "[linalg][cholesky][oracle]", float, double) {

@@ -26,6 +26,11 @@ using dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <class T>
 inline constexpr long double unit = static_cast<long double>(std::numeric_limits<T>::epsilon()) / 2;
 
+template <class T>
+magr::matrix_view<T> view(dense<T>& A) {
+    return {A.data(), A.rows(), A.cols()};
+}
+
 inline dense<double> normal(index_t rows, index_t cols, std::mt19937& random) {
     std::normal_distribution<double> entry;
     dense<double> out(rows, cols);

@@ -18,7 +18,7 @@ namespace {
 
 /// ||A M - I|| in the Frobenius norm.
 template <class T>
-double residual(const dense<T>& A, const dense<T>& M) {
+double residual_of_inverse(const dense<T>& A, const dense<T>& M) {
     const index_t n = A.rows();
     long double sum = 0;
     for (index_t i = 0; i < n; ++i)
@@ -28,11 +28,6 @@ double residual(const dense<T>& A, const dense<T>& M) {
             sum += difference * difference;
         }
     return static_cast<double>(std::sqrt(sum));
-}
-
-template <class T>
-matrix_view<T> view(dense<T>& A) {
-    return {A.data(), A.rows(), A.cols()};
 }
 
 template <class T>
@@ -68,7 +63,7 @@ TEMPLATE_TEST_CASE("spd_inverse: the product with the matrix is the identity, wi
             CAPTURE(n, condition);
             REQUIRE(spd_inverse(view(M)));
             CHECK(is_symmetric(M));
-            CHECK(residual(A, M) <= static_cast<double>(n + 4) * static_cast<double>(unit<TestType>) * condition);
+            CHECK(residual_of_inverse(A, M) <= static_cast<double>(n + 4) * static_cast<double>(unit<TestType>) * condition);
         }
 }
 

@@ -48,7 +48,7 @@ std::vector<index_t> squares(index_t count, executor_ref exec = {}) {
     return out;
 }
 
-const std::vector<index_t> expected = {0, 1, 4, 9, 16};
+const std::vector<index_t> five_squares = {0, 1, 4, 9, 16};
 
 }  // namespace
 
@@ -84,14 +84,14 @@ TEST_CASE("executor_ref: without an executor tasks run in ascending order on the
 TEST_CASE("executor_ref: functions take lvalues, constants, temporaries, references and nothing", "[parallel]") {
     plain_executor plain;
     const magr::serial_executor constant;
-    CHECK(squares(5) == expected);
-    CHECK(squares(5, {}) == expected);
-    CHECK(squares(5, plain) == expected);
+    CHECK(squares(5) == five_squares);
+    CHECK(squares(5, {}) == five_squares);
+    CHECK(squares(5, plain) == five_squares);
     CHECK(plain.loops == 1);
-    CHECK(squares(5, plain_executor{}) == expected);
-    CHECK(squares(5, constant) == expected);
-    CHECK(squares(5, magr::thread_pool(2)) == expected);
-    CHECK(squares(5, executor_ref(plain)) == expected);
+    CHECK(squares(5, plain_executor{}) == five_squares);
+    CHECK(squares(5, constant) == five_squares);
+    CHECK(squares(5, magr::thread_pool(2)) == five_squares);
+    CHECK(squares(5, executor_ref(plain)) == five_squares);
     CHECK(plain.loops == 2);
     CHECK(executor_ref(plain).concurrency() == 2);
 }

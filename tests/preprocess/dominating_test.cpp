@@ -13,9 +13,9 @@
 #include "layers.hpp"
 #include "support/catch.hpp"
 
-using layers::common_inputs;
-using layers::index_t;
-using layers::row_major;
+using preprocess_layers::common_inputs;
+using preprocess_layers::index_t;
+using preprocess_layers::row_major;
 
 namespace {
 
@@ -30,7 +30,7 @@ struct family_member {
 std::vector<family_member> family(unsigned seed) {
     std::vector<family_member> all;
     const auto add = [&](std::string name, const common_inputs& inputs, index_t tokens, index_t iterations = 12) {
-        all.push_back({std::move(name), layers::inputs_of(inputs, channels, tokens, seed), iterations});
+        all.push_back({std::move(name), preprocess_layers::inputs_of(inputs, channels, tokens, seed), iterations});
     };
     add("mean 1", {.means = {1.0}}, 1024);
     add("mean 3", {.means = {3.0}}, 1024);
@@ -50,7 +50,7 @@ std::vector<family_member> family(unsigned seed) {
     add("8 tokens", {}, 8);
     add("16 tokens", {}, 16, 40);
     add("half as many tokens as channels", {}, channels / 2, 40);
-    const row_major<double> noise = layers::inputs_of({}, channels, channels, seed);
+    const row_major<double> noise = preprocess_layers::inputs_of({}, channels, channels, seed);
     row_major<double> falling = Eigen::HouseholderQR<row_major<double>>(noise).householderQ();
     for (index_t j = 0; j < channels; ++j) falling.row(j) *= std::pow(10.0, -6.0 * static_cast<double>(j) / channels);
     all.push_back({"a spectrum that falls by 1e12", falling, 40});
@@ -59,7 +59,7 @@ std::vector<family_member> family(unsigned seed) {
 
 /// Gaussian rows whose sizes differ by 1e3.
 row_major<float> graded_rows(index_t rows, unsigned seed) {
-    row_major<double> W = layers::inputs_of({}, channels, rows, seed);
+    row_major<double> W = preprocess_layers::inputs_of({}, channels, rows, seed);
     for (index_t i = 0; i < rows; ++i) W.row(i) *= 0.02 * std::pow(1e3, static_cast<double>(i) / static_cast<double>(rows - 1));
     return W.cast<float>();
 }
@@ -140,7 +140,7 @@ TEST_CASE("preprocess: every row reaches its optimum where directions dominate",
 }
 
 TEST_CASE("preprocess: a row ends with the same bits whatever the other rows are", "[preprocess][property]") {
-    const row_major<double> H = layers::gram_of({.means = {3.0}}, channels, 512, 53);
+    const row_major<double> H = preprocess_layers::gram_of({.means = {3.0}}, channels, 512, 53);
     const row_major<float> W0 = graded_rows(110, 54);  // more than one tile, and several classes of rows
     row_major<float> together = W0;
     magr::preprocess(together, H, {.alpha = 1e-2});
@@ -154,28 +154,28 @@ TEST_CASE("preprocess: a row ends with the same bits whatever the other rows are
 
 TEST_CASE("preprocess: what float cannot tell apart is solved in double, and says so", "[preprocess][certificate]") {
     row_major<float> W = graded_rows(6, 55);
-    const auto dominated = magr::preprocess(W, layers::gram_of({.means = {100.0}}, channels, 512, 56));
+    const auto dominated = magr::preprocess(W, preprocess_layers::gram_of({.means = {100.0}}, channels, 512, 56));
     CHECK(dominated.rows_in_double == 6);
     CHECK(dominated.directions == 1);
     W = graded_rows(6, 55);
-    const auto ordinary = magr::preprocess(W, layers::random_layer(1, channels, 57).H);
+    const auto ordinary = magr::preprocess(W, preprocess_layers::random_layer(1, channels, 57).H);
     CHECK(ordinary.rows_in_double == 0);
     row_major<double> wide = graded_rows(6, 55).cast<double>();
-    CHECK(magr::preprocess(wide, layers::gram_of({.means = {100.0}}, channels, 512, 56)).rows_in_double == 0);
+    CHECK(magr::preprocess(wide, preprocess_layers::gram_of({.means = {100.0}}, channels, 512, 56)).rows_in_double == 0);
     // A penalty that is lost beside the weights: float differences cannot resolve a subgradient of that size.
     W = graded_rows(6, 55);
-    const auto small = magr::preprocess(W, layers::gram_of({}, channels, 512, 58), {.alpha = 1e-7});
+    const auto small = magr::preprocess(W, preprocess_layers::gram_of({}, channels, 512, 58), {.alpha = 1e-7});
     CHECK(small.rows_in_double > 0);
     CHECK(small.stopped == magr::stop_reason::converged);
 }
 
 TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preprocess][property]") {
-    row_major<double> H = layers::random_layer(1, 40, 59).H;
+    row_major<double> H = preprocess_layers::random_layer(1, 40, 59).H;
     const std::vector<index_t> dead{0, 17, 18, 39};
     for (const index_t j : dead) H.row(j).setZero(), H.col(j).setZero();
     for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient})
         for (const index_t group : {40, 10}) {
-            const row_major<double> W0 = layers::random_layer(5, 40, 60).W;
+            const row_major<double> W0 = preprocess_layers::random_layer(5, 40, 60).W;
             row_major<double> expected = W0, huge = W0;
             for (const index_t j : dead) expected.col(j).setZero(), huge.col(j).setConstant(1e3);
             const magr::preprocess_options options{.alpha = 1e-2, .group_size = group, .solver = solver};
@@ -196,7 +196,7 @@ TEST_CASE("preprocess: weights that meet dead inputs decide nothing", "[preproce
 
 TEST_CASE("preprocess: dead inputs change neither the damping nor the solution of the others", "[preprocess][property]") {
     constexpr index_t live = 24, all = 40;
-    const auto [W0, H0] = layers::random_layer(5, live, 62);
+    const auto [W0, H0] = preprocess_layers::random_layer(5, live, 62);
     for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         const magr::preprocess_options options{.alpha = 1e-2, .solver = solver, .damping = 1.0, .max_iterations = 2000, .tolerance = 1e-9};
         row_major<double> alone = W0, W = row_major<double>::Zero(5, all), H = row_major<double>::Zero(all, all);
@@ -211,14 +211,14 @@ TEST_CASE("preprocess: dead inputs change neither the damping nor the solution o
 
 TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are stored", "[preprocess][certificate]", Eigen::half,
                    Eigen::bfloat16) {
-    const row_major<double> H = layers::random_layer(1, 64, 61).H;
+    const row_major<double> H = preprocess_layers::random_layer(1, 64, 61).H;
     bool limited = false;
     for (const double alpha : {1e-2, 1e-3, 1e-4, 1e-5}) {
-        const row_major<TestType> W0 = layers::random_layer(12, 64, 62).W.cast<TestType>();
+        const row_major<TestType> W0 = preprocess_layers::random_layer(12, 64, 62).W.cast<TestType>();
         row_major<TestType> W = W0;
         const auto result = magr::preprocess(W, H, {.alpha = alpha});
-        const layers::exact_problem oracle(W0.template cast<double>(), H, alpha, 64, 1e-2);
-        const layers::exact stored = W.template cast<double>().template cast<long double>();
+        const preprocess_layers::exact_problem oracle(W0.template cast<double>(), H, alpha, 64, 1e-2);
+        const preprocess_layers::exact stored = W.template cast<double>().template cast<long double>();
         CAPTURE(alpha, result.gap, result.largest_gap);
         CHECK(result.objective == Approx(static_cast<double>(oracle.objective(stored))).epsilon(1e-5));
         for (index_t i = 0; i < W.rows(); ++i)
@@ -231,7 +231,7 @@ TEMPLATE_TEST_CASE("preprocess: the report is that of the weights as they are st
 }
 
 TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it is", "[preprocess][edge]") {
-    const row_major<double> W0 = layers::random_layer(5, 12, 63).W;
+    const row_major<double> W0 = preprocess_layers::random_layer(5, 12, 63).W;
     for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> W = W0;
         const auto result = magr::preprocess(W, row_major<double>(row_major<double>::Zero(12, 12)), {.solver = solver});
@@ -243,7 +243,7 @@ TEST_CASE("preprocess: a Gram matrix of inputs that are all zero leaves W as it 
 }
 
 TEST_CASE("preprocess: weights whose squares no number holds are left alone, and the result says so", "[preprocess][edge]") {
-    const auto [W0, H] = layers::random_layer(3, 16, 64);
+    const auto [W0, H] = preprocess_layers::random_layer(3, 16, 64);
     for (const auto solver : {magr::preprocess_solver::admm, magr::preprocess_solver::proximal_gradient}) {
         row_major<double> W = W0;
         W.row(1) *= 1e200;

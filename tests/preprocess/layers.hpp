@@ -12,7 +12,7 @@
 
 #include <magr/magr.hpp>
 
-namespace layers {
+namespace preprocess_layers {
 
 using magr::index_t;
 template <class T>
@@ -167,4 +167,4 @@ struct exact_problem {
     }
 };
 
-}  // namespace layers
+}  // namespace preprocess_layers

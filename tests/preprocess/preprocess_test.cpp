@@ -16,11 +16,11 @@
 #include "layers.hpp"
 #include "support/catch.hpp"
 
-using layers::exact;
-using layers::exact_problem;
-using layers::index_t;
-using layers::random_layer;
-using layers::row_major;
+using preprocess_layers::exact;
+using preprocess_layers::exact_problem;
+using preprocess_layers::index_t;
+using preprocess_layers::random_layer;
+using preprocess_layers::row_major;
 
 namespace {
 

@@ -11,8 +11,8 @@
 
 namespace {
 
-using layers::index_t;
-using layers::row_major;
+using preprocess_layers::index_t;
+using preprocess_layers::row_major;
 
 struct shape {
     index_t rows, cols;
@@ -59,7 +59,7 @@ TEMPLATE_TEST_CASE("workspace_bytes: what preprocess allocates at its peak", "[p
 
 TEST_CASE("workspace_bytes: rows that are solved in double stay within it", "[preprocess][memory]") {
     constexpr index_t n = 200;
-    const row_major<double> H = layers::gram_of({.means = {100.0}}, n, 2 * n, 71);
+    const row_major<double> H = preprocess_layers::gram_of({.means = {100.0}}, n, 2 * n, 71);
     for (const index_t rows : {1, 300})
         for (const index_t workers : {1, 7}) {
             row_major<float> W = row_major<float>::Random(rows, n);

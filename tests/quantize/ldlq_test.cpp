@@ -20,11 +20,13 @@
 #include "layers.hpp"
 #include "support/catch.hpp"
 #include "support/random_matrix.hpp"
+#include "support/values_of.hpp"
 
 using Eigen::MatrixXd;
 using magr::column_order;
 using magr::index_t;
 using tests::random_matrix;
+using tests::values_of;
 
 namespace {
 
@@ -38,15 +40,7 @@ magr::weight_grids<double> unit_grids(index_t rows, index_t cols, int bits, doub
     return grids;
 }
 
-MatrixXd values_of(const magr::quantized_matrix<double>& q) {
-    const auto m = q.dequantize();
-    MatrixXd out(m.rows(), m.cols());
-    for (index_t i = 0; i < m.rows(); ++i)
-        for (index_t j = 0; j < m.cols(); ++j) out(i, j) = m(i, j);
-    return out;
-}
-
-double proxy(const MatrixXd& Q, const MatrixXd& W, const MatrixXd& H) { return ((Q - W) * H * (Q - W).transpose()).trace(); }
+double proxy_loss(const MatrixXd& Q, const MatrixXd& W, const MatrixXd& H) { return ((Q - W) * H * (Q - W).transpose()).trace(); }
 
 MatrixXd ldlq(const magr::weight_grids<double>& grids, const MatrixXd& W, const MatrixXd& H, column_order order = column_order::natural) {
     const auto q = magr::round_onto(grids, W, H, magr::ldl_feedback{.damping = 0, .raise_damping = false}, {}, {.order = order});
@@ -110,12 +104,12 @@ TEST_CASE("LDLQ: on a finite grid it can lose to plain rounding", "[quantize][ld
     for (const auto& [n, clamped, unclamped, nearest] : cases) {
         const auto [W, H] = layers::clamping_counterexample(n);
         const auto narrow = unit_grids(1, n, 2, 0), wide = unit_grids(1, n, 8, 128);
-        const double found = proxy(ldlq(narrow, W, H), W, H), free = proxy(ldlq(wide, W, H), W, H);
-        const double plain = proxy(W.unaryExpr([](double w) { return std::nearbyint(w); }), W, H);
+        const double found = proxy_loss(ldlq(narrow, W, H), W, H), free = proxy_loss(ldlq(wide, W, H), W, H);
+        const double plain = proxy_loss(W.unaryExpr([](double w) { return std::nearbyint(w); }), W, H);
         CHECK(found == Approx(clamped).margin(1e-4));
         CHECK(free == Approx(unclamped).margin(1e-4));
         CHECK(plain == Approx(nearest).margin(1e-4));
-        const double backward = proxy(ldlq(narrow, W, H, column_order::reversed), W, H);  // no counterexample
+        const double backward = proxy_loss(ldlq(narrow, W, H, column_order::reversed), W, H);  // no counterexample
         CHECK(backward == Approx(n == 16 ? 3.738417 : 15.691669).margin(1e-6));
         const double bound = pivots(H).sum() / 4;
         CHECK(free <= bound);  // nothing was clipped
@@ -131,7 +125,7 @@ TEST_CASE("LDLQ: the trace of D bounds the loss where nothing is clipped, and in
         const auto [W, H] = layers::make_layer(rows, n, kind, 9);
         const auto wide = unit_grids(rows, n, 8, 128);
         REQUIRE(magr::quantize_optq(W, H, wide, {.damping = 0}).clipped == 0);
-        const double trace = pivots(H).sum(), loss = proxy(ldlq(wide, W, H), W, H);
+        const double trace = pivots(H).sum(), loss = proxy_loss(ldlq(wide, W, H), W, H);
         CHECK(loss <= static_cast<double>(rows) / 4 * trace);
         CHECK(loss == Approx(static_cast<double>(rows) / 12 * trace).epsilon(0.3));  // on average
         CHECK(trace <= H.trace());
@@ -155,7 +149,7 @@ TEST_CASE("LDLQ: refine_codes without damping is the greedy pass of QuIP", "[qua
             for (index_t j = 0; j < 32; ++j) c(r, j) = quantized.codes(r, j);
         const MatrixXd target = W.array() / s + z;
         const auto columns = magr::order_columns(magr::as_const_view(H), order, 32);
-        double last = proxy(values_of(quantized), W, H);
+        double last = proxy_loss(values_of(quantized), W, H);
         for (int pass = 0; pass < 4; ++pass) {
             // c_i <- round(c_i - ((c - w) H_i) / H_ii), limited to the grid at once
             bool changed = false;
@@ -172,7 +166,7 @@ TEST_CASE("LDLQ: refine_codes without damping is the greedy pass of QuIP", "[qua
             for (index_t r = 0; r < 9; ++r)
                 for (index_t j = 0; j < 32; ++j) different += quantized.codes(r, j) != static_cast<std::uint8_t>(c(r, j));
             CHECK(different == 0);
-            const double now = proxy(values_of(quantized), W, H);
+            const double now = proxy_loss(values_of(quantized), W, H);
             CHECK(now <= last * (1 + 1e-12));
             CHECK((report.changes > 0) == changed);
             CHECK(2 * report.loss_after == Approx(now).epsilon(1e-9));

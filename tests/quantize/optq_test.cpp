@@ -21,6 +21,7 @@
 #include "quantize/layers.hpp"
 #include "quantize/oracle.hpp"
 #include "support/catch.hpp"
+#include "support/values_of.hpp"
 
 using Eigen::MatrixXd;
 using magr::column_order;
@@ -32,6 +33,7 @@ using magr::output_error;
 using magr::quantization_status;
 using magr::quantize_optq;
 using magr::quantize_rtn;
+using tests::values_of;
 
 namespace {
 
@@ -41,15 +43,6 @@ std::vector<std::vector<int>> codes_of(const magr::quantized_matrix<Scalar>& q) 
     for (index_t i = 0; i < q.rows(); ++i)
         for (index_t j = 0; j < q.cols(); ++j) codes[static_cast<std::size_t>(i)].push_back(q.codes(i, j));
     return codes;
-}
-
-template <class Scalar>
-MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
-    const auto values = q.dequantize();
-    MatrixXd out(q.rows(), q.cols());
-    for (index_t i = 0; i < q.rows(); ++i)
-        for (index_t j = 0; j < q.cols(); ++j) out(i, j) = static_cast<double>(values(i, j));
-    return out;
 }
 
 double proxy(const MatrixXd& W, const MatrixXd& Q, const MatrixXd& H) { return ((Q - W) * H * (Q - W).transpose()).trace(); }

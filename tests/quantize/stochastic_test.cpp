@@ -24,6 +24,7 @@
 #include "quantize/oracle.hpp"
 #include "support/catch.hpp"
 #include "support/random_matrix.hpp"
+#include "support/values_of.hpp"
 
 using Eigen::MatrixXd;
 using magr::column_order;
@@ -32,6 +33,7 @@ using magr::quantize_optq;
 using magr::rounding_mode;
 using magr::stochastic_rounding;
 using tests::random_matrix;
+using tests::values_of;
 
 namespace {
 
@@ -39,12 +41,6 @@ namespace {
 MatrixXd correlated_gram(index_t n, unsigned seed) {
     const MatrixXd X = random_matrix(3 * n, n, seed) * (random_matrix(n, n, seed + 1) + 2 * MatrixXd::Identity(n, n));
     return X.transpose() * X;
-}
-
-template <class Scalar>
-MatrixXd values_of(const magr::quantized_matrix<Scalar>& q) {
-    const magr::matrix<Scalar> values = q.dequantize();
-    return MatrixXd::NullaryExpr(q.rows(), q.cols(), [&](index_t i, index_t j) { return static_cast<double>(values(i, j)); });
 }
 
 /// How far the means over seeds lie from W, in standard deviations. `quantize(seed)` must clip nothing.

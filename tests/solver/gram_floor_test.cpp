@@ -9,21 +9,21 @@
 #include "preprocess/layers.hpp"
 #include "support/catch.hpp"
 
-using layers::index_t;
-using layers::row_major;
+using preprocess_layers::index_t;
+using preprocess_layers::row_major;
 
 namespace {
 
-const std::vector<layers::common_inputs> kinds = {{},
-                                                  {.means = {3.0}},
-                                                  {.means = {100.0}},
-                                                  {.means = {30.0, 30.0}},
-                                                  {.factors = {30, 20, 10, 5}},
-                                                  {.factors = {3, 3, 3, 3, 3, 3, 3, 3}},
-                                                  {.massive = 3},
-                                                  {.massive = 3, .massive_together = true},
-                                                  {.grading = 1e3},
-                                                  {.means = {10.0}, .grading = 1e3}};
+const std::vector<preprocess_layers::common_inputs> kinds = {{},
+                                                             {.means = {3.0}},
+                                                             {.means = {100.0}},
+                                                             {.means = {30.0, 30.0}},
+                                                             {.factors = {30, 20, 10, 5}},
+                                                             {.factors = {3, 3, 3, 3, 3, 3, 3, 3}},
+                                                             {.massive = 3},
+                                                             {.massive = 3, .massive_together = true},
+                                                             {.grading = 1e3},
+                                                             {.means = {10.0}, .grading = 1e3}};
 
 template <class Problem>
 Eigen::MatrixXd damped(const Problem& problem) {
@@ -48,7 +48,7 @@ TEMPLATE_TEST_CASE("make_gram_floor: H_d is above it", "[preprocess][certificate
     for (const auto& kind : kinds)
         for (const index_t tokens : {20, 130, 1000})
             for (const double damping : {1e-4, 1e-2}) {
-                const row_major<double> H = layers::gram_of(kind, n, tokens, 51);
+                const row_major<double> H = preprocess_layers::gram_of(kind, n, tokens, 51);
                 const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, damping);
                 const auto split = magr::detail::split_gram(problem, true, serial);
                 const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);
@@ -69,7 +69,7 @@ TEMPLATE_TEST_CASE("make_gram_floor: H_d is above it", "[preprocess][certificate
 TEST_CASE("make_gram_floor: is what the shift gives where there is no larger one, and nothing without damping", "[preprocess]") {
     constexpr index_t n = 60;
     magr::serial_executor serial;
-    const row_major<double> singular = layers::gram_of({}, n, 10, 52);
+    const row_major<double> singular = preprocess_layers::gram_of({}, n, 10, 52);
     const auto problem = magr::detail::make_layer_problem(magr::hessian(singular), n, 1e-2);
     const auto split = magr::detail::split_gram(problem, true, serial);
     CHECK(split.directions() == 10);
@@ -83,7 +83,7 @@ TEST_CASE("make_gram_floor: is what the shift gives where there is no larger one
 TEST_CASE("make_gram_floor: a matrix that is not above its diagonal is found out", "[preprocess][edge]") {
     constexpr index_t n = 60;
     magr::serial_executor serial;
-    row_major<double> H = layers::gram_of({}, n, 500, 53);
+    row_major<double> H = preprocess_layers::gram_of({}, n, 500, 53);
     const auto split = [&] {
         const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         return magr::detail::split_gram(problem, true, serial);
@@ -101,7 +101,7 @@ TEMPLATE_TEST_CASE("row_floor: f^T N^-1 f is that of the dense matrix", "[prepro
     std::mt19937 random(54);
     std::normal_distribution<double> normal;
     for (const auto& kind : kinds) {
-        const row_major<double> H = layers::gram_of(kind, n, 400, 55);
+        const row_major<double> H = preprocess_layers::gram_of(kind, n, 400, 55);
         const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         const auto split = magr::detail::split_gram(problem, true, serial);
         const auto floor = magr::detail::make_gram_floor<TestType>(problem, split, serial);

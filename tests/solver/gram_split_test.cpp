@@ -9,8 +9,8 @@
 #include "preprocess/layers.hpp"
 #include "support/catch.hpp"
 
-using layers::index_t;
-using layers::row_major;
+using preprocess_layers::index_t;
+using preprocess_layers::row_major;
 
 namespace {
 
@@ -54,8 +54,8 @@ TEST_CASE("split_gram: without a dominating direction rho is at the documented p
 TEST_CASE("split_gram: finds what dominates, and leaves what remains", "[preprocess][oracle]") {
     constexpr index_t n = 200;
     magr::serial_executor serial;
-    const auto split_of = [&](const layers::common_inputs& inputs) {
-        const row_major<double> H = layers::gram_of(inputs, n, 1000, 41);
+    const auto split_of = [&](const preprocess_layers::common_inputs& inputs) {
+        const row_major<double> H = preprocess_layers::gram_of(inputs, n, 1000, 41);
         const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         const auto split = magr::detail::split_gram(problem, true, serial);
         Eigen::MatrixXd B(n, n);
@@ -81,7 +81,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
     constexpr index_t n = 200;
     magr::serial_executor serial;
     for (const double mean : {0.5, 10.0}) {
-        const row_major<double> H = layers::gram_of({.means = {mean}}, n, 1000, 42);
+        const row_major<double> H = preprocess_layers::gram_of({.means = {mean}}, n, 1000, 42);
         const auto problem = magr::detail::make_layer_problem(magr::hessian(H), n, 1e-2);
         CHECK(magr::detail::split_gram(problem, true, serial).directions() == 1);
         // If the mean of each input is drawn around half the size of the noise, few inputs have a mean above sqrt(3) times the noise.
@@ -91,7 +91,7 @@ TEST_CASE("split_gram: a direction that leaves most of every input is taken only
 
 TEST_CASE("split_gram: the same bits with every executor, and a step for any matrix", "[preprocess][determinism]") {
     magr::serial_executor serial;
-    row_major<double> H = layers::random_layer(1, 200, 32).H;
+    row_major<double> H = preprocess_layers::random_layer(1, 200, 32).H;
     const auto problem = magr::detail::make_layer_problem(magr::hessian(H), 200, 1e-2);
     const auto expected = magr::detail::split_gram(problem, true, serial);
     CHECK(expected.directions() > 0);
@@ -110,7 +110,7 @@ TEST_CASE("split_gram: the same bits with every executor, and a step for any mat
 TEST_CASE("preprocess: the step that suits the spectrum needs few iterations on very different layers", "[preprocess][property]") {
     for (const double spread : {0.5, 3.0, 6.0})
         for (const double damping : {1e-3, 1e-2, 1e-1}) {
-            const auto [W0, H] = layers::random_layer(20, 100, 33, spread);
+            const auto [W0, H] = preprocess_layers::random_layer(20, 100, 33, spread);
             const auto products = [&, &start = W0, &gram = H](std::optional<double> rho) {
                 row_major<float> W = start.cast<float>();
                 return magr::preprocess(W, gram, {.damping = damping, .rho = rho}).products;
