@@ -23,6 +23,7 @@ endif()
 # Compiles `units` with the flags that follow, and joins them to one object of which other objects see nothing but what headers declare.
 # `tag` is the name of the library's namespace for these flags. Sets the variable `joined` to the path of the object.
 function(magr_join_units set tag units joined)
+    set(CMAKE_UNITY_BUILD OFF)  # objects are joined by the names of their units
     add_library(magr_dispatch_${set} OBJECT EXCLUDE_FROM_ALL ${units})
     # Without the -fno's the linker would optimise across instruction sets, and there would be symbols that objcopy cannot make local.
     # Without -O1, at least, Eigen's constants are initialised when the program starts, with the set's instructions.

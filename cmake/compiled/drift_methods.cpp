@@ -16,3 +16,4 @@ MAGR_INSTANTIATE(gptaq, float)
 MAGR_INSTANTIATE(gptaq, double)
 MAGR_INSTANTIATE(qronos, float)
 MAGR_INSTANTIATE(qronos, double)
+#undef MAGR_INSTANTIATE

@@ -82,7 +82,7 @@ void write_table(std::ostream& out, const report& r) {
     out << "</table></div>\n";
 }
 
-void write_remarks(std::ostream& out, const report& r) {
+void write_remarks_as_html(std::ostream& out, const report& r) {
     const std::vector<std::string> left = options_not_taken(r);
     if (left.empty() && std::all_of(r.runs.begin(), r.runs.end(), [](const run_record& run) { return remarks_of(run).empty(); })) return;
     out << "<h2>Remarks</h2>\n<ul>\n";
@@ -176,7 +176,7 @@ std::string html_text(const report& r) {
     out << "<p class=\"soft\">KL divergence: to the full-precision model, mean over the predictions, in nats. Output error: squared error "
            "of a "
            "layer's outputs relative to their energy, mean over the layers. Seconds: of calibration and quantization.</p>\n";
-    write_remarks(out, r);
+    write_remarks_as_html(out, r);
     write_figures(out, r);
     if (r.has_samples) write_samples(out, r);
     out << "</main>\n</body>\n</html>\n";
