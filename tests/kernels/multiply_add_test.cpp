@@ -71,9 +71,9 @@ void check(index_t m, index_t n, index_t depth, int arrangement, index_t diagona
 }  // namespace
 
 TEMPLATE_TEST_CASE("multiply_add: any shapes, strides and triangles", "[kernels][product][oracle]", float, double) {
-    for (const index_t m : {1, 5, 12, 13, 40})
-        for (const index_t n : {1, 7, 16, 33, 70})
-            for (const index_t depth : {0, 1, 2, 30})
+    for (const index_t m : {1, 12, 13, 40})
+        for (const index_t n : {1, 16, 33, 70})
+            for (const index_t depth : {0, 1, 30})
                 for (int arrangement = 0; arrangement < 9; ++arrangement)
                     for (const index_t diagonal : {whole, index_t{0}, index_t{-3}, index_t{9}}) {
                         check<TestType, TestType, TestType>(m, n, depth, arrangement, diagonal, 1.0, default_arch{});

@@ -106,7 +106,7 @@ void* realloc(void* p, std::size_t size) {
 }
 void* memalign(std::size_t alignment, std::size_t size) { return counted_memory::counted(__libc_memalign(alignment, size)); }
 void* aligned_alloc(std::size_t alignment, std::size_t size) { return memalign(alignment, size); }
-int posix_memalign(void** p, std::size_t alignment, std::size_t size) {
+int posix_memalign(void** p, std::size_t alignment, std::size_t size) noexcept {
     *p = memalign(alignment, size);
     return *p != nullptr ? 0 : ENOMEM;
 }

@@ -37,10 +37,14 @@ public:
 private:
     [[nodiscard]] static std::size_t checked_size(index_t rows, index_t cols) {
         index_t size = 0;
-        if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size))
-            detail::raise<shape_error>("matrix: rows and columns must not be negative, and their product must fit into index_t, it is " +
-                                       std::to_string(rows) + " x " + std::to_string(cols));
+        if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &size)) refuse_size(rows, cols);
         return static_cast<std::size_t>(size);
+    }
+
+    /// Apart, because the text would be inlined wherever a matrix is made, and g++ 12 then warns about it.
+    [[noreturn, gnu::cold, gnu::noinline]] static void refuse_size(index_t rows, index_t cols) {
+        detail::raise<shape_error>("matrix: rows and columns must not be negative, and their product must fit into index_t, it is " +
+                                   std::to_string(rows) + " x " + std::to_string(cols));
     }
 
     index_t rows_ = 0;
