@@ -7,6 +7,14 @@ if(NOT listing MATCHES "_ZN4magr6detail([0-9]+isa_[a-z0-9_]+)16host_of_dispatchE
 endif()
 set(host_tag ${CMAKE_MATCH_1})
 
+# Code that runs when the program starts would run on every processor. Where compilers optimise, no set has any.
+foreach(set object IN ZIP_LISTS sets joined)
+    execute_process(COMMAND ${objdump} --section-headers --wide ${object} OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
+    if(listing MATCHES " \\.(init_array|preinit_array|ctors|init)[. ]")
+        message(FATAL_ERROR "magr::dispatch: code for '${set}' would run before a set is chosen; compile it with -O1, at least")
+    endif()
+endforeach()
+
 set(functions "")
 set(tags "")
 foreach(set object IN ZIP_LISTS sets joined)
