@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -89,10 +90,22 @@ def by_quantize_llama(given, folder, method, bits, group, zero_point):
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def by_gptqmodel(given, folder, settings, bits, group, zero_point, sequences):
+def with_tokenizer(model, out):
+    """The folder of the model, or a copy that has some tokenizer, if it has none itself: GPTQModel loads no model without one."""
+    if (model / "tokenizer.json").exists():
+        return model
+    shutil.copytree(model, out, dirs_exist_ok=True)
+    size = json.loads((model / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    words = {"type": "WordLevel", "vocab": {f"<{i}>": i for i in range(size)}, "unk_token": "<0>"}
+    (out / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": words}), encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<0>"}), encoding="utf-8")
+    return out
+
+
+def by_gptqmodel(model_folder, folder, settings, bits, group, zero_point, sequences):
     config = QuantizeConfig(bits=bits, group_size=group, sym=zero_point == "none", format=FORMATS[zero_point], device="cpu",
                             offload_to_disk=False, pack_impl="original", **settings)
-    model = GPTQModel.load(given.model, config, dtype=torch.float32)
+    model = GPTQModel.load(str(model_folder), config, dtype=torch.float32)
     model.quantize([{"input_ids": s, "attention_mask": [1] * len(s)} for s in sequences], batch_size=1, calibration_data_min_length=1)
     model.save(str(folder))
 
@@ -100,7 +113,7 @@ def by_gptqmodel(given, folder, settings, bits, group, zero_point, sequences):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program", help="quantize_llama")
-    parser.add_argument("model", help="a folder")
+    parser.add_argument("model", type=pathlib.Path, help="a folder")
     parser.add_argument("calib", help="a file of ids, *.u16")
     parser.add_argument("eval", help="another one")
     parser.add_argument("out", type=pathlib.Path, help="where the folders go; those that are there are kept")
@@ -112,6 +125,7 @@ def main():
     given = parser.parse_args()
     torch.set_num_threads(1)  # more only wait for each other in a model this small
 
+    model = with_tokenizer(given.model, given.out / "model")
     evaluate = Evaluation(given.model, given.eval, given.tokens)
     sequences = read_sequences(given.calib, evaluate.model.config.max_position_embeddings, given.tokens)
     perplexity = lambda excess: f"{np.exp(evaluate.baseline + excess):.6g}"
@@ -126,7 +140,7 @@ def main():
                     folder = given.out / f"{name}-{bits}-{group}-{zero_point}"
                     if not (folder / "quantize_config.json").exists():
                         if name in SETTINGS:
-                            by_gptqmodel(given, folder, SETTINGS[name], bits, group, zero_point, sequences)
+                            by_gptqmodel(model, folder, SETTINGS[name], bits, group, zero_point, sequences)
                         else:
                             by_quantize_llama(given, folder, name, bits, group, zero_point)
                     weights, size = dequantized(folder)
