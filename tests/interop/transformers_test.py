@@ -5,6 +5,7 @@ import os
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["TORCH_COMPILE_DISABLE"] = "1"  # compiling a kernel of GPTQModel takes longer than all the rest
 
 import importlib.metadata  # noqa: E402
 import logging  # noqa: E402
