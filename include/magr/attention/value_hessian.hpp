@@ -12,7 +12,7 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] MAGR_CORE matrix<double> run_value_hessian(const matrix_ref& X, const matrix_ref& A, executor_ref exec);
+MAGR_LARGE_CORE [[nodiscard]] matrix<double> run_value_hessian(const matrix_ref& X, const matrix_ref& A, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail

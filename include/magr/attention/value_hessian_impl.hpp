@@ -14,7 +14,7 @@
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE matrix<double> run_value_hessian(const matrix_ref& X, const matrix_ref& A, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION matrix<double> run_value_hessian(const matrix_ref& X, const matrix_ref& A, executor_ref exec) {
     require_not_empty("value_hessian", "X", X);
     require_not_empty("value_hessian", "A", A);
     require_shape("value_hessian", "A", A, A.rows(), X.rows());

@@ -52,21 +52,27 @@ inline namespace MAGR_ISA_NAMESPACE {
     std::vector<index_t> columns(static_cast<std::size_t>(H.cols()));
     std::iota(columns.begin(), columns.end(), index_t{0});
     const auto by_energy = [&](index_t a, index_t b) { return H(a, a) != H(b, b) ? H(a, a) > H(b, b) : a < b; };
-    if (order == column_order::act_order) std::sort(columns.begin(), columns.end(), by_energy);
-    if (order == column_order::reversed) std::reverse(columns.begin(), columns.end());
-    if (order != column_order::group_aware) return columns;
-
-    const index_t width = (std::min)(group_size, H.cols());  // the sum below could otherwise overflow
-    std::vector<std::span<const index_t>> groups;
-    for (index_t first = 0; first < H.cols(); first += width) {
-        const auto group =
-            std::span(columns).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>((std::min)(width, H.cols() - first)));
-        std::sort(group.begin(), group.end(), by_energy);
-        groups.push_back(group);
+    if (order == column_order::natural) return columns;
+    if (order == column_order::reversed) {
+        std::reverse(columns.begin(), columns.end());
+        return columns;
     }
-    std::sort(groups.begin(), groups.end(), [&](const auto& a, const auto& b) { return by_energy(a.front(), b.front()); });
-    std::vector<index_t> sorted;
-    for (const auto& group : groups) sorted.insert(sorted.end(), group.begin(), group.end());
+    std::sort(columns.begin(), columns.end(), by_energy);
+    if (order == column_order::act_order) return columns;
+
+    // a group comes where its first column does
+    std::vector<index_t> next(columns.size(), -1);  // for each group: where its next column goes
+    std::vector<index_t> sorted(columns.size());
+    index_t end = 0;
+    for (const index_t j : columns) {
+        const index_t group = j / group_size;
+        index_t& at = next[static_cast<std::size_t>(group)];
+        if (at < 0) {
+            at = end;
+            end += (std::min)(group_size, H.cols() - group * group_size);
+        }
+        sorted[static_cast<std::size_t>(at++)] = j;
+    }
     return sorted;
 }
 

@@ -83,11 +83,14 @@ MAGR_CORE output_meter::scaled_sum output_meter::energy_of(const matrix_ref& W, 
             for (index_t k = 0; k < numbers; ++k) M.data()[k] = replaced.data()[k] / 2 - M.data()[k];
         }
         for (index_t j = 0; j < M.cols(); ++j)
-            if (gram_(j, j) <= 0) M.col(j).setZero();
+            for (index_t i = 0; gram_(j, j) <= 0 && i < rows; ++i) M(i, j) = 0;
+        double largest = 0;
+        for (index_t k = 0; k < numbers; ++k) largest = (std::max)(largest, std::abs(M.data()[k]));
         int exponent = 0;
-        static_cast<void>(std::frexp(M.cwiseAbs().maxCoeff(), &exponent));
+        static_cast<void>(std::frexp(largest, &exponent));
         exponent = (std::max)(exponent, -1000);  // keeps the reciprocal of the power of two finite
-        M *= std::ldexp(1.0, -exponent);
+        const double scale = std::ldexp(1.0, -exponent);
+        for (index_t k = 0; k < numbers; ++k) M.data()[k] *= scale;
         parts[static_cast<std::size_t>(task)] = {output_energy(M, gram_.view()), exponent};
     });
     scaled_sum sum;

@@ -25,8 +25,8 @@ struct underflow_report {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-[[nodiscard]] inline underflow_report run_measure_underflow(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H,
-                                                            executor_ref exec) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] underflow_report run_measure_underflow(const matrix_ref& W, const matrix_ref& Q, const gram_argument& H, executor_ref exec) {
     const used_hessian h("measure_underflow", W, H, 0, exec);
     require_shape("measure_underflow", "Q", Q, W.rows(), W.cols());
     require_finite("measure_underflow", "Q", Q, exec);

@@ -194,7 +194,9 @@ public:
         if (!is_enumerator(value)) add(option, enumerators<Enum>().c_str(), static_cast<int>(value));
     }
     /// Adds the problems of options within these.
-    void add_all(const std::vector<std::string>& others) { problems_.insert(problems_.end(), others.begin(), others.end()); }
+    void add_all(const std::vector<std::string>& others) {
+        for (const std::string& problem : others) problems_.push_back(problem);
+    }
     [[nodiscard]] std::vector<std::string> take() { return std::move(problems_); }
 
 private:

@@ -78,15 +78,16 @@ struct memory_range {
     return {(std::min)(one.first, other.first), (std::max)(one.last, other.last)};
 }
 
-/// Ranges of all rows, or of all columns if these are nearer in memory, in order.
+/// Ranges of all rows, or of all columns if these are nearer in memory, by rising addresses.
 [[nodiscard]] inline std::vector<memory_range> ranges_of(const matrix_ref& m) {
     const bool by_rows = magnitude(m.row_stride()) >= magnitude(m.col_stride());
     const matrix_ref lines = by_rows ? m : m.transposed();
     std::vector<memory_range> ranges;
     ranges.reserve(static_cast<std::size_t>(lines.rows()));
-    for (index_t i = 0; i < lines.rows(); ++i)
+    for (index_t k = 0; k < lines.rows(); ++k) {
+        const index_t i = lines.row_stride() < 0 ? lines.rows() - 1 - k : k;
         ranges.push_back(memory_range::between(lines.data(i, 0), lines.data(i, lines.cols() - 1), lines.type().size));
-    std::sort(ranges.begin(), ranges.end(), [](const memory_range& a, const memory_range& b) { return a.first < b.first; });
+    }
     return ranges;
 }
 

@@ -45,12 +45,12 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @param damping  of each input, as a fraction of the mean diagonal entry of live ones; those of dead inputs do not count
 /// @return         rows x inputs, not necessarily finite; nothing if the damped matrix has no Cholesky factor
 /// @pre            D is finite
-[[nodiscard]] MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D,
-                                                                   const matrix_ref* R, double fraction, std::span<const double> damping,
-                                                                   executor_ref exec);
+MAGR_LARGE_CORE [[nodiscard]] std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D,
+                                                                         const matrix_ref* R, double fraction,
+                                                                         std::span<const double> damping, executor_ref exec);
 
-MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D, const matrix_ref* R,
-                                            const drift_options& options, executor_ref exec);
+MAGR_LARGE_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
+                                                  const matrix_ref* R, const drift_options& options, executor_ref exec);
 
 }  // namespace MAGR_ISA_NAMESPACE
 }  // namespace detail

@@ -39,8 +39,9 @@ MAGR_CORE std::vector<std::string> problems(const drift_options& options) {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D, const matrix_ref* R,
-                                                     double fraction, std::span<const double> damping, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION std::optional<matrix<double>> drift_change(const matrix_ref& W, const live_gram& H, const matrix_ref& D,
+                                                                      const matrix_ref* R, double fraction, std::span<const double> damping,
+                                                                      executor_ref exec) {
     const index_t n = W.cols();
     row_major_matrix<double> factor = load<double>(H.view()) / H.mean();
     for (index_t j = 0; j < n; ++j) factor(j, j) = H.is_dead(j) ? 1 : factor(j, j) + damping[static_cast<std::size_t>(j)];
@@ -79,8 +80,8 @@ MAGR_CORE std::optional<matrix<double>> drift_change(const matrix_ref& W, const 
     return std::ldexp(std::sqrt(sum), exponent);
 }
 
-MAGR_CORE drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D, const matrix_ref* R,
-                                            const drift_options& options, executor_ref exec) {
+MAGR_LARGE_CORE_DEFINITION drift_result run_compensate_drift(const mutable_matrix_ref& W, const gram_argument& H, const matrix_ref& D,
+                                                             const matrix_ref* R, const drift_options& options, executor_ref exec) {
     validate(options);
     const used_hessian h("compensate_drift", W, H, options.dead_threshold, exec);
     require_shape("compensate_drift", "D", D, W.cols(), W.cols());

@@ -62,10 +62,15 @@ public:
     }
 
 private:
+    /// Takes for each row i the grid candidate(i), if it is better than the best so far.
     template <class Candidate>
     void consider(const Candidate& candidate) {
-        grids tried;
-        for (std::size_t i = 0; i < best_.size(); ++i) tried.push_back(candidate(i));
+        grids tried = best_;
+        for (std::size_t i = 0; i < tried.size(); ++i) tried[i] = candidate(i);
+        keep_better(tried);
+    }
+
+    void keep_better(const grids& tried) {
         const std::vector<double> found = errors(tried);
         for (std::size_t i = 0; i < best_.size(); ++i)
             if (found[i] < least_[i]) {

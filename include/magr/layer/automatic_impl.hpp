@@ -60,7 +60,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 }
 
 /// The penalties to choose from, 0 among them, in increasing order and without repetition.
-[[nodiscard]] inline std::vector<double> penalties_of(const automatic_options& options) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] std::vector<double> penalties_of(const automatic_options& options) {
     std::vector<double> alphas = options.alphas;
     if (alphas.empty()) alphas = options.layer.grid.group_size ? std::vector{1e-5, 1e-4, 1e-3} : std::vector{1e-4, 1e-3, 1e-2};
     alphas.push_back(0);

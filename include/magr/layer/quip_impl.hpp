@@ -61,8 +61,9 @@ struct rotated_hessian {
 };
 
 /// Without a scaling, which depends on W, layers with the same inputs share H'.
-[[nodiscard]] inline const rotated_hessian& rotate_hessian(const hessian& H, const incoherence& transform,
-                                                           std::optional<rotated_hessian>& own, executor_ref exec) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] const rotated_hessian& rotate_hessian(const hessian& H, const incoherence& transform, std::optional<rotated_hessian>& own,
+                                                    executor_ref exec) {
     const incoherence_recipe& recipe = transform.recipe();
     if (!recipe.diagonal.empty()) return own.emplace(H, transform, exec);
     const std::vector<double> key{static_cast<double>(recipe.kind), static_cast<double>(recipe.seed >> 32),

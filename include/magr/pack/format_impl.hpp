@@ -14,7 +14,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const grid_options& options, packed_format format) {
     auto found = detail::problems_of(to_string(format), format, shape.rows, shape.cols, options);
-    found.of_shape.insert(found.of_shape.end(), found.of_options.begin(), found.of_options.end());
+    for (const std::string& problem : found.of_options) found.of_shape.push_back(problem);
     return found.of_shape;
 }
 

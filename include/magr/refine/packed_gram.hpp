@@ -124,7 +124,8 @@ private:
 };
 
 /// H + damping mean(diag H) I in this order. H remembers it.
-[[nodiscard]] inline const packed_gram& damped_gram(const hessian& H, std::span<const index_t> order, double damping, executor_ref exec) {
+template <int Instance = 0>  // compiled only where it is called
+[[nodiscard]] const packed_gram& damped_gram(const hessian& H, std::span<const index_t> order, double damping, executor_ref exec) {
     std::vector<double> key{damping};
     if (!std::is_sorted(order.begin(), order.end())) key.insert(key.end(), order.begin(), order.end());
     return H.remember<packed_gram>(key, [&] { return packed_gram(load_damped(H.live().view(), order, damping, exec), exec); });

@@ -193,13 +193,16 @@ private:
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                  const scale_refinement_options& options, executor_ref exec) {
-    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
-    std::iota(order.begin(), order.end(), index_t{0});
     const auto parameter = [&](index_t j) {
         const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
         return Q.shared.groups > 0 ? group / Q.shared.groups : group;
     };
-    std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return parameter(a) < parameter(b); });
+    // columns by parameter, those of one in their order
+    std::vector<index_t> next(static_cast<std::size_t>(Q.scales.cols() + 1));  // for each parameter: where its next column goes
+    for (index_t j = 0; j < w.cols(); ++j) ++next[static_cast<std::size_t>(parameter(j) + 1)];
+    std::partial_sum(next.begin(), next.end(), next.begin());
+    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
+    for (index_t j = 0; j < w.cols(); ++j) order[static_cast<std::size_t>(next[static_cast<std::size_t>(parameter(j))]++)] = j;
     std::vector<scale_run> runs;
     for (index_t k = 0; k < w.cols(); ++k) {
         const index_t p = parameter(order[static_cast<std::size_t>(k)]);
