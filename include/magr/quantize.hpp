@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantizers of weight matrices: round to nearest, OPTQ with bounds of its errors, and OWQ.
+/// Quantizers of weight matrices: round to nearest, OPTQ with a choice of its damping and bounds of its errors, and OWQ.
 
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
@@ -14,6 +14,7 @@
 #include <magr/grid/storage_type.hpp>
 #include <magr/grid/weight_grids.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/quantize/choose_damping.hpp>
 #include <magr/quantize/error_bounds.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/owq.hpp>
