@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <magr/feedback/feedback_factor_impl.hpp>
+#include <magr/quantize/choose_damping_impl.hpp>
 #include <magr/quantize/optq_core_impl.hpp>
 
 // What the headers declare for each arithmetic type.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// Quantizers of weight matrices: round to nearest, OPTQ with bounds of its errors, and OWQ.
+/// Quantizers of weight matrices: round to nearest, OPTQ with a choice of its damping and bounds of its errors, and OWQ.
 
 #include <magr/bounds/error_bounds.hpp>
 #include <magr/calibration/column_order.hpp>
@@ -17,6 +17,7 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/owq/owq.hpp>
 #include <magr/owq/owq_budget.hpp>
+#include <magr/quantize/choose_damping.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/rtn.hpp>
 #include <magr/refine/refine_codes.hpp>
