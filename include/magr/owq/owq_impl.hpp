@@ -234,9 +234,7 @@ void owq_with_order(std::type_identity_t<matrix_view<const Scalar>> w, const hes
         const auto finish = [&](index_t row, index_t rows, const Scalar*) { quantizer.store_codes(row, rows); };
         const sequential_sums sums = sequential_pass<Scalar>(factor.feedback.view(), columns_per_block(options.optq), exec)
                                          .run(w.rows(), load, quantizer, finish, false, exec);
-        double& loss = result.loss.emplace(0.0);
-        for (std::size_t k = 0; k < strong.size(); ++k)
-            if (factor.pivots[k] > 0) loss += 0.5 * factor.pivots[k] * sums.rounding_errors[k];
+        result.loss = 0.5 * weighted_sum(std::span(factor.pivots).first(strong.size()), sums.rounding_errors);
         result.loss_bound =
             loss_bound_of(q.codes, order.first(strong.size()), factor.pivots) * (options.optq.rounding == rounding_mode::nearest ? 1 : 4);
         result.clipped = quantizer.clipped();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -11,6 +12,16 @@
 
 namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
+
+/// sum_k D_k e_k, for a number e_k of each column. One with D_k = 0 is dead and costs nothing, even if e_k overflowed. Multiplies and adds
+/// in one rounding: left to themselves, compilers for processors that can do so use it in one caller and not in the next, and methods that
+/// round alike would report losses with other last bits.
+[[nodiscard]] inline double weighted_sum(std::span<const double> weights, std::span<const double> of_columns) {
+    double sum = 0;
+    for (std::size_t k = 0; k < weights.size(); ++k)
+        if (weights[k] != 0) sum = std::fma(weights[k], of_columns[k], sum);
+    return sum;
+}
 
 /// Half the sum of D_k (s/2)^2 over all weights, where s is the widest step of their grid.
 template <compute_scalar Scalar>

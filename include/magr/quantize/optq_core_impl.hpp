@@ -123,19 +123,13 @@ optq_result<Scalar> optq_with_plan(std::type_identity_t<matrix_view<const Scalar
     const sequential_sums sums = options.rounding == rounding_mode::nearest
                                      ? quantize_columns(w, factor, order, options, live, round_half_even{}, result, exec)
                                      : quantize_columns(w, factor, order, options, live, stochastic_rounding{options.seed}, result, exec);
-    const auto weighted = [](const std::vector<double>& weights, const std::vector<double>& of_columns) {
-        double sum = 0;
-        for (std::size_t k = 0; k < weights.size(); ++k)
-            if (weights[k] != 0) sum += weights[k] * of_columns[k];  // a dead column costs nothing, even if it overflowed
-        return sum;
-    };
     // tr(W (H + diag(added)) W^T) = sum_k D_k ||(W T)_k||^2
-    const double energy = weighted(factor.pivots, sums.energies) - weighted(factor.added, sums.weights);
-    const double loss = 0.5 * weighted(factor.pivots, sums.rounding_errors);
+    const double energy = weighted_sum(factor.pivots, sums.energies) - weighted_sum(factor.added, sums.weights);
+    const double loss = 0.5 * weighted_sum(factor.pivots, sums.rounding_errors);
     result.loss = loss;
     result.loss_bound = loss_bound_of(result.quantized, order, factor.pivots) * (options.rounding == rounding_mode::nearest ? 1 : 4);
     result.limits = count_storage_limits(result.quantized);
-    if (measures_error(options)) result.output_error = error_ratio(2 * loss - weighted(factor.added, sums.residuals), energy);
+    if (measures_error(options)) result.output_error = error_ratio(2 * loss - weighted_sum(factor.added, sums.residuals), energy);
     if (!detail::is_finite(loss) || !detail::is_finite(energy) || !has_finite_grids(result.quantized)) {
         result.status = quantization_status::overflowed;
         result.quantized = {};
