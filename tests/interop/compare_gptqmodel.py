@@ -138,11 +138,14 @@ def main():
                 excess, divergence, sizes = {}, {}, set()
                 for name in [*given.settings, *METHODS]:
                     folder = given.out / f"{name}-{bits}-{group}-{zero_point}"
-                    if not (folder / "quantize_config.json").exists():
+                    if not folder.exists():
+                        unfinished = given.out / "unfinished"
+                        shutil.rmtree(unfinished, ignore_errors=True)
                         if name in SETTINGS:
-                            by_gptqmodel(model, folder, SETTINGS[name], bits, group, zero_point, sequences)
+                            by_gptqmodel(model, unfinished, SETTINGS[name], bits, group, zero_point, sequences)
                         else:
-                            by_quantize_llama(given, folder, name, bits, group, zero_point)
+                            by_quantize_llama(given, unfinished, name, bits, group, zero_point)
+                        unfinished.rename(folder)
                     weights, size = dequantized(folder)
                     sizes.add(size)
                     excess[name], divergence[name] = evaluate(weights)
