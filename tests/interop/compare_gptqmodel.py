@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Compares GPTQModel's own quantizer with quantize_llama: both calibrate on the same ids, and write files of the same size in the GPTQ format.
+"""Compares GPTQModel's own quantizer with quantize_llama: both calibrate on the same ids, and write files of the GPTQ format.
 Prints a row of a table for each number of bits, group size and kind of zero points."""
 import argparse
 import copy
@@ -72,7 +72,8 @@ class Evaluation:
         return [model(torch.tensor([s])).logits[0, :-1].log_softmax(-1) for s in self.sequences]
 
     def loss(self, predictions):
-        return -np.mean(np.concatenate([p.gather(1, torch.tensor(s[1:])[:, None]) for p, s in zip(predictions, self.sequences)]), dtype=np.float64)
+        likelihoods = [p.gather(1, torch.tensor(s[1:])[:, None]) for p, s in zip(predictions, self.sequences)]
+        return -np.mean(np.concatenate(likelihoods), dtype=np.float64)
 
     def __call__(self, weights):
         model = copy.deepcopy(self.model)
@@ -86,7 +87,8 @@ class Evaluation:
 def by_quantize_llama(given, folder, method, bits, group, zero_point):
     command = [given.program, "--model", given.model, "--calib", given.calib, "--eval", given.eval, "--calib-tokens", given.tokens,
                "--eval-tokens", 64, "--methods", method, "--bits", bits, "--group-size", group, "--zero-point", zero_point,
-               "--format", FORMATS[zero_point], "--storage", "f16", "--out-dtype", "f32", "--sample-tokens", 0, "--threads", 1, "--out", folder]
+               "--format", FORMATS[zero_point], "--storage", "f16", "--out-dtype", "f32", "--sample-tokens", 0, "--threads", 1,
+               "--out", folder]
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -98,7 +100,8 @@ def with_tokenizer(model, out):
     size = json.loads((model / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     words = {"type": "WordLevel", "vocab": {f"<{i}>": i for i in range(size)}, "unk_token": "<0>"}
     (out / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": words}), encoding="utf-8")
-    (out / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<0>"}), encoding="utf-8")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<0>"}
+    (out / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return out
 
 
@@ -121,7 +124,7 @@ def main():
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 3, 2])
     parser.add_argument("--groups", type=int, nargs="+", default=[128, 64])
     parser.add_argument("--zero-points", nargs="+", default=list(FORMATS))
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="of GPTQModel; the table has the best of them")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="of GPTQModel: the best counts")
     given = parser.parse_args()
     torch.set_num_threads(1)  # more only wait for each other in a model this small
 
@@ -138,11 +141,14 @@ def main():
                 excess, divergence, sizes = {}, {}, set()
                 for name in [*given.settings, *METHODS]:
                     folder = given.out / f"{name}-{bits}-{group}-{zero_point}"
-                    if not (folder / "quantize_config.json").exists():
+                    if not folder.exists():
+                        unfinished = given.out / "unfinished"
+                        shutil.rmtree(unfinished, ignore_errors=True)
                         if name in SETTINGS:
-                            by_gptqmodel(model, folder, SETTINGS[name], bits, group, zero_point, sequences)
+                            by_gptqmodel(model, unfinished, SETTINGS[name], bits, group, zero_point, sequences)
                         else:
-                            by_quantize_llama(given, folder, name, bits, group, zero_point)
+                            by_quantize_llama(given, unfinished, name, bits, group, zero_point)
+                        unfinished.rename(folder)
                     weights, size = dequantized(folder)
                     sizes.add(size)
                     excess[name], divergence[name] = evaluate(weights)
