@@ -31,10 +31,21 @@ chosen_codes choose_codes(const matrix_f& W, const magr::hessian& H, const magr:
     return {std::move(result.quantized), result.status == magr::quantization_status::as_requested ? "" : to_string(result.status)};
 }
 
+/// What errors of grids are weighed with: the diagonal of H, damped. An input that was active in few tokens may be active in more of
+/// another text, so its weights need a grid that fits them, too. A third of the damping of the codes served the layers measured best.
+magr::matrix<double> importance_of(const magr::hessian& H, const quantization& how) {
+    magr::matrix<double> diagonal(H.inputs(), H.inputs());
+    for (magr::index_t j = 0; j < H.inputs(); ++j)
+        if (!H.is_dead(j)) diagonal(j, j) = H.given()(j, j) + how.damping.value_or(0) / 3 * H.mean();
+    return diagonal;
+}
+
 }  // namespace
 
-quantized_layer on_k_quant_grids(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const quantization& how,
-                                 magr::thread_pool& pool) {
+quantized_layer on_k_quant_grids(const std::string& name, const matrix_f& W, const layer_calibration& calibration,
+                                 const quantization& asked, magr::thread_pool& pool) {
+    quantization how = asked;
+    if (!how.damping) how.damping = calibration.damping;
     if (traits_of(how.method).published || how.method == method::paper)
         throw magr::option_error(std::string(name_of(how.method)) + " has grids of its own, which are not those of " +
                                  to_string(*how.ggml));
@@ -48,6 +59,7 @@ quantized_layer on_k_quant_grids(const std::string& name, const matrix_f& W, con
     magr::scale_refinement_options of_scales;
     magr::code_refinement_options of_codes;
     if (how.damping) of_scales.damping = of_codes.damping = *how.damping;
+    const magr::matrix<double> importance = importance_of(H, how);
     const magr::index_t rounds = is_automatic || traits_of(how.method).refines ? how.refinement_rounds : 0;
 
     quantized_layer layer;
@@ -56,7 +68,7 @@ quantized_layer on_k_quant_grids(const std::string& name, const matrix_f& W, con
         matrix_f preprocessed = wanted;
         const bool has_magr = alpha > 0 && H.dead_inputs() < W.cols();
         if (has_magr) static_cast<void>(magr::preprocess(preprocessed, H, magr_of(how, alpha)));
-        const magr::weight_grids<float> grids = magr::fit_k_quant_grids(preprocessed, H, *how.ggml, 0, pool);
+        const magr::weight_grids<float> grids = magr::fit_k_quant_grids(preprocessed, importance, *how.ggml, 0, pool);
         auto [q, remark] = choose_codes(how.target == magr::rounding_target::original ? wanted : preprocessed, H, grids, how, pool);
         for (magr::index_t round = 0; round < rounds; ++round) {
             const auto scales = magr::refine_scales(q, wanted, H, of_scales, pool);

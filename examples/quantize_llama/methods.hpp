@@ -109,7 +109,7 @@ struct quantization {
     std::optional<magr::index_t> group_size = {};  ///< inputs that share a scale; default: all of a row
     std::optional<double> alpha = {};              ///< MagR's penalty; default: the best of default_alphas for each layer
     double beta = 1;                               ///< factor of the grid's range
-    std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the method's
+    std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the method's, on k-quants chosen
     magr::preprocess_solver solver = magr::preprocess_solver::admm;
     magr::column_order order = magr::column_order::natural;
     magr::zero_point zero_point = magr::zero_point::integer;
@@ -152,12 +152,13 @@ struct input_basis {
 
 /// What is known of a layer's inputs.
 struct layer_calibration {
-    magr::matrix<double> gram;   ///< of the inputs
-    magr::matrix<double> drift;  ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
+    magr::matrix<double> gram = {};   ///< of the inputs
+    magr::matrix<double> drift = {};  ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
     /// out x in, the sum over tokens of (r - s) y^T: the drift of the residual stream beside which the layer's output is added, and the
     /// layer's input; empty where there is none, or unless the method quantizes in order
     magr::matrix<double> residual_drift = {};
     std::optional<input_basis> basis = {};  ///< only for methods that rotate
+    std::optional<double> damping = {};     ///< chosen on held-out text, see `chooses_damping`
 };
 
 /// What errors at the outputs of a layer cost; empty where a method does not ask.

@@ -7,12 +7,12 @@
 #include <ctime>
 #include <functional>
 #include <iterator>
-#include <magr/calibration/gram.hpp>
 #include <magr/drift/drift.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "quantize_llama/calibration_gram.hpp"
 #include "quantize_llama/forward.hpp"
 #include "quantize_llama/head_metrics.hpp"
 #include "quantize_llama/layer_settings.hpp"
@@ -28,12 +28,24 @@ namespace {
 
 constexpr std::uint32_t metric_seed = 1;  // of the labels that gradients are taken for
 
+/// An empty sum for the inputs at a site of a block.
+calibration_gram gram_at(site where, std::int64_t layer, const llama_config& config, const quantization& how) {
+    magr::index_t inputs = 0;
+    bool chooses = false;
+    for (const linear kind : all_linears) {
+        if (input_of(kind) != where) continue;
+        inputs = shape_of(config, kind).cols;
+        chooses = chooses || chooses_damping(for_layer(how, config, layer, kind));
+    }
+    return {inputs, chooses};
+}
+
 /// The Gram matrices of the inputs at the four sites of a block, which it computes from the text in front of it.
 std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, const llama_block& block, const text_states& text,
-                                                        magr::thread_pool& pool, const std::function<void(std::int64_t)>& chunk_done) {
-    const auto empty = [&](linear kind) { return magr::gram_accumulator<double>(shape_of(text.config(), kind).cols); };
-    std::array<magr::gram_accumulator<double>, site_count> grams{empty(linear::q_proj), empty(linear::o_proj), empty(linear::gate_proj),
-                                                                 empty(linear::down_proj)};
+                                                        const quantization& how, magr::thread_pool& pool,
+                                                        const std::function<void(std::int64_t)>& chunk_done) {
+    std::vector<calibration_gram> grams;
+    for (const site where : all_sites) grams.push_back(gram_at(where, layer, text.config(), how));
 
     // Several chunks of the text are computed at once, and then added in order.
     constexpr magr::index_t most_at_once = 8;  // whose inputs are in memory
@@ -51,16 +63,13 @@ std::array<layer_calibration, site_count> collect_grams(std::int64_t layer, cons
             for (std::size_t s = 0; s < site_count; ++s) {
                 require_finite(inputs[i][s], text.sequences(first + i), text.first_sequence(first + i),
                                "calibration text: " + input_name(layer, all_sites[s]));
-                grams[s].add(inputs[i][s], pool);
+                grams[s].add(first + i, text.chunks(), inputs[i][s], pool);
             }
     }
     inputs.clear();
 
     std::array<layer_calibration, site_count> result;
-    for (std::size_t s = 0; s < site_count; ++s) {
-        result[s].gram = grams[s].gram(pool);
-        grams[s] = magr::gram_accumulator<double>(1);  // gives the memory back
-    }
+    for (std::size_t s = 0; s < site_count; ++s) grams[s].finish(result[s], pool);
     return result;
 }
 
@@ -106,7 +115,7 @@ quantized_block quantize_block(std::int64_t layer, llama_block block, text_state
         metrics[static_cast<std::size_t>(linear::k_proj)].heads = std::move(heads.keys);
     }
     if (how.method == method::aqas) block = scale_inputs(block, calibration, how, pool);
-    std::array<layer_calibration, site_count> inputs = collect_grams(layer, block, calibration, pool, chunk_done);
+    std::array<layer_calibration, site_count> inputs = collect_grams(layer, block, calibration, how, pool, chunk_done);
     if (traits_of(how.method).rotates)
         for (const site where : all_sites) {
             std::vector<const matrix_f*> readers;
@@ -154,15 +163,16 @@ quantized_block quantize_block_in_order(std::int64_t layer, const llama_block& o
             inputs[c] = calibration.site_input(c, result.block, where, inputs[c]);
             original_inputs[c] = untouched.site_input(c, original, where, original_inputs[c]);
         });
-        magr::gram_accumulator<double> grams(inputs.front().cols());
+        calibration_gram gram = gram_at(where, layer, calibration.config(), how);
         magr::drift_accumulator<double> drift(inputs.front().cols());
         for (std::size_t c = 0; c < inputs.size(); ++c) {
             for (const matrix_f& x : {std::cref(inputs[c]), std::cref(original_inputs[c])})
                 require_finite(x, calibration.sequences(c), calibration.first_sequence(c), "calibration text: " + input_name(layer, where));
-            grams.add(inputs[c], pool);
+            gram.add(c, inputs.size(), inputs[c], pool);
             drift.add(original_inputs[c], inputs[c], pool);
         }
-        layer_calibration found{grams.gram(pool), drift.drift(), {}};
+        layer_calibration found{.drift = drift.drift()};
+        gram.finish(found, pool);
         if (where == site::attention_output || where == site::mlp_hidden)
             found.residual_drift = residual_drift(untouched, calibration, inputs, pool);
         std::vector<linear> here;

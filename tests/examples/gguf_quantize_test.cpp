@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <magr/calibration/gram.hpp>
+#include <magr/calibration/output_error.hpp>
 #include <magr/error.hpp>
 #include <magr/gguf/gguf.hpp>
 #include <string>
 #include <vector>
 
+#include "quantize_llama/calibration_gram.hpp"
 #include "quantize_llama/codes_file.hpp"
+#include "quantize_llama/k_quant_method.hpp"
 #include "quantize_llama/methods.hpp"
 #include "quantize_llama/output_folder.hpp"
 #include "quantize_llama/quantize_model.hpp"
@@ -79,6 +82,74 @@ TEST_CASE("GGUF quantization: on grids of shared scales OPTQ is better than roun
         CHECK(refined < optq);
         CHECK(layer.quantized(method::magr_optq, type).record.output_error <= optq);  // without MagR is one of its choices
     }
+}
+
+TEST_CASE("GGUF quantization: on k-quants held-out text chooses the damping, and other text profits", "[examples][gguf]") {
+    constexpr std::int64_t cols = 256;
+    tiny::random_values random(6);
+    const matrix_f W = random.matrix(16, cols, 0.1f), mixing = random.matrix(cols, cols, 1);
+    const auto tokens = [&](std::int64_t count) -> matrix_f { return random.matrix(count, cols, 1) * mixing; };
+    magr::thread_pool pool(1);
+    quantization how;
+    how.method = method::optq_refine;
+    how.ggml = ggml_type::q4_k;
+    REQUIRE(chooses_damping(how));
+
+    calibration_gram sum(cols, true);
+    magr::gram_accumulator<double> all(cols), other(cols);
+    for (std::size_t c = 0; c < 8; ++c) {
+        const matrix_f X = tokens(48);
+        sum.add(c, 8, X, pool);
+        all.add(X);
+    }
+    other.add(tokens(1000));
+    layer_calibration found;
+    sum.finish(found, pool);
+    REQUIRE(found.damping);
+    CHECK(*found.damping > 0.01);
+    const auto matrix_of = [](const magr::matrix<double>& m) { return Eigen::Map<const Eigen::MatrixXd>(m.data(), m.rows(), m.cols()); };
+    CHECK(matrix_of(found.gram).isApprox(matrix_of(all.gram()), 1e-12));
+
+    const magr::matrix<double> other_gram = other.gram();
+    const auto error = [&](const quantization& as) {
+        return magr::output_error(W, on_k_quant_grids("layer", W, found, as, pool).values, other_gram, pool);
+    };
+    quantization little = how, same = how;
+    little.damping = 0.01;
+    same.damping = found.damping;
+    CHECK(error(how) < 0.95 * error(little));
+    CHECK(error(how) == error(same));
+}
+
+TEST_CASE("GGUF quantization: a damping that is given is not chosen, nor one for other types and methods", "[examples][gguf]") {
+    quantization how;
+    how.method = method::optq;
+    CHECK_FALSE(chooses_damping(how));
+    how.ggml = ggml_type::q4_0;
+    CHECK_FALSE(chooses_damping(how));
+    how.ggml = ggml_type::q4_k;
+    CHECK(chooses_damping(how));
+    how.damping = 0.01;
+    CHECK_FALSE(chooses_damping(how));
+    how.damping = {};
+    how.method = method::rtn;
+    CHECK_FALSE(chooses_damping(how));
+
+    const auto held_out = [](std::size_t chunks) {
+        std::size_t count = 0;
+        for (std::size_t c = 0; c < chunks; ++c) count += is_held_out(c, chunks) ? 1 : 0;
+        return count;
+    };
+    CHECK(held_out(1) == 0);  // the Gram matrix needs it
+    for (const std::size_t chunks : {2, 3, 4, 7}) CHECK(held_out(chunks) == 1);
+    CHECK(held_out(8) == 2);
+    magr::thread_pool pool(1);
+    calibration_gram single(2, true);
+    single.add(0, 1, matrix_f::Ones(3, 2), pool);
+    layer_calibration found;
+    single.finish(found, pool);
+    CHECK_FALSE(found.damping);
+    CHECK(found.gram(0, 1) == 3);
 }
 
 TEST_CASE("GGUF quantization: methods with grids of their own are refused for k-quants", "[examples][gguf]") {

@@ -12,8 +12,9 @@
 
 namespace magr {
 
-/// The dampings that `choose_damping` tries unless told otherwise: from the usual one to those that leave little of the correlations.
-inline constexpr std::array default_dampings{0.01, 0.03, 0.1, 0.3, 1.0, 3.0};
+/// The dampings that `choose_damping` tries unless told otherwise: from the usual one to one that leaves little of the correlations. More
+/// than that changed errors on other text by less than 1% where it was measured.
+inline constexpr std::array default_dampings{0.01, 0.03, 0.1, 0.3, 1.0};
 
 /// What `choose_damping` found.
 struct [[nodiscard]] damping_choice {
@@ -37,7 +38,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// OPTQ fits the feedback of n inputs to the tokens it sees. If there are few of them for each input, or if they resemble each other, or if
 /// most inputs are zero in most tokens, it also fits what only these tokens have in common, and on other text costs more than it saves.
-/// Damping prevents that, but costs precision where tokens abound: the best damping of real layers ranged from 0.01 to 3.
+/// Damping prevents that, but costs precision where tokens abound: the best damping of three real layers was 0.01, 0.3 and 1.
 ///
 /// @par Shapes    fitting, validation: n x n, from two parts of the calibration data, of any size and convention. Split by sequence,
 /// because
