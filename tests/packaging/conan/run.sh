@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Makes the Conan package, with its test_package, and builds a project with it:  bash tests/packaging/conan/run.sh [--install]
+# Makes the Conan package, with its test_package, and builds a project with it:  bash tests/packaging/conan/run.sh [--install] [compiled]
+#
+# With `compiled` it does so once more with this option of the package; to take less time, it compiles the library without optimisation.
 #
 # Needs no network: recipes in this folder stand in for those of Eigen and xsimd, and package the headers of the system. Uses the `conan` on
 # the path, or that of build/conan/venv, which --install puts there from PyPI. Without one it says so and exits with 77. Conan's cache and
@@ -9,7 +11,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 venv=$source/build/conan/venv
 scratch=${MAGR_CONAN_SCRATCH:-$source/build/conan}
 
-if [ "${1-}" = --install ]; then
+if [[ " $* " == *" --install "* ]]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install -q conan==2.34.0
 fi
@@ -26,15 +28,24 @@ options=(-nr -s compiler.cppstd=20 -c tools.cmake.cmaketoolchain:generator=Ninja
          -c tools.cmake.cmake_layout:test_folder="$scratch/test_package")
 conan create "$source/tests/packaging/conan/eigen" "${options[@]}"
 conan create "$source/tests/packaging/conan/xsimd" "${options[@]}"
-conan create "$source" "${options[@]}"
 
-# A project that knows nothing of Conan: CMakeDeps and CMakeToolchain write what it finds.
-mkdir -p "$scratch/consumer"
-cd "$scratch/consumer"  # where Conan leaves a CMakeUserPresets.json
-conan install --requires="magr/[*]" "${options[@]}" -g CMakeDeps -g CMakeToolchain --output-folder "$scratch/consumer/generators"
-cmake -S "$source/tests/packaging/consumer" -B "$scratch/consumer/build" -G Ninja -DMAGR_CONSUME=find_package -DCMAKE_BUILD_TYPE=Release \
-    -DCMAKE_TOOLCHAIN_FILE="$scratch/consumer/generators/conan_toolchain.cmake"
-grep "^magr_DIR:PATH=$scratch/consumer/generators" "$scratch/consumer/build/CMakeCache.txt"  # not an installed one
-cmake --build "$scratch/consumer/build"
-"$scratch/consumer/build/consumer"
+# use_package MODE BUILD_TYPE [OPTION...]: makes the package, and a project that knows nothing of Conan: CMakeDeps and CMakeToolchain write
+# what it finds.
+use_package() {
+    local consumer=$scratch/consumer/$1
+    local -a settings=("${options[@]}" -s build_type="$2" "${@:3}")
+    conan create "$source" "${settings[@]}"
+    mkdir -p "$consumer"
+    cd "$consumer"  # where Conan leaves a CMakeUserPresets.json
+    conan install --requires="magr/[*]" "${settings[@]}" -g CMakeDeps -g CMakeToolchain --output-folder "$consumer/generators"
+    cmake -S "$source/tests/packaging/consumer" -B "$consumer/build" -G Ninja -DMAGR_CONSUME="$1" -DCMAKE_BUILD_TYPE="$2" \
+        -DCMAKE_TOOLCHAIN_FILE="$consumer/generators/conan_toolchain.cmake"
+    grep "^magr_DIR:PATH=$consumer/generators" "$consumer/build/CMakeCache.txt"  # not an installed one
+    cmake --build "$consumer/build"
+    "$consumer/build/consumer"
+}
+use_package find_package Release
+if [[ " $* " == *" compiled "* ]]; then
+    use_package compiled Debug -o "magr/*:compiled=True"
+fi
 echo "the package of Conan works"
