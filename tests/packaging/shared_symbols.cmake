@@ -7,7 +7,7 @@ set(vocabulary matrix matrix_view matrix_traits as_view as_mutable_view as_const
                quantized_matrix feedback_factor optq_result owq_matrix owq_options owq_result dint_tensors layer_options layer_result stored_matrix
                to_string ignore_progress serial_executor callback_executor shape_error option_error value_error detail5raise optq_report
                storage_limits cancelled detail13callback_task incoherence_options incoherence_recipe transformed_matrix quip_options quip_result
-               named_tensor)
+               named_tensor damping_choice)
 
 function(magr_symbols object result)
     execute_process(COMMAND ${nm} --defined-only --format=posix ${object} OUTPUT_VARIABLE listing COMMAND_ERROR_IS_FATAL ANY)
