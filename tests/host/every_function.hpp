@@ -75,6 +75,9 @@ numbers run_all(layer l, Executor&& exec) {
     out.add(l.H);
     out.add(drift.drift());
 
+    for (const double error : magr::choose_damping(magr::hessian(l.H), magr::hessian(parts), magr::default_dampings, exec).errors)
+        out.add(error);
+
     const auto grids = magr::fit_grids(l.W, l.H, {.bits = 3, .range = magr::range_search::row_output_error}, exec);
     const auto optq = magr::quantize_optq(l.W, l.H, grids, {}, exec);
     out.add(optq.quantized);

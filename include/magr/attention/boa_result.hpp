@@ -35,7 +35,7 @@ struct boa_report {
     std::optional<index_t> failed_row_hessian = {};  ///< the first row Hessian that could not be factored, if one could not
     double damping = 0;                              ///< of the last attempt to factor H, as a fraction of its mean diagonal entry
     double row_damping = 0;                          ///< the same of row Hessians: the largest
-    index_t dead_inputs = 0;                        ///< columns with H_jj <= dead_threshold * mean
+    index_t dead_inputs = 0;                         ///< columns with H_jj <= dead_threshold * mean
     index_t dead_rows = 0;                           ///< rows whose diagonal entry of the row Hessian is 0
     index_t clipped = 0;            ///< weights of live columns more than half a step outside of their grid when they were rounded
     storage_limits limits;          ///< grids at the ends of what their storage type can hold
