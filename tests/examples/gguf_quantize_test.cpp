@@ -141,7 +141,7 @@ TEST_CASE("GGUF quantization: a damping that is given is not chosen, nor one for
         return count;
     };
     CHECK(held_out(1) == 0);  // the Gram matrix needs it
-    for (const std::size_t chunks : {2, 3, 4, 7}) CHECK(held_out(chunks) == 1);
+    for (const std::size_t chunks : {2U, 3U, 4U, 7U}) CHECK(held_out(chunks) == 1);
     CHECK(held_out(8) == 2);
     magr::thread_pool pool(1);
     calibration_gram single(2, true);
