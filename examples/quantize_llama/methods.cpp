@@ -96,15 +96,18 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     return layer;
 }
 
-/// Of `auto`, which fits more to the calibration text than the others do, so that the usual 0.01 fits it too closely.
-constexpr double automatic_damping = 0.1;
+/// H + 0.1 diag(H). `auto` fits more to the calibration text than the other methods do, so it trusts the correlations of that text less.
+/// The usual damping, a multiple of the mean, would do the same only to inputs of like size: a few large ones raise the mean above all
+/// others.
+magr::matrix<double> with_weaker_correlations(magr::matrix<double> H) {
+    for (magr::index_t j = 0; j < H.cols(); ++j) H(j, j) *= 1.1;
+    return H;
+}
 
 /// The weights first make up for the drift of their inputs and of the residual stream. Rows are then rounded so that they make up for each
 /// other, in the metric of the outputs.
 quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const layer_calibration& calibration, const output_metric& metric,
-                              const quantization& asked, magr::thread_pool& pool) {
-    quantization how = asked;
-    if (!how.damping) how.damping = automatic_damping;
+                              const quantization& how, magr::thread_pool& pool) {
     magr::coupled_options options;
     options.layer = layer_options_of(how);
     options.layer.target = magr::rounding_target::preprocessed;
@@ -112,7 +115,7 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;
 
-    const magr::hessian H(calibration.gram, 0, pool);
+    const magr::hessian H(with_weaker_correlations(calibration.gram), 0, pool);
     matrix_f target = W;
     const std::string drift_remark = compensate(target, H, calibration, how, pool);
     auto result = magr::quantize_coupled_rows(target, H, metric.all, options, pool);
@@ -123,7 +126,7 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     add_remark(layer.record, drift_remark);
     add_status(layer.record, result.status);
     store(layer, std::move(result.quantized));
-    layer.record.output_error = magr::output_error(W, layer.values, H, pool);
+    layer.record.output_error = magr::output_error(W, layer.values, calibration.gram, pool);
     return layer;
 }
 

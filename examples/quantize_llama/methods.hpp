@@ -109,7 +109,7 @@ struct quantization {
     std::optional<magr::index_t> group_size = {};  ///< inputs that share a scale; default: all of a row
     std::optional<double> alpha = {};              ///< MagR's penalty; default: the best of default_alphas for each layer
     double beta = 1;                               ///< factor of the grid's range
-    std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the method's, on k-quants chosen
+    std::optional<double> damping = {};            ///< of MagR, OPTQ and refinement; default: the library's, on k-quants chosen
     magr::preprocess_solver solver = magr::preprocess_solver::admm;
     magr::column_order order = magr::column_order::natural;
     magr::zero_point zero_point = magr::zero_point::integer;

@@ -211,7 +211,7 @@ void add_options(CLI::App& app, options& o) {
         ->check(number_between(1e-3, 1))
         ->capture_default_str();
     app.add_option("--damping", o.how.damping,
-                   "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01, of auto 0.1, on k-quants chosen)")
+                   "Multiple of the Gram matrix' mean diagonal added to its diagonal (default: 0.01, on k-quants chosen)")
         ->group(quantizing)
         ->type_name("X")
         ->check(number_between(1e-12, 1e6));
