@@ -32,7 +32,8 @@ chosen_codes choose_codes(const matrix_f& W, const magr::hessian& H, const magr:
 }
 
 /// What errors of grids are weighed with: the diagonal of H, damped. An input that was active in few tokens may be active in more of
-/// another text, so its weights need a grid that fits them, too. A third of the damping of the codes served the layers measured best.
+/// another text, so its weights need a grid that fits them, too. A third of the damping of the codes was best on the layers that were
+/// measured.
 magr::matrix<double> importance_of(const magr::hessian& H, const quantization& how) {
     magr::matrix<double> diagonal(H.inputs(), H.inputs());
     for (magr::index_t j = 0; j < H.inputs(); ++j)
