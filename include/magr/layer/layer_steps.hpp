@@ -25,8 +25,7 @@
 #include <magr/quantize/count_clipped.hpp>
 #include <magr/quantize/optq_core.hpp>
 #include <magr/quantize/without_dead.hpp>
-#include <magr/refine/refine_codes.hpp>
-#include <magr/refine/refine_scales.hpp>
+#include <magr/refine/refine_rounds.hpp>
 
 namespace magr {
 namespace detail {
@@ -44,43 +43,6 @@ inline namespace MAGR_ISA_NAMESPACE {
     if (codes) threshold = (std::max)(threshold, codes->dead_threshold);
     if (!options.optq.measure_error) options.optq.measure_error = false;
     return options;
-}
-
-/// Runs rounds of scales and codes. The losses are those before and after all rounds, with the damping of codes if codes are refined.
-/// Scales that were refined with another damping are kept only if they lower that loss.
-template <compute_scalar Scalar>
-[[nodiscard]] refinement_result refine(quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
-                                       const refinement_options& options, executor_ref exec) {
-    refinement_result all;
-    bool first = true;
-    const auto add = [&](const refinement_result& step) {
-        if (first) all.loss_before = step.loss_before;
-        first = false;
-        all.loss_after = step.loss_after;
-        all.changes += step.changes;
-        return step.changes > 0;
-    };
-    const auto scales_towards_codes = [&]() -> refinement_result {
-        if (!options.codes || options.codes->damping == options.scales->damping) return refine_checked(q, w, H, *options.scales, exec);
-        const double loss = first ? loss_of(q, w, H, options.codes->damping, exec) : all.loss_after;
-        const quantized_matrix<Scalar> before = q;
-        refinement_result step = refine_checked(q, w, H, *options.scales, exec);
-        step.loss_before = loss;
-        step.loss_after = loss_of(q, w, H, options.codes->damping, exec);
-        if (step.loss_after <= loss) return step;
-        q = before;
-        return {.loss_before = loss, .loss_after = loss};
-    };
-    for (index_t round = 0; round < options.rounds; ++round) {
-        bool changed = options.scales && add(scales_towards_codes());
-        if (options.codes) {
-            const refinement_result codes = refine_checked(q, w, H, *options.codes, exec);
-            all.passes += codes.passes;
-            changed = add(codes) || changed;
-        }
-        if (!changed) break;
-    }
-    return all;
 }
 
 /// A layer to quantize.
@@ -166,7 +128,7 @@ void complete(layer_result<Scalar>& result, std::type_identity_t<matrix_view<con
         result.quantized = std::move(rtn);
         result.clipped = count_clipped(wanted, in.H(), static_cast<const weight_grids<Scalar>&>(result.quantized), exec);
     } else if (const auto& [rounds, scales, codes] = options.refinement; result && rounds > 0 && (scales || codes)) {
-        result.refinement = refine(result.quantized, wanted, in.H(), options.refinement, exec);
+        result.refinement = refine_rounds(result.quantized, wanted, in.H(), options.refinement, nullptr, exec);
     }
     if (!result) return;
     result.limits = count_storage_limits(result.quantized);

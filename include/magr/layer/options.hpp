@@ -9,8 +9,7 @@
 #include <magr/grid/grid.hpp>
 #include <magr/preprocess/options.hpp>
 #include <magr/quantize/optq_options.hpp>
-#include <magr/refine/refine_codes.hpp>
-#include <magr/refine/refine_scales.hpp>
+#include <magr/refine/refine_rounds.hpp>
 
 namespace magr {
 
@@ -41,13 +40,6 @@ enum class rounding_target {
     return "unknown";
 }
 
-/// How `quantize_layer` improves the codes that were chosen, towards the original weights: in each round scales, then codes.
-struct refinement_options {
-    index_t rounds = 3;                                                           ///< >= 0; they end earlier when one changes nothing
-    std::optional<scale_refinement_options> scales = scale_refinement_options{};  ///< no value: scales stay unchanged
-    std::optional<code_refinement_options> codes = code_refinement_options{};     ///< no value: codes stay unchanged
-};
-
 /// Options of `quantize_layer`, step by step.
 struct layer_options {
     layer_quantizer quantizer = layer_quantizer::optq;  ///< which quantizer chooses the codes
@@ -64,7 +56,6 @@ struct layer_options {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Every problem of these options; empty if there is none.
-[[nodiscard]] MAGR_CORE std::vector<std::string> problems(const refinement_options& options);
 [[nodiscard]] MAGR_CORE std::vector<std::string> problems(const layer_options& options);
 
 }  // namespace MAGR_ISA_NAMESPACE

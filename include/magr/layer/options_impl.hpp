@@ -10,14 +10,6 @@
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
 
-MAGR_CORE std::vector<std::string> problems(const refinement_options& options) {
-    detail::problem_list own("refinement_options");
-    own.require(options.rounds >= 0, "rounds", "at least 0", options.rounds);
-    if (options.scales) own.add_all(problems(*options.scales));
-    if (options.codes) own.add_all(problems(*options.codes));
-    return own.take();
-}
-
 MAGR_CORE std::vector<std::string> problems(const layer_options& options) {
     detail::problem_list own("layer_options");
     own.add_all(problems(options.grid));

@@ -20,16 +20,16 @@
 #include <magr/quantize/optq_core.hpp>
 #include <magr/refine/error_state.hpp>
 #include <magr/refine/packed_gram.hpp>
+#include <magr/refine/refine_rounds.hpp>
 
 namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
-/// What some rows were rounded to, and what that leaves of their targets: the errors e and e H.
+/// What some rows were rounded to, and what that leaves of their targets.
 template <compute_scalar Scalar>
-struct rounded_rows {
+struct rounded_rows : row_errors {
     quantized_matrix<Scalar> q;
-    row_major_matrix<double> error, gradient;
 
     /// e H e^T of row i
     [[nodiscard]] double cost(index_t i) const { return error.row(i).dot(gradient.row(i)); }
@@ -86,14 +86,17 @@ public:
         if (now != nullptr)
             for (index_t i = 0; i < count; ++i) copy_row(*now, i, q, fresh * count + i);
         const matrix<Scalar> wanted = repeated(targets, all);
-        static_cast<void>(refine<Scalar>(q, wanted.view(), H_, layer_.refinement, exec_));
-        return measured(std::move(q), wanted.view());
+        row_errors left;
+        refine_rounds(q, wanted.view(), H_, layer_.refinement, &left, exec_);
+        if (left.error.size() == 0) return measured(std::move(q), wanted.view());
+        return {std::move(left), std::move(q)};
     }
 
     /// These codes and grids, and what they leave of the targets.
     [[nodiscard]] rounded_rows<Scalar> measured(quantized_matrix<Scalar> q, matrix_view<const Scalar> targets) const {
-        rounded_rows<Scalar> rows{std::move(q), row_major_matrix<double>(targets.rows(), targets.cols()),
-                                  row_major_matrix<double>(targets.rows(), targets.cols())};
+        rounded_rows<Scalar> rows{
+            {row_major_matrix<double>(targets.rows(), targets.cols()), row_major_matrix<double>(targets.rows(), targets.cols())},
+            std::move(q)};
         exec_.parallel_for((targets.rows() + error_state::panel - 1) / error_state::panel, [&](index_t task, index_t) {
             const error_state state(rows.q, targets, damped(), natural_, task * error_state::panel);
             rows.error.middleRows(state.first_row, state.rows()) = state.error;

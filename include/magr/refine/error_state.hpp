@@ -75,6 +75,11 @@ struct error_state {
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }
 };
 
+/// What rows leave of their targets: the errors e, and e H with a damped H.
+struct row_errors {
+    row_major_matrix<double> error, gradient;
+};
+
 /// A function of a state that changes Q and the state, and returns how many changes it made, by two pointers: passes are run by code that
 /// is compiled once.
 class pass_ref {
@@ -91,38 +96,46 @@ private:
     index_t (*call_)(const void* pass, error_state& state);
 };
 
-/// Runs passes over a quantized matrix until one changes nothing or gains almost nothing. Each task takes some rows.
-///
-/// @param order  of the columns of H, which is damped
-template <compute_scalar Scalar>
-[[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W,
-                                              const packed_gram& H, std::span<const index_t> order, index_t max_passes, pass_ref one_pass,
-                                              executor_ref exec) {
+/// What passes over some rows did.
+struct panel_outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
+    index_t passes = 0, changes = 0;
+    double loss_before = 0, loss_after = 0;
+};
+
+/// Runs passes over the rows of a state until one changes nothing or gains almost nothing.
+[[nodiscard]] inline panel_outcome run_passes(error_state& state, index_t max_passes, pass_ref one_pass) {
     constexpr double smallest_gain = 1e-12;  // otherwise passes continue with vanishing gains
-    struct outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
-        index_t passes = 0, changes = 0;
-        double loss_before = 0, loss_after = 0;
-    };
-    std::vector<outcome> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
+    panel_outcome result{.loss_before = state.loss()};
+    std::vector<double> before = state.row_losses();
+    for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
+        const index_t changes = one_pass(state);
+        result.changes += changes;
+        std::vector<double> now = state.row_losses();
+        bool gains = false;  // each row against its own loss: a small row beside a large one has to get as far as alone
+        for (std::size_t i = 0; i < now.size(); ++i) gains = gains || before[i] - now[i] > smallest_gain * before[i];
+        before.swap(now);
+        if (changes == 0 || !gains) break;
+    }
+    result.passes = (std::min)(result.passes, max_passes);
+    result.loss_after = state.loss();
+    return result;
+}
+
+/// Lets `refine` change each panel of a quantized matrix and its state. Each task takes one.
+///
+/// @param refine  returns the `panel_outcome` of a state
+/// @param order   of the columns of H, which is damped
+template <compute_scalar Scalar, class Refine>
+[[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W,
+                                              const packed_gram& H, std::span<const index_t> order, const Refine& refine,
+                                              executor_ref exec) {
+    std::vector<panel_outcome> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
     exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
-        outcome& result = panels[static_cast<std::size_t>(task)];
         error_state state(q, W, H, order, task * error_state::panel);
-        result.loss_before = state.loss();
-        std::vector<double> before = state.row_losses();
-        for (result.passes = 1; result.passes <= max_passes; ++result.passes) {
-            const index_t changes = one_pass(state);
-            result.changes += changes;
-            std::vector<double> now = state.row_losses();
-            bool gains = false;  // each row against its own loss: a small row beside a large one has to get as far as alone
-            for (std::size_t i = 0; i < now.size(); ++i) gains = gains || before[i] - now[i] > smallest_gain * before[i];
-            before.swap(now);
-            if (changes == 0 || !gains) break;
-        }
-        result.passes = (std::min)(result.passes, max_passes);
-        result.loss_after = state.loss();
+        panels[static_cast<std::size_t>(task)] = refine(state);
     });
     refinement_result result;
-    for (const outcome& panel : panels) {
+    for (const panel_outcome& panel : panels) {
         result.passes = (std::max)(result.passes, panel.passes);
         result.changes += panel.changes;
         result.loss_before += panel.loss_before;

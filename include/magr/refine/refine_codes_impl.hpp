@@ -117,8 +117,12 @@ refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity
     const std::vector<index_t> order = order_columns(H.live().view(), options.order, Q.group_size);
     const packed_gram& damped = damped_gram(H, order, options.damping, exec);
     return refine_panels(
-        Q, w, damped, order, options.max_passes,
-        [&](error_state& state) { return descend(Q, damped, order, options.denominator_offset, state); }, exec);
+        Q, w, damped, order,
+        [&](error_state& state) {
+            return run_passes(state, options.max_passes,
+                              [&](error_state& now) { return descend(Q, damped, order, options.denominator_offset, now); });
+        },
+        exec);
 }
 
 template <compute_scalar Scalar>
@@ -127,7 +131,7 @@ double loss_of(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_vi
     const std::vector<index_t> order = order_columns(H.live().view(), column_order::natural, H.inputs());
     const packed_gram& damped = damped_gram(H, order, damping, exec);
     return refine_panels(
-               q, W, damped, order, 1, [](error_state&) { return index_t{0}; }, exec)
+               q, W, damped, order, [](const error_state& state) { return panel_outcome{.loss_before = state.loss()}; }, exec)
         .loss_before;
 }
 

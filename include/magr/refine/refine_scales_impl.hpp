@@ -47,6 +47,36 @@ struct scale_run {
     index_t parameter;  ///< column of the matrix that holds the stored number
 };
 
+/// The columns of a quantized matrix, those whose grids share a stored number together.
+class scale_runs {
+public:
+    template <compute_scalar Scalar>
+    explicit scale_runs(const quantized_matrix<Scalar>& Q) : order_(static_cast<std::size_t>(Q.codes.cols())) {
+        const auto parameter = [&](index_t j) {
+            const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
+            return Q.shared.groups > 0 ? group / Q.shared.groups : group;
+        };
+        // columns by parameter, those of one in their order
+        std::vector<index_t> next(static_cast<std::size_t>(Q.scales.cols() + 1));  // for each parameter: where its next column goes
+        for (index_t j = 0; j < Q.codes.cols(); ++j) ++next[static_cast<std::size_t>(parameter(j) + 1)];
+        std::partial_sum(next.begin(), next.end(), next.begin());
+        for (index_t j = 0; j < Q.codes.cols(); ++j) order_[static_cast<std::size_t>(next[static_cast<std::size_t>(parameter(j))]++)] = j;
+        for (index_t k = 0; k < Q.codes.cols(); ++k) {
+            const index_t p = parameter(order_[static_cast<std::size_t>(k)]);
+            if (runs_.empty() || runs_.back().parameter != p) runs_.push_back({k, k, p});
+            runs_.back().last = k + 1;
+        }
+    }
+
+    [[nodiscard]] const std::vector<index_t>& order() const noexcept { return order_; }
+    [[nodiscard]] auto begin() const noexcept { return runs_.begin(); }
+    [[nodiscard]] auto end() const noexcept { return runs_.end(); }
+
+private:
+    std::vector<index_t> order_;
+    std::vector<scale_run> runs_;
+};
+
 /// Which number of a grid is refined.
 enum class grid_parameter { scale, zero };
 
@@ -189,39 +219,29 @@ private:
     std::span<const index_t> order_;
 };
 
+/// Refines every stored number in some rows once. Returns how many changed.
+/// @param H  damped, in the order of the runs
+template <compute_scalar Scalar>
+[[nodiscard]] index_t refine_runs(quantized_matrix<Scalar>& Q, const packed_gram& H, const scale_runs& runs, error_state& state) {
+    parameter_refiner<Scalar> refiner(Q, H, runs.order());
+    index_t changes = 0;
+    for (const scale_run& run : runs) {
+        changes += refiner.refine(run, grid_parameter::scale, state);
+        if (!has_code_zero(Q.zero_point)) changes += refiner.refine(run, grid_parameter::zero, state);
+    }
+    return changes;
+}
+
 /// `refine_scales` after all checks.
 template <compute_scalar Scalar>
 refinement_result refine_checked(quantized_matrix<Scalar>& Q, std::type_identity_t<matrix_view<const Scalar>> w, const hessian& H,
                                  const scale_refinement_options& options, executor_ref exec) {
-    const auto parameter = [&](index_t j) {
-        const index_t group = Q.group_of_column[static_cast<std::size_t>(j)];
-        return Q.shared.groups > 0 ? group / Q.shared.groups : group;
-    };
-    // columns by parameter, those of one in their order
-    std::vector<index_t> next(static_cast<std::size_t>(Q.scales.cols() + 1));  // for each parameter: where its next column goes
-    for (index_t j = 0; j < w.cols(); ++j) ++next[static_cast<std::size_t>(parameter(j) + 1)];
-    std::partial_sum(next.begin(), next.end(), next.begin());
-    std::vector<index_t> order(static_cast<std::size_t>(w.cols()));
-    for (index_t j = 0; j < w.cols(); ++j) order[static_cast<std::size_t>(next[static_cast<std::size_t>(parameter(j))]++)] = j;
-    std::vector<scale_run> runs;
-    for (index_t k = 0; k < w.cols(); ++k) {
-        const index_t p = parameter(order[static_cast<std::size_t>(k)]);
-        if (runs.empty() || runs.back().parameter != p) runs.push_back({k, k, p});
-        runs.back().last = k + 1;
-    }
-    const bool moves_zero = !has_code_zero(Q.zero_point);
-
-    const packed_gram& damped = damped_gram(H, order, options.damping, exec);
-    parameter_refiner<Scalar> refiner(Q, damped, order);
+    const scale_runs runs(Q);
+    const packed_gram& damped = damped_gram(H, runs.order(), options.damping, exec);
     return refine_panels(
-        Q, w, damped, order, options.max_passes,
+        Q, w, damped, runs.order(),
         [&](error_state& state) {
-            index_t changes = 0;
-            for (const auto& run : runs) {
-                changes += refiner.refine(run, grid_parameter::scale, state);
-                if (moves_zero) changes += refiner.refine(run, grid_parameter::zero, state);
-            }
-            return changes;
+            return run_passes(state, options.max_passes, [&](error_state& now) { return refine_runs(Q, damped, runs, now); });
         },
         exec);
 }
