@@ -13,6 +13,8 @@
 #include <magr/matrix/eigen.hpp>
 #include <magr/quantize/optq.hpp>
 #include <magr/quantize/rtn.hpp>
+#include <magr/refine/error_state.hpp>
+#include <magr/refine/refine_rounds.hpp>
 
 #include "quantize/layers.hpp"
 #include "support/catch.hpp"
@@ -119,6 +121,45 @@ TEST_CASE("refine_codes, refine_scales: no step raises the loss, and the report 
                         }
                 }
     CHECK(after < 0.9 * before);
+}
+
+TEST_CASE("refine_rounds: the same as one call after the other, and what is left of the weights", "[quantize][refine][property]") {
+    for (const auto kind : layers::all_inputs)
+        for (grid_options grid : kinds(3)) {
+            grid.group_size = 8;
+            const auto [W, H] = layers::make_layer(35, 40, kind, 4);  // two panels of rows
+            const quantized_matrix<double> nearest = magr::quantize_rtn(W, grid);
+            CAPTURE(kind, static_cast<int>(grid.zero_point), static_cast<int>(grid.storage), grid.levels.size());
+
+            quantized_matrix<double> together = nearest, in_turn = nearest;
+            magr::detail::row_errors left;
+            const magr::hessian h(H);
+            const auto report = magr::detail::refine_rounds(together, magr::as_const_view(W), h, {.rounds = 2}, &left, {});
+            index_t changes = 0;
+            for (int round = 0; round < 2; ++round) changes += refine_scales(in_turn, W, H).changes + refine_codes(in_turn, W, H).changes;
+
+            CHECK(report.changes == changes);
+            CHECK((values_of(together) - values_of(in_turn)).cwiseAbs().maxCoeff() <= 1e-9 * W.cwiseAbs().maxCoeff());
+            const MatrixXd E = values_of(together) - W, gradient = E * damped(H, 0.01);
+            CHECK(report.loss_before == Approx(loss(W, values_of(nearest), damped(H, 0.01))).epsilon(1e-9));
+            CHECK(report.loss_after == Approx(loss(W, values_of(together), damped(H, 0.01))).epsilon(1e-8));
+            CHECK((left.error - E).cwiseAbs().maxCoeff() <= 1e-12 * W.cwiseAbs().maxCoeff());
+            const double largest = (values_of(nearest) - W).cwiseAbs().maxCoeff() * H.cwiseAbs().rowwise().sum().maxCoeff();
+            CHECK((left.gradient - gradient).cwiseAbs().maxCoeff() <= 1e-12 * largest);
+        }
+}
+
+TEST_CASE("refine_rounds: one row's rounds do not depend on the rows beside it", "[quantize][refine][property]") {
+    const auto [W, H] = layers::make_layer(40, 24, layers::inputs::neighbours, 6);
+    const magr::hessian h(H);
+    quantized_matrix<double> all = magr::quantize_rtn(W, {.bits = 2});
+    magr::detail::refine_rounds(all, magr::as_const_view(W), h, {.rounds = 5}, nullptr, {});
+    for (const index_t i : {0, 31, 32, 39}) {
+        const MatrixXd w = W.row(i);
+        quantized_matrix<double> one = magr::quantize_rtn(w, {.bits = 2});
+        magr::detail::refine_rounds(one, magr::as_const_view(w), h, {.rounds = 5}, nullptr, {});
+        CHECK((values_of(one) - values_of(all).row(i)).cwiseAbs().maxCoeff() <= 1e-9 * W.cwiseAbs().maxCoeff());
+    }
 }
 
 TEST_CASE("refine_codes: where it ends, no single code could be better", "[quantize][refine][certificate]") {
