@@ -14,11 +14,12 @@ namespace magr {
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
+/// `fit_grids` for a function whose name errors give.
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, const grid_options& options,
-                                                 executor_ref exec);
+[[nodiscard]] weight_grids<Scalar> run_fit_grids(const char* function, const matrix_ref& W, const gram_argument& H,
+                                                 const grid_options& options, executor_ref exec);
 template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec);
+[[nodiscard]] weight_grids<Scalar> run_fit_grids(const char* function, const matrix_ref& W, const grid_options& options, executor_ref exec);
 
 /// The same after all checks except one: that the options need no H.
 /// @par Errors    option_error
@@ -86,14 +87,14 @@ template <class Weights, class Gram>
     requires gram_like<Gram>
 [[nodiscard]] auto fit_grids(const Weights& W, const Gram& H, const grid_options& options, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>(w, detail::as_gram(H), options, exec);
+    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>("fit_grids", w, detail::as_gram(H), options, exec);
 }
 
 /// The same for searches that need no H.
 template <class Weights>
 [[nodiscard]] auto fit_grids(const Weights& W, const grid_options& options = {}, executor_ref exec = {}) {
     const auto w = as_const_view(W);
-    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>(w, options, exec);
+    return detail::run_fit_grids<compute_t<typename decltype(w)::value_type>>("fit_grids", w, options, exec);
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

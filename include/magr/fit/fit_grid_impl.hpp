@@ -41,9 +41,10 @@ weight_grids<Scalar> fit_all(const matrix_ref& w, const hessian& H, const grid_o
 }
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
+weight_grids<Scalar> run_fit_grids(const char* function, const matrix_ref& W, const gram_argument& H, const grid_options& options,
+                                   executor_ref exec) {
     validate(options);
-    const used_hessian h("fit_grids", W, H, options.dead_threshold, exec);
+    const used_hessian h(function, W, H, options.dead_threshold, exec);
     return fit_all<Scalar>(W, *h, options, exec);
 }
 
@@ -54,12 +55,12 @@ inline void require_search_without_gram(const char* function, const grid_options
 }
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> run_fit_grids(const matrix_ref& W, const grid_options& options, executor_ref exec) {
+weight_grids<Scalar> run_fit_grids(const char* function, const matrix_ref& W, const grid_options& options, executor_ref exec) {
     validate(options);
-    require_not_empty("fit_grids", "W", W);
-    require_distinct("fit_grids", "W", W);
-    require_finite("fit_grids", "W", W, exec);
-    return fit_all<Scalar>("fit_grids", W, options, exec);
+    require_not_empty(function, "W", W);
+    require_distinct(function, "W", W);
+    require_finite(function, "W", W, exec);
+    return fit_all<Scalar>(function, W, options, exec);
 }
 
 template <compute_scalar Scalar>

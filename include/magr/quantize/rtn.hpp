@@ -29,12 +29,6 @@ template <compute_scalar Scalar>
 template <compute_scalar Scalar>
 [[nodiscard]] quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const weight_grids<Scalar>& grids, executor_ref exec);
 
-/// The part of `run_rtn` before any rounding.
-template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec);
-template <compute_scalar Scalar>
-[[nodiscard]] weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options,
-                                                     executor_ref exec);
 template <compute_scalar Scalar>
 void require_roundable(const matrix_ref& W, const weight_grids<Scalar>& grids, executor_ref exec);
 
@@ -74,7 +68,7 @@ template <class Weights, class Rounding = round_half_even>
     if constexpr (std::is_same_v<Rounding, round_half_even>)
         return detail::run_rtn<scalar>(w, options, exec);
     else
-        return detail::round_as(w, detail::fit_grids_for_rtn<scalar>(w, options, exec), rounding, exec);
+        return detail::round_as(w, detail::run_fit_grids<scalar>("quantize_rtn", w, options, exec), rounding, exec);
 }
 
 /// The same for the searches that use H. Weights of dead columns do not affect the grids, see `fit_grids`: they are rounded onto the grids
@@ -88,7 +82,7 @@ template <class Weights, class Gram, class Rounding = round_half_even>
     if constexpr (std::is_same_v<Rounding, round_half_even>)
         return detail::run_rtn<scalar>(w, detail::as_gram(H), options, exec);
     else
-        return detail::round_as(w, detail::fit_grids_for_rtn<scalar>(w, detail::as_gram(H), options, exec), rounding, exec);
+        return detail::round_as(w, detail::run_fit_grids<scalar>("quantize_rtn", w, detail::as_gram(H), options, exec), rounding, exec);
 }
 
 /// The same on given grids.

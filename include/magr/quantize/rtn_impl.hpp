@@ -13,30 +13,14 @@ namespace magr::detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 template <compute_scalar Scalar>
-weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec) {
-    validate(options);
-    require_not_empty("quantize_rtn", "W", W);
-    require_distinct("quantize_rtn", "W", W);
-    require_finite("quantize_rtn", "W", W, exec);
-    return fit_all<Scalar>("quantize_rtn", W, options, exec);
-}
-
-template <compute_scalar Scalar>
-weight_grids<Scalar> fit_grids_for_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
-    validate(options);
-    const used_hessian h("quantize_rtn", W, H, options.dead_threshold, exec);
-    return fit_all<Scalar>(W, *h, options, exec);
-}
-
-template <compute_scalar Scalar>
 quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const grid_options& options, executor_ref exec) {
-    weight_grids<Scalar> grids = fit_grids_for_rtn<Scalar>(W, options, exec);
+    weight_grids<Scalar> grids = run_fit_grids<Scalar>("quantize_rtn", W, options, exec);
     return round_onto_grids(weights_in<Scalar>(W).view(), std::move(grids), round_half_even{}, exec);
 }
 
 template <compute_scalar Scalar>
 quantized_matrix<Scalar> run_rtn(const matrix_ref& W, const gram_argument& H, const grid_options& options, executor_ref exec) {
-    weight_grids<Scalar> grids = fit_grids_for_rtn<Scalar>(W, H, options, exec);
+    weight_grids<Scalar> grids = run_fit_grids<Scalar>("quantize_rtn", W, H, options, exec);
     return round_onto_grids(weights_in<Scalar>(W).view(), std::move(grids), round_half_even{}, exec);
 }
 
