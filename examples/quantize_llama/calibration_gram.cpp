@@ -25,6 +25,7 @@ void calibration_gram::finish(layer_calibration& found, magr::thread_pool& pool)
     }
     held_out_.reset();
     found.gram = fitting_.gram(pool);
+    found.tokens = fitting_.tokens();
     fitting_ = magr::gram_accumulator<double>(1);
 }
 

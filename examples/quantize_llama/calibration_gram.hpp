@@ -28,7 +28,7 @@ public:
 
     void add(std::size_t c, std::size_t chunks, const matrix_f& x, magr::thread_pool& pool);
 
-    /// The Gram matrix of all chunks, and the damping. It gives the memory of the sums back.
+    /// The Gram matrix of all chunks with their tokens, and the damping. It gives the memory of the sums back.
     void finish(layer_calibration& found, magr::thread_pool& pool);
 
 private:

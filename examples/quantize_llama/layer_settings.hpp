@@ -65,9 +65,10 @@ void add_status(layer_record& record, Status status) {
 
 /// Makes the weights of a layer make up for the drift of its inputs and of the residual stream. Returns what to say in the report if that
 /// is not possible.
+/// @param damping  of H
 [[nodiscard]] inline std::string compensate(matrix_f& W, const magr::hessian& H, const layer_calibration& calibration,
-                                            const quantization& how, magr::thread_pool& pool) {
-    const magr::drift_options drift{.fraction = how.drift};
+                                            const quantization& how, double damping, magr::thread_pool& pool) {
+    const magr::drift_options drift{.fraction = how.drift, .damping = damping};
     const bool compensated =
         (calibration.residual_drift.empty() ? magr::compensate_drift(W, H, calibration.drift, drift, pool)
                                             : magr::compensate_drift(W, H, calibration.drift, calibration.residual_drift, drift, pool))

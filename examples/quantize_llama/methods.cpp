@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <magr/calibration/weaken_correlations.hpp>
 #include <magr/error.hpp>
 #include <magr/layer/coupled_rows.hpp>
 #include <magr/preprocess.hpp>
@@ -96,11 +97,13 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
     return layer;
 }
 
-/// H + 0.1 diag(H). `auto` fits more to the calibration text than the other methods do, so it trusts the correlations of that text less.
-/// The usual damping, a multiple of the mean, would do the same only to inputs of like size: a few large ones raise the mean above all
-/// others.
-magr::matrix<double> with_weaker_correlations(magr::matrix<double> H) {
-    for (magr::index_t j = 0; j < H.cols(); ++j) H(j, j) *= 1.1;
+/// A Gram matrix of a text for the work on another: the fewer tokens each of its rows had, the less its correlations count. `auto` fits
+/// more to the calibration text than the other methods do. The usual damping, a multiple of the mean, would treat only inputs of like size
+/// alike: a few large ones raise the mean above all others.
+template <class Scalar>
+magr::matrix<Scalar> with_weaker_correlations(magr::matrix<Scalar> H, magr::index_t tokens) {
+    constexpr double per_input = 10;
+    magr::weaken_correlations(H, per_input * static_cast<double>(H.cols()) / static_cast<double>(tokens));
     return H;
 }
 
@@ -115,10 +118,10 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;
 
-    const magr::hessian H(with_weaker_correlations(calibration.gram), 0, pool);
+    const magr::hessian H(with_weaker_correlations(calibration.gram, calibration.tokens), 0, pool);
     matrix_f target = W;
-    const std::string drift_remark = compensate(target, H, calibration, how, pool);
-    auto result = magr::quantize_coupled_rows(target, H, metric.all, options, pool);
+    const std::string drift_remark = compensate(target, H, calibration, how, 0.01, pool);
+    auto result = magr::quantize_coupled_rows(target, H, with_weaker_correlations(metric.all, calibration.tokens), options, pool);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
     layer.record = {.name = name};

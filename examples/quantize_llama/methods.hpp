@@ -153,6 +153,7 @@ struct input_basis {
 /// What is known of a layer's inputs.
 struct layer_calibration {
     magr::matrix<double> gram = {};   ///< of the inputs
+    magr::index_t tokens = 0;         ///< over which all of this is summed, and the metric of the outputs as well
     magr::matrix<double> drift = {};  ///< `magr::drift_accumulator` of all sequences; empty unless the method quantizes in order
     /// out x in, the sum over tokens of (r - s) y^T: the drift of the residual stream beside which the layer's output is added, and the
     /// layer's input; empty where there is none, or unless the method quantizes in order

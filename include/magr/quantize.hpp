@@ -7,6 +7,7 @@
 #include <magr/calibration/column_order.hpp>
 #include <magr/calibration/output_error.hpp>
 #include <magr/calibration/underflow.hpp>
+#include <magr/calibration/weaken_correlations.hpp>
 #include <magr/fit/dint.hpp>
 #include <magr/fit/fit_grid.hpp>
 #include <magr/grid/grid.hpp>

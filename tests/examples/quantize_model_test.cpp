@@ -223,7 +223,7 @@ TEST_CASE("quantize_model: layers with the same inputs share QuIP's basis of the
     const llama_block& block = model.blocks[0];
     const std::array kinds{linear::q_proj, linear::k_proj, linear::v_proj};
     const std::array layers{&block[kinds[0]], &block[kinds[1]], &block[kinds[2]]};
-    layer_calibration found{.gram = gram.gram(), .drift = {}};
+    layer_calibration found{.gram = gram.gram(), .tokens = gram.tokens()};
     found.basis = common_basis("some inputs", layers, found.gram, pool);
     CHECK(found.basis->layers == 3);
     const quantization how{.method = method::quip, .bits = 2};
@@ -250,6 +250,26 @@ TEST_CASE("quantize_model: layers with the same inputs share QuIP's basis of the
     }
     const auto m = static_cast<double>(model.config.intermediate_size), q = static_cast<double>(block[linear::o_proj].cols());
     CHECK(bits == Approx(2 * weights + 7 * 32 + 4 * 64 + 64 * (2 * static_cast<double>(n) + q + m)));
+}
+
+TEST_CASE("quantize_model: auto does not fit the correlations that only a few tokens have", "[examples][quantize_model][property]") {
+    // inputs that do not depend on each other: on other tokens the error is that of the weights themselves
+    constexpr Eigen::Index inputs = 48, tokens = 96;
+    tiny::random_values random(3);
+    const matrix_f X = random.matrix(tokens, inputs, 1), W = random.matrix(40, inputs, 1);
+    magr::gram_accumulator<double> gram(inputs);
+    gram.add(X);
+    layer_calibration found{.gram = gram.gram(), .tokens = tokens, .drift = magr::matrix<double>(inputs, inputs)};
+    output_metric metric;
+    metric.all = magr::matrix<float>(40, 40);
+    for (magr::index_t i = 0; i < 40; ++i) metric.all(i, i) = 1;
+    magr::thread_pool pool(1);
+    const auto error = [&] {
+        return (quantize_layer("x", W, found, metric, {.method = method::automatic, .bits = 3}, pool).values - W).squaredNorm();
+    };
+    const float careful = error();
+    found.tokens = 1000 * tokens;  // as if these were the correlations of a long text
+    CHECK(careful < 0.8F * error());
 }
 
 TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as published", "[examples][quantize_model][oracle]") {
