@@ -132,7 +132,7 @@ quantized read_codes(const safetensors_file& file, std::int64_t block, linear ki
         require_shared(q, path + ": " + name);
     }
     try {
-        magr::detail::require_quantized(name.c_str(), q, q.codes.rows(), q.codes.cols());
+        magr::require_quantized(name.c_str(), q, q.codes.rows(), q.codes.cols());
     } catch (const std::logic_error& error) {
         refuse(path, ": ", error.what());
     }

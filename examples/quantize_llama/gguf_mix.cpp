@@ -93,7 +93,7 @@ ggml_block block_of(ggml_type type) {
     return {known->elements, known->bytes};
 }
 
-magr::grid_options grid_options_of(ggml_type type) { return magr::grid_options_for(magr::detail::format_of(type)); }
+magr::grid_options grid_options_of(ggml_type type) { return magr::grid_options_for(magr::format_of(type)); }
 
 std::string chosen_type::remark(std::int64_t inputs) const {
     if (type == wanted) return {};

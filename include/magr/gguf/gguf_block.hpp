@@ -45,9 +45,7 @@ enum class ggml_type : std::uint32_t {
     return "unknown";
 }
 
-namespace detail {
-inline namespace MAGR_ISA_NAMESPACE {
-
+/// The format of a tensor type, for `grid_options_for` and `problems`.
 [[nodiscard]] constexpr packed_format format_of(ggml_type type) noexcept {
     switch (type) {
         case ggml_type::q4_0: return packed_format::gguf_q4_0;
@@ -64,6 +62,9 @@ inline namespace MAGR_ISA_NAMESPACE {
     }
     return packed_format::gguf_q6_k;
 }
+
+namespace detail {
+inline namespace MAGR_ISA_NAMESPACE {
 
 /// Some bits of values `first`, `first + step`, .. in bytes `byte`, `byte + 1`, .. of a block: bits `low` .. `low + width - 1` of the value
 /// lie at `shift` of the byte.

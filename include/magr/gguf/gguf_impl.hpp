@@ -189,7 +189,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 gguf_tensor pack_gguf(const quantized_matrix<Scalar>& q, ggml_type type) {
     detail::require_known("pack_gguf", type);
-    detail::require_packable("pack_gguf", detail::format_of(type), q);
+    detail::require_packable("pack_gguf", format_of(type), q);
     detail::require_block_grids("pack_gguf", type, q);
     const detail::block_layout layout = detail::layout_of(type);
     gguf_tensor packed{type, q.rows(), q.cols(), {}};
@@ -206,9 +206,9 @@ MAGR_CORE quantized_matrix<float> unpack_gguf(const gguf_tensor& packed) {
     const index_t rows = packed.rows, cols = packed.cols;
     const detail::block_layout layout = detail::layout_of(packed.type);
     detail::require_known(function, packed.type);
-    grid_options options = grid_options_for(detail::format_of(packed.type));
+    grid_options options = grid_options_for(format_of(packed.type));
     if (options.zero_point == zero_point::none) options.zero_point = zero_point::integer;
-    const index_t groups = detail::require_unpackable(function, detail::format_of(packed.type), rows, cols, options);
+    const index_t groups = detail::require_unpackable(function, format_of(packed.type), rows, cols, options);
     const auto size = static_cast<index_t>(packed.data.size()), row_size = cols / layout.weights * layout.bytes;
     if (size % row_size != 0 || size / row_size != rows)
         detail::raise<shape_error>(

@@ -94,7 +94,7 @@ template <compute_scalar Scalar>
 
 inline void require_k_quant(const char* function, ggml_type type, index_t rows, index_t cols) {
     require_option(k_quant_of(type).bits != 0, function, "type", "a k-quant", static_cast<std::uint32_t>(type));
-    refuse(problems_of(function, format_of(type), rows, cols, grid_options_for(format_of(type))));
+    refuse(problems_of(function, magr::format_of(type), rows, cols, grid_options_for(magr::format_of(type))));
 }
 
 template <compute_scalar Scalar>

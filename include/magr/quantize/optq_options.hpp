@@ -81,7 +81,7 @@ enum class rounding_mode {
 
 /// Options of `quantize_optq`; `grid_options` describe the grids.
 struct optq_options {
-    double damping = 1e-2;  ///< added to diag(H), as a fraction of its mean over live columns, >= 0
+    double damping = 1e-2;  ///< added to diag(H), as a fraction of its mean over live columns, >= 0; see also `weaken_correlations`
     /// columns per matrix product, >= 1; default: 96, a multiple of the columns that kernels take at once, or with stale groups, where it
     /// changes the result, the published 128
     std::optional<index_t> block_size = {};
