@@ -120,17 +120,19 @@ public:
         // The stored number differs slightly from the wanted one, so keep it only if it still lowers the loss.
         col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.cols());
         H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
-        index_t changes = 0;
+        Eigen::ArrayXd gain = Eigen::ArrayXd::Zero(rows);
+        for (index_t k = 0; k < width; ++k)
+            gain += change.col(k).array() * (gradient.col(k) + 0.5 * change_of_gradient.col(run.first + k)).array();
+        index_t changes = rows;
         for (index_t i = 0; i < rows; ++i) {
-            const double gain = change.row(i).dot(gradient.row(i) + 0.5 * change_of_gradient.row(i).segment(run.first, width));
-            if (gain < 0 && is_finite(gain)) {  // squares of huge weights may overflow
-                state.error.row(i).segment(run.first, width) += change.row(i);
-                state.gradient.row(i) += change_of_gradient.row(i);
-                ++changes;
-            } else {
-                restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
-            }
+            if (gain[i] < 0 && is_finite(gain[i])) continue;  // squares of huge weights may overflow
+            restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
+            change.row(i).setZero();
+            change_of_gradient.row(i).setZero();
+            --changes;
         }
+        state.error.middleCols(run.first, width) += change;
+        state.gradient += change_of_gradient;
         return changes;
     }
 
