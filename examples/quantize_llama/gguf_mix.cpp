@@ -40,6 +40,8 @@ ggml_type type_of_values(gguf_mix mix, const llama_config& c, std::int64_t layer
 ggml_type type_of_down(gguf_mix mix, const llama_config& c, std::int64_t layer) {
     const std::int64_t layers = c.num_hidden_layers;
     switch (mix) {
+        case gguf_mix::q4_0: return layer < layers / 8 ? ggml_type::q4_1 : ggml_type::q4_0;
+        case gguf_mix::q5_0: return layer < layers / 8 ? ggml_type::q5_1 : ggml_type::q5_0;
         case gguf_mix::q2_k: return ggml_type::q3_k;
         case gguf_mix::q3_k_m: return layer < layers / 16 ? ggml_type::q5_k : ggml_type::q4_k;
         case gguf_mix::q3_k_l: return ggml_type::q5_k;

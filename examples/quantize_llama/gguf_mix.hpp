@@ -12,8 +12,8 @@
 
 namespace examples {
 
-/// Which types of ggml the matrices of a model have, by the names of llama.cpp. Those without a letter at the end have one type for all
-/// linear layers; the others give some layers more bits: small ones (s), medium ones (m), large ones (l).
+/// Which types of ggml the matrices of a model have, by the names of llama.cpp. Most of those without a letter at the end
+/// have one type for all linear layers; the others give some layers more bits: small ones (s), medium ones (m), large ones (l).
 enum class gguf_mix { q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k_s, q3_k_m, q3_k_l, q4_k_s, q4_k_m, q5_k_s, q5_k_m, q6_k };
 
 struct gguf_mix_traits {
@@ -65,7 +65,8 @@ struct chosen_type {
 /// This type, or for a k-quant and rows that are no multiple of 256 the type that llama.cpp takes then.
 [[nodiscard]] chosen_type type_for_rows(magr::ggml_type wanted, std::int64_t inputs);
 
-/// The type of a linear layer, as llama.cpp's own program chooses it without an importance matrix.
+/// The type of a linear layer, as llama.cpp's own program chooses it; for q4_0 and q5_0 with an importance matrix, which gives the first
+/// eighth of the down projections offsets, and for the others without one.
 [[nodiscard]] chosen_type type_in_mix(gguf_mix mix, const llama_config& config, std::int64_t layer, linear kind);
 
 /// The types that llama.cpp's own program takes for the embedding, and for the head or the one matrix that is both.

@@ -35,7 +35,7 @@ std::string types(gguf_mix mix, const examples::llama_config& c, linear kind) {
 }  // namespace
 
 TEST_CASE("GGUF mixes: layers of a model of eight blocks have the types of llama-quantize", "[examples][gguf]") {
-    // as llama-quantize prints them
+    // as llama-quantize prints them, with an importance matrix for q4_0 and q5_0
     const examples::llama_config c = wide(8);
     struct row {
         gguf_mix mix;
@@ -48,9 +48,9 @@ TEST_CASE("GGUF mixes: layers of a model of eight blocks have the types of llama
     };
     const std::string q6_q4 = "q6_k q4_k q4_k q6_k q4_k q4_k q6_k q6_k", q6_q5 = "q6_k q5_k q5_k q6_k q5_k q5_k q6_k q6_k";
     for (const row& expected :
-         std::vector<row>{{gguf_mix::q4_0, all("q4_0"), all("q4_0"), all("q4_0"), all("q4_0")},
+         std::vector<row>{{gguf_mix::q4_0, all("q4_0"), all("q4_0"), "q4_1 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0 q4_0", all("q4_0")},
                           {gguf_mix::q4_1, all("q4_1"), all("q4_1"), all("q4_1"), all("q4_1")},
-                          {gguf_mix::q5_0, all("q5_0"), all("q5_0"), all("q5_0"), all("q5_0")},
+                          {gguf_mix::q5_0, all("q5_0"), all("q5_0"), "q5_1 q5_0 q5_0 q5_0 q5_0 q5_0 q5_0 q5_0", all("q5_0")},
                           {gguf_mix::q5_1, all("q5_1"), all("q5_1"), all("q5_1"), all("q5_1")},
                           {gguf_mix::q8_0, all("q8_0"), all("q8_0"), all("q8_0"), all("q8_0")},
                           {gguf_mix::q2_k, all("q3_k"), all("q3_k"), all("q3_k"), all("q2_k")},

@@ -31,6 +31,7 @@ struct random_layer {
         magr::gram_accumulator<double> gram(cols);
         gram.add(X);
         calibration.gram = gram.gram();
+        calibration.tokens = gram.tokens();
         calibration.drift = magr::matrix<double>(cols, cols);
         metric.all = magr::matrix<float>(rows, rows);
         for (magr::index_t i = 0; i < rows; ++i) metric.all(i, i) = 1;
