@@ -74,6 +74,8 @@ double MAGR_UNIT() {
     const bool drifted =
         magr::round_onto_drift(grids, W, H, drift, magr::qronos{}) && magr::round_onto_drift(grids, W, H, drift, magr::gptaq{}) &&
         magr::round_onto_drift(grids, W, H, drift, magr::gpfq_drift{}) && magr::round_onto(grids, W, H, magr::gpfq_feedback{});
+    magr::matrix<double> weaker = H;
+    magr::weaken_correlations(weaker, 0.1);
     const double underflow = magr::measure_underflow(W, magr::unpack_dint(magr::pack_dint(*dint)).dequantize(), H).cross;
 
     constexpr int rows = 32;
@@ -110,6 +112,6 @@ double MAGR_UNIT() {
     magr::serial_executor{}.parallel_for(2, [&](magr::index_t task, magr::index_t) { packing += static_cast<double>(tasks[task]); });
 
     return packing + magr::output_error(W, levels.dequantize(), H) + static_cast<double>(tau) + by_admm.objective + by_gradient.objective +
-           magr::output_error(W, rtn.dequantize(), in_float.gram()) + optq.output_error.value() + underflow +
+           magr::output_error(W, rtn.dequantize(), in_float.gram()) + optq.output_error.value() + underflow + weaker(0, 0) +
            owq.quantized.bits_per_weight() + static_cast<double>(owq.quantized.dequantize()(0, 0));
 }
