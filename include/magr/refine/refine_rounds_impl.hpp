@@ -12,11 +12,13 @@
 #include <magr/detail/contract.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/parallel/executor_ref.hpp>
+#include <magr/refine/code_descent.hpp>
 #include <magr/refine/error_state.hpp>
 #include <magr/refine/packed_gram.hpp>
-#include <magr/refine/refine_codes_impl.hpp>
+#include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_rounds.hpp>
-#include <magr/refine/refine_scales_impl.hpp>
+#include <magr/refine/refine_scales.hpp>
+#include <magr/refine/scale_runs.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
