@@ -80,27 +80,31 @@ struct row_errors {
     row_major_matrix<double> error, gradient;
 };
 
-/// A function of a state that changes Q and the state, and returns how many changes it made, by two pointers: passes are run by code that
-/// is compiled once.
-class pass_ref {
-public:
-    template <class Pass>
-        requires(!std::is_same_v<Pass, pass_ref>)
-    pass_ref(const Pass& pass) noexcept  // NOLINT(google-explicit-constructor)
-        : pass_(&pass), call_([](const void* self, error_state& state) { return (*static_cast<const Pass*>(self))(state); }) {}
-
-    [[nodiscard]] index_t operator()(error_state& state) const { return call_(pass_, state); }
-
-private:
-    const void* pass_;
-    index_t (*call_)(const void* pass, error_state& state);
-};
-
 /// What passes over some rows did.
 struct panel_outcome {  // its own type: code of vectors of public types would be shared with units of other instruction sets
     index_t passes = 0, changes = 0;
     double loss_before = 0, loss_after = 0;
 };
+
+/// A function of a state, by two pointers: what calls it is compiled once.
+template <class Result>
+class state_function_ref {
+public:
+    template <class Function>
+        requires(!std::is_same_v<Function, state_function_ref>)
+    state_function_ref(const Function& function) noexcept  // NOLINT(google-explicit-constructor)
+        : function_(&function),
+          call_([](const void* self, error_state& state) -> Result { return (*static_cast<const Function*>(self))(state); }) {}
+
+    [[nodiscard]] Result operator()(error_state& state) const { return call_(function_, state); }
+
+private:
+    const void* function_;
+    Result (*call_)(const void* function, error_state& state);
+};
+
+/// Changes Q and the state, and returns how many changes it made.
+using pass_ref = state_function_ref<index_t>;
 
 /// Runs passes over the rows of a state until one changes nothing or gains almost nothing.
 [[nodiscard]] inline panel_outcome run_passes(error_state& state, index_t max_passes, pass_ref one_pass) {
@@ -125,10 +129,10 @@ struct panel_outcome {  // its own type: code of vectors of public types would b
 ///
 /// @param refine  returns the `panel_outcome` of a state
 /// @param order   of the columns of H, which is damped
-template <compute_scalar Scalar, class Refine>
+template <compute_scalar Scalar>
 [[nodiscard]] refinement_result refine_panels(const quantized_matrix<Scalar>& q, std::type_identity_t<matrix_view<const Scalar>> W,
-                                              const packed_gram& H, std::span<const index_t> order, const Refine& refine,
-                                              executor_ref exec) {
+                                              const packed_gram& H, std::span<const index_t> order,
+                                              state_function_ref<panel_outcome> refine, executor_ref exec) {
     std::vector<panel_outcome> panels(static_cast<std::size_t>((W.rows() + error_state::panel - 1) / error_state::panel));
     exec.parallel_for(static_cast<index_t>(panels.size()), [&](index_t task, index_t) {
         error_state state(q, W, H, order, task * error_state::panel);
