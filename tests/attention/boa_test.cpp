@@ -343,7 +343,7 @@ TEST_CASE("quantize_boa: scales of weights on their grids stay", "[attention][bo
     const MatrixXd W = values_of(magr::quantize_rtn(MatrixXd(random_matrix(6, 16, 1)), {.bits = 3}));
     const auto grids = magr::fit_grids(MatrixXd(random_matrix(6, 16, 1)), {.bits = 3});
     const auto result = magr::quantize_boa(W, H, H_row, grids, {.scale_passes = 3});
-    CHECK(result.loss == 0);
+    CHECK(result.loss <= 1e-28 * W.squaredNorm() * H.trace() * H_row.trace());  // fused multiply-adds may leave the last bits of weights
     CHECK(result.scale_changes == 0);
     CHECK(result.quantized.scales == grids.scales);
 }
