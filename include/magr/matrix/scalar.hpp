@@ -9,8 +9,9 @@ struct half;
 struct bfloat16;
 }  // namespace Eigen
 
-/// Whether the compiler has `_Float16` (g++ 12 and clang 15, on x86 with SSE2); it is also `std::float16_t`.
-#ifdef __FLT16_MAX__
+/// Whether the compiler has `_Float16` (g++ 12 and clang 15 on x86 with SSE2, g++ 13 on others); it is also `std::float16_t`. On ARM g++ 12
+/// has the macro in C++, too, but not the type.
+#if defined(__FLT16_MAX__) && (defined(__clang__) || !defined(__GNUC__) || __GNUC__ >= 13 || defined(__SSE2__))
 #define MAGR_HAS_FLOAT16 1
 #else
 #define MAGR_HAS_FLOAT16 0
