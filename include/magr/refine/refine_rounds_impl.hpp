@@ -18,7 +18,7 @@
 #include <magr/refine/refine_codes.hpp>
 #include <magr/refine/refine_rounds.hpp>
 #include <magr/refine/refine_scales.hpp>
-#include <magr/refine/scale_runs.hpp>
+#include <magr/refine/scale_descent.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {

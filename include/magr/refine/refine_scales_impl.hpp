@@ -15,7 +15,7 @@
 #include <magr/refine/error_state.hpp>
 #include <magr/refine/packed_gram.hpp>
 #include <magr/refine/refine_scales.hpp>
-#include <magr/refine/scale_runs.hpp>
+#include <magr/refine/scale_descent.hpp>
 
 namespace magr {
 inline namespace MAGR_ISA_NAMESPACE {
