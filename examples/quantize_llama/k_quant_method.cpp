@@ -55,7 +55,7 @@ quantized_layer on_k_quant_grids(const std::string& name, const matrix_f& W, con
     const std::string common_remark = remark_on_inputs(H.dead_inputs(), W.cols(), "rounded to the nearest");
     matrix_f wanted = W;
     std::string drift_remark;
-    if (is_automatic) drift_remark = compensate(wanted, H, calibration, how, 0.1, pool);  // ten times that of weaker correlations
+    if (is_automatic) drift_remark = compensate(wanted, H, calibration, how, 0.1, pool);  // H is as the text has it
 
     magr::scale_refinement_options of_scales;
     magr::code_refinement_options of_codes;
