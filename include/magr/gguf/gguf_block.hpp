@@ -45,6 +45,8 @@ enum class ggml_type : std::uint32_t {
     return "unknown";
 }
 
+inline namespace MAGR_ISA_NAMESPACE {
+
 /// The format of a tensor type, for `grid_options_for` and `problems`.
 [[nodiscard]] constexpr packed_format format_of(ggml_type type) noexcept {
     switch (type) {
@@ -62,6 +64,8 @@ enum class ggml_type : std::uint32_t {
     }
     return packed_format::gguf_q6_k;
 }
+
+}  // namespace MAGR_ISA_NAMESPACE
 
 namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
