@@ -164,8 +164,10 @@ private:
 
     /// Whether all weights of the grids of the run are finite.
     [[nodiscard]] bool has_finite_weights(index_t row, const scale_run& run) const {
-        for (index_t k = run.first; k < run.last; ++k)
-            if (infinite_weight(q_, q_.scales(row, group(k)), q_.zeros(row, group(k))) != 0) return false;
+        const index_t begin = shares() ? run.parameter * q_.shared.groups : run.parameter;
+        const index_t end = shares() ? (std::min)(begin + q_.shared.groups, q_.scales.cols()) : begin + 1;
+        for (index_t g = begin; g < end; ++g)
+            if (infinite_weight(q_, q_.scales(row, g), q_.zeros(row, g)) != 0) return false;
         return true;
     }
 
