@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Builds llama.cpp's library from the sources in the Python package llama-cpp-python, and llama_text with it:  llama_cpp.sh VENV
+# Builds llama.cpp's library from the sources in the Python package llama-cpp-python, and llama_text and llama_quantize with it:  llama_cpp.sh VENV
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$1"
@@ -16,5 +16,7 @@ if [ ! -f llama.cpp/src/libllama.a ]; then
     cmake --build llama.cpp --target llama
 fi
 ggml=llama.cpp/ggml/src
-${CXX:-c++} -std=c++17 -O2 -I"$sources/include" -I"$sources/ggml/include" "$here/llama_text.cpp" llama.cpp/src/libllama.a \
-    $ggml/libggml.a $ggml/libggml-cpu.a $ggml/libggml-base.a -fopenmp -pthread -ldl -o llama_text
+for program in llama_text llama_quantize; do
+    ${CXX:-c++} -std=c++17 -O2 -I"$sources/include" -I"$sources/ggml/include" "$here/$program.cpp" llama.cpp/src/libllama.a \
+        $ggml/libggml.a $ggml/libggml-cpu.a $ggml/libggml-base.a -fopenmp -pthread -ldl -o $program
+done
