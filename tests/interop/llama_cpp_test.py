@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """llama.cpp reads GGUF files of every type, and computes with them what it computes with the dequantized weights in float32, but that it
-rounds the inputs of quantized layers to 8 bits: the perplexity to 0.5%, and the same 32 ids after 24. With the dequantized weights, its
-perplexity is that of quantize_llama itself."""
+rounds the inputs of quantized layers to 8 bits: the perplexity to 0.5%, and the same 32 ids after 24, unless two were nearly as likely. With
+the dequantized weights, its perplexity is that of quantize_llama itself."""
 import importlib.metadata
 import json
 import subprocess
@@ -14,6 +14,7 @@ from make_base_gguf import make_base_gguf
 from widen_model import widen_model
 
 IDS = 4096
+NEAR_TIE = 0.1  # between the logits of the two best ids: rounded inputs may turn it around
 # The types of 32 weights on the model as it is; k-quants and their mixes on the same model with twice the width.
 NARROW = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k_m"]
 WIDE = ["q2_k", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"]
@@ -31,10 +32,18 @@ def write_text(path, seed):
 
 
 def run_llama(test, file, text):
-    """The perplexity of a text in llama.cpp, and the ids with which it goes on."""
+    """The perplexity of a text in llama.cpp, and the ids with which it goes on, each with the distance of its logit from the second best."""
     done = subprocess.run([test.prepared / "llama_text", file, text, str(IDS)], stdout=subprocess.PIPE, check=True, text=True)
     words = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
-    return float(words["perplexity"][0]), words["greedy"]
+    return float(words["perplexity"][0]), [(int(id), float(distance)) for id, distance in (word.split(":") for word in words["greedy"])]
+
+
+def compare_ids(found, expected):
+    """Whether both went on alike, and how that is said."""
+    for i, ((id, _), (expected_id, distance)) in enumerate(zip(found, expected)):
+        if id != expected_id:
+            return distance < NEAR_TIE, f"text the same for {i} ids, then another where the two best logits are {distance} apart"
+    return len(found) == len(expected), "text the same"
 
 
 def main():
@@ -61,9 +70,10 @@ def main():
                 continue
             expected, expected_ids = run_llama(test, exact, evaluation)
             types = sorted({tensor.tensor_type.name for tensor in gguf.GGUFReader(packed).tensors})
-            is_right = abs(expected / ours - 1) < 1e-5 and abs(perplexity / expected - 1) < 5e-3 and ids == expected_ids
+            is_same, text = compare_ids(ids, expected_ids)
+            is_right = abs(expected / ours - 1) < 1e-5 and abs(perplexity / expected - 1) < 5e-3 and is_same
             test.report(is_right, f"{model.name} {mix} ({', '.join(types)}): perplexity {ours:.5f} here, {expected:.5f} in llama.cpp in float32, "
-                                  f"{perplexity:.5f} quantized; text {'the same' if ids == expected_ids else 'another'}")
+                                  f"{perplexity:.5f} quantized; {text}")
     test.finish()
 
 

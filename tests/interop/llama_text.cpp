@@ -55,7 +55,10 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < continued_ids; ++i) {
         const float* const logits = session.logits(last);
         const auto next = static_cast<llama_token>(std::max_element(logits, logits + vocabulary) - logits);
-        std::printf(" %d", next);
+        float second = -INFINITY;
+        for (llama_token v = 0; v < vocabulary; ++v)
+            if (v != next) second = std::max(second, logits[v]);
+        std::printf(" %d:%.3f", next, logits[next] - second);
         if (llama_vocab_is_eog(session.vocabulary(), next)) break;
         session.decode({next}, position++);
         last = 0;
