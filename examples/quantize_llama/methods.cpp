@@ -101,9 +101,9 @@ quantized_layer follow_paper(const std::string& name, const matrix_f& W, const m
 /// more to the calibration text than the other methods do. The usual damping, a multiple of the mean, would treat only inputs of like size
 /// alike: a few large ones raise the mean above all others.
 template <class Scalar>
-magr::matrix<Scalar> with_weaker_correlations(magr::matrix<Scalar> H, magr::index_t tokens) {
+magr::matrix<Scalar> with_weaker_correlations(magr::matrix<Scalar> H, magr::index_t tokens, double least) {
     constexpr double per_input = 10;
-    magr::weaken_correlations(H, per_input * static_cast<double>(H.cols()) / static_cast<double>(tokens));
+    magr::weaken_correlations(H, std::max(least, per_input * static_cast<double>(H.cols()) / static_cast<double>(tokens)));
     return H;
 }
 
@@ -118,10 +118,10 @@ quantized_layer weigh_outputs(const std::string& name, const matrix_f& W, const 
     options.layer.grid.range_factor = 1;
     options.layer.refinement.rounds = how.refinement_rounds;
 
-    const magr::hessian H(with_weaker_correlations(calibration.gram, calibration.tokens), 0, pool);
+    const magr::hessian H(with_weaker_correlations(calibration.gram, calibration.tokens, 0.1), 0, pool);
     matrix_f target = W;
     const std::string drift_remark = compensate(target, H, calibration, how, 0.01, pool);
-    auto result = magr::quantize_coupled_rows(target, H, with_weaker_correlations(metric.all, calibration.tokens), options, pool);
+    auto result = magr::quantize_coupled_rows(target, H, with_weaker_correlations(metric.all, calibration.tokens, 0), options, pool);
     if (!result) throw std::runtime_error(to_string(result.status));
     quantized_layer layer;
     layer.record = {.name = name};
