@@ -59,6 +59,8 @@ public:
         }
         return limited(weight, reach_) / scale_;
     }
+    /// A distance within which two grid points never lie.
+    [[nodiscard]] Scalar least_distance() const noexcept { return scale_; }
     [[nodiscard]] Scalar lowest() const noexcept { return counts_from_zero ? -zero_ : Scalar(0); }
     [[nodiscard]] Scalar highest() const noexcept { return counts_from_zero ? largest_ - zero_ : largest_; }
     [[nodiscard]] Scalar weight(Scalar steps) const noexcept {
@@ -100,6 +102,7 @@ struct level_map {
         const Scalar below = *(above - 1);
         return static_cast<Scalar>(above - 1 - levels.begin()) + (level - below) / (*above - below);
     }
+    [[nodiscard]] Scalar least_distance() const noexcept { return 0; }  // not worth a search
     [[nodiscard]] Scalar lowest() const noexcept { return 0; }
     [[nodiscard]] Scalar highest() const noexcept { return static_cast<Scalar>(levels.size() - 1); }
     [[nodiscard]] Scalar weight(Scalar steps) const noexcept { return scale * levels[static_cast<std::size_t>(steps)]; }

@@ -63,12 +63,15 @@ template <compute_scalar Scalar>
             gradient.noalias() += change.leftCols(k - begin) * Eigen::Map<const Eigen::VectorXd>(gram.own_column(k), k - begin);
             const index_t j = order[static_cast<std::size_t>(k)];
             const index_t group = q.group_of_column[static_cast<std::size_t>(j)];
+            const double denominator = curvature + denominator_offset;
             with_code_map(q, [&](const auto& map_of) {
                 for (index_t i = 0; i < state.rows(); ++i) {
                     const index_t row = state.first_row + i;
                     const auto map = map_of(q.scales(row, group), q.zeros(row, group));
+                    // Most weights stay: the best one is less than half the way to the next grid point.
+                    if (std::abs(gradient[i]) < 0.49 * static_cast<double>(map.least_distance()) * denominator) continue;
                     const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
-                    const double wanted = static_cast<double>(now) - gradient[i] / (curvature + denominator_offset);
+                    const double wanted = static_cast<double>(now) - gradient[i] / denominator;
                     const Scalar steps = steps_on_grid(map, limited_to<Scalar>(wanted), row, j);
                     const double step = static_cast<double>(map.weight(steps)) - static_cast<double>(now);
                     const double gain = step * (0.5 * curvature * step + gradient[i]);
