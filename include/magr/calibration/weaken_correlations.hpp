@@ -44,7 +44,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// does the same to all inputs, whatever their sizes.
 ///
 /// An amount of 10 inputs / tokens was the best of those tried on SmolLM2-135M and as good as any on two small models, for weights that are
-/// refined afterwards; a third one, for which the rule gives less than 0.1, was 2% better with 0.1 (examples/quantize_llama/RESULTS.md).
+/// refined afterwards; a third one, for which the rule gives 0.03 to 0.07, was 2% better with 0.1 (examples/quantize_llama/RESULTS.md).
 ///
 /// @par Shapes    H: n x n (in/out), any storage and layout
 /// @par Cost      n^2 reads for the checks, n writes; allocates n doubles
