@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs all tests:  bash tests/run.sh [STAGE...]
+# Installs what is missing, builds, and runs tests:  bash tests/run.sh [STAGE...]
 #
-# Stages, the first three unless some are named:
+# Without arguments it runs the first two of these stages, with every test of what the library computes; `all` is the first three, as in CI:
 #   debug    address and undefined-behaviour sanitizers, assertions on; compiled by clang++ if it is there, as the second compiler
 #   native   this machine's instruction set: all benchmarks, the tests of what is vectorised by hand, and those of refinement, which fused
 #            multiply-adds could break
@@ -41,7 +41,8 @@ has_sanitizers() {
     return $status
 }
 
-[ $# -gt 0 ] || set -- debug native release
+[ $# -gt 0 ] || set -- debug native
+[ "$*" != all ] || set -- debug native release
 for stage in "$@"; do
     case "$stage" in
         debug)
@@ -78,7 +79,7 @@ for stage in "$@"; do
             run_tests build/aarch64 -R '^(simd|kernels):'
             ;;
         *)
-            echo "tests/run.sh: unknown stage '$stage' (debug, native, release, tsan, dispatch, aarch64)" >&2
+            echo "tests/run.sh: unknown stage '$stage' (all, debug, native, release, tsan, dispatch, aarch64)" >&2
             exit 2
             ;;
     esac
