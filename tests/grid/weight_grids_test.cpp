@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <magr/grid/weight_grids.hpp>
 
+#include <algorithm>
 #include <cfenv>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -76,6 +78,25 @@ TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize]
     CHECK(refused(levels) == infinite + "-inf");
     CHECK(refused(with(zero_point::offset, largest / 2, -largest)) == infinite + "inf");  // scale * code alone overflows
     CHECK(std::fetestexcept(FE_INVALID | FE_OVERFLOW) == 0);                              // a host may trap these
+}
+
+TEST_CASE("require_grids: weights overflow where they do in wider numbers, for scales and zero points of all sizes",
+          "[quantize][grid][oracle]") {
+    const long double largest = std::numeric_limits<float>::max();
+    for (const zero_point kind : {zero_point::real, zero_point::offset})
+        for (int s = -126; s < 128; s += 2)
+            for (int z = -126; z < 128; z += 2) {
+                auto grids = good_grids(kind);
+                const float scale = grids.scales(0, 1) = std::ldexp(1.5f, s);
+                const float zero = grids.zeros(0, 1) = std::ldexp(-1.5f, z);
+                long double reached = 0;
+                for (const float code : {0.0f, 3.0f}) {  // in float as far as the library computes in it before it multiplies
+                    const long double product = static_cast<long double>(scale) * (kind == zero_point::real ? code - zero : code);
+                    reached = std::max({reached, std::abs(product), kind == zero_point::offset ? std::abs(product + zero) : 0.0L});
+                }
+                CAPTURE(to_string(kind), s, z);
+                REQUIRE((refused(grids) == "accepted") == (reached <= largest));
+            }
 }
 
 TEST_CASE("require_grids: values that are no enumerators are refused", "[quantize][grid][edge]") {

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Compares GPTQModel's own quantizer with quantize_llama: both calibrate on the same ids, and write files of the GPTQ format.
 Prints a row of a table for each number of bits, group size and kind of zero points."""
-import argparse
 import copy
 import json
 import os
-import pathlib
 import shutil
-import subprocess
 import sys
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -20,6 +17,8 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from gptqmodel import GPTQModel, QuantizeConfig  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+
+from interop import comparison_arguments, run_quantize_llama  # noqa: E402
 
 METHODS = ["optq", "magr+optq", "auto"]
 SETTINGS = {"default": {}, "mse": {"mse": 2.4}, "desc_act": {"desc_act": True}, "desc_act+mse": {"desc_act": True, "mse": 2.4}}
@@ -84,14 +83,6 @@ class Evaluation:
         return self.loss(found) - self.baseline, divergence
 
 
-def by_quantize_llama(given, folder, method, bits, group, zero_point):
-    command = [given.program, "--model", given.model, "--calib", given.calib, "--eval", given.eval, "--calib-tokens", given.tokens,
-               "--eval-tokens", 64, "--methods", method, "--bits", bits, "--group-size", group, "--zero-point", zero_point,
-               "--format", FORMATS[zero_point], "--storage", "f16", "--out-dtype", "f32", "--sample-tokens", 0, "--threads", 1,
-               "--out", folder]
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def with_tokenizer(model, out):
     """The folder of the model, or a copy that has some tokenizer, if it has none itself: GPTQModel loads no model without one."""
     if (model / "tokenizer.json").exists():
@@ -114,12 +105,7 @@ def by_gptqmodel(model_folder, folder, settings, bits, group, zero_point, sequen
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("program", help="quantize_llama")
-    parser.add_argument("model", type=pathlib.Path, help="a folder")
-    parser.add_argument("calib", help="a file of ids, *.u16")
-    parser.add_argument("eval", help="another one")
-    parser.add_argument("out", type=pathlib.Path, help="where the folders go; those that are there are kept")
+    parser = comparison_arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=24576, help="ids of each file")
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 3, 2])
     parser.add_argument("--groups", type=int, nargs="+", default=[128, 64])
@@ -147,7 +133,8 @@ def main():
                         if name in SETTINGS:
                             by_gptqmodel(model, unfinished, SETTINGS[name], bits, group, zero_point, sequences)
                         else:
-                            by_quantize_llama(given, unfinished, name, bits, group, zero_point)
+                            run_quantize_llama(given, unfinished, name, "--bits", bits, "--group-size", group, "--zero-point", zero_point,
+                                               "--format", FORMATS[zero_point], "--storage", "f16", "--out-dtype", "f32")
                         unfinished.rename(folder)
                     weights, size = dequantized(folder)
                     sizes.add(size)

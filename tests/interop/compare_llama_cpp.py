@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Compares llama.cpp's own quantizer with quantize_llama: GGUF files of the same types, evaluated by llama.cpp. Prints a row of a table
 for each type. It runs in the environment that tests/interop/run.sh llama_cpp makes, where the programs that call llama.cpp are, too."""
-import argparse
 import math
 import pathlib
 import subprocess
 import sys
 
+from interop import comparison_arguments, run_quantize_llama
 from make_base_gguf import make_base_gguf
 
 PROGRAMS = pathlib.Path(sys.prefix)  # the folder in which llama_cpp.sh has made them
@@ -20,20 +20,8 @@ def log_perplexity(file, given):
     return math.log(float(run(PROGRAMS / "llama_text", file, given.eval, given.eval_tokens).split()[1]))
 
 
-def by_quantize_llama(given, base, folder, method, mix):
-    run(given.program, "--threads", 1, "--model", given.model, "--calib", given.calib, "--eval", given.eval, "--calib-tokens", given.tokens,
-        "--eval-tokens", 64, "--methods", method, "--sample-tokens", 0, "--format", "gguf", "--gguf-type", mix, "--gguf-base", base,
-        "--gguf-small-embedding", "--out", folder)
-    return folder / "model.gguf"
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("program", help="quantize_llama")
-    parser.add_argument("model", type=pathlib.Path, help="a folder")
-    parser.add_argument("calib", help="a file of ids, *.u16")
-    parser.add_argument("eval", help="another one")
-    parser.add_argument("out", type=pathlib.Path, help="where the files go; those that are there are kept")
+    parser = comparison_arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=16384, help="ids of the calibration, of both")
     parser.add_argument("--eval-tokens", type=int, default=16384)
     parser.add_argument("--types", nargs="+", default=["q4_0", "q4_1", "q5_0", "q5_1"])
@@ -56,7 +44,8 @@ def main():
             if name in given.methods:
                 file = given.out / f"{mix}-{name}" / "model.gguf"
                 if not file.exists():
-                    by_quantize_llama(given, base, file.parent, name, mix)
+                    run_quantize_llama(given, file.parent, name, "--format", "gguf", "--gguf-type", mix, "--gguf-base", base,
+                                       "--gguf-small-embedding")
             elif not file.exists():
                 text = [given.calib, given.tokens] if name == "importance" else []
                 run(PROGRAMS / "llama_quantize", base, file, mix, *text)

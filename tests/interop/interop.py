@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the tests of engines share: folders by quantize_llama and their tensors, and the comparison of logits."""
+import argparse
 import json
 import os
 import shutil
@@ -28,6 +29,24 @@ def read_tensors(folder):
             else:
                 values = np.frombuffer(data[begin:end], {"F32": np.float32, "F16": np.float16}[info["dtype"]]).astype(np.float32)
             yield name, values.reshape(info["shape"])
+
+
+def comparison_arguments(description):
+    """The arguments that the programs share which compare an engine's own quantizer with quantize_llama."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("program", help="quantize_llama")
+    parser.add_argument("model", type=Path, help="a folder")
+    parser.add_argument("calib", help="a file of ids, *.u16")
+    parser.add_argument("eval", help="another one")
+    parser.add_argument("out", type=Path, help="where the files go; those that are there are kept")
+    return parser
+
+
+def run_quantize_llama(given, folder, method, *options):
+    """Quantizes the model of these arguments by one method, on one thread. The program's own evaluation is as short as it can be."""
+    command = [given.program, "--model", given.model, "--calib", given.calib, "--eval", given.eval, "--calib-tokens", given.tokens,
+               "--eval-tokens", 64, "--methods", method, "--sample-tokens", 0, "--threads", 1, "--out", folder, *options]
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class Comparison:

@@ -59,7 +59,7 @@ public:
         }
         return limited(weight, reach_) / scale_;
     }
-    /// A distance within which two grid points never lie.
+    /// No two grid points are closer to each other.
     [[nodiscard]] Scalar least_distance() const noexcept { return scale_; }
     [[nodiscard]] Scalar lowest() const noexcept { return counts_from_zero ? -zero_ : Scalar(0); }
     [[nodiscard]] Scalar highest() const noexcept { return counts_from_zero ? largest_ - zero_ : largest_; }
