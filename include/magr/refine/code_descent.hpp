@@ -68,7 +68,7 @@ template <compute_scalar Scalar>
                 for (index_t i = 0; i < state.rows(); ++i) {
                     const index_t row = state.first_row + i;
                     const auto map = map_of(q.scales(row, group), q.zeros(row, group));
-                    // Most weights stay: the best one is less than half the way to the next grid point.
+                    // Most codes stay: the best weight is less than half the way to the next grid point.
                     if (std::abs(gradient[i]) < 0.49 * static_cast<double>(map.least_distance()) * denominator) continue;
                     const Scalar now = weight_of_code(map, static_cast<Scalar>(q.codes(row, j)));
                     const double wanted = static_cast<double>(now) - gradient[i] / denominator;
