@@ -220,7 +220,7 @@ void add_options(CLI::App& app, options& o) {
                "In which order OPTQ takes the inputs: as they are, those of large activations first, or the same keeping groups together")
         ->group(quantizing);
     add_choice(app, "--zero-point", o.how.zero_point, zero_points,
-               "What is stored with a scale: nothing, a code, a real number, or the weight of code 0")
+               "What is stored with a scale: nothing, its sign, a code, a real number, or the weight of code 0")
         ->group(quantizing);
     add_choice(app, "--storage", o.how.storage, storage_types, "Type in which scales are stored")->group(quantizing);
     add_choice(app, "--range", o.how.range, range_searches,

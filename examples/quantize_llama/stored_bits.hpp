@@ -14,7 +14,8 @@ namespace examples {
 /// Of what is stored besides the scale of a grid.
 [[nodiscard]] constexpr double bits_of_zero(magr::zero_point zero, int bits, magr::storage_type storage) {
     switch (zero) {
-        case magr::zero_point::none: return 0;
+        case magr::zero_point::none:
+        case magr::zero_point::middle: return 0;  // the sign of the scale
         case magr::zero_point::integer: return bits;
         case magr::zero_point::real:
         case magr::zero_point::offset: break;

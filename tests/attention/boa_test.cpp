@@ -311,7 +311,8 @@ TEST_CASE("quantize_boa: less loss than OPTQ on average, and less with scales", 
 }
 
 TEST_CASE("quantize_boa: scales never raise the loss, and end where no scale alone lowers it", "[attention][boa][scales]") {
-    for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
+    for (const auto zero :
+         {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
         for (const auto storage : {magr::storage_type::native, magr::storage_type::f16, magr::storage_type::bf16}) {
             const MatrixXd W = random_matrix(12, 16, 1), H = correlated_gram(16, 2), H_row = correlated_gram(6, 3);
             const magr::grid_options grid{.bits = 2, .zero_point = zero, .storage = storage};

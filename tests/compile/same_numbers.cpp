@@ -59,7 +59,8 @@ void layer() {
     H.row(5).setZero();
     H.col(5).setZero();
     using search = magr::range_search;
-    for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
+    for (const auto zero :
+         {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
         std::printf("zero point %d\n", static_cast<int>(zero));
         print("rtn", magr::quantize_rtn(W, {.bits = 3, .zero_point = zero, .group_size = 16}));
         print("rtn, f16",

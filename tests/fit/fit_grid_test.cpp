@@ -213,7 +213,7 @@ std::vector<double> heavy_tailed_row(std::size_t n, unsigned seed, double shift 
     return weights;
 }
 
-constexpr zero_point all_zero_points[] = {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset};
+constexpr zero_point all_zero_points[] = {zero_point::none, zero_point::middle, zero_point::integer, zero_point::real, zero_point::offset};
 constexpr magr::storage_type all_storage[] = {magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16,
                                               magr::storage_type::bf16};
 
@@ -253,6 +253,58 @@ TEST_CASE("fit_grid: real zero points and offsets reach exactly from the smalles
             const auto grid = fit<double>({w, w, w}, options);
             if (zero != zero_point::none) CHECK(std::abs(static_cast<double>(errors_on(options, grid, {w})[0])) < 1e-14);
         }
+}
+
+TEST_CASE("fit_grid: of two middle codes the zero point leaves one code more to the larger weights", "[quantize][fit_grid][oracle]") {
+    for (const int bits : {2, 3, 4, 5, 8}) {
+        const int upper = 1 << (bits - 1);
+        CAPTURE(bits);
+        for (const double factor : {1.0, 0.75})
+            for (const auto anchor : {magr::range_point::low, magr::range_point::zero, magr::range_point::centre}) {
+                const grid_options options{
+                    .bits = bits, .zero_point = zero_point::middle, .range_factor = factor, .shrink_towards = anchor};
+                const auto negative = fit<double>({-2, 0.5, 0.9}, options), positive = fit<double>({2, 0.25, -0.9}, options);
+                CHECK(negative.zero == upper);
+                CHECK(positive.zero == upper - 1);
+                CHECK(negative.scale == Approx(factor * 2 / upper));  // the largest weight is that of the first code, or of the last
+                CHECK(positive.scale == negative.scale);
+            }
+        // the other side may need the larger steps
+        const auto both = fit<double>({-2, 1.95}, {.bits = bits, .zero_point = zero_point::middle});
+        CHECK(both.zero == upper);
+        CHECK(both.scale == Approx(std::max(2.0 / upper, 1.95 / (upper - 1))));
+        const auto none = fit<double>({0, 0}, {.bits = bits, .zero_point = zero_point::middle});
+        CHECK((none.scale > 0 && none.zero == upper));
+    }
+}
+
+TEST_CASE("fit_grid: the search tries both middle codes", "[quantize][fit_grid][oracle]") {
+    // negated weights have the negated grid, so each row and its negative cover both zero points
+    for (const int bits : {2, 3, 4})
+        for (unsigned seed = 0; seed < 12; ++seed)
+            for (const double sign : {1.0, -1.0}) {
+                auto weights = heavy_tailed_row(32, seed, 0.3);
+                for (double& w : weights) w *= sign;
+                double largest = 0;
+                for (const double w : weights) largest = std::max(largest, std::abs(w));
+                const auto error = [&](const grid_options& options, affine_grid<double> g) {
+                    oracle::real sum = 0;
+                    for (const oracle::real e : errors_on(options, g, weights)) sum += e * e;
+                    return static_cast<double>(sum);
+                };
+                const grid_options middle{.bits = bits, .zero_point = zero_point::middle, .range = range_search::mse, .error_exponent = 2};
+                grid_options none = middle;
+                none.zero_point = zero_point::none;
+                double least = HUGE_VAL;  // of many scales with both zero points
+                for (const int zero : {(1 << (bits - 1)) - 1, 1 << (bits - 1)})
+                    for (int k = 1; k <= 600; ++k)
+                        least = std::min(least, error(middle, {largest * k / 300 / (1 << (bits - 1)), static_cast<double>(zero)}));
+                const auto found = fit(weights, middle);
+                CAPTURE(bits, seed, sign);
+                CHECK((found.zero == (1 << (bits - 1)) || found.zero == (1 << (bits - 1)) - 1));
+                CHECK(error(middle, found) <= 1.01 * least);
+                CHECK(error(middle, found) <= 1.01 * error(none, fit(weights, none)));
+            }
 }
 
 TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][oracle]") {
@@ -473,7 +525,7 @@ TEMPLATE_TEST_CASE("fit_grids: weights near the largest number have the grids an
     const TestType unit = std::ldexp(TestType(1), std::numeric_limits<TestType>::max_exponent - 2);
     const matrix huge = unit * W;  // distances up to half of the largest number
     const Eigen::MatrixXd H = Eigen::MatrixXd::Constant(cols, cols, 0.5) + Eigen::MatrixXd::Identity(cols, cols);
-    for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+    for (const auto zero : {zero_point::none, zero_point::middle, zero_point::integer, zero_point::real, zero_point::offset})
         for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,
                                  magr::range_search::row_output_error}) {
             CAPTURE(static_cast<int>(zero), static_cast<int>(range));

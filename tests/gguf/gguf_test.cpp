@@ -4,7 +4,11 @@
 #include <array>
 #include <cmath>
 #include <random>
+#include <tuple>
 #include <vector>
+
+#include <magr/pack/format.hpp>
+#include <magr/quantize/rtn.hpp>
 
 #include "gguf/textbook_gguf.hpp"
 #include "pack/samples.hpp"
@@ -30,7 +34,9 @@ constexpr block_type block_types[] = {{ggml_type::q4_0, 4, zero_point::none, 32,
                                       {ggml_type::q5_0, 5, zero_point::none, 32, 22},    {ggml_type::q5_1, 5, zero_point::offset, 32, 24},
                                       {ggml_type::q8_0, 8, zero_point::none, 32, 34},    {ggml_type::q2_0, 2, zero_point::none, 64, 18},
                                       {ggml_type::q4_0, 4, zero_point::integer, 32, 18}, {ggml_type::q5_0, 5, zero_point::integer, 32, 22},
-                                      {ggml_type::q8_0, 8, zero_point::integer, 32, 34}, {ggml_type::q2_0, 2, zero_point::integer, 64, 18}};
+                                      {ggml_type::q8_0, 8, zero_point::integer, 32, 34}, {ggml_type::q2_0, 2, zero_point::integer, 64, 18},
+                                      {ggml_type::q4_0, 4, zero_point::middle, 32, 18},  {ggml_type::q5_0, 5, zero_point::middle, 32, 22},
+                                      {ggml_type::q8_0, 8, zero_point::middle, 32, 34},  {ggml_type::q2_0, 2, zero_point::middle, 64, 18}};
 
 magr::quantized_matrix<float> sample(const block_type& b, index_t rows, index_t cols, index_t group, std::mt19937& random) {
     auto q =
@@ -104,6 +110,24 @@ TEST_CASE("pack_gguf: bytes by hand", "[gguf][oracle]") {
         const auto q = counting_block(bits, offset ? zero_point::offset : zero_point::none);
         CHECK(samples::same(magr::unpack_gguf(magr::pack_gguf(q, type)), q));
     }
+}
+
+TEST_CASE("pack_gguf: the grids that suit a type use both signs of the scale, so that the largest weight of a block is exact",
+          "[gguf][oracle]") {
+    for (const auto& [type, format, bits] : {std::tuple{ggml_type::q4_0, magr::packed_format::gguf_q4_0, 4},
+                                             {ggml_type::q5_0, magr::packed_format::gguf_q5_0, 5},
+                                             {ggml_type::q8_0, magr::packed_format::gguf_q8_0, 8}})
+        for (const float largest : {1.0F, -1.0F}) {
+            magr::matrix<float> W(1, 32);
+            for (index_t j = 0; j < 32; ++j) W(0, j) = static_cast<float>(j - 16) / 64;
+            W(0, 5) = largest;
+            const auto packed = magr::pack_gguf(magr::quantize_rtn(W, magr::grid_options_for(format)), type);
+            // f16: 2^-k is (15 - k) << 10; the block's scale is -largest / 2^(bits - 1), as ggml chooses it
+            CAPTURE(bits, largest);
+            CHECK(packed.data[0] == 0);
+            CHECK(packed.data[1] == ((largest > 0 ? 0x80 : 0) | (15 - (bits - 1)) << 2));
+            CHECK(magr::unpack_gguf(packed).dequantize()(0, 5) == largest);
+        }
 }
 
 TEST_CASE("pack_gguf: two-bit blocks by hand, with either zero point", "[gguf][oracle]") {

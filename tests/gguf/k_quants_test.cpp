@@ -95,7 +95,7 @@ magr::weight_grids<float> min_max_grids(const weights& W, const k_type& k) {
 /// Grids of arbitrary numbers that the type can hold, with random codes.
 magr::quantized_matrix<float> random_quantized(const k_type& k, index_t rows, index_t cols, std::mt19937& random) {
     auto q = samples::quantized(
-        rows, cols, {.bits = k.bits, .zero_point = k.largest_offset > 0 ? zero_point::offset : zero_point::integer, .group_size = k.group},
+        rows, cols, {.bits = k.bits, .zero_point = k.largest_offset > 0 ? zero_point::offset : zero_point::middle, .group_size = k.group},
         random);
     const index_t per_block = 256 / k.group, groups = cols / k.group;
     q.shared.groups = per_block;
@@ -159,7 +159,7 @@ TEST_CASE("k-quants: fitted grids are what the format holds", "[gguf][k_quants][
             CAPTURE(static_cast<int>(k.type), heavy);
             CHECK(grids.bits == k.bits);
             CHECK(grids.group_size == k.group);
-            CHECK(grids.zero_point == (k.largest_offset > 0 ? zero_point::offset : zero_point::integer));
+            CHECK(grids.zero_point == (k.largest_offset > 0 ? zero_point::offset : zero_point::middle));
             const index_t per_block = 256 / k.group;
             for (index_t i = 0; i < W.rows(); ++i)
                 for (index_t g = 0; g < grids.scales.cols(); ++g) {

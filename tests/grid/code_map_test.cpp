@@ -31,6 +31,7 @@ magr::weight_grids<double> grids(zero_point kind, std::vector<double> levels = {
 double weight_of(zero_point kind, int code, double scale, double zero) {
     switch (kind) {
         case zero_point::none: return scale * (code - 8);
+        case zero_point::middle:
         case zero_point::integer:
         case zero_point::real: return scale * (code - zero);
         case zero_point::offset: break;
@@ -46,8 +47,9 @@ TEST_CASE("code_map: codes stand for the weights that the zero point says, and w
     std::normal_distribution<double> normal(0, 2);
     const double scale = 0.3;
     for (const auto& [kind, zero] :
-         {std::pair{zero_point::none, 8.0}, std::pair{zero_point::integer, 5.0}, std::pair{zero_point::real, 4.3},
-          std::pair{zero_point::real, -3.7}, std::pair{zero_point::offset, -1.9}, std::pair{zero_point::offset, 0.7}}) {
+         {std::pair{zero_point::none, 8.0}, std::pair{zero_point::middle, 7.0}, std::pair{zero_point::integer, 5.0},
+          std::pair{zero_point::real, 4.3}, std::pair{zero_point::real, -3.7}, std::pair{zero_point::offset, -1.9},
+          std::pair{zero_point::offset, 0.7}}) {
         const zero_point k = kind;
         const double z = zero;
         magr::detail::with_code_map(grids(k), [&](const auto& map_of) {
@@ -97,13 +99,16 @@ TEMPLATE_TEST_CASE("code_map: no weight overflows on its way to the nearest code
         numbers.push_back(size);
         numbers.push_back(-size);
     }
-    for (const zero_point kind : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+    for (const zero_point kind : {zero_point::none, zero_point::middle, zero_point::integer, zero_point::real, zero_point::offset})
         for (const TestType scale : numbers)
             for (const TestType zero : numbers) {
                 magr::weight_grids<TestType> grid;
                 grid.bits = 4;
                 grid.zero_point = kind;
-                const TestType stored = kind == zero_point::none ? TestType(8) : kind == zero_point::integer ? TestType(3) : zero;
+                const TestType stored = kind == zero_point::none      ? TestType(8)
+                                        : kind == zero_point::middle  ? TestType(7)
+                                        : kind == zero_point::integer ? TestType(3)
+                                                                      : zero;
                 const long double step = scale, origin = stored;
                 const auto weight = [&](int code) { return kind == zero_point::offset ? step * code + origin : step * (code - origin); };
                 if (!(scale > 0) || std::abs(weight(0)) > largest || std::abs(weight(15)) > largest) continue;  // not a valid grid

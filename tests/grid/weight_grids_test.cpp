@@ -52,6 +52,19 @@ TEST_CASE("require_grids: groups without columns are refused", "[quantize][grid]
     CHECK(refused(grids) == "accepted");
 }
 
+TEST_CASE("require_grids: a zero point that is not one of the middle codes is refused if these are promised", "[quantize][grid][edge]") {
+    auto grids = good_grids(zero_point::middle);
+    for (int zero = 0; zero <= magr::largest_code(grids.bits); ++zero) {
+        grids.zeros(0, 0) = static_cast<float>(1 << (grids.bits - 1));
+        grids.zeros(0, 1) = static_cast<float>(zero);
+        const int upper = 1 << (grids.bits - 1);
+        CHECK(refused(grids) == (zero == upper || zero == upper - 1
+                                     ? "accepted"
+                                     : "quantize_optq: grids: zero point (row 0, group 1) must be " + std::to_string(upper - 1) + " or " +
+                                           std::to_string(upper) + ", it is " + std::to_string(zero)));
+    }
+}
+
 TEST_CASE("require_grids: grids whose weights overflow are refused", "[quantize][grid][edge]") {
     const float largest = std::numeric_limits<float>::max();
     const auto with = [](zero_point kind, float scale, float zero) {
@@ -100,8 +113,8 @@ TEST_CASE("require_grids: weights overflow where they do in wider numbers, for s
 }
 
 TEST_CASE("require_grids: values that are no enumerators are refused", "[quantize][grid][edge]") {
-    auto grids = good_grids(static_cast<zero_point>(4));
-    CHECK(refused(grids) == "quantize_optq: grids: zero_point must be none, integer, real or offset, it is 4");
+    auto grids = good_grids(static_cast<zero_point>(5));
+    CHECK(refused(grids) == "quantize_optq: grids: zero_point must be none, middle, integer, real or offset, it is 5");
     grids = good_grids();
     grids.storage = static_cast<magr::storage_type>(-1);
     CHECK(refused(grids) == "quantize_optq: grids: storage must be native, f32, f16 or bf16, it is -1");

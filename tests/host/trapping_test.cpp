@@ -80,7 +80,8 @@ TEMPLATE_TEST_CASE("trapping: weights are quantized", "[host][traps]", float, do
     constexpr index_t cols = 24;
     for (const auto& W : layers<TestType>(cols))
         for (const Eigen::MatrixXd& H : grams(cols))
-            for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
+            for (const auto zero : {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real,
+                                    magr::zero_point::offset}) {
                 CAPTURE(H(0, 0), H(1, 0), H(3, 3), static_cast<int>(zero));
                 matrix_of<TestType> rounded;
                 with_traps([&] {

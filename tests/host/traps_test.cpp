@@ -32,8 +32,8 @@ std::string exceptions_of(const F& f) {
 
 #define CHECK_NO_TRAP(...) CHECK(exceptions_of([&] { static_cast<void>(__VA_ARGS__); }) == "")
 
-constexpr magr::zero_point zero_points[] = {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real,
-                                            magr::zero_point::offset};
+constexpr magr::zero_point zero_points[] = {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer,
+                                            magr::zero_point::real, magr::zero_point::offset};
 constexpr magr::storage_type storages[] = {magr::storage_type::native, magr::storage_type::f32, magr::storage_type::f16,
                                            magr::storage_type::bf16};
 constexpr magr::range_search searches[] = {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,

@@ -114,7 +114,7 @@ field of_names(const char* name, Enum Options::*member, int count) {
 vector<field> enumerators() {
     using magr::code_refinement_options, magr::grid_options, magr::layer_options, magr::optq_options, magr::preprocess_options;
     return {
-        of_names("grid_options: zero_point", &grid_options::zero_point, 4),
+        of_names("grid_options: zero_point", &grid_options::zero_point, 5),
         of_names("grid_options: storage", &grid_options::storage, 4),
         of_names("grid_options: range", &grid_options::range, 4),
         of_names("grid_options: candidates", &grid_options::candidates, 2),
@@ -183,7 +183,7 @@ TEST_CASE("options: every enumerator has its name", "[layer][options]") {
     check_names<magr::preprocess_solver>({"admm", "proximal_gradient"});
     check_names<magr::stop_reason>({"converged", "iteration_limit", "cancelled", "not_factored", "overflowed", "rounding_limit"});
     check_names<magr::storage_type>({"native", "f32", "f16", "bf16"});
-    check_names<magr::zero_point>({"none", "integer", "real", "offset"});
+    check_names<magr::zero_point>({"none", "middle", "integer", "real", "offset"});
 }
 
 TEST_CASE("options: a matrix prox along what is no axis is refused, and nothing is written", "[layer][options][errors]") {

@@ -297,7 +297,8 @@ TEST_CASE("quantize_layer: weights of dead and nearly dead inputs decide nothing
                 H.col(j) *= 1e-6;
             }
         }
-        for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
+        for (const auto zero : {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real,
+                                magr::zero_point::offset})
             for (const auto policy : {magr::dead_columns::round, magr::dead_columns::zero})
                 for (int kind = 0; kind < 6; ++kind) {
                     layer_options options;

@@ -123,8 +123,10 @@ TEST_CASE("validate: reports everything at once", "[layer][validate][edge]") {
         options.grid.zero_point = zero;
         return all(problems({64, 256}, options, format));
     };
-    CHECK(integer(packed_format::gguf_q4_0, magr::zero_point::integer).find("gguf_q4_0: zero_point must be none") == 0);
+    CHECK(integer(packed_format::gguf_q4_0, magr::zero_point::integer).find("gguf_q4_0: zero_point must be none or middle") == 0);
     CHECK(integer(packed_format::gguf_q4_0, magr::zero_point::none).empty());
+    CHECK(integer(packed_format::gguf_q4_0, magr::zero_point::middle).empty());
+    CHECK(integer(packed_format::gptq_v2, magr::zero_point::middle).find("gptq_v2: zero_point must be none or integer") == 0);
     CHECK(integer(packed_format::mlx, magr::zero_point::integer).find("mlx: zero_point must be offset") == 0);
     CHECK(integer(packed_format::gptq_v2, magr::zero_point::integer).empty());
     layer_options scattered{.grid = magr::grid_options_for(packed_format::gptq_v2),

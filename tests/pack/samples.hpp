@@ -44,6 +44,7 @@ magr::quantized_matrix<Scalar> quantized(index_t rows, index_t cols, const magr:
             q.scales(i, g) = random_number<Scalar>(q.storage, random);
             switch (q.zero_point) {
                 case magr::zero_point::none: q.zeros(i, g) = static_cast<Scalar>(codes / 2); break;
+                case magr::zero_point::middle: q.zeros(i, g) = static_cast<Scalar>(codes / 2 - random() % 2); break;
                 case magr::zero_point::integer:
                     q.zeros(i, g) =
                         static_cast<Scalar>(static_cast<unsigned>(lowest_zero) + random() % (codes - static_cast<unsigned>(lowest_zero)));

@@ -534,7 +534,7 @@ TEST_CASE("quantize_optq: grids that are given are kept, and W may be another ma
 
 TEST_CASE("quantize_optq: every kind of grid, and the errors are those of the dequantized codes", "[quantize][optq][property]") {
     using magr::zero_point;
-    for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+    for (const auto zero : {zero_point::none, zero_point::middle, zero_point::integer, zero_point::real, zero_point::offset})
         for (const auto storage : {magr::storage_type::native, magr::storage_type::f16, magr::storage_type::bf16})
             for (const auto range : {magr::range_search::min_max, magr::range_search::mse, magr::range_search::output_error,
                                      magr::range_search::row_output_error})
@@ -720,7 +720,8 @@ TEST_CASE("quantize_optq: scales that f16 cannot hold are limited and counted", 
     W.row(0) *= 1e7;
     W.row(1) *= 1e-9;
     W.row(2) *= 1e-4;
-    for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
+    for (const auto zero :
+         {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset}) {
         const auto result = quantize_optq(W, H, {.bits = 4, .zero_point = zero, .storage = magr::storage_type::f16});
         CHECK(result.limits.largest == 1);
         CHECK(result.limits.smallest == 1);
@@ -748,7 +749,8 @@ TEST_CASE("quantize_optq: hostile layers give finite results", "[quantize][optq]
     W.col(8).setConstant(0.5);
     const Eigen::MatrixXf single = W.cast<float>();
     for (const MatrixXd& H : grams)
-        for (const auto zero : {magr::zero_point::none, magr::zero_point::integer, magr::zero_point::real, magr::zero_point::offset})
+        for (const auto zero : {magr::zero_point::none, magr::zero_point::middle, magr::zero_point::integer, magr::zero_point::real,
+                                magr::zero_point::offset})
             for (const auto range : {magr::range_search::min_max, magr::range_search::row_output_error})
                 for (const index_t group : {24, 5}) {
                     const grid_options grid{.bits = 3, .zero_point = zero, .group_size = group, .range = range};

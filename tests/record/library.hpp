@@ -115,10 +115,13 @@ inline magr::grid_options grid_options_of(settings& s) {
     using namespace magr;
     grid_options options;
     s.number("bits", options.bits);
-    s.word<zero_point>(
-        "zero_point",
-        {{"none", zero_point::none}, {"integer", zero_point::integer}, {"real", zero_point::real}, {"offset", zero_point::offset}},
-        options.zero_point);
+    s.word<zero_point>("zero_point",
+                       {{"none", zero_point::none},
+                        {"middle", zero_point::middle},
+                        {"integer", zero_point::integer},
+                        {"real", zero_point::real},
+                        {"offset", zero_point::offset}},
+                       options.zero_point);
     s.number("group_size", options.group_size);
     s.word<storage_type>(
         "storage", {{"native", storage_type::native}, {"f32", storage_type::f32}, {"f16", storage_type::f16}, {"bf16", storage_type::bf16}},

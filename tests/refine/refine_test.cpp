@@ -53,7 +53,7 @@ double loss(const MatrixXd& W, const MatrixXd& Q, const MatrixXd& H) { return 0.
 /// Kinds of grids: zero points, storage, levels.
 std::vector<grid_options> kinds(int bits) {
     std::vector<grid_options> all;
-    for (const auto zero : {zero_point::none, zero_point::integer, zero_point::real, zero_point::offset})
+    for (const auto zero : {zero_point::none, zero_point::middle, zero_point::integer, zero_point::real, zero_point::offset})
         for (const auto storage : {storage_type::native, storage_type::f16})
             all.push_back({.bits = bits, .zero_point = zero, .storage = storage});
     all.push_back({.bits = bits, .zero_point = zero_point::none, .levels = {-1, -0.4, -0.1, 0.2, 0.5, 1}});

@@ -37,6 +37,10 @@ public:
             range.high = (std::max)(range.high, -range.low);
             range.low = -range.high;
         }
+        if (options_.zero_point == zero_point::middle) {  // the side with one code more belongs to the larger weights
+            const double zero = middle_zero(range), step = (std::max)(-range.low / zero, range.high / (largest_ - zero));
+            range = {-step * zero, step * (largest_ - zero)};
+        }
         if (range.low == range.high) range = {can_exclude_zero ? 0.0 : -1.0, 1};
         return range;
     }
@@ -68,6 +72,7 @@ public:
     /// The grid of the range times `range_factor`, without a search.
     [[nodiscard]] affine_grid<Scalar> min_max(weight_range range) const {
         const double step = options_.range_factor * step_of(range);
+        if (options_.zero_point == zero_point::middle) return with_zero_code(step, middle_zero(range));
         switch (options_.shrink_towards) {
             case range_point::zero: return grid(step, options_.range_factor * range.low);
             case range_point::centre: return grid(step, range.low + (1 - options_.range_factor) / 2 * step_of(range) * largest_);
@@ -96,10 +101,14 @@ private:
             case zero_point::integer: return std::clamp(std::nearbyint(-low / scale), 0.0, largest_);
             case zero_point::real: return static_cast<double>(round_to_storage<Scalar>(-low / scale, options_.storage));
             case zero_point::offset: return static_cast<double>(round_to_storage<Scalar>(low, options_.storage));
-            case zero_point::none: break;
+            case zero_point::none:
+            case zero_point::middle: break;
         }
         return (largest_ + 1) / 2;
     }
+
+    /// The middle code that leaves one code more to the side of the larger weights.
+    [[nodiscard]] double middle_zero(weight_range range) const { return -range.low < range.high ? (largest_ - 1) / 2 : (largest_ + 1) / 2; }
 
     const grid_options& options_;
     double largest_;

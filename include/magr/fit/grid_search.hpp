@@ -99,6 +99,14 @@ private:
                     const double factor = 1 - k / 25.0;
                     consider([&](std::size_t i) { return maker_.with_zero_code(factor * units_[i], zero); });
                 }
+        } else if (options_.zero_point == zero_point::middle) {
+            const grids before = best_;
+            const double middle = (maker_.largest() + 1) / 2;
+            const int all = static_cast<int>(100 * middle / (middle - 1));  // percent of the scale that hold the whole range again
+            for (int percent = all; percent > 20; --percent)
+                consider([&](std::size_t i) {
+                    return maker_.with_zero_code(percent / 100.0 * units_[i], maker_.largest() - static_cast<double>(before[i].zero));
+                });
         } else if (!has_code_zero(options_.zero_point)) {
             for (const bool low_end : {true, false}) {
                 const grids before = best_;

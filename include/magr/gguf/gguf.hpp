@@ -25,7 +25,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 
 /// Packs a quantized matrix into blocks of ggml, as GGUF files hold them.
 ///
-///   q4_0, q5_0, q8_0   zero_point none, or integer with one of the two middle codes; f16 scales; groups of a multiple of 32 columns
+///   q4_0, q5_0, q8_0   zero_point middle or none, or integer with such a code; f16 scales; groups of a multiple of 32 columns
 ///   q2_0               the same; groups of a multiple of 64 columns
 ///   q4_1, q5_1         zero_point offset; f16 scales and offsets; groups of a multiple of 32 columns
 ///   q2_k .. q6_k       on the grids of `fit_k_quant_grids`
@@ -43,7 +43,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 template <compute_scalar Scalar>
 [[nodiscard]] gguf_tensor pack_gguf(const quantized_matrix<Scalar>& q, ggml_type type);
 
-/// The inverse of `pack_gguf`, with one group per block where a block has one scale, and zero_point integer if there are no offsets.
+/// The inverse of `pack_gguf`, with one group per block where a block has one scale, and zero_point middle if there are no offsets.
 ///
 /// Other programs may have written scales of 0 (or negative ones beside an offset). They are returned unchanged, and the weights are right
 /// nevertheless.

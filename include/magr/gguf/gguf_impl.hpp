@@ -206,8 +206,7 @@ MAGR_CORE quantized_matrix<float> unpack_gguf(const gguf_tensor& packed) {
     const index_t rows = packed.rows, cols = packed.cols;
     const detail::block_layout layout = detail::layout_of(packed.type);
     detail::require_known(function, packed.type);
-    grid_options options = grid_options_for(format_of(packed.type));
-    if (options.zero_point == zero_point::none) options.zero_point = zero_point::integer;
+    const grid_options options = grid_options_for(format_of(packed.type));
     const index_t groups = detail::require_unpackable(function, format_of(packed.type), rows, cols, options);
     const auto size = static_cast<index_t>(packed.data.size()), row_size = cols / layout.weights * layout.bytes;
     if (size % row_size != 0 || size / row_size != rows)

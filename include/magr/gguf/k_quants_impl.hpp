@@ -37,7 +37,7 @@ template <int GroupSize, compute_scalar Scalar>
     const index_t rows = w.rows(), cols = w.cols(), groups = cols / kind.group_size, blocks = cols / 256;
     weight_grids<Scalar> grids = make_weight_grids<Scalar>(
         rows, cols,
-        {.bits = kind.bits, .zero_point = kind.has_offsets() ? zero_point::offset : zero_point::integer, .group_size = kind.group_size});
+        {.bits = kind.bits, .zero_point = kind.has_offsets() ? zero_point::offset : zero_point::middle, .group_size = kind.group_size});
     auto& shared = grids.shared;
     shared = {kind.groups(), matrix<Scalar>(rows, blocks), {}, matrix<std::int8_t>(rows, groups), {}};
     if (kind.has_offsets()) {

@@ -16,7 +16,7 @@ namespace detail {
 inline namespace MAGR_ISA_NAMESPACE {
 
 /// Whether the zero point is a code, so that the weight 0 is on the grid.
-[[nodiscard]] constexpr bool has_code_zero(zero_point zero) noexcept { return zero == zero_point::none || zero == zero_point::integer; }
+[[nodiscard]] constexpr bool has_code_zero(zero_point zero) noexcept { return zero != zero_point::real && zero != zero_point::offset; }
 
 /// The weight, limited to `reach` on either side of 0 before it is divided by a scale.
 template <compute_scalar Scalar>
@@ -122,6 +122,7 @@ decltype(auto) with_code_map(const weight_grids<Scalar>& grids, Use&& use) {
         case zero_point::real: return affine.template operator()<zero_point::real>();
         case zero_point::offset: return affine.template operator()<zero_point::offset>();
         case zero_point::none:  // the zero of such a grid is the middle code
+        case zero_point::middle:
         case zero_point::integer: break;
     }
     return affine.template operator()<zero_point::integer>();

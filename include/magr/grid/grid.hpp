@@ -15,6 +15,7 @@ namespace magr {
 /// What a grid stores besides its scale s, and so which weight a code c in 0..2^bits-1 represents.
 enum class zero_point {
     none,     ///< nothing: s (c - 2^(bits-1))
+    middle,   ///< one of the two middle codes, z: s (c - z). At 4 bits s (c - 7) is -s ((15 - c) - 8): formats store the sign of the scale
     integer,  ///< a code z: s (c - z); the weight 0 is on the grid
     real,     ///< a real number z: s (c - z)
     offset    ///< the weight of code 0, o: s c + o
@@ -24,6 +25,7 @@ enum class zero_point {
 [[nodiscard]] constexpr const char* to_string(zero_point zero) noexcept {
     switch (zero) {
         case zero_point::none: return "none";
+        case zero_point::middle: return "middle";
         case zero_point::integer: return "integer";
         case zero_point::real: return "real";
         case zero_point::offset: return "offset";

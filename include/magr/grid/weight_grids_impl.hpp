@@ -41,7 +41,9 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
                      [](Scalar level) { return !detail::is_finite(level) || std::abs(static_cast<double>(level)) > largest_level; }) ||
          std::adjacent_find(levels.begin(), levels.end(), [](Scalar a, Scalar b) { return !(a < b); }) != levels.end()))
         refuse("levels must be 2 to 2^bits increasing numbers of at most 1e6");
-    const bool codes = levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none);
+    const bool middle = levels.empty() && grids.zero_point == zero_point::middle;
+    const bool codes = middle || (levels.empty() && (grids.zero_point == zero_point::integer || grids.zero_point == zero_point::none));
+    const int upper = 1 << (grids.bits - 1);  // of the two middle codes
     for (index_t i = 0; i < rows; ++i)
         for (index_t g = 0; g < grids.scales.cols(); ++g) {
             const Scalar scale = grids.scales(i, g);
@@ -51,6 +53,8 @@ void require_grids(const char* function, const weight_grids<Scalar>& grids, inde
             if (!detail::is_finite(zero)) refuse("zero point (row ", i, ", group ", g, ") must be finite, it is ", zero);
             if (codes && (zero < 0 || zero > static_cast<Scalar>(largest_code(grids.bits)) || zero != std::nearbyint(zero)))
                 refuse("zero point (row ", i, ", group ", g, ") must be a code, it is ", zero);
+            if (middle && zero != static_cast<Scalar>(upper) && zero != static_cast<Scalar>(upper - 1))
+                refuse("zero point (row ", i, ", group ", g, ") must be ", upper - 1, " or ", upper, ", it is ", zero);
             const Scalar weight = detail::infinite_weight(grids, scale, zero);
             if (weight != 0) refuse("weights (row ", i, ", group ", g, ") must be finite, one is ", weight > 0 ? "inf" : "-inf");
         }

@@ -33,7 +33,7 @@ MAGR_CORE std::vector<std::string> problems(matrix_shape shape, const layer_opti
     require(!rules.two_level, "grids must come from fit_k_quant_grids, which quantize_layer does not call");
     const bool middle_codes_only = rules.groups == detail::group_rule::multiple && !rules.two_level;
     require(!middle_codes_only || zero != zero_point::integer,
-            "zero_point must be none, because the format holds only the two middle codes; it is integer");
+            "zero_point must be none or middle, because the format holds only the two middle codes; it is integer");
     require(*format != packed_format::mlx || zero == zero_point::offset,
             "zero_point must be offset, because -scale * zero is seldom exact in the storage type; it is not");
     const bool scattered = options.quantizer == layer_quantizer::optq && options.optq.order == column_order::act_order &&

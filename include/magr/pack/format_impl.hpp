@@ -23,9 +23,10 @@ MAGR_CORE grid_options grid_options_for(packed_format format, std::optional<inde
     grid_options options;
     options.bits = rules.bits.has(4) ? 4 : std::countr_zero(rules.bits.members);
     options.group_size = group_size.value_or(rules.group_size);
-    // gptq_v1 and the blocks of ggml hold only some codes as zero points, which only fit_k_quant_grids knows
-    const bool any_code = rules.two_level || (format != packed_format::gptq_v1 && format < packed_format::gguf_q4_0);
-    options.zero_point = rules.zeros.has(zero_point::offset) ? zero_point::offset : any_code ? zero_point::integer : zero_point::none;
+    options.zero_point = rules.zeros.has(zero_point::offset)   ? zero_point::offset
+                         : rules.zeros.has(zero_point::middle) ? zero_point::middle
+                         : format == packed_format::gptq_v1    ? zero_point::none  // it cannot hold the zero point 0
+                                                               : zero_point::integer;
     options.storage =
         rules.storages.has(storage_type::f16) && format != packed_format::matmul_nbits ? storage_type::f16 : storage_type::f32;
     return options;

@@ -80,7 +80,7 @@ struct format_rules {
 [[nodiscard]] constexpr format_rules rules_of(packed_format format) noexcept {
     using zero = zero_point;
     using type = storage_type;
-    constexpr choice<zero> codes{zero::none, zero::integer}, offset{zero::offset};
+    constexpr choice<zero> codes{zero::none, zero::integer}, middle{zero::none, zero::middle, zero::integer}, offset{zero::offset};
     constexpr choice<type> half{type::f16}, any{type::native, type::f32, type::f16, type::bf16};
     constexpr auto block = [](int bits, choice<zero> zeros, index_t columns) {
         return format_rules{choice<int>{bits}, zeros, choice<type>{type::f16}, group_rule::multiple, 1, columns, columns, false};
@@ -107,19 +107,19 @@ struct format_rules {
                     32,
                     64,
                     false};
-        case packed_format::gguf_q4_0: return block(4, codes, 32);
+        case packed_format::gguf_q4_0: return block(4, middle, 32);
         case packed_format::gguf_q4_1: return block(4, offset, 32);
-        case packed_format::gguf_q5_0: return block(5, codes, 32);
+        case packed_format::gguf_q5_0: return block(5, middle, 32);
         case packed_format::gguf_q5_1: return block(5, offset, 32);
-        case packed_format::gguf_q8_0: return block(8, codes, 32);
-        case packed_format::gguf_q2_0: return block(2, codes, 64);
+        case packed_format::gguf_q8_0: return block(8, middle, 32);
+        case packed_format::gguf_q2_0: return block(2, middle, 64);
         case packed_format::gguf_q2_k: return super_block(2, offset, 16);
-        case packed_format::gguf_q3_k: return super_block(3, codes, 16);
+        case packed_format::gguf_q3_k: return super_block(3, middle, 16);
         case packed_format::gguf_q4_k: return super_block(4, offset, 32);
         case packed_format::gguf_q5_k: return super_block(5, offset, 32);
         case packed_format::gguf_q6_k: break;
     }
-    return super_block(6, codes, 16);
+    return super_block(6, middle, 16);
 }
 
 /// Reasons why something cannot be packed. Those that concern its shape are separate.
