@@ -72,8 +72,8 @@ void require_taken(const options& o) {
     const magr::zero_point zero = o.how.zero_point;
     const magr::column_order order = o.how.order;
     if (std::find(o.methods.begin(), o.methods.end(), method::owq) != o.methods.end()) {
-        if (zero != magr::zero_point::none && zero != magr::zero_point::integer)
-            throw CLI::ValidationError("--zero-point", "owq takes only none and integer");
+        if (zero == magr::zero_point::real || zero == magr::zero_point::offset)
+            throw CLI::ValidationError("--zero-point", "owq takes only none, middle and integer");
         if (order != magr::column_order::natural && order != magr::column_order::act_order)
             throw CLI::ValidationError("--order", "owq takes only natural and act_order");
     }

@@ -286,7 +286,7 @@ TEST_CASE("quantize_owq: with weak columns alone it returns W", "[quantize][owq]
 
 TEST_CASE("quantize_owq: codes of weak columns are the zero point, and grids do not depend on their weights", "[quantize][owq][property]") {
     const auto [W, H] = layers::make_layer(40, 24, layers::inputs::outliers, 9);
-    for (const auto zero : {magr::zero_point::integer, magr::zero_point::none})
+    for (const auto zero : {magr::zero_point::integer, magr::zero_point::middle, magr::zero_point::none})
         for (const std::optional<index_t> clips : {std::optional<index_t>{}, std::optional<index_t>{12}})
             for (const std::optional<index_t> group : {std::optional<index_t>{}, std::optional<index_t>{5}})
                 for (const auto order : {column_order::natural, column_order::act_order}) {
@@ -320,7 +320,7 @@ TEST_CASE("quantize_owq: takes the best of all clips and zero points", "[quantiz
         return sum;
     };
     for (const int bits : {2, 3, 4})
-        for (const auto kind : {magr::zero_point::integer, magr::zero_point::none}) {
+        for (const auto kind : {magr::zero_point::integer, magr::zero_point::middle, magr::zero_point::none}) {
             owq_options options = exact(0);
             options.grid.bits = bits;
             options.grid.zero_point = kind;
@@ -334,7 +334,11 @@ TEST_CASE("quantize_owq: takes the best of all clips and zero points", "[quantiz
                 for (int clip = 1; clip <= 100; ++clip)
                     for (double zero = 0; zero <= largest; ++zero) {
                         if (kind == magr::zero_point::none && zero != middle) continue;
-                        const double whole = kind == magr::zero_point::none ? std::max(high, -low) / middle : (high - low) / largest;
+                        if (kind == magr::zero_point::middle && zero != middle && zero != middle - 1) continue;
+                        const double whole = kind == magr::zero_point::none     ? std::max(high, -low) / middle
+                                             : kind == magr::zero_point::middle ? std::min(std::max(-low / middle, high / (middle - 1)),
+                                                                                           std::max(-low / (middle - 1), high / middle))
+                                                                                : (high - low) / largest;
                         const double found = error(i, whole * clip / 100, zero, largest);
                         if (found >= least) continue;
                         least = found;
@@ -355,7 +359,7 @@ TEST_CASE("quantize_owq: the search for grids takes zeros, huge and tiny weights
     for (const float size : {most, 1e-40f, 1e-30f, 0.0f}) {
         MatrixXf W(2, 3);
         W << -size, size / 2, size / 3, size, size, 0;
-        for (const auto kind : {magr::zero_point::integer, magr::zero_point::none}) {
+        for (const auto kind : {magr::zero_point::integer, magr::zero_point::middle, magr::zero_point::none}) {
             const MatrixXf H = MatrixXf::Identity(3, 3);
             const auto result = quantize_owq(W, H, {.weak_columns = 1, .weak_storage = storage_type::f32, .grid = {.zero_point = kind}});
             CAPTURE(size);

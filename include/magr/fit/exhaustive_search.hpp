@@ -28,9 +28,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// A candidate is given up as soon as its error exceeds the least so far. So the large weights come first, which show what clipping costs,
 /// and the large scales, among which the best is usually found.
 ///
-/// @param options  zero point integer or none, without levels; the range is not looked at
+/// @param options  zero points that are codes, without levels; the range is not looked at
 /// @param weights  1 x columns of one group
-/// @par Cost      at most clips passes, times 2^bits for integer zero points; most candidates cost a pass over 64 weights
+/// @par Cost      at most clips passes, times the zero points there are; most candidates cost a pass over 64 weights
 /// @par Source    grid search of OWQ (arXiv 2306.02272)
 template <compute_scalar Scalar>
 [[nodiscard]] affine_grid<Scalar> exhaustive_search(const grid_options& options, index_t clips, row_major_matrix<Scalar> weights) {
@@ -44,9 +44,12 @@ template <compute_scalar Scalar>
     affine_grid<Scalar> best = maker.min_max(range);
     if (weights.isZero(0)) return best;
 
-    const bool moves_zero = options.zero_point == zero_point::integer;
     const double largest = maker.largest(), middle = (largest + 1) / 2;
-    const double whole = moves_zero ? maker.step_of(range) : range.high / middle;
+    const double lowest_zero = options.zero_point == zero_point::integer  ? 0
+                               : options.zero_point == zero_point::middle ? middle - 1
+                                                                          : middle;
+    const double highest_zero = options.zero_point == zero_point::integer ? largest : middle;
+    const double whole = options.zero_point == zero_point::none ? range.high / middle : maker.step_of(range);
     // in this unit no power of an error under- or overflows
     const double unit = (std::max)({whole, smallest_stored_scale<Scalar>(options.storage), 1e-6 * (std::max)(-range.low, range.high)});
     std::sort(weights.data(), weights.data() + weights.cols(), [](Scalar a, Scalar b) { return std::abs(a) > std::abs(b); });
@@ -56,7 +59,7 @@ template <compute_scalar Scalar>
         const Scalar scale = maker.with_zero_code(whole * static_cast<double>(clip) / static_cast<double>(clips), 0).scale;
         const auto scale_in_units = static_cast<Scalar>(static_cast<double>(scale) / unit);
         const panel steps = (weights.array() / scale).rint().matrix();
-        for (double zero = moves_zero ? largest : middle; zero >= (moves_zero ? 0 : middle); --zero) {
+        for (double zero = highest_zero; zero >= lowest_zero; --zero) {
             const auto lowest = static_cast<Scalar>(-zero), highest = static_cast<Scalar>(largest - zero);
             double error = 0;
             for (index_t first = 0; first < weights.cols() && error <= least; first += part) {

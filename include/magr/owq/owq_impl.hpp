@@ -22,6 +22,7 @@
 #include <magr/feedback/feedback_factor.hpp>
 #include <magr/fit/exhaustive_search.hpp>
 #include <magr/fit/grid_fitter.hpp>
+#include <magr/grid/code_map.hpp>
 #include <magr/grid/make_weight_grids.hpp>
 #include <magr/grid/round_onto_grids.hpp>
 #include <magr/grid/storage.hpp>
@@ -41,7 +42,7 @@ MAGR_CORE std::vector<std::string> problems(const owq_options& options) {
     found.require(options.weak_columns >= 0, "weak_columns", "at least 0", options.weak_columns);
     found.require_enumerator("weak_storage", options.weak_storage);
     const auto zero = options.grid.zero_point;
-    found.require(zero == zero_point::none || zero == zero_point::integer, "grid.zero_point", "none or integer", to_string(zero));
+    found.require(detail::has_code_zero(zero), "grid.zero_point", "none, middle or integer", to_string(zero));
     found.require(options.grid.levels.empty(), "grid.levels", "empty", "not");
     if (options.clips) {
         found.require(*options.clips >= 1, "clips", "at least 1", *options.clips);
