@@ -165,6 +165,25 @@ TEST_CASE("quantize_coupled_rows: the same bits for any number of workers, and f
     CHECK(values_of(magr::quantize_coupled_rows(W, shared, A, options).quantized) == values_of(serial.quantized));
 }
 
+TEST_CASE("quantize_coupled_rows: a loss beyond the largest number is reported, not returned", "[layer][coupled_rows][edge]") {
+    const MatrixXd W = random_matrix(6, 10, 91), H = correlated_gram(10, 30, 92), A = correlated_gram(6, 20, 93);
+    for (const index_t passes : {0, 2})
+        for (const double size : {1.0, 1e100, 1e140, 1e156, 1e250}) {
+            magr::coupled_options options;
+            options.passes = passes;
+            const auto result = magr::quantize_coupled_rows(W, MatrixXd(size * H), MatrixXd(size * A), options);
+            CAPTURE(passes, size);
+            if (result) {
+                for (const double loss : result.losses) CHECK(std::isfinite(loss));
+                CHECK(values_of(result.quantized).allFinite());
+            } else {
+                CHECK(result.status == magr::quantization_status::overflowed);
+                CHECK(result.losses.empty());
+            }
+            CHECK(static_cast<bool>(result) == (size < 1e150));
+        }
+}
+
 TEST_CASE("quantize_coupled_rows: bad input is refused before any work", "[layer][coupled_rows]") {
     const MatrixXd W = random_matrix(4, 6, 1), H = correlated_gram(6, 20, 2), A = correlated_gram(4, 20, 3);
     CHECK_THROWS_AS(magr::quantize_coupled_rows(W, H, H), magr::shape_error);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <magr/pack/format.hpp>
 
+#include <cmath>
 #include <functional>
 #include <random>
 #include <string>
@@ -128,6 +129,37 @@ TEST_CASE("grid_options_for: fits its format, whose packer takes what is quantiz
         CHECK(q.zero_point == options.zero_point);
         CHECK(packed_weights(format, q) == q.dequantize());
     }
+}
+
+TEST_CASE("packers: what they take of huge doubles can be unpacked", "[pack][format][edge]") {
+    int taken = 0, refused = 0;
+    for (const auto format : {packed_format::compressed_tensors, packed_format::matmul_nbits, packed_format::mlx})
+        for (const double size : {1.0, 1e20, 1e37, 3e38, 1e40, 1e100, 1e300}) {
+            const magr::matrix<float> small = random_weights(4, 64);
+            magr::matrix<double> W(4, 64);
+            for (index_t i = 0; i < 4; ++i)
+                for (index_t j = 0; j < 64; ++j) W(i, j) = size * static_cast<double>(small(i, j));
+            grid_options options = magr::grid_options_for(format, 64);
+            options.storage = magr::storage_type::f32;
+            const auto q = magr::quantize_rtn(W, options);
+            CAPTURE(to_string(format), size);
+            magr::matrix<float> back;
+            try {
+                back = format == packed_format::mlx ? magr::unpack_mlx(magr::pack_mlx(q)).dequantize()
+                       : format == packed_format::matmul_nbits
+                           ? magr::unpack_matmul_nbits(magr::pack_matmul_nbits(q)).dequantize()
+                           : magr::unpack_compressed_tensors(magr::pack_compressed_tensors(q)).dequantize();
+            } catch (const magr::value_error& error) {
+                CHECK(std::string(error.what()).find("must be finite in float32") != std::string::npos);
+                CHECK(size > 1e37);
+                ++refused;
+                continue;
+            }
+            CHECK(std::isfinite(back(3, 5)));
+            ++taken;
+        }
+    CHECK(taken >= 9);
+    CHECK(refused >= 6);
 }
 
 TEST_CASE("grid_options_for: another group size", "[pack][format]") {

@@ -265,7 +265,9 @@ coupled_result<Scalar> run_coupled_rows(const matrix_ref& W, const gram_argument
     if (!rows.can_run()) return result;
     result.status = quantization_status::overflowed;
     if (!rows.first_pass()) return result;
-    result.losses.push_back(rows.loss());
+    const double first_loss = rows.loss();
+    if (!is_finite(first_loss)) return result;
+    result.losses.push_back(first_loss);
     for (index_t pass = 0; pass < options.passes; ++pass) {
         const double gain = rows.later_pass();
         if (!is_finite(gain)) return result;

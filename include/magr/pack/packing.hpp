@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -46,6 +48,21 @@ template <compute_scalar Scalar>
     return true;
 }
 
+/// Refuses grids with weights that only double can hold: what reads the formats computes in float.
+inline void require_float_weights(const char* function, const weight_grids<double>& grids) {
+    constexpr auto most = static_cast<double>((std::numeric_limits<float>::max)());
+    const bool has_offset = grids.zero_point == zero_point::offset;
+    for (index_t i = 0; i < grids.scales.rows(); ++i)
+        for (index_t g = 0; g < grids.scales.cols(); ++g)
+            for (const int code : {0, largest_code(grids.bits)}) {
+                const double zero = grids.zeros(i, g), product = grids.scales(i, g) * (has_offset ? code : code - zero);
+                const double weight = has_offset ? product + zero : product;
+                if (std::abs(product) > most || std::abs(weight) > most)
+                    raise<value_error>(concat(function, ": weights (row ", i, ", group ", g, ") must be finite in float32, one is ",
+                                              std::abs(weight) > most ? weight : product));
+            }
+}
+
 /// Refuses a matrix that cannot be packed in a format, before anything is packed.
 /// @par Errors    shape_error, option_error, value_error
 template <compute_scalar Scalar>
@@ -67,6 +84,8 @@ void require_packable(const char* function, packed_format format, const quantize
     if (order == group_order::consecutive && !has_consecutive_groups(q))
         raise<value_error>(concat(function, ": group_of_column must be column / group_size in the format ", to_string(format),
                                   ", it is not: quantize with group_update::fixed or without act_order"));
+
+    if constexpr (std::is_same_v<Scalar, double>) require_float_weights(function, q);
 
     const auto largest = static_cast<std::uint8_t>(largest_code(q.bits));
     for (index_t i = 0; i < rows; ++i) {
