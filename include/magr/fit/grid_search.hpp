@@ -100,14 +100,13 @@ private:
                     consider([&](std::size_t i) { return maker_.with_zero_code(factor * units_[i], zero); });
                 }
         } else if (options_.zero_point == zero_point::middle) {
+            // With the other middle code the whole range needs steps up to twice as large, which must not overflow.
             const grids before = best_;
-            const double middle = (maker_.largest() + 1) / 2;
-            const int all =
-                static_cast<int>(100 * middle / (middle - 1));  // percent of the scale that hold the whole range again, up to 200
-            for (int percent = all; percent > 20; --percent)
+            const double middle = (maker_.largest() + 1) / 2, most = (std::numeric_limits<double>::max)() / 2;
+            for (int percent = static_cast<int>(100 * middle / (middle - 1)); percent > 20; --percent)
                 consider([&](std::size_t i) {
-                    const double unit = (std::min)(units_[i], (std::numeric_limits<double>::max)() / 2);
-                    return maker_.with_zero_code(percent / 100.0 * unit, maker_.largest() - static_cast<double>(before[i].zero));
+                    const double step = percent / 100.0 * (std::min)(units_[i], most);
+                    return maker_.with_zero_code(step, maker_.largest() - static_cast<double>(before[i].zero));
                 });
         } else if (!has_code_zero(options_.zero_point)) {
             for (const bool low_end : {true, false}) {

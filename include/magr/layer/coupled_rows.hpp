@@ -73,7 +73,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// attention (arXiv 2406.13474), or any other Gram matrix. With the identity each row is quantized as by `quantize_layer` without MagR.
 ///
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, or a `hessian`; A: rows x rows, up to a positive factor
-/// @return        codes and grids, with a report; there is no silent fallback
+/// @return        codes and grids, with a report; there is no silent fallback. `overflowed` and no codes also if the loss is beyond the
+///                largest double
 /// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each candidate that is refined, and rows^2 * cols
 ///                multiply-adds a pass; allocates twice W, A and H in double, and for each row of a step several rows for each range factor
 /// @par Numerics  losses in double. Rows far apart are taken together in a step, since neighbouring rows depend most on each other. The

@@ -23,7 +23,7 @@ namespace magr {
 struct owq_options {
     index_t weak_columns = 0;                       ///< k, in 0..cols: columns that are kept; `owq_weak_columns` computes it from a budget
     storage_type weak_storage = storage_type::f16;  ///< of the weights in these columns
-    grid_options grid = {};                         ///< of all others: integer zero points or none, without levels
+    grid_options grid = {};                         ///< of all others: zero point none, middle or integer, without levels
     /// If set, the scale and zero point of a grid are the best among all pairs of this many scales, at least 1, and every zero point, by
     /// the sum of |error|^grid.error_exponent; at most 40 scales for groups and for the selection, as published. A candidate whose error is
     /// soon too large costs little; all together take some 20 passes over W for 3 bits. If not set, `grid.range` decides.
