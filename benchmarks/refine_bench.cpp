@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 #include <Eigen/Core>
 #include <magr/quantize.hpp>
+#include <optional>
 
 #include "layer.hpp"
 #include "timing.hpp"
@@ -29,13 +30,15 @@ void measure(benchmark::State& state, index_t weights, Baseline&& baseline, Func
     state.SetItemsProcessed(state.iterations() * weights);
 }
 
+/// Refines codes that OPTQ has chosen, or the nearest ones.
 template <class Refine>
-void refine(benchmark::State& state, Refine&& refine) {
+void refine(benchmark::State& state, bool optq, Refine&& refine) {
     const layer data(state.range(0));
     const Eigen::MatrixXd left = data.W.cast<double>();
     const Eigen::MatrixXd right = data.H.cast<double>();
     Eigen::MatrixXd product;
-    const auto start = magr::quantize_optq(data.W, data.H, {.bits = 3, .group_size = 128}).quantized;
+    const magr::grid_options grid{.bits = 3, .group_size = 128};
+    const auto start = optq ? magr::quantize_optq(data.W, data.H, grid).quantized : magr::quantize_rtn(data.W, grid);
     const auto bare_product = [&] {
         product.noalias() = left * right;
         benchmark::DoNotOptimize(product.data());
@@ -50,10 +53,18 @@ void refine(benchmark::State& state, Refine&& refine) {
 }
 
 void refine_codes(benchmark::State& state, index_t passes) {
-    refine(state, [&](auto& q, const layer& data) { return magr::refine_codes(q, data.W, data.H, {.max_passes = passes}); });
+    refine(state, true, [&](auto& q, const layer& data) { return magr::refine_codes(q, data.W, data.H, {.max_passes = passes}); });
+}
+/// Many codes change, and H is packed only once.
+void refine_nearest(benchmark::State& state) {
+    std::optional<magr::hessian> H;
+    refine(state, false, [&](auto& q, const layer& data) {
+        if (!H) H.emplace(data.H);
+        return magr::refine_codes(q, data.W, *H);
+    });
 }
 void refine_scales(benchmark::State& state) {
-    refine(state, [](auto& q, const layer& data) { return magr::refine_scales(q, data.W, data.H); });
+    refine(state, true, [](auto& q, const layer& data) { return magr::refine_scales(q, data.W, data.H); });
 }
 
 void fit_grids(benchmark::State& state, magr::range_search range, magr::range_candidates candidates) {
@@ -74,6 +85,7 @@ void small_layer(benchmark::internal::Benchmark* benchmark) {
 
 BENCHMARK_CAPTURE(refine_codes, one_pass, 1)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(refine_codes, five_passes, 5)->Apply(layer_sizes);
+BENCHMARK(refine_nearest)->Apply(layer_sizes);
 BENCHMARK(refine_scales)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(fit_grids, min_max, magr::range_search::min_max, magr::range_candidates::shrink)->Apply(small_layer);
 BENCHMARK_CAPTURE(fit_grids, mse_shrink, magr::range_search::mse, magr::range_candidates::shrink)->Apply(small_layer);

@@ -158,8 +158,9 @@ public:
         exec_.parallel_for(static_cast<index_t>(parts.size()), [&](index_t task, index_t) {
             const index_t begin = task * error_state::panel, count = (std::min)(error_state::panel, E_.rows() - begin);
             const aligned_buffer<double> scratch(packed_gram::scratch_size(error_state::panel));
-            col_major_matrix<double> errors = E_.middleRows(begin, count), gradient = col_major_matrix<double>::Zero(count, E_.cols());
-            candidates_.damped().add_product(as_const_view(errors), 0, gradient, scratch.data());
+            row_major_matrix<double> gradient = row_major_matrix<double>::Zero(count, E_.cols());
+            const auto errors = as_const_view(E_).block(begin, 0, count, E_.cols());
+            candidates_.damped().add_product(errors, 0, as_view(gradient), scratch.data());
             parts[static_cast<std::size_t>(task)] = 0.5 * AE.middleRows(begin, count).cwiseProduct(gradient).sum();
         });
         return std::accumulate(parts.begin(), parts.end(), 0.0);

@@ -28,16 +28,17 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// The state of some rows of a quantized matrix while they change: their errors E = Q - W and the gradient E H of the loss tr(E H E^T) / 2.
 /// Both are in double, so that the gain of a change can be told from rounding errors.
 struct error_state {
-    static constexpr index_t panel = 32;  ///< rows that are processed together: their gradient fits into the second-level cache
+    /// Rows that are processed together: whole register tiles, whose gradient fits into the second-level cache.
+    static constexpr index_t panel = 36;
 
-    /// Bytes that it and a pass over it allocate, at most: error and gradient; directions, changes and products of one run.
+    /// Bytes that it and a pass over it allocate, at most: error and gradient; gradients, directions, changes and products of one run.
     [[nodiscard]] static std::size_t bytes(index_t rows, index_t columns) noexcept {
-        return static_cast<std::size_t>((std::min)(panel, rows) * 7 * columns + packed_gram::scratch_size(panel)) * sizeof(double);
+        return static_cast<std::size_t>((std::min)(panel, rows) * 9 * columns + packed_gram::scratch_size(panel)) * sizeof(double);
     }
 
     index_t first_row;
-    col_major_matrix<double> error;
-    col_major_matrix<double> gradient;
+    row_major_matrix<double> error;
+    row_major_matrix<double> gradient;
     aligned_buffer<double> scratch;  ///< for products with H
 
     template <compute_scalar Scalar>
@@ -47,29 +48,24 @@ struct error_state {
         const index_t rows = (std::min)(panel, W.rows() - first);
         error.resize(rows, W.cols());
         with_code_map(q, [&](const auto& map_of) {
-            for (index_t k = 0; k < W.cols(); ++k) {
-                if (H.diagonal(k) <= 0) {  // dead: no error counts, however large
-                    error.col(k).setZero();
-                    continue;
-                }
-                const index_t j = order[static_cast<std::size_t>(k)];
-                const index_t g = q.group_of_column[static_cast<std::size_t>(j)];
-                for (index_t i = 0; i < rows; ++i) {
+            for (index_t i = 0; i < rows; ++i)
+                for (index_t k = 0; k < W.cols(); ++k) {
+                    const index_t j = order[static_cast<std::size_t>(k)];
+                    const index_t g = q.group_of_column[static_cast<std::size_t>(j)];
                     const auto map = map_of(q.scales(first + i, g), q.zeros(first + i, g));
                     const Scalar value = weight_of_code(map, static_cast<Scalar>(q.codes(first + i, j)));
-                    error(i, k) = static_cast<double>(value) - static_cast<double>(W(first + i, j));
+                    // in a dead column no error counts, however large
+                    error(i, k) = H.diagonal(k) <= 0 ? 0 : static_cast<double>(value) - static_cast<double>(W(first + i, j));
                 }
-            }
         });
         gradient.setZero(rows, W.cols());
-        H.add_product(as_const_view(error), 0, gradient, scratch.data());
+        H.add_product(as_const_view(error), 0, as_view(gradient), scratch.data());
     }
 
     [[nodiscard]] index_t rows() const noexcept { return error.rows(); }
     [[nodiscard]] std::vector<double> row_losses() const {
         std::vector<double> losses(static_cast<std::size_t>(rows()));
-        for (index_t k = 0; k < error.cols(); ++k)
-            for (index_t i = 0; i < rows(); ++i) losses[static_cast<std::size_t>(i)] += 0.5 * error(i, k) * gradient(i, k);
+        for (index_t i = 0; i < rows(); ++i) losses[static_cast<std::size_t>(i)] = 0.5 * error.row(i).dot(gradient.row(i));
         return losses;
     }
     [[nodiscard]] double loss() const { return (std::max)(0.0, 0.5 * error.cwiseProduct(gradient).sum()); }

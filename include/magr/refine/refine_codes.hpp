@@ -64,7 +64,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to approximate: the original ones, not the output of MagR; H: cols x
 ///                cols. Any storage and layout
 /// @return        loss before and after, passes and changes
-/// @par Cost      rows * cols^2 multiply-adds in double, and as many again for each pass in which codes change; allocates H in double twice
+/// @par Cost      rows * cols^2 multiply-adds in double, and cols for each change of a code; allocates H in double twice
 /// @par Numerics  in double. Dead columns keep their codes and do not enter the losses. With a denominator offset each change tried is
 ///                shorter than the best one
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, H is not a Gram matrix, a code is outside of its

@@ -57,8 +57,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// @par Shapes    Q: rows x cols (in/out); W: rows x cols, the weights to approximate; H: cols x cols. Any storage and layout
 /// @return        loss before and after, passes and changes
-/// @par Cost      2 rows * cols^2 multiply-adds in double and as many again for each pass, twice that with real zero points or offsets;
-///                allocates H in double twice
+/// @par Cost      rows * cols^2 multiply-adds in double, and in each pass as many again if a row has several scales, and 2 rows * cols for
+///                each column that shares a scale, twice that with real zero points or offsets; allocates H in double twice
 /// @par Numerics  in double; scales stay positive. Dead columns affect neither scales nor losses; grids of dead columns alone stay
 ///                unchanged
 /// @par Errors    as refine_codes

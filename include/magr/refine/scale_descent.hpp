@@ -61,31 +61,49 @@ private:
 /// Which number of a grid is refined.
 enum class grid_parameter { scale, zero };
 
-/// Refines one stored number in some rows: that of a group, or of the groups that share it.
+/// Refines the stored numbers of one run in some rows: those of a group, or of the groups that share them.
 template <compute_scalar Scalar>
 class parameter_refiner {
 public:
     parameter_refiner(quantized_matrix<Scalar>& q, const packed_gram& H, std::span<const index_t> order) : q_(q), H_(H), order_(order) {}
 
-    /// @return  how many rows changed
-    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, error_state& state) {
+    /// Refines the scales, then the zero points if weights are not on a grid through 0.
+    /// @return  how many numbers changed
+    [[nodiscard]] index_t refine(const scale_run& run, error_state& state) {
         const index_t width = run.last - run.first;
-        const index_t rows = state.rows();
-        // the derivative of each weight with respect to the stored number
-        col_major_matrix<double> direction(rows, width);
-        for (index_t k = 0; k < width; ++k)
-            load_derivative(run.first + k, state.first_row, which, std::span(&direction(0, k), static_cast<std::size_t>(rows)));
-        const auto gradient = state.gradient.middleCols(run.first, width);
-        const Eigen::VectorXd slope = direction.cwiseProduct(gradient).rowwise().sum();
-        const Eigen::VectorXd curvature = times_own_columns(run, direction, state).cwiseProduct(direction).rowwise().sum();
+        row_major_matrix<double> gradient = state.gradient.middleCols(run.first, width);
+        row_major_matrix<double> change = row_major_matrix<double>::Zero(state.rows(), width);
+        index_t changes = refine(run, grid_parameter::scale, state, gradient, change);
+        if (!has_code_zero(q_.zero_point)) changes += refine(run, grid_parameter::zero, state, gradient, change);
+        if (changes == 0) return 0;
+        state.error.middleCols(run.first, width) += change;
+        if (width == H_.cols())
+            state.gradient = gradient;
+        else
+            H_.add_product(as_const_view(change), run.first, as_view(state.gradient), state.scratch.data());
+        return changes;
+    }
 
-        col_major_matrix<double> change = col_major_matrix<double>::Zero(rows, width);
+private:
+    /// @param gradient  in the columns of the run; is kept up to date
+    /// @param change    of the weights: what this changes is added
+    [[nodiscard]] index_t refine(const scale_run& run, grid_parameter which, error_state& state, row_major_matrix<double>& gradient,
+                                 row_major_matrix<double>& change) {
+        const index_t width = gradient.cols(), rows = gradient.rows();
+        // the derivative of each weight with respect to the stored number
+        row_major_matrix<double> direction(rows, width);
+        for (index_t i = 0; i < rows; ++i)
+            load_derivatives(run, state.first_row + i, which, std::span(&direction(i, 0), static_cast<std::size_t>(width)));
+        row_major_matrix<double> product = H_.own_product(as_const_view(direction), run.first, state.scratch.data());
+
+        row_major_matrix<double> step = row_major_matrix<double>::Zero(rows, width);
         std::vector<Scalar> before(static_cast<std::size_t>(rows));
         for (index_t i = 0; i < rows; ++i) {
             const index_t row = state.first_row + i;
             before[static_cast<std::size_t>(i)] = get(row, run, which);
-            if (!(curvature[i] > 0)) continue;
-            double wanted = static_cast<double>(get(row, run, which)) - slope[i] / curvature[i];
+            const double slope = direction.row(i).dot(gradient.row(i)), curvature = direction.row(i).dot(product.row(i));
+            if (!(curvature > 0)) continue;
+            double wanted = static_cast<double>(get(row, run, which)) - slope / curvature;
             if (shares() && which == grid_parameter::zero) wanted = (std::max)(wanted, 0.0);  // ggml stores no negative ones
             if (!is_finite(wanted) || (which == grid_parameter::scale && wanted <= 0)) continue;
             const std::vector<Scalar> old = weights(run, row);
@@ -96,57 +114,46 @@ public:
             }
             const std::vector<Scalar> now = weights(run, row);
             for (std::size_t k = 0; k < now.size(); ++k)
-                change(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
+                step(i, static_cast<index_t>(k)) = static_cast<double>(now[k]) - static_cast<double>(old[k]);
         }
         // The stored number differs slightly from the wanted one, so keep it only if it still lowers the loss.
-        col_major_matrix<double> change_of_gradient = col_major_matrix<double>::Zero(rows, H_.cols());
-        H_.add_product(as_const_view(change), run.first, change_of_gradient, state.scratch.data());
-        Eigen::ArrayXd gain = Eigen::ArrayXd::Zero(rows);
-        for (index_t k = 0; k < width; ++k)
-            gain += change.col(k).array() * (gradient.col(k) + 0.5 * change_of_gradient.col(run.first + k)).array();
-        index_t changes = rows;
+        product = H_.own_product(as_const_view(step), run.first, state.scratch.data());
+        index_t changes = 0;
         for (index_t i = 0; i < rows; ++i) {
-            if (gain[i] < 0 && is_finite(gain[i])) continue;  // squares of huge weights may overflow
-            restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
-            change.row(i).setZero();
-            change_of_gradient.row(i).setZero();
-            --changes;
+            const double gain = step.row(i).dot(gradient.row(i) + 0.5 * product.row(i));
+            if (!(gain < 0) || !is_finite(gain)) {  // squares of huge weights may overflow
+                restore(state.first_row + i, run, which, before[static_cast<std::size_t>(i)]);
+                continue;
+            }
+            change.row(i) += step.row(i);
+            gradient.row(i) += product.row(i);
+            ++changes;
         }
-        state.error.middleCols(run.first, width) += change;
-        state.gradient += change_of_gradient;
         return changes;
-    }
-
-private:
-    /// E H with the rows and columns of H that belong to the run.
-    [[nodiscard]] col_major_matrix<double> times_own_columns(const scale_run& run, const col_major_matrix<double>& E,
-                                                             error_state& state) const {
-        return H_.own_product(as_const_view(E), run.first, state.scratch.data());
     }
 
     [[nodiscard]] bool shares() const { return q_.shared.groups > 0; }
     [[nodiscard]] index_t column(index_t k) const { return order_[static_cast<std::size_t>(k)]; }
     [[nodiscard]] index_t group(index_t k) const { return q_.group_of_column[static_cast<std::size_t>(column(k))]; }
 
-    /// The derivative of the weights of column k, in the rows from `first_row` on, with respect to the stored number.
-    void load_derivative(index_t k, index_t first_row, grid_parameter which, std::span<double> out) const {
-        const index_t g = group(k), j = column(k);
+    /// The derivatives of the weights of a row, in the columns of the run, with respect to the stored number.
+    void load_derivatives(const scale_run& run, index_t row, grid_parameter which, std::span<double> out) const {
         if (which == grid_parameter::zero) {
-            for (index_t row = first_row; double& value : out) {
+            for (index_t k = run.first; double& value : out) {
+                const index_t g = group(k++);
                 value = shares()                              ? -static_cast<double>(q_.shared.offset_codes(row, g))
                         : q_.zero_point == zero_point::offset ? 1
                                                               : -static_cast<double>(q_.scales(row, g));
-                ++row;
             }
             return;
         }
         with_code_map(q_, [&](const auto& map_of) {
-            for (index_t row = first_row; double& value : out) {
+            for (index_t k = run.first; double& value : out) {
                 // the weight at scale 1, without its offset
+                const index_t j = column(k), g = group(k++);
                 const Scalar zero = q_.zero_point == zero_point::offset ? Scalar(0) : q_.zeros(row, g);
                 const auto steps = static_cast<double>(weight_of_code(map_of(Scalar(1), zero), static_cast<Scalar>(q_.codes(row, j))));
                 value = shares() ? steps * q_.shared.scale_codes(row, g) : steps;
-                ++row;
             }
         });
     }
@@ -210,10 +217,7 @@ template <compute_scalar Scalar>
 [[nodiscard]] index_t refine_runs(quantized_matrix<Scalar>& Q, const packed_gram& H, const scale_runs& runs, error_state& state) {
     parameter_refiner<Scalar> refiner(Q, H, runs.order());
     index_t changes = 0;
-    for (const scale_run& run : runs) {
-        changes += refiner.refine(run, grid_parameter::scale, state);
-        if (!has_code_zero(Q.zero_point)) changes += refiner.refine(run, grid_parameter::zero, state);
-    }
+    for (const scale_run& run : runs) changes += refiner.refine(run, state);
     return changes;
 }
 
