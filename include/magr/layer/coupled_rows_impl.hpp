@@ -131,7 +131,7 @@ public:
             row_major_matrix<double> shift = row_major_matrix<double>::Zero(count, targets.cols());  // of the targets, by earlier rows
             for (index_t i = 0; i < count; ++i) {
                 const auto cost = [&](const rounded_rows<Scalar>& rows, index_t c) {
-                    return rows.cost(c) - 2 * shift.row(i).dot(rows.gradient.row(c));
+                    return rows.cost(c) - 2 * shift.row(i).dot(rows.gradient_row(c));
                 };
                 const double before = cost(now, i);
                 index_t best = i;
@@ -139,7 +139,7 @@ public:
                     if (cost(found, c) < cost(found, best)) best = c;
                 const double gained = before - cost(found, best);
                 if (!(gained > 1e-12 * std::abs(before))) continue;
-                const Eigen::RowVectorXd change = found.error.row(best) - now.error.row(i);
+                const Eigen::RowVectorXd change = found.error_row(best) - now.error_row(i);
                 take(found, best, begin + i);
                 E_.row(begin + i) += change;
                 gain += 0.5 * weight(begin + i) * gained;

@@ -32,7 +32,7 @@ struct rounded_rows : row_errors {
     quantized_matrix<Scalar> q;
 
     /// e H e^T of row i
-    [[nodiscard]] double cost(index_t i) const { return error.row(i).dot(gradient.row(i)); }
+    [[nodiscard]] double cost(index_t i) const { return this->error_row(i).dot(this->gradient_row(i)); }
 };
 
 /// Copies row i of codes and grids to row k of others.
@@ -88,19 +88,15 @@ public:
         const matrix<Scalar> wanted = repeated(targets, all);
         row_errors left;
         refine_rounds(q, wanted.view(), H_, layer_.refinement, &left, exec_);
-        if (left.error.size() == 0) return measured(std::move(q), wanted.view());
+        if (left.error.empty()) return measured(std::move(q), wanted.view());
         return {std::move(left), std::move(q)};
     }
 
     /// These codes and grids, and what they leave of the targets.
     [[nodiscard]] rounded_rows<Scalar> measured(quantized_matrix<Scalar> q, matrix_view<const Scalar> targets) const {
-        rounded_rows<Scalar> rows{
-            {row_major_matrix<double>(targets.rows(), targets.cols()), row_major_matrix<double>(targets.rows(), targets.cols())},
-            std::move(q)};
+        rounded_rows<Scalar> rows{row_errors(targets.rows(), targets.cols()), std::move(q)};
         exec_.parallel_for((targets.rows() + error_state::panel - 1) / error_state::panel, [&](index_t task, index_t) {
-            const error_state state(rows.q, targets, damped(), natural_, task * error_state::panel);
-            rows.error.middleRows(state.first_row, state.rows()) = state.error;
-            rows.gradient.middleRows(state.first_row, state.rows()) = state.gradient;
+            rows.set_rows(error_state(rows.q, targets, damped(), natural_, task * error_state::panel));
         });
         return rows;
     }

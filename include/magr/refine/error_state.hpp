@@ -15,6 +15,7 @@
 #include <magr/grid/code_map.hpp>
 #include <magr/grid/quantized_matrix.hpp>
 #include <magr/matrix/eigen.hpp>
+#include <magr/matrix/matrix.hpp>
 #include <magr/matrix/matrix_view.hpp>
 #include <magr/parallel/executor_ref.hpp>
 #include <magr/refine/packed_gram.hpp>
@@ -73,7 +74,20 @@ struct error_state {
 
 /// What rows leave of their targets: the errors e, and e H with a damped H.
 struct row_errors {
-    row_major_matrix<double> error, gradient;
+    using row_map = Eigen::Map<const Eigen::RowVectorXd>;
+
+    row_errors() = default;
+    row_errors(index_t rows, index_t cols) : error(rows, cols), gradient(rows, cols) {}
+
+    [[nodiscard]] row_map error_row(index_t i) const { return {&error(i, 0), error.cols()}; }
+    [[nodiscard]] row_map gradient_row(index_t i) const { return {&gradient(i, 0), gradient.cols()}; }
+
+    void set_rows(const error_state& state) {
+        std::copy_n(state.error.data(), state.error.size(), &error(state.first_row, 0));
+        std::copy_n(state.gradient.data(), state.gradient.size(), &gradient(state.first_row, 0));
+    }
+
+    matrix<double> error, gradient;  // not of Eigen: who frees them may be compiled with other flags
 };
 
 /// What passes over some rows did.

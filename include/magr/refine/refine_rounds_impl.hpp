@@ -44,10 +44,7 @@ template <compute_scalar Scalar>
                                                     const scale_refinement_options& scales, const code_refinement_options& codes,
                                                     row_errors* left, executor_ref exec) {
     const packed_gram& damped = damped_gram(H, runs.order(), codes.damping, exec);
-    if (left != nullptr) {
-        left->error.resize(W.rows(), W.cols());
-        left->gradient.resize(W.rows(), W.cols());
-    }
+    if (left != nullptr) *left = row_errors(W.rows(), W.cols());
     return refine_panels(
         q, W, damped, runs.order(),
         [&](error_state& state) {
@@ -63,10 +60,7 @@ template <compute_scalar Scalar>
                 if (moved.changes + chosen.changes == 0) break;
             }
             all.loss_after = state.loss();
-            if (left != nullptr) {
-                left->error.middleRows(state.first_row, state.rows()) = state.error;
-                left->gradient.middleRows(state.first_row, state.rows()) = state.gradient;
-            }
+            if (left != nullptr) left->set_rows(state);
             return all;
         },
         exec);
