@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs tests:  bash tests/run.sh [STAGE...]
 #
-# Without arguments it runs the first two of these stages, with every test of what the library computes; `all` is the first three, as in CI:
+# Without arguments it runs the first two of these stages, with every test of what the library computes; `all` is the first four, as in CI:
 #   debug    address and undefined-behaviour sanitizers, assertions on; compiled by clang++ if it is there, as the second compiler
 #   native   this machine's instruction set: all benchmarks, the tests of what is vectorised by hand, and those of refinement, which fused
 #            multiply-adds could break
 #   release  what users run; also the tests of the package (installing it, using it from another project)
+#   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library once for each, and takes tests' objects from
+#            the stage before it
 #   tsan     thread sanitizer: every function on every executor, for a change of what runs in parallel; needs clang++, takes some minutes
-#   dispatch magr::dispatch, with every instruction set that the machine has; compiles the library once for each, and as magr::compiled
 #   aarch64  the tests of what is vectorised by hand, compiled for 64-bit ARM and run by an emulator
 # Warnings are errors in every stage.
 set -euo pipefail
@@ -42,7 +43,7 @@ has_sanitizers() {
 }
 
 [ $# -gt 0 ] || set -- debug native
-[ "$*" != all ] || set -- debug native release
+[ "$*" != all ] || set -- debug native release dispatch
 for stage in "$@"; do
     case "$stage" in
         debug)
@@ -59,8 +60,12 @@ for stage in "$@"; do
             run_tests build/native -R '^(simd|kernels|refine):'
             ;;
         release)
-            build build/release "--preset release"
+            build build/release "--preset release -DMAGR_BUILD_DISPATCH=OFF"
             run_tests build/release
+            ;;
+        dispatch)
+            build build/release "--preset release -DMAGR_BUILD_DISPATCH=ON -DMAGR_INSTALL_COMPILED=OFF" magr_dispatch_tests
+            run_tests build/release -L dispatch
             ;;
         tsan)
             # Leaves out reports from inside OpenMP's library, which is not instrumented, and its nested regions, whose end is not seen. oneTBB's
@@ -69,17 +74,13 @@ for stage in "$@"; do
             build build/tsan "--preset tsan" magr_test_parallel magr_test_threads
             run_tests build/tsan -R '^(parallel|host):' -E 'tbb_executor|nested regions'
             ;;
-        dispatch)
-            build build/dispatch "--preset release -DMAGR_BUILD_DISPATCH=ON -DMAGR_INSTALL_COMPILED=OFF" magr_dispatch_tests
-            run_tests build/dispatch -L dispatch
-            ;;
         aarch64)
             ensure_packages aarch64-linux-gnu-g++ qemu-aarch64
             build build/aarch64 "--preset release --toolchain tests/aarch64_toolchain.cmake" magr_test_simd magr_test_kernels
             run_tests build/aarch64 -R '^(simd|kernels):'
             ;;
         *)
-            echo "tests/run.sh: unknown stage '$stage' (all, debug, native, release, tsan, dispatch, aarch64)" >&2
+            echo "tests/run.sh: unknown stage '$stage' (all, debug, native, release, dispatch, tsan, aarch64)" >&2
             exit 2
             ;;
     esac
