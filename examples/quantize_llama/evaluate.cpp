@@ -8,6 +8,7 @@
 
 #include "common/error.hpp"
 #include "quantize_llama/forward.hpp"
+#include "quantize_llama/log_softmax.hpp"
 
 namespace examples {
 namespace {
@@ -18,23 +19,6 @@ struct sums {
     double kl_divergence = 0;
     std::int64_t predictions = 0;
 };
-
-/// One position's logits, shifted by their maximum, with the logarithm of the sum of their exponentials.
-struct log_softmax {
-    explicit log_softmax(const Eigen::Ref<const row_f>& logits)
-        : shifted(logits.array() - logits.maxCoeff()), exponentials(shifted.exp()), log_sum(std::log(exponentials.cast<double>().sum())) {}
-
-    using array = Eigen::Array<float, 1, Eigen::Dynamic>;
-    array shifted;
-    array exponentials;
-    double log_sum;
-};
-
-/// KL(p || q) = sum p (log p - log q)
-double kl_divergence(const log_softmax& p, const log_softmax& q) {
-    const double difference = (p.exponentials * (p.shifted - q.shifted)).cast<double>().sum() / std::exp(p.log_sum);
-    return difference + q.log_sum - p.log_sum;
-}
 
 sums score_chunk(const matrix_f& head, std::span<const sequence> sequences, const matrix_f& hidden, const matrix_f& reference) {
     constexpr Eigen::Index tile = 128;  // positions whose logits are in memory at once

@@ -185,6 +185,7 @@ void run(const options& o) {
                                     .seconds = record.seconds,
                                     .processor_seconds = record.processor_seconds,
                                     .layers = std::move(record.layers),
+                                    .remark = std::move(record.remark),
                                     .not_taken = not_taken(m, o)});
             if (samples.is_on()) {
                 llama_model quantized;

@@ -209,7 +209,7 @@ bool has_all_blocks(const output_folder& out, std::int64_t blocks) {
 double calibration_passes(method m, int effort) {
     double passes = 2;  // to collect Gram matrices, and to feed the next block
     if (traits_of(m).weighs_outputs) passes += 3;
-    if (m == method::automatic && effort > 1) passes += 3 * tuning_epochs;
+    if (m == method::automatic && effort > 1) passes += 3 * tuning_epochs;  // forward, backward
     return passes;
 }
 
@@ -297,7 +297,9 @@ quantization_record quantize_model(const model_folder& model, std::span<const se
         progress.stage(std::string(name_of(how.method)) + " " + std::to_string(how.bits) + " bits, tuning");
         const auto begin = clock::now();
         const std::clock_t processor_begin = std::clock();
-        tune_scales(model, untuned, calibration, pool, progress);
+        if (!tune_scales(model, untuned, calibration, pool, progress))
+            record.remark =
+                "tuning did not bring the predictions for the calibration text closer to the original ones, so nothing was tuned";
         for (std::size_t layer = 0; layer < untuned.size(); ++layer) {
             if (out) out->write(static_cast<std::int64_t>(layer), untuned[layer]);
             for (quantized_layer& done : untuned[layer].layers) record.layers.push_back(std::move(done.record));

@@ -7,6 +7,7 @@
 #include <magr/parallel/thread_pool.hpp>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/progress.hpp"
@@ -29,6 +30,7 @@ struct quantized_block {
 /// What quantizing a model has shown.
 struct quantization_record {
     std::vector<layer_record> layers;
+    std::string remark;            ///< what was not as usual with the model as a whole
     double seconds = 0;            ///< of calibration, quantization and writing
     double processor_seconds = 0;  ///< the same, of all threads together
 

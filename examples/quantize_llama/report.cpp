@@ -50,6 +50,7 @@ std::string run_name(const run_record& run) { return std::string(name_of(run.how
 
 std::vector<layer_remark> remarks_of(const run_record& run) {
     std::vector<layer_remark> remarks;
+    if (!run.remark.empty()) remarks.push_back({"all layers", run.remark});
     for (const layer_record& layer : run.layers)
         if (!layer.remark.empty()) remarks.push_back({layer.name, layer.remark});
     return remarks;

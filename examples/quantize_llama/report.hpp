@@ -21,6 +21,7 @@ struct run_record {
     double processor_seconds = 0;
     std::int64_t peak_memory_bytes = 0;  ///< of the whole process, up to the end of this run; 0 if it is not known
     std::vector<layer_record> layers;
+    std::string remark = {};                  ///< what was not as usual with the model as a whole
     std::vector<std::string> not_taken = {};  ///< options on the command line that mean nothing to the method
     std::string sample = {};                  ///< what the quantized model writes after the prompt
 };
@@ -40,7 +41,7 @@ struct report {
 /// "optq, 2 bits"
 [[nodiscard]] std::string run_name(const run_record& run);
 
-/// What was not as usual with some layers.
+/// What was not as usual with some layers, or "all layers" together.
 struct layer_remark {
     std::string layer, text;
 };

@@ -12,15 +12,22 @@
 
 #include "quantize_llama/backward.hpp"
 #include "quantize_llama/forward.hpp"
+#include "quantize_llama/log_softmax.hpp"
 
 namespace examples {
 namespace {
 
 constexpr std::size_t chunks_per_step = 2;
+constexpr int most_attempts = 2 * tuning_epochs;  ///< at an epoch, those that were taken back included
+
+/// How much a step of Adam may change scales, in units of the error of rounding. Steps that do not depend on it are too long where grids
+/// are fine: they fit the calibration text, and lead away from the original model on any other.
+constexpr double rate_of_rounding = 1.0 / 64;
 
 /// Numbers that are tuned: by what factor they differ from those that they were. The parameters of Adam are relative changes.
 class tuned_numbers {
 public:
+    tuned_numbers() = default;
     explicit tuned_numbers(std::size_t count) : change_(count, 0), mean_(count, 0), square_(count, 0) {}
 
     [[nodiscard]] float factor(std::size_t i) const { return 1.0f + static_cast<float>(change_[i]); }
@@ -43,13 +50,11 @@ private:
     std::vector<double> change_, mean_, square_;
 };
 
-/// The scales of a layer: its weights are scale * points, plus an offset that is not tuned. Groups with a shared scale change together.
+/// A layer by its scales: its weights are scale * points, plus an offset that is not tuned. Groups with a shared scale change together.
 class tuned_layer {
 public:
     explicit tuned_layer(const quantized_layer& layer)
-        : q_(&layer.quantized.value()),
-          together_(std::max<magr::index_t>(1, q_->shared.groups)),
-          factors_(static_cast<std::size_t>(q_->scales.rows() * factors_per_row())) {
+        : q_(&layer.quantized.value()), together_(std::max<magr::index_t>(1, q_->shared.groups)) {
         const magr::matrix<float> values = q_->dequantize();
         points_ = Eigen::Map<const matrix_f>(values.data(), values.rows(), values.cols());
         offsets_ = matrix_f::Zero(points_.rows(), points_.cols());
@@ -59,32 +64,41 @@ public:
         points_ -= offsets_;
     }
 
-    /// What the weights are now.
-    [[nodiscard]] matrix_f weights() const {
+    /// How many numbers are tuned.
+    [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(q_->scales.rows() * factors_per_row()); }
+
+    [[nodiscard]] matrix_f weights(const tuned_numbers& scales) const {
         matrix_f W = points_;
         for (Eigen::Index i = 0; i < W.rows(); ++i)
-            for (Eigen::Index j = 0; j < W.cols(); ++j) W(i, j) *= factors_.factor(index(i, j));
+            for (Eigen::Index j = 0; j < W.cols(); ++j) W(i, j) *= scales.factor(index(i, j));
         return W + offsets_;
     }
 
     /// Adds the derivatives of a loss by the factors, from those by the weights.
     void add_gradient(const matrix_f& of_weights, std::vector<float>& gradient) const {
-        gradient.resize(static_cast<std::size_t>(q_->scales.rows() * factors_per_row()));
+        gradient.resize(size());
         for (Eigen::Index i = 0; i < of_weights.rows(); ++i)
             for (Eigen::Index j = 0; j < of_weights.cols(); ++j) gradient[index(i, j)] += of_weights(i, j) * points_(i, j);
     }
 
-    void descend(const std::vector<float>& gradient, double rate, int step) { factors_.descend(gradient, rate, step); }
+    /// The error of rounding relative to the weights, as root mean squares: that of a grid in which all remainders are equally frequent.
+    [[nodiscard]] double rounding_error() const {
+        double squares = 0;
+        for (Eigen::Index i = 0; i < points_.rows(); ++i)
+            for (Eigen::Index j = 0; j < points_.cols(); ++j) squares += std::pow(static_cast<double>(q_->scales(i, group(j))), 2);
+        const double weights = (points_ + offsets_).cast<double>().squaredNorm();
+        return weights > 0 ? std::sqrt(squares / 12 / weights) : 0;
+    }
 
     /// Multiplies the scales, as their type holds them, and computes the layer's weights anew.
-    void store(quantized_layer& layer) const {
+    void store(const tuned_numbers& scales, quantized_layer& layer) const {
         magr::quantized_matrix<float>& q = layer.quantized.value();
         const double multiple = magr::largest_multiple(q.bits, q.levels);
         magr::matrix<float>& stored = q.shared.groups > 0 ? q.shared.scales : q.scales;
         const magr::storage_type type = q.shared.groups > 0 ? magr::storage_type::f16 : q.storage;
         for (magr::index_t i = 0; i < stored.rows(); ++i)
             for (magr::index_t k = 0; k < stored.cols(); ++k) {
-                const float wanted = stored(i, k) * factors_.factor(static_cast<std::size_t>(i * stored.cols() + k));
+                const float wanted = stored(i, k) * scales.factor(static_cast<std::size_t>(i * stored.cols() + k));
                 const float size = magr::store_scale<float>(std::abs(static_cast<double>(wanted)), type, multiple);
                 if (stored(i, k) != 0) stored(i, k) = std::copysign(size, wanted);
             }
@@ -105,46 +119,79 @@ private:
     const magr::quantized_matrix<float>* q_;
     magr::index_t together_;  ///< groups that change together
     matrix_f points_, offsets_;
-    tuned_numbers factors_;
 };
 
-/// Everything of a block that is tuned, and its derivatives.
+/// Everything of a block that is tuned.
+struct block_numbers {
+    std::array<tuned_numbers, all_linears.size()> layers;
+    tuned_numbers input_norm, post_attention_norm;
+};
+
+/// The derivatives of a loss by its factors, and by the norms.
 struct block_sums {
     std::array<std::vector<float>, all_linears.size()> layers;
     row_f input_norm, post_attention_norm;
+
+    block_sums& operator+=(const block_sums& other) {
+        for (std::size_t l = 0; l < layers.size(); ++l)
+            std::transform(layers[l].begin(), layers[l].end(), other.layers[l].begin(), layers[l].begin(), std::plus<>{});
+        input_norm += other.input_norm;
+        post_attention_norm += other.post_attention_norm;
+        return *this;
+    }
 };
 
-struct tuned_block {
-    explicit tuned_block(const quantized_block& q)
-        : original(q.block),
-          now(q.block),
-          input_norm(static_cast<std::size_t>(q.block.input_norm.size())),
-          post_attention_norm(static_cast<std::size_t>(q.block.post_attention_norm.size())) {
-        for (const quantized_layer& layer : q.layers) layers.emplace_back(layer);
-        for (const linear kind : all_linears) now[kind] = layers[static_cast<std::size_t>(kind)].weights();
-    }
-
-    void descend(const block_sums& gradient, double rate, int step) {
-        for (const linear kind : all_linears) {
-            const auto at = static_cast<std::size_t>(kind);
-            layers[at].descend(gradient.layers[at], rate, step);
-            now[kind] = layers[at].weights();
+class tuned_block {
+public:
+    explicit tuned_block(const quantized_block& q) : original_(q.block), now_(q.block) {
+        numbers_.input_norm = tuned_numbers(static_cast<std::size_t>(q.block.input_norm.size()));
+        numbers_.post_attention_norm = tuned_numbers(static_cast<std::size_t>(q.block.post_attention_norm.size()));
+        for (const quantized_layer& layer : q.layers) {
+            layers_.emplace_back(layer);
+            numbers_.layers[layers_.size() - 1] = tuned_numbers(layers_.back().size());
+            rates_.push_back(rate_of_rounding * layers_.back().rounding_error());
         }
-        const auto of_norm = [&](tuned_numbers& norm, const row_f& was, const row_f& slope, row_f& is) {
-            std::vector<float> relative(static_cast<std::size_t>(was.size()));
-            for (std::size_t j = 0; j < relative.size(); ++j)
-                relative[j] = slope[static_cast<Eigen::Index>(j)] * was[static_cast<Eigen::Index>(j)];
-            norm.descend(relative, rate, step);
-            for (std::size_t j = 0; j < relative.size(); ++j)
-                is[static_cast<Eigen::Index>(j)] = was[static_cast<Eigen::Index>(j)] * norm.factor(j);
-        };
-        of_norm(input_norm, original.input_norm, gradient.input_norm, now.input_norm);
-        of_norm(post_attention_norm, original.post_attention_norm, gradient.post_attention_norm, now.post_attention_norm);
+        norm_rate_ = std::accumulate(rates_.begin(), rates_.end(), 0.0) / static_cast<double>(rates_.size());
+        update();
     }
 
-    llama_block original, now;
-    std::vector<tuned_layer> layers;
-    tuned_numbers input_norm, post_attention_norm;
+    [[nodiscard]] const llama_block& now() const noexcept { return now_; }
+    [[nodiscard]] const tuned_layer& layer(linear kind) const { return layers_[static_cast<std::size_t>(kind)]; }
+    [[nodiscard]] const block_numbers& numbers() const noexcept { return numbers_; }
+
+    void set(const block_numbers& numbers) {
+        numbers_ = numbers;
+        update();
+    }
+
+    /// @param part  of the highest rates
+    void descend(const block_sums& gradient, double part, int step) {
+        for (std::size_t l = 0; l < layers_.size(); ++l) numbers_.layers[l].descend(gradient.layers[l], part * rates_[l], step);
+        const auto descend_norm = [&](tuned_numbers& norm, const row_f& slope, const row_f& weights) {
+            const row_f relative = slope.cwiseProduct(weights);
+            norm.descend({relative.begin(), relative.end()}, part * norm_rate_, step);
+        };
+        descend_norm(numbers_.input_norm, gradient.input_norm, original_.input_norm);
+        descend_norm(numbers_.post_attention_norm, gradient.post_attention_norm, original_.post_attention_norm);
+        update();
+    }
+
+private:
+    void update() {
+        for (const linear kind : all_linears) now_[kind] = layer(kind).weights(numbers_.layers[static_cast<std::size_t>(kind)]);
+        set_norm(numbers_.input_norm, original_.input_norm, now_.input_norm);
+        set_norm(numbers_.post_attention_norm, original_.post_attention_norm, now_.post_attention_norm);
+    }
+
+    static void set_norm(const tuned_numbers& norm, const row_f& was, row_f& is) {
+        for (Eigen::Index j = 0; j < was.size(); ++j) is[j] = was[j] * norm.factor(static_cast<std::size_t>(j));
+    }
+
+    llama_block original_, now_;
+    std::vector<tuned_layer> layers_;
+    std::vector<double> rates_;  ///< of each layer the highest
+    double norm_rate_ = 0;
+    block_numbers numbers_;
 };
 
 /// What all chunks share.
@@ -163,7 +210,7 @@ void add_derivatives(const setting& at, const std::vector<tuned_block>& blocks, 
     std::vector<matrix_f> hidden{embed(at.embedding, sequences)};  // in front of each block
     for (const tuned_block& block : blocks) {
         hidden.push_back(hidden.back());
-        forward_block(at.config, block.now, at.rope, sequences, hidden.back());
+        forward_block(at.config, block.now(), at.rope, sequences, hidden.back());
     }
     matrix_f wanted;
     const auto loss = [&](Eigen::Index first, matrix_f& logits) {
@@ -177,28 +224,44 @@ void add_derivatives(const setting& at, const std::vector<tuned_block>& blocks, 
     matrix_f gradient = backward_head(at.head, at.norm, at.config.rms_norm_eps, hidden.back(), loss);
     for (std::size_t b = blocks.size(); b-- > 0;) {
         matrix_f passing = hidden[b];
-        const block_trace trace = trace_block(at.config, blocks[b].now, at.rope, sequences, passing);
-        const block_gradients found = backward_block(at.config, blocks[b].now, at.rope, sequences, trace, gradient);
+        const block_trace trace = trace_block(at.config, blocks[b].now(), at.rope, sequences, passing);
+        const block_gradients found = backward_block(at.config, blocks[b].now(), at.rope, sequences, trace, gradient);
         for (const linear kind : all_linears) {
             const matrix_f of_weights = found[kind].transpose() * trace.inputs[static_cast<std::size_t>(input_of(kind))];
-            blocks[b].layers[static_cast<std::size_t>(kind)].add_gradient(of_weights, sums[b].layers[static_cast<std::size_t>(kind)]);
+            blocks[b].layer(kind).add_gradient(of_weights, sums[b].layers[static_cast<std::size_t>(kind)]);
         }
         sums[b].input_norm = found.input_norm;
         sums[b].post_attention_norm = found.post_attention_norm;
     }
 }
 
-/// The rate of a step: it rises over the first tenth, and then falls to 0 along a cosine.
-double rate_of(int step, int steps) {
-    constexpr double highest = 5e-3;
+/// Sum of KL(original model || quantized model) over the tokens of a chunk.
+double divergence_of(const setting& at, const std::vector<tuned_block>& blocks, std::span<const sequence> sequences,
+                     const matrix_f& reference) {
+    constexpr Eigen::Index tile = 128;  // tokens whose logits are in memory at once
+    matrix_f hidden = embed(at.embedding, sequences), wanted, logits;
+    for (const tuned_block& block : blocks) forward_block(at.config, block.now(), at.rope, sequences, hidden);
+    hidden = rms_norm(hidden, at.norm, at.config.rms_norm_eps);
+    double sum = 0;
+    for (Eigen::Index first = 0; first < hidden.rows(); first += tile) {
+        const Eigen::Index count = std::min(tile, hidden.rows() - first);
+        wanted.noalias() = reference.middleRows(first, count) * at.head.transpose();
+        logits.noalias() = hidden.middleRows(first, count) * at.head.transpose();
+        for (Eigen::Index i = 0; i < count; ++i) sum += kl_divergence(log_softmax(wanted.row(i)), log_softmax(logits.row(i)));
+    }
+    return sum;
+}
+
+/// The rate of a step in units of the highest: it rises over the first tenth, and then falls to 0 along a cosine.
+double schedule(int step, int steps) {
     const int rising = std::max(1, steps / 10);
-    if (step <= rising) return highest * step / rising;
-    return highest / 2 * (1 + std::cos(std::numbers::pi * (step - rising) / std::max(1, steps - rising)));
+    if (step <= rising) return static_cast<double>(step) / rising;
+    return 0.5 * (1 + std::cos(std::numbers::pi * (step - rising) / std::max(1, steps - rising)));
 }
 
 }  // namespace
 
-void tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text, magr::thread_pool& pool,
+bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text, magr::thread_pool& pool,
                  progress& progress) {
     const llama_config& config = model.config();
     const rope_table rope = make_rope_table(config, text);
@@ -207,57 +270,78 @@ void tune_scales(const model_folder& model, std::vector<quantized_block>& blocks
     const setting at{config, rope, embedding, head, norm};
     const std::vector<chunk> chunks = split_into_chunks(text);
     const auto sequences = [&](std::size_t c) { return text.subspan(chunks[c].first, chunks[c].count); };
+    const auto for_each_chunk = [&](const std::vector<std::size_t>& taken, const auto& work) {
+        pool.parallel_for(std::ssize(taken), [&](magr::index_t task, magr::index_t) {
+            const auto k = static_cast<std::size_t>(task);
+            work(k, taken[k]);
+        });
+    };
+    std::vector<std::size_t> order(chunks.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const std::vector<std::size_t> all = order;
 
     std::vector<matrix_f> reference(chunks.size());
-    pool.parallel_for(std::ssize(chunks), [&](magr::index_t c, magr::index_t) {
-        reference[static_cast<std::size_t>(c)] = embed(embedding, sequences(static_cast<std::size_t>(c)));
-    });
+    for_each_chunk(all, [&](std::size_t, std::size_t c) { reference[c] = embed(embedding, sequences(c)); });
     for (std::int64_t b = 0; b < config.num_hidden_layers; ++b) {
         const llama_block block = model.block(b);
-        pool.parallel_for(std::ssize(chunks), [&](magr::index_t c, magr::index_t) {
-            forward_block(config, block, rope, sequences(static_cast<std::size_t>(c)), reference[static_cast<std::size_t>(c)]);
-        });
+        for_each_chunk(all, [&](std::size_t, std::size_t c) { forward_block(config, block, rope, sequences(c), reference[c]); });
     }
     for (matrix_f& hidden : reference) hidden = rms_norm(hidden, norm, config.rms_norm_eps);
 
     std::vector<tuned_block> tuned(blocks.begin(), blocks.end());
-    std::vector<std::size_t> order(chunks.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto divergence = [&] {
+        std::vector<double> parts(chunks.size());
+        for_each_chunk(all, [&](std::size_t, std::size_t c) { parts[c] = divergence_of(at, tuned, sequences(c), reference[c]); });
+        return std::accumulate(parts.begin(), parts.end(), 0.0);
+    };
+    std::vector<block_numbers> best;
+    const auto remember = [&] {
+        best.clear();
+        for (const tuned_block& block : tuned) best.push_back(block.numbers());
+    };
+    remember();
+    double least = divergence(), rate = 1;
     std::mt19937 random(1);
-    const auto steps_per_epoch = static_cast<int>((chunks.size() + chunks_per_step - 1) / chunks_per_step);
-    for (int step = 1; step <= tuning_epochs * steps_per_epoch; ++step) {
-        const std::size_t in_epoch = static_cast<std::size_t>((step - 1) % steps_per_epoch) * chunks_per_step;
-        if (in_epoch == 0)
-            for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);  // std::shuffle may differ
-        const std::span<const std::size_t> taken =
-            std::span<const std::size_t>(order).subspan(in_epoch, std::min(chunks_per_step, order.size() - in_epoch));
-        std::vector<std::vector<block_sums>> parts(taken.size(), std::vector<block_sums>(tuned.size()));
-        pool.parallel_for(std::ssize(taken), [&](magr::index_t task, magr::index_t) {
-            const auto k = static_cast<std::size_t>(task);
-            add_derivatives(at, tuned, sequences(taken[k]), reference[taken[k]], parts[k]);
-            progress.advance(3 * static_cast<double>(count_tokens(sequences(taken[k]))));
-        });
-        for (std::size_t b = 0; b < tuned.size(); ++b) {
-            block_sums& sum = parts[0][b];
-            for (std::size_t k = 1; k < parts.size(); ++k) {
-                for (std::size_t l = 0; l < sum.layers.size(); ++l)
-                    std::transform(sum.layers[l].begin(), sum.layers[l].end(), parts[k][b].layers[l].begin(), sum.layers[l].begin(),
-                                   std::plus<>{});
-                sum.input_norm += parts[k][b].input_norm;
-                sum.post_attention_norm += parts[k][b].post_attention_norm;
+    const auto steps = static_cast<int>((chunks.size() + chunks_per_step - 1) / chunks_per_step);  // of an epoch
+    int epochs = 0;
+    for (int attempt = 0; attempt < most_attempts && epochs < tuning_epochs; ++attempt) {
+        for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);  // std::shuffle may differ
+        for (int k = 0; k < steps; ++k) {
+            const auto begin = order.begin() + k * static_cast<std::ptrdiff_t>(chunks_per_step);
+            const std::vector<std::size_t> taken(begin, begin + std::min(std::ptrdiff_t{chunks_per_step}, order.end() - begin));
+            std::vector<std::vector<block_sums>> parts(taken.size(), std::vector<block_sums>(tuned.size()));
+            for_each_chunk(taken, [&](std::size_t part, std::size_t c) {
+                add_derivatives(at, tuned, sequences(c), reference[c], parts[part]);
+                progress.advance(3 * static_cast<double>(count_tokens(sequences(c))));
+            });
+            const int step = epochs * steps + k + 1;
+            for (std::size_t b = 0; b < tuned.size(); ++b) {
+                block_sums& sum = parts[0][b];
+                for (std::size_t p = 1; p < parts.size(); ++p) sum += parts[p][b];
+                tuned[b].descend(sum, rate * schedule(step, tuning_epochs * steps), step);
             }
-            tuned[b].descend(sum, rate_of(step, tuning_epochs * steps_per_epoch), step);
+        }
+        const double now = divergence();
+        if (now < least) {
+            least = now;
+            ++epochs;
+            remember();
+        } else {
+            rate /= 4;
+            for (std::size_t b = 0; b < tuned.size(); ++b) tuned[b].set(best[b]);
         }
     }
+    if (epochs == 0) return false;
     for (std::size_t b = 0; b < blocks.size(); ++b) {
         for (const linear kind : all_linears) {
             const auto l = static_cast<std::size_t>(kind);
-            tuned[b].layers[l].store(blocks[b].layers[l]);
+            tuned[b].layer(kind).store(tuned[b].numbers().layers[l], blocks[b].layers[l]);
             blocks[b].block[kind] = blocks[b].layers[l].values;
         }
-        blocks[b].block.input_norm = tuned[b].now.input_norm;
-        blocks[b].block.post_attention_norm = tuned[b].now.post_attention_norm;
+        blocks[b].block.input_norm = tuned[b].now().input_norm;
+        blocks[b].block.post_attention_norm = tuned[b].now().post_attention_norm;
     }
+    return true;
 }
 
 }  // namespace examples

@@ -12,17 +12,21 @@
 
 namespace examples {
 
-/// How often `tune_scales` sees the text.
+/// How often `tune_scales` goes through the text and keeps what that has changed.
 inline constexpr int tuning_epochs = 3;
 
 /// Tunes the scales of all grids and the weights of the blocks' norms together, so that the predictions of the quantized model come closer
 /// to those of the original: Adam on the KL divergence over the calibration text. Codes stay as they are, so no file has to know; of
 /// scales that are products of shared ones, the shared ones change.
 ///
+/// An epoch after which the divergence over that text is not lower than before is taken back, and tried again with steps a fourth as long;
+/// there are at most twice as many attempts as epochs.
+///
 /// The whole model is in memory, and the hidden states of a few texts in front of each block.
 /// @param blocks  with codes and grids in each layer
 /// @param pool    does not influence the result
-void tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text, magr::thread_pool& pool,
-                 progress& progress);
+/// @return whether any epoch was kept; otherwise blocks stay as they are
+[[nodiscard]] bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text,
+                               magr::thread_pool& pool, progress& progress);
 
 }  // namespace examples
