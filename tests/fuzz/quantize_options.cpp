@@ -118,7 +118,7 @@ magr::matrix<T> gram_of(byte_reader& in, magr::index_t n) {
 magr::grid_options grid_options_of(byte_reader& in) {
     magr::grid_options o;
     o.bits = in.choice(4) > 0 ? 2 + in.choice(7) : static_cast<int>(in.size());
-    o.zero_point = static_cast<magr::zero_point>(in.choice(5));
+    o.zero_point = static_cast<magr::zero_point>(in.choice(6));
     if (in.choice(2) == 1) o.group_size = in.size();
     o.storage = static_cast<magr::storage_type>(in.choice(4));
     o.range = static_cast<magr::range_search>(in.choice(4));
@@ -203,7 +203,7 @@ void change(byte_reader& in, magr::weight_grids<T>& grids) {
     switch (in.choice(10)) {
         case 1: grids.bits = static_cast<int>(in.size()); break;
         case 2: grids.group_size = in.size(); break;
-        case 3: grids.zero_point = static_cast<magr::zero_point>(in.choice(4)); break;
+        case 3: grids.zero_point = static_cast<magr::zero_point>(in.choice(6)); break;
         case 4: grids.storage = static_cast<magr::storage_type>(in.choice(4)); break;
         case 5: grids.levels.push_back(in.number<T>()); break;
         case 6: grids.scales.data()[place(grids.scales)] = in.number<T>(); break;
