@@ -209,7 +209,7 @@ bool has_all_blocks(const output_folder& out, std::int64_t blocks) {
 double calibration_passes(method m, int effort) {
     double passes = 2;  // to collect Gram matrices, and to feed the next block
     if (traits_of(m).weighs_outputs) passes += 3;
-    if (m == method::automatic && effort > 1) passes += 3 * tuning_epochs;  // forward, backward
+    if (m == method::automatic && effort > 1) passes += tuning_passes;
     return passes;
 }
 

@@ -87,7 +87,7 @@ double schedule(int step, int steps) {
 }  // namespace
 
 bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text, magr::thread_pool& pool,
-                 progress& progress) {
+                 progress& progress, double rate) {
     const llama_config& config = model.config();
     const rope_table rope = make_rope_table(config, text);
     const matrix_f embedding = model.embedding(), head = model.head();
@@ -110,13 +110,17 @@ bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks
     for (std::int64_t b = 0; b < config.num_hidden_layers; ++b) {
         const llama_block block = model.block(b);
         for_each_chunk(all, [&](std::size_t, std::size_t c) { forward_block(config, block, rope, sequences(c), reference[c]); });
+        progress.advance(static_cast<double>(count_tokens(text)) / static_cast<double>(config.num_hidden_layers));
     }
     for (matrix_f& hidden : reference) hidden = rms_norm(hidden, norm, config.rms_norm_eps);
 
     std::vector<tuned_block> tuned(blocks.begin(), blocks.end());
     const auto divergence = [&] {
         std::vector<double> parts(chunks.size());
-        for_each_chunk(all, [&](std::size_t, std::size_t c) { parts[c] = divergence_of(at, tuned, sequences(c), reference[c]); });
+        for_each_chunk(all, [&](std::size_t, std::size_t c) {
+            parts[c] = divergence_of(at, tuned, sequences(c), reference[c]);
+            progress.advance(static_cast<double>(count_tokens(sequences(c))));
+        });
         return std::accumulate(parts.begin(), parts.end(), 0.0);
     };
     std::vector<block_numbers> best;
@@ -125,7 +129,7 @@ bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks
         for (const tuned_block& block : tuned) best.push_back(block.numbers());
     };
     remember();
-    double least = divergence(), rate = 1;
+    double least = divergence();
     std::mt19937 random(1);
     const auto steps = static_cast<int>((chunks.size() + chunks_per_step - 1) / chunks_per_step);  // of an epoch
     int epochs = 0;
@@ -153,6 +157,7 @@ bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks
             remember();
         } else {
             rate /= 4;
+            progress.advance(-4 * static_cast<double>(count_tokens(text)));
             for (std::size_t b = 0; b < tuned.size(); ++b) tuned[b].set(best[b]);
         }
     }

@@ -15,6 +15,14 @@ namespace examples {
 /// How often `tune_scales` goes through the text and keeps what that has changed.
 inline constexpr int tuning_epochs = 3;
 
+/// How many passes over the text `tune_scales` reports: two to measure where it begins; of each epoch forward, twice as much backward, and
+/// one to measure what it has changed. What is taken back is no longer reported.
+inline constexpr int tuning_passes = 2 + 4 * tuning_epochs;
+
+/// How far a step of Adam changes scales, at most, in units of the error of rounding. Steps that do not depend on it are too long where
+/// grids are fine: they fit the calibration text, and lead away from the original model on any other.
+inline constexpr double tuning_rate = 1.0 / 64;
+
 /// Tunes the scales of all grids and the weights of the blocks' norms together, so that the predictions of the quantized model come closer
 /// to those of the original: Adam on the KL divergence over the calibration text. Codes stay as they are, so no file has to know; of
 /// scales that are products of shared ones, the shared ones change.
@@ -27,6 +35,6 @@ inline constexpr int tuning_epochs = 3;
 /// @param pool    does not influence the result
 /// @return whether any epoch was kept; otherwise blocks stay as they are
 [[nodiscard]] bool tune_scales(const model_folder& model, std::vector<quantized_block>& blocks, std::span<const sequence> text,
-                               magr::thread_pool& pool, progress& progress);
+                               magr::thread_pool& pool, progress& progress, double rate = tuning_rate);
 
 }  // namespace examples

@@ -18,10 +18,6 @@
 
 namespace examples {
 
-/// How much a step of Adam may change scales, in units of the error of rounding. Steps that do not depend on it are too long where grids
-/// are fine: they fit the calibration text, and lead away from the original model on any other.
-inline constexpr double rate_of_rounding = 1.0 / 64;
-
 /// Numbers that are tuned: by what factor they differ from those that they were. The parameters of Adam are relative changes.
 class tuned_numbers {
 public:
@@ -148,7 +144,7 @@ public:
         for (const quantized_layer& layer : q.layers) {
             layers_.emplace_back(layer);
             numbers_.layers[layers_.size() - 1] = tuned_numbers(layers_.back().size());
-            rates_.push_back(rate_of_rounding * layers_.back().rounding_error());
+            rates_.push_back(layers_.back().rounding_error());
         }
         norm_rate_ = std::accumulate(rates_.begin(), rates_.end(), 0.0) / static_cast<double>(rates_.size());
         update();
@@ -163,7 +159,7 @@ public:
         update();
     }
 
-    /// @param part  of the highest rates
+    /// @param part  how far a number may change, in units of the error of rounding
     void descend(const block_sums& gradient, double part, int step) {
         for (std::size_t l = 0; l < layers_.size(); ++l) numbers_.layers[l].descend(gradient.layers[l], part * rates_[l], step);
         const auto descend_norm = [&](tuned_numbers& norm, const row_f& slope, const row_f& weights) {
@@ -188,7 +184,7 @@ private:
 
     llama_block original_, now_;
     std::vector<tuned_layer> layers_;
-    std::vector<double> rates_;  ///< of each layer the highest
+    std::vector<double> rates_;  ///< the error of rounding of each layer
     double norm_rate_ = 0;
     block_numbers numbers_;
 };
