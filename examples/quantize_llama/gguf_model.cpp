@@ -185,11 +185,14 @@ magr::quantized_matrix<float> with_rows(magr::quantized_matrix<float> q, const R
     return q;
 }
 
-/// Rounds each weight of a matrix by itself.
+/// Rounds each weight of a matrix by itself, onto grids with the least squared error: what llama.cpp rounded to this type before stays as
+/// it is.
 magr::gguf_tensor rounded(const matrix_f& W, magr::ggml_type type) {
-    const auto q =
-        is_k_quant(type) ? magr::quantize_rtn(W, magr::fit_k_quant_grids(W, type)) : magr::quantize_rtn(W, grid_options_of(type));
-    return magr::pack_gguf(q, type);
+    if (is_k_quant(type)) return magr::pack_gguf(magr::quantize_rtn(W, magr::fit_k_quant_grids(W, type)), type);
+    magr::grid_options grid = grid_options_of(type);
+    grid.range = magr::range_search::mse;
+    grid.error_exponent = 2;
+    return magr::pack_gguf(magr::quantize_rtn(W, grid), type);
 }
 
 void append_floats(gguf_writer& writer, const row_f& values) {

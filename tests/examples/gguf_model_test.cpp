@@ -165,6 +165,30 @@ TEST_CASE("GGUF models: embedding and head are rounded where that is asked for",
     CHECK(after.tensor("output.weight").type == static_cast<std::uint32_t>(ggml_type::q6_k));
 }
 
+TEST_CASE("GGUF models: an embedding that llama.cpp rounded before does not change", "[examples][gguf]") {
+    llama_config c = config();
+    c.tie_word_embeddings = false;
+    llama_model m = tiny::model(c);
+    const auto round_blocks = [](matrix_f& W) {  // to Q8_0: codes of at most 127 times an f16 number
+        for (Eigen::Index i = 0; i < W.rows(); ++i)
+            for (Eigen::Index j = 0; j < W.cols(); j += 32) {
+                auto block = W.row(i).segment(j, 32);
+                const float scale = static_cast<float>(static_cast<Eigen::half>(block.cwiseAbs().maxCoeff() / 127));
+                block = (block / scale).array().round().cwiseMax(-127).cwiseMin(127).matrix() * scale;
+            }
+    };
+    round_blocks(m.embedding);
+    round_blocks(m.own_head);
+    const tiny::model_in_folder original(m);
+    const scratch_folder folder;
+    const rounded_model rounded(m, gguf_mix::q4_0);
+    write_gguf_model(rounded.of(original.get()), folder.write("base.gguf", base_of(m)), {gguf_mix::q4_0, ggml_type::q8_0, ggml_type::q8_0},
+                     folder.path() / "out.gguf");
+    const gguf_file after(folder.path() / "out.gguf");
+    CHECK(unpacked(after, "token_embd.weight") == m.embedding);
+    CHECK(unpacked(after, "output.weight") == m.own_head);
+}
+
 TEST_CASE("GGUF models: Qwen's biases stay, and its rows keep their order", "[examples][gguf]") {
     llama_config c = config();
     c.qkv_bias = true;

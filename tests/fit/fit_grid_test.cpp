@@ -307,6 +307,24 @@ TEST_CASE("fit_grid: the search tries both middle codes", "[quantize][fit_grid][
             }
 }
 
+TEST_CASE("fit_grid: the search finds a grid whose ends are equally far from 0", "[quantize][fit_grid]") {
+    // weights as symmetric formats have them, scale * -127..127 at 8 bits
+    for (const int bits : {3, 4, 5, 6, 7, 8})
+        for (unsigned seed = 0; seed < 6; ++seed)
+            for (const double sign : {1.0, -1.0}) {
+                const int end = (1 << (bits - 1)) - 1;
+                std::vector<double> weights = heavy_tailed_row(32, seed, 0.3);
+                const double largest = std::abs(
+                    *std::max_element(weights.begin(), weights.end(), [](double a, double b) { return std::abs(a) < std::abs(b); }));
+                for (double& w : weights) w = sign * 0.015625 * std::round(end * w / largest);
+                const auto found =
+                    fit(weights, {.bits = bits, .zero_point = zero_point::middle, .range = range_search::mse, .error_exponent = 2});
+                CAPTURE(bits, seed, sign);
+                for (const oracle::real e : errors_on({.bits = bits, .zero_point = zero_point::middle}, found, weights))
+                    CHECK(std::abs(static_cast<double>(e)) < 1e-12);
+            }
+}
+
 TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][oracle]") {
     const std::vector<double> weights{-1, 0.3, 3};  // range 4, middle 1
     const auto ends = [&](magr::range_point anchor, zero_point zero) {
