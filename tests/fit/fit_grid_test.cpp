@@ -325,6 +325,21 @@ TEST_CASE("fit_grid: the search finds a grid whose ends are equally far from 0",
             }
 }
 
+TEST_CASE("fit_grid: the search finds the grid of weights that have one bit less", "[quantize][fit_grid]") {
+    for (const auto zero : {zero_point::offset, zero_point::real})
+        for (const int bits : {3, 4, 5, 6, 7, 8})
+            for (unsigned seed = 0; seed < 12; ++seed) {
+                auto weights = heavy_tailed_row(32, seed, 0.3);
+                const auto [low, high] = std::minmax_element(weights.begin(), weights.end());
+                const double lowest = *low, step = (*high - *low) / (std::ldexp(1, bits - 1) - 1);
+                for (double& w : weights) w = lowest + step * std::round((w - lowest) / step);
+                const grid_options options{.bits = bits, .zero_point = zero, .range = range_search::mse};
+                CAPTURE(to_string(zero), bits, seed);
+                for (const oracle::real e : errors_on(options, fit(weights, options), weights))
+                    CHECK(std::abs(static_cast<double>(e)) < 1e-9 * step);
+            }
+}
+
 TEST_CASE("fit_grid: beta leaves the anchor where it is", "[quantize][fit_grid][oracle]") {
     const std::vector<double> weights{-1, 0.3, 3};  // range 4, middle 1
     const auto ends = [&](magr::range_point anchor, zero_point zero) {
