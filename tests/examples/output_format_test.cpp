@@ -73,7 +73,7 @@ std::vector<llama_block> run(const model_folder& from, const std::filesystem::pa
     std::ostringstream ignored;
     progress quiet(ignored, false);
     magr::thread_pool pool(2);
-    const auto texts = tiny::texts(from.config(), std::vector<std::size_t>(20, 60), 17);
+    const auto texts = tiny::texts(from.config(), std::vector<std::size_t>(8, 40), 17);
     require_format(from.config(), settings.how, settings.output);
     output_folder out(to);
     out.begin(from, texts, settings.how, settings.output);

@@ -152,7 +152,7 @@ TEST_CASE("quantize_model: auto makes up for the layers in front, and is the sam
 
 TEST_CASE("quantize_model: no method depends on the number of threads", "[examples][quantize_model]") {
     const llama_model model = tiny::model();
-    const auto texts = calibration(model);
+    const auto texts = tiny::texts(model.config, std::vector<std::size_t>(35, 60), 17);  // three chunks
     for (const method_traits& traits : method_table) {
         CAPTURE(traits.name);
         const quantization how{.method = traits.value, .bits = 3, .group_size = 8, .activation_bits = 8};
@@ -337,8 +337,10 @@ TEST_CASE("quantize_model: paper is MagR, OPTQ and coordinate descent as publish
 }
 
 TEST_CASE("quantize_model: a method does what an option says exactly if it takes the option", "[examples][quantize_model]") {
-    const llama_model model = tiny::model();
-    const auto texts = tiny::texts(model.config, std::vector<std::size_t>(10, 60), 17);
+    llama_config config = tiny::config();
+    config.num_hidden_layers = 1;
+    const llama_model model = tiny::model(config);
+    const auto texts = tiny::texts(model.config, std::vector<std::size_t>(5, 60), 17);
     quantization plain{.bits = 3};
     plain.alpha = 0.05;  // so that MagR has a part in it
     const std::map<std::string_view, std::function<void(quantization&)>> ask{
@@ -364,10 +366,7 @@ TEST_CASE("quantize_model: a method does what an option says exactly if it takes
             ask.at(option)(how);
             if (!takes(m, "--group-size")) how.group_size.reset();  // as the program does, for MagR in front of QuIP
             const quantized_llama found = quantized(model, texts, how);
-            bool same = true;
-            for (std::size_t layer = 0; layer < 2; ++layer)
-                same = same && found.model.blocks[layer].weights == usual.model.blocks[layer].weights;
-            CHECK(same != takes(m, option));
+            CHECK((found.model.blocks[0].weights != usual.model.blocks[0].weights) == takes(m, option));
         }
     }
 }
