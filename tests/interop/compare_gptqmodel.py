@@ -112,6 +112,8 @@ def main():
     parser.add_argument("--zero-points", nargs="+", default=list(FORMATS))
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="of GPTQModel: the best counts")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(given.out)  # where GPTQModel leaves its logs
     torch.set_num_threads(1)  # more only wait for each other in a model this small
 
     model = with_tokenizer(given.model, given.out / "model")

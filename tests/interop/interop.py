@@ -33,12 +33,13 @@ def read_tensors(folder):
 
 def comparison_arguments(description):
     """The arguments that the programs share which compare an engine's own quantizer with quantize_llama."""
+    path = lambda name: Path(name).resolve()
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("program", help="quantize_llama")
-    parser.add_argument("model", type=Path, help="a folder")
-    parser.add_argument("calib", help="a file of ids, *.u16")
-    parser.add_argument("eval", help="another one")
-    parser.add_argument("out", type=Path, help="where the files go; those that are there are kept")
+    parser.add_argument("program", type=path, help="quantize_llama")
+    parser.add_argument("model", type=path, help="a folder")
+    parser.add_argument("calib", type=path, help="a file of ids, *.u16")
+    parser.add_argument("eval", type=path, help="another one")
+    parser.add_argument("out", type=path, help="where the files go; those that are there are kept")
     return parser
 
 
