@@ -109,9 +109,6 @@ private:
                     return maker_.with_zero_code(step, maker_.largest() - static_cast<double>(before[i].zero));
                 });
         } else if (!has_code_zero(options_.zero_point)) {
-            // half a step of the grid with one bit less: weights that are on that one are on this one, too
-            const double wider = maker_.largest() / (maker_.largest() - 1);
-            consider([&](std::size_t i) { return maker_.grid(wider * units_[i], ranges_[i].low); });
             for (const bool low_end : {true, false}) {
                 const grids before = best_;
                 for (int k = -5; k < 20; ++k)
@@ -123,6 +120,9 @@ private:
                         return maker_.grid(step, low_end ? low + (scale - step) * maker_.largest() : low);
                     });
             }
+            // half a step of the grid with one bit less: weights that are on that one are on this one, too
+            const double wider = maker_.largest() / (maker_.largest() - 1);
+            consider([&](std::size_t i) { return maker_.grid(wider * units_[i], ranges_[i].low); });
         }
     }
 
