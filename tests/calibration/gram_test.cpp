@@ -282,6 +282,21 @@ TEST_CASE("gram_accumulator: refuses sums that are no Gram matrix, and more toke
     CHECK(full.gram()(0, 1) == 0);
 }
 
+TEST_CASE("gram_accumulator: after its sum was moved out it refuses everything", "[calibration][errors][regression]") {
+    const magr::matrix<float> X(400, 4);
+    magr::gram_accumulator<float> a(4), other(4);
+    a.add(X);
+    other.add(X);
+    CHECK(std::move(a).gram().rows() == 4);
+    CHECK_THROWS_AS(a.add(X), magr::value_error);
+    CHECK_THROWS_AS(a.gram(), magr::value_error);
+    CHECK_THROWS_AS(a.merge(other), magr::value_error);
+    CHECK_THROWS_AS(other.merge(a), magr::value_error);
+    CHECK(other.tokens() == 400);
+    a = other;
+    CHECK(a.gram().rows() == 4);
+}
+
 TEST_CASE("gram_accumulator: 16-bit inputs are summed beyond their own range", "[calibration][edge]") {
     eigen_matrix<Eigen::half, Eigen::RowMajor> X(1000, 1);
     X.setConstant(Eigen::half(300.0f));

@@ -132,6 +132,19 @@ TEST_CASE("drift_accumulator: goes on from a sum that was saved, and refuses one
     CHECK(as_matrix(full.drift()) == D);
 }
 
+TEST_CASE("compensate_drift: the change is that of the weights as they are stored", "[drift][edge][regression]") {
+    for (const double strength : {1e-5, 1e-3}) {
+        const inputs made = drifting(32, 32, 0.1, 1);
+        const MatrixXd H = 100 * MatrixXd::Identity(32, 32), D = strength * made.X;
+        const Eigen::Matrix<Eigen::bfloat16, Eigen::Dynamic, Eigen::Dynamic> before = (0.05 * made.Y).topRows(8).cast<Eigen::bfloat16>();
+        auto W = before;
+        const auto result = magr::compensate_drift(W, H, D);
+        REQUIRE(result.compensated);
+        const MatrixXd was = before.cast<double>(), is = W.cast<double>();
+        CHECK(result.change == Approx((is - was).norm() / was.norm()).margin(1e-15));
+    }
+}
+
 TEST_CASE("compensate_drift: in full it is the least-squares fit to the original outputs", "[calibration][drift][certificate]") {
     const inputs data = drifting(200, 24, 0.2, 11);
     const MatrixXd W = weights(10, 24, 12);

@@ -99,6 +99,26 @@ TEST_CASE("quantize_coupled_rows: losses are those of the result, and never rise
     }
 }
 
+TEST_CASE("quantize_coupled_rows: losses of float weights are those of the result where outputs move together",
+          "[layer][coupled_rows][regression]") {
+    const index_t m = 4, n = 4;
+    for (unsigned seed = 0; seed < 60; ++seed) {
+        MatrixXd g = random_matrix(50, m, 3 * seed);
+        const MatrixXd common = random_matrix(50, 1, 3 * seed + 1);
+        for (index_t i = 0; i < 3; ++i) g.col(i) = 1000 * common + 0.01 * g.col(i);
+        const MatrixXd A = g.transpose() * g, H = MatrixXd::Identity(n, n);
+        const Eigen::Vector4d sizes(2, 8, 0.02, 2e-4);
+        const Eigen::MatrixXf W = (sizes.asDiagonal() * random_matrix(m, n, 3 * seed + 2)).cast<float>();
+        magr::coupled_options options{.layer = {.grid = {.bits = 8, .group_size = 2}}, .rows_per_step = 1};
+        const auto found = magr::quantize_coupled_rows(W, H, A, options);
+        REQUIRE(found);
+        const auto Q = found.quantized.dequantize();
+        const MatrixXd E =
+            Eigen::Map<const Eigen::Matrix<float, -1, -1, Eigen::RowMajor>>(Q.data(), m, n).cast<double>() - W.cast<double>();
+        CHECK(found.losses.back() == Approx(0.5 * cost(damped(A, options.damping), E, damped(H, 0.01))).epsilon(1e-9));
+    }
+}
+
 TEST_CASE("quantize_coupled_rows: with the identity each row is that of quantize_layer", "[layer][coupled_rows]") {
     const index_t m = 35, n = 24;
     const Eigen::MatrixXf W = random_matrix(m, n, 5).cast<float>();

@@ -6,7 +6,11 @@
 #include <type_traits>
 #include <vector>
 
+#include <magr/calibration/gram.hpp>
 #include <magr/parallel/thread_pool.hpp>
+#include <magr/parallel/watched.hpp>
+#include <magr/preprocess.hpp>
+#include <magr/quantize_layer.hpp>
 
 #include "parallel/executor_contract.hpp"
 #include "support/catch.hpp"
@@ -125,4 +129,35 @@ TEST_CASE("executor_ref: allocates nothing", "[parallel][allocation]") {
     executor_ref(pool).parallel_for(10, add);
     CHECK(counted_memory::allocations == before);
     CHECK(sums[0] + sums[1] == 3 * 45);
+}
+
+namespace {
+
+struct without_workers {
+    index_t concurrency() const { return 0; }
+    template <class F>
+    void parallel_for(index_t count, const F& f) const {
+        for (index_t task = 0; task < count; ++task) f(task, index_t{0});
+    }
+};
+
+}  // namespace
+
+TEST_CASE("executor_ref: an executor without workers is refused", "[parallel][errors][regression]") {
+    const without_workers none;
+    CHECK_THROWS_AS(magr::executor_ref(none).concurrency(), magr::option_error);
+    magr::gram_accumulator<float> sum(4);
+    CHECK_THROWS_AS(sum.add(magr::matrix<float>(400, 4), none), magr::option_error);
+    CHECK(sum.tokens() == 0);
+    magr::matrix<float> W(2, 4);
+    W(0, 0) = W(1, 3) = 1;
+    magr::matrix<double> H(4, 4);
+    for (index_t j = 0; j < 4; ++j) H(j, j) = 1;
+    CHECK_THROWS_AS(magr::preprocess(W, H, {.alpha = 0.1}, magr::ignore_progress{}, none), magr::option_error);
+    CHECK((W(0, 0) == 1 && W(1, 3) == 1));
+    CHECK_THROWS_AS(magr::quantize_layer(W, H, {}, none), magr::option_error);
+    int calls = 0;
+    magr::watched_executor watched(none, [&](const magr::loop_progress&) { ++calls; });
+    CHECK_THROWS_AS(watched.parallel_for(3, [](index_t, index_t) {}), magr::option_error);
+    CHECK(calls == 0);
 }

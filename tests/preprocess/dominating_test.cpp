@@ -6,6 +6,7 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -97,6 +98,36 @@ struct outputs_problem {
 };
 
 }  // namespace
+
+TEST_CASE("preprocess: float weights that are solved in double are measured as they are stored", "[preprocess][regression]") {
+    const index_t n = 64;
+    std::mt19937_64 random(1);
+    std::normal_distribution<double> normal;
+    row_major<double> X(200, n);
+    for (index_t t = 0; t < 200; ++t) {
+        const double common = 1000 * normal(random);  // of massive channels that move together
+        for (index_t j = 0; j < n; ++j) X(t, j) = j < 3 ? common + 0.01 * normal(random) : normal(random);
+    }
+    const row_major<double> H = X.transpose() * X;
+    for (const float size : {1e9F, 1e10F, 1e11F, 1e12F}) {
+        row_major<float> W0(1, n);
+        for (index_t j = 0; j < n; ++j) W0(0, j) = size * static_cast<float>(normal(random));
+        row_major<float> W = W0;
+        const auto report = magr::preprocess(W, H, {.alpha = 1e-2, .damping = 0});
+        const auto objective = [&](const row_major<float>& w) {
+            long double sum = 0, largest = 0;
+            for (index_t i = 0; i < n; ++i) {
+                largest = std::max(largest, std::abs(static_cast<long double>(w(0, i))));
+                for (index_t j = 0; j < n; ++j)
+                    sum += (static_cast<long double>(w(0, i)) - W0(0, i)) * H(i, j) * (static_cast<long double>(w(0, j)) - W0(0, j));
+            }
+            return static_cast<double>(sum / 2 / report.lambda_max + report.alpha * largest);
+        };
+        CAPTURE(size);
+        CHECK(report.objective == Approx(objective(W)).epsilon(1e-9));
+        CHECK(objective(W) <= objective(W0) * (1 + 1e-12));
+    }
+}
 
 TEST_CASE("preprocess: every row reaches its optimum where directions dominate", "[preprocess][certificate]") {
     for (const family_member& member : family(51)) {

@@ -97,7 +97,7 @@ void bound_loss(const bound_problem<Scalar>& p, double mean, error_bounds& out) 
     }
     for (index_t k = 0; k < p.cols(); ++k) {
         pivot_sum += p.pivot(k);
-        bound += p.pivot(k) * p.steps.col(p.group(k)).squaredNorm() * (p.is_nearest ? 0.25 : 1);
+        if (p.pivot(k) != 0) bound += p.pivot(k) * p.steps.col(p.group(k)).squaredNorm() * (p.is_nearest ? 0.25 : 1);
     }
     const int exponent = exponent_of(mean);  // the mean may be large where the unit is small
     const double fraction = std::ldexp(mean, -exponent);

@@ -62,7 +62,8 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///                  between. `merge` ends a block, and so does the constructor from a sum: a sum saved after a multiple of 384 tokens
 ///                  continues with the same bits
 /// @par Errors      shape_error, value_error; a refused batch leaves the accumulator unchanged. If the executor
-///                  throws, the accumulator refuses everything from then on with a value_error: start again
+///                  throws, the accumulator refuses everything from then on with a value_error: start again. The same after
+///                  `std::move(calibration).gram()`
 template <compute_scalar Scalar = double>
 class gram_accumulator {
 public:

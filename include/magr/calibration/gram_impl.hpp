@@ -112,6 +112,7 @@ matrix<Scalar> gram_accumulator<Scalar>::take_gram(executor_ref exec) {
             for (index_t i = first; i < last; ++i)
                 for (index_t j = j0; j < (std::min)(j0 + width, i); ++j) gram_(j, i) = gram_(i, j);
     });
+    is_whole_ = false;
     return std::move(gram_);
 }
 

@@ -55,7 +55,8 @@ template <compute_scalar Scalar>
 /// Refuses an accumulator that an exception left with part of a batch.
 inline void require_whole(const char* function, bool is_whole) {
     if (!is_whole)
-        raise<value_error>(concat(function, ": the accumulator must hold whole batches, an executor threw while one was being added"));
+        raise<value_error>(
+            concat(function, ": the accumulator must hold whole batches, its sum was moved out or an executor threw while it was updated"));
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

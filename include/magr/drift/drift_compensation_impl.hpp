@@ -106,10 +106,11 @@ MAGR_LARGE_CORE_DEFINITION drift_result run_compensate_drift(const mutable_matri
     W.type().round(stored.data(), stored.size());
     if (!is_finite(as_const_view(stored))) return {};
     store(stored, W);
+    stored -= before;
     for (index_t j = 0; j < n; ++j)
         if (live.is_dead(j)) before.col(j).setZero();
     const double size = scaled_norm(before.data(), W.rows() * n);
-    return {.compensated = true, .change = size > 0 ? scaled_norm(found->data(), W.rows() * n) / size : 0};
+    return {.compensated = true, .change = size > 0 ? scaled_norm(stored.data(), W.rows() * n) / size : 0};
 }
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -272,7 +272,8 @@ coupled_result<Scalar> run_coupled_rows(const matrix_ref& W, const gram_argument
     for (index_t pass = 0; pass < options.passes; ++pass) {
         const double gain = rows.later_pass();
         if (!is_finite(gain)) return result;
-        result.losses.push_back((std::max)(0.0, result.losses.back() - gain));
+        // measured anew: the gain is that against targets rounded to Scalar
+        result.losses.push_back((std::min)(result.losses.back(), rows.loss()));
         if (gain <= 0) break;
     }
     result.quantized = std::move(rows.quantized());

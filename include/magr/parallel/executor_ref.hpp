@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <string>
 #include <type_traits>
 
+#include <magr/error.hpp>
 #include <magr/parallel/executor.hpp>
 
 namespace magr {
@@ -13,7 +15,7 @@ inline namespace MAGR_ISA_NAMESPACE {
 ///
 /// It does not own the executor, which must outlive it: make it a parameter, not a member.
 ///
-/// @par Errors    exceptions of the executor or of a task pass through
+/// @par Errors    option_error if the executor says that its concurrency is below 1; exceptions of the executor or of a task pass through
 /// @par Cost      one call through a pointer for each loop and one for each task; allocates nothing
 class executor_ref {
 public:
@@ -52,7 +54,9 @@ private:
     }
     template <class Executor>
     static index_t concurrency_of(void* exec) {
-        return static_cast<index_t>(static_cast<Executor*>(exec)->concurrency());
+        const auto workers = static_cast<index_t>(static_cast<Executor*>(exec)->concurrency());
+        if (workers < 1) detail::raise<option_error>("executor: concurrency() must be at least 1, it is " + std::to_string(workers));
+        return workers;
     }
     template <class Executor>
     static void run_on(void* exec, index_t count, const tasks& f) {

@@ -12,7 +12,7 @@ enum class stop_reason {
     cancelled,        ///< the observer asked to stop
     not_factored,     ///< nothing was done: H + rho D is not positive definite, so H is far from being a Gram matrix
     overflowed,       ///< rows with weights above 1e150 were left unchanged: their energies overflow a double
-    rounding_limit,   ///< the iteration reached the tolerance, but the 16-bit type of W cannot hold a result that close: see the gaps
+    rounding_limit,   ///< the iteration reached the tolerance, but the type of W cannot hold a result that close: see the gaps
 };
 
 /// The enumerator's name.

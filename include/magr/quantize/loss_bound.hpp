@@ -38,8 +38,10 @@ template <compute_scalar Scalar>
             squares[static_cast<std::size_t>(g)] += half * half;
         }
     double bound = 0;
-    for (std::size_t k = 0; k < order.size(); ++k)
-        bound += 0.5 * pivots[k] * squares[static_cast<std::size_t>(grids.group_of_column[static_cast<std::size_t>(order[k])])];
+    for (std::size_t k = 0; k < order.size(); ++k) {
+        const double square = squares[static_cast<std::size_t>(grids.group_of_column[static_cast<std::size_t>(order[k])])];
+        if (pivots[k] != 0) bound += 0.5 * pivots[k] * square;
+    }
     return bound;
 }
 

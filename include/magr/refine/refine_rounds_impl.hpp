@@ -78,9 +78,9 @@ refinement_result refine_rounds(quantized_matrix<Scalar>& q, std::type_identity_
     refinement_result all;
     bool first = true;
     const auto add = [&](const refinement_result& step) {
-        if (first) all.loss_before = step.loss_before;
+        if (first) all.loss_before = all.loss_after = step.loss_before;
         first = false;
-        all.loss_after = step.loss_after;
+        all.loss_after = (std::min)(all.loss_after, step.loss_after);  // steps may add up the same loss in other orders
         all.changes += step.changes;
         return step.changes > 0;
     };

@@ -54,7 +54,7 @@ public:
             iterate(active);
             active = measure_waiting();
         }
-        if (W.type().size == 2) round_all(W.type());
+        if (may_round(W.type())) round_all(W.type());
         for (index_t r = 0; r < count(); ++r) store(W, r, out);
     }
 
@@ -140,6 +140,14 @@ private:
             }
         }
         return active;
+    }
+
+    /// Whether storing a solution may round it: in a type of fewer digits, or among subnormal numbers.
+    [[nodiscard]] bool may_round(const element_type& type) {
+        if (type.size < static_cast<index_t>(sizeof(S))) return true;
+        for (index_t r = 0; r < count(); ++r)
+            if (report(r).linf_before < 0x1p40 * static_cast<double>((std::numeric_limits<S>::min)())) return true;
+        return false;
     }
 
     /// Rounds the solutions to the type of W, and reports of them.
