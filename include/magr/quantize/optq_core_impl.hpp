@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -148,9 +147,8 @@ template <compute_scalar Scalar>
         return optq_with_plan<Scalar>(weights, H, plan, given, grid, options, exec);
     };
     auto result = options.dead == dead_columns::zero && H.dead_inputs() > 0 ? run(as_const_view(without_dead<Scalar>(w, H))) : run(w);
-    // Inputs that are dead by the threshold alone still contribute to the error. Sums in the units of W and H may underflow.
-    constexpr double tiny = 1e20 * (std::numeric_limits<double>::min)();
-    if (measures_error(options) && result && (H.live().is_copy() || result.loss.value_or(0) < tiny))
+    // inputs that are dead by the threshold alone still contribute to the error
+    if (H.live().is_copy() && measures_error(options) && result)
         result.output_error = output_meter(w, H, exec).error(w, result.quantized.dequantize(exec).view(), exec);
     return result;
 }
