@@ -114,7 +114,7 @@ private:
     panels waiting_;
     std::vector<Scalar> left_;  // working memory of each worker
     index_t tokens_ = 0;
-    bool is_whole_ = true;  // whether no update was interrupted
+    bool is_whole_ = true;  // whether no update was interrupted and the sum was not moved out
 };
 
 }  // namespace MAGR_ISA_NAMESPACE

@@ -52,7 +52,7 @@ template <compute_scalar Scalar>
     return inputs;
 }
 
-/// Refuses an accumulator that an exception left with part of a batch.
+/// Refuses an accumulator that an exception left with part of a batch, or whose sum was moved out.
 inline void require_whole(const char* function, bool is_whole) {
     if (!is_whole)
         raise<value_error>(

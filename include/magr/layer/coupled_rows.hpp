@@ -75,8 +75,9 @@ inline namespace MAGR_ISA_NAMESPACE {
 /// @par Shapes    W: rows x cols, any storage and layout; H: cols x cols, or a `hessian`; A: rows x rows, up to a positive factor
 /// @return        codes and grids, with a report; there is no silent fallback. `overflowed` and no codes also if the loss is beyond the
 ///                largest double
-/// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each candidate that is refined, and rows^2 * cols
-///                multiply-adds a pass; allocates twice W, A and H in double, and for each row of a step several rows for each range factor
+/// @par Cost      (1 + passes) times that of `quantize_layer` without MagR for each candidate that is refined, and 2 rows^2 *
+///                cols multiply-adds a pass; allocates twice W, A and H in double, and for each row of a step several rows for each range
+///                factor
 /// @par Numerics  losses in double. Rows far apart are taken together in a step, since neighbouring rows depend most on each other. The
 ///                same bits for every executor
 /// @par Errors    option_error; shape_error; value_error if an entry is NaN or infinite, or H or A is not a Gram matrix. All before
